@@ -1,0 +1,16 @@
+"""The errors that a user is meant to read: one clear message, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DapaError(Exception):
+    """Something the user can act on: the message says what is wrong, where, and what is allowed."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the allowed name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

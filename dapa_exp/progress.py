@@ -1,0 +1,104 @@
+"""Progress of long work: rich bars on a terminal, plain lines elsewhere.
+
+Work reports `Progress` values to a callable and knows nothing of how they are shown, so the same
+code runs in this process, in a child that sends them through a queue, and in a test.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress as Bars,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_INTERVAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one task is. `total` is None where the end is not known; done == total ends it."""
+
+    task: str
+    done: int
+    total: int | None = None
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+
+def silent(_: Progress) -> None:
+    """Report to nobody."""
+
+
+@contextmanager
+def display() -> Iterator[Report]:
+    """Show progress on stderr for the duration of the block; yields the callable to report to."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with _bars(console) as report:
+            yield report
+    else:
+        yield _Lines()
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Report]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Bars(*columns, console=console) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.task not in tasks:
+                tasks[progress.task] = bars.add_task(progress.task, total=progress.total, note="")
+            bars.update(
+                tasks[progress.task],
+                completed=progress.done,
+                total=progress.total,
+                note=progress.note,
+            )
+
+        yield report
+
+
+class _Lines:
+    """One line when a task starts and ends, and one every few seconds between."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, float] = {}
+        self._printed: dict[str, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        started = self._started.setdefault(progress.task, now)
+        due = now - self._printed.get(progress.task, -PLAIN_INTERVAL_SECONDS)
+        if progress.done != progress.total and due < PLAIN_INTERVAL_SECONDS:
+            return
+        self._printed[progress.task] = now
+        of = f"/{progress.total}" if progress.total is not None else ""
+        rate = progress.done / (now - started) if now > started else 0.0
+        left = ""
+        if progress.total and rate:
+            left = f", {(progress.total - progress.done) / rate:.0f} s left"
+        pace = f" ({rate:.2g}/s{left})" if rate else ""
+        note = f"  {progress.note}" if progress.note else ""
+        print(f"{progress.task}: {progress.done}{of}{pace}{note}", file=sys.stderr, flush=True)
