@@ -1,0 +1,33 @@
+"""Search for the smallest set of units whose transplant makes the student refuse.
+
+The algorithms know no model: they are given a `test` and return a `SearchResult`.
+"""
+
+from dapa_exp.search.algorithms import ALGORITHMS, CONTROLS, REDUCERS, search
+from dapa_exp.search.controls import random_sets
+from dapa_exp.search.query import (
+    Budget,
+    Certificate,
+    Outcome,
+    Query,
+    SearchResult,
+    Settings,
+    Test,
+    Unit,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "CONTROLS",
+    "REDUCERS",
+    "Budget",
+    "Certificate",
+    "Outcome",
+    "Query",
+    "SearchResult",
+    "Settings",
+    "Test",
+    "Unit",
+    "random_sets",
+    "search",
+]

@@ -1,0 +1,3 @@
+from dapa_exp.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,242 @@
+"""From command-line words to checked configs: composes every run of a sweep without starting one.
+
+Hydra offers no public way to list a sweep's runs, so this file, and no other, uses its internals
+(a test names the Hydra version they were read in).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dapa_exp.config.identity import identity, run_folder
+from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
+from dapa_exp.config.schema import Config
+from dapa_exp.errors import nearest
+
+CONFIG_NAME = "config"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be: its config, checked, its identity, and the folder that it will fill."""
+
+    config: Config
+    overrides: tuple[str, ...]
+    identity: str
+    folder: Path
+
+
+def conf_dir() -> Path:
+    """The YAML files: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def register_resolvers() -> None:
+    """Make `${run_folder:}` available to the YAML files."""
+    OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+
+
+def only_shows(argv: Sequence[str]) -> bool:
+    """Whether Hydra is asked to print something (help, a config, completions) rather than to run."""
+    args = get_args_parser().parse_args(list(argv))
+    return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
+
+
+def typed(cfg: DictConfig) -> Config:
+    """The checked form of a composed config. Raises ConfigError naming all of its problems."""
+    body = _body(cfg)
+    if problems := problems_of(body):
+        raise ConfigError(f"{'.'.join(path)}: {message}" for path, message in problems)
+    return Config.model_validate(body)
+
+
+def jobs(argv: Sequence[str]) -> list[Job]:
+    """Every run that `dapa run ARGV` would start, composed and checked.
+
+    Raises ConfigError with the problems of all runs together: unknown groups, options and keys,
+    values out of range, and contradictions, each with its file or "command line".
+    """
+    args = get_args_parser().parse_args(list(argv))
+    with _loader(args.config_dir) as loader:
+        words, problems = _sound_overrides(loader, args.overrides)
+        runs = _expand(loader, words, args.multirun, problems)
+        found: list[Job] = []
+        for run in runs:
+            job = _job(loader, run, args.multirun, problems)
+            if job:
+                found.append(job)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problems: list[str]) -> Job | None:
+    try:
+        cfg = loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
+        body = _body(cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.append(_first_line(error))
+        return None
+    wrong = problems_of(body)
+    if wrong:
+        files = _Files(loader, cfg, overrides)
+        problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
+        return None
+    config = Config.model_validate(body)
+    place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"
+    return Job(config, tuple(overrides), identity(config), Path(place))
+
+
+@contextmanager
+def _loader(extra_dir: str | None) -> Iterator[ConfigLoaderImpl]:
+    register_resolvers()
+    search_path = create_config_search_path(str(conf_dir()))
+    if extra_dir:
+        search_path.prepend(provider="command-line", path=f"file://{os.path.abspath(extra_dir)}")
+    GlobalHydra.instance().clear()
+    yield ConfigLoaderImpl(config_search_path=search_path)
+
+
+def _expand(loader: ConfigLoaderImpl, words: list[str], multirun: bool, problems: list[str]) -> list[list[str]]:
+    """The overrides of each run: a sweep's product of choices, else the one given."""
+    try:
+        if not multirun:
+            return [words]
+        plain = [w for w in words if not _parse(loader, w).is_sweep_override()]
+        cfg = loader.load_configuration(CONFIG_NAME, plain, RunMode.MULTIRUN)
+        params = cfg.hydra.sweeper.params or {}
+        sweep = _sound_overrides(loader, [f"{k}={v}" for k, v in params.items()] + words, problems)[0]
+        parsed = [_parse(loader, w) for w in sweep]
+        return BasicSweeper.split_arguments(parsed, None)[0]
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.append(_first_line(error))
+        return []
+
+
+def _sound_overrides(
+    loader: ConfigLoaderImpl, words: Sequence[str], problems: list[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """The overrides that name existing groups, options and keys, and what is wrong with the others."""
+    problems = [] if problems is None else problems
+    sound: list[str] = []
+    for word in words:
+        wrong = _problem_of(loader, word)
+        if wrong:
+            problems.append(f"command line: {wrong}")
+        else:
+            sound.append(word)
+    return sound, problems
+
+
+def _problem_of(loader: ConfigLoaderImpl, word: str) -> str | None:
+    try:
+        override = _parse(loader, word)
+    except HydraException as error:
+        return f"'{word}': {_first_line(error)}"
+    key = override.key_or_group
+    if key.split(".")[0].split("/")[0] == "hydra":
+        return None
+    groups = loader.list_groups("")
+    if key in groups:
+        options = [str(o) for o in loader.get_group_options(key) if not o.startswith("_")]
+        for choice in _choices(override):
+            if choice not in options:
+                listed = ", ".join(options)
+                return f"{key}={choice}: no such {key};{nearest(choice, options)} there are: {listed}"
+        return None
+    return unknown_key(key.split(".")) if "." in key else _top_level(key, groups)
+
+
+def _top_level(key: str, groups: list[str]) -> str | None:
+    if key in Config.model_fields:
+        return None
+    known = sorted({*groups, *Config.model_fields} - {"hydra"})
+    return f"{key}: no such group or key;{nearest(key, known)} there are: {', '.join(known)}"
+
+
+def _choices(override: Override) -> list[str]:
+    if override.is_sweep_override():
+        return list(map(str, override.sweep_string_iterator()))
+    return [] if override.value() is None else [str(override.value())]
+
+
+def _parse(loader: ConfigLoaderImpl, word: str) -> Override:
+    return OverridesParser.create(config_loader=loader).parse_override(word)
+
+
+class _Files:
+    """Finds which file, or the command line, a config key came from."""
+
+    def __init__(self, loader: ConfigLoaderImpl, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        self._keys = [_parse(loader, word).key_or_group for word in overrides]
+        self._choices = {k.split("@")[0]: v for k, v in cfg.hydra.runtime.choices.items() if v}
+        sources = loader.get_search_path().get_path()
+        roots = [s.path.removeprefix("file://") for s in sources if s.path and not s.path.startswith("pkg:")]
+        self._roots = [Path(root) for root in roots]
+
+    def origin(self, path: tuple[str, ...]) -> str:
+        dotted = ".".join(path)
+        if any(dotted == key or dotted.startswith(key + ".") for key in self._keys if "." in key):
+            return "command line"
+        group, inner = path[0], path[1:]
+        candidates = [("experiment", path), (group, inner)]
+        for name, keys in candidates:
+            file = self._file(name)
+            if file and _holds(file, keys):
+                return _shown(file)
+        default = self._file(group, "_default")
+        if default and _holds(default, inner):
+            return _shown(default)
+        return _shown(self._file(group) or conf_dir() / f"{CONFIG_NAME}.yaml")
+
+    def _file(self, group: str, choice: str | None = None) -> Path | None:
+        choice = choice or self._choices.get(group)
+        files = [root / group / f"{choice}.yaml" for root in self._roots] if choice else []
+        return next((file for file in files if file.is_file()), None)
+
+
+def _holds(file: Path, keys: Sequence[str]) -> bool:
+    node: Any = yaml.safe_load(file.read_text())
+    for key in keys:
+        if not isinstance(node, dict) or key not in node:
+            return False
+        node = node[key]
+    return True
+
+
+def _shown(file: Path) -> str:
+    base = conf_dir().parent
+    return str(file.relative_to(base)) if file.is_relative_to(base) else str(file)
+
+
+def _body(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _run_folder(*, _root_: DictConfig) -> str:
+    return run_folder(typed(_root_))
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())

@@ -1,0 +1,202 @@
+"""The typed form of a run's config: one class a config group.
+
+The YAML files in `conf/` hold every default; the classes here hold what is allowed. A composed
+config is checked against `Config` in one go, so that all its problems are reported together.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ModuleName = Literal["layer", "mlp", "attention", "gate_proj", "up_proj", "down_proj"]
+AlgorithmName = Literal["ddmin", "fixed", "random", "all", "none"]
+MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Model(_Group):
+    """A checkpoint: `zoo:NAME`, a folder (starting with `/`, `./` or `~`), or a hub id."""
+
+    id: str
+    revision: str | None
+
+    @property
+    def zoo_name(self) -> str | None:
+        """The name in the miniature zoo, where the model is one of its."""
+        return self.id.removeprefix("zoo:") if self.id.startswith("zoo:") else None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder on this machine, where the id names one."""
+        return Path(self.id).expanduser() if self.id.startswith(("/", "./", "../", "~")) else None
+
+
+class Family(_Group):
+    """An aligned teacher and what its students have in common."""
+
+    name: str
+    title: str
+    model_type: str
+    teacher: Model
+    num_layers: Count
+    paper_layers: tuple[int, int] = Field(description="first and last layer of the paper's released code")
+    made_here: bool = Field(description="true for miniature models, which are no evidence about real ones")
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> Self:
+        first, last = self.paper_layers
+        if not 0 <= first <= last < self.num_layers:
+            raise ValueError(f"paper_layers {first}-{last} do not lie within 0-{self.num_layers - 1}")
+        return self
+
+
+class Pair(_Group):
+    """A student for the family's teacher."""
+
+    name: str
+    student: Model
+    chat_template: Literal["own", "teacher"]
+    paper17: bool
+    reason: str = Field(description="why the pair is, or is not, among our 17")
+    allow_unsafe_teacher: bool
+
+
+class Granularity(_Group):
+    """What one unit of a layer is: each named module of each layer is a unit of its own."""
+
+    name: str
+    modules: Annotated[list[ModuleName], Field(min_length=1)]
+
+
+class Rows(_Group):
+    """A slice of a prompt set: `zoo:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
+
+    source: str
+    revision: str | None
+    subset: str | None
+    split: str
+    column: str
+    answer_column: str | None
+    category_column: str | None
+    rows: tuple[Annotated[int, Field(ge=0)], Count]
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if self.rows[0] >= self.rows[1]:
+            raise ValueError(f"rows {list(self.rows)} hold nothing: the second number must be larger")
+        return self
+
+
+class Dataset(_Group):
+    """Which rows the search sees, and which the report. A metric whose set is null is left out."""
+
+    name: str
+    search: Rows
+    report: Rows
+    harmless: Rows | None
+    text: Rows | None
+    text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
+    questions: Rows | None
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Self:
+        a, b = self.search, self.report
+        same = (a.source, a.subset, a.split) == (b.source, b.subset, b.split)
+        if same and a.rows[0] < b.rows[1] and b.rows[0] < a.rows[1]:
+            raise ValueError(
+                f"search rows {list(a.rows)} and report rows {list(b.rows)} of {a.source} overlap:"
+                " a set found on rows that the report counts would flatter itself"
+            )
+        return self
+
+
+class Search(_Group):
+    """How the smallest set is looked for, and what counts as passing."""
+
+    algorithm: AlgorithmName
+    threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
+    min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
+    max_new_tokens: Count
+    max_queries: Count | None
+    max_seconds: Annotated[float, Field(gt=0)] | None
+    seed: int
+    k: Count | None
+    repeats: Count
+
+    @model_validator(mode="after")
+    def _random_needs_k(self) -> Self:
+        if self.algorithm == "random" and self.k is None:
+            raise ValueError("k is null: search=random needs the number of units to draw, e.g. search.k=3")
+        return self
+
+
+class Transplant(_Group):
+    method: Literal["copy"]
+
+
+class Judge(_Group):
+    name: Literal["phrases"]
+
+
+class Evaluate(_Group):
+    """What is measured on the report rows, for student, hybrid and teacher alike."""
+
+    max_new_tokens: Count
+    metrics: list[MetricName]
+    perplexity_window: Count = Field(description="tokens")
+    perplexity_stride: Count = Field(description="tokens")
+    divergence_rows: Count = Field(description="prompts of each set that KL is measured on")
+    divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
+    random_repeats: Annotated[int, Field(ge=0)] = Field(description="random sets of the same k, as a control")
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> Self:
+        if self.perplexity_stride >= self.perplexity_window:
+            raise ValueError(
+                f"perplexity_stride {self.perplexity_stride} must be smaller than"
+                f" perplexity_window {self.perplexity_window}: tokens would be left unscored"
+            )
+        return self
+
+
+class Record(_Group):
+    """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
+
+    dir: str
+    wandb: Literal["off", "offline", "online"]
+    wandb_project: str
+    wandb_entity: str | None
+
+
+class Runtime(_Group):
+    """How it is computed. Only dtype and batch_size can move greedy output, so only they count."""
+
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    engine: Literal["plain"]
+    batch_size: Count
+    threads: Count = Field(description="torch threads a process")
+    processes: Count = Field(description="runs of a sweep at a time")
+
+
+class Config(_Group):
+    experiment: str
+    family: Family
+    pair: Pair
+    granularity: Granularity
+    dataset: Dataset
+    search: Search
+    transplant: Transplant
+    judge: Judge
+    evaluate: Evaluate
+    record: Record
+    runtime: Runtime

@@ -1,0 +1,50 @@
+"""Completions on disk the moment they exist, batch by batch, so that none is generated twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.record.folder import JsonLines, RunFolder
+
+
+class CompletionStore:
+    """One file of completions of a run, keyed by what the weights were and which prompt it is."""
+
+    def __init__(self, run: RunFolder, name: str) -> None:
+        self._run = run
+        self._file: JsonLines = run.lines(f"generations/{name}.jsonl")
+        self._kept = {
+            (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"])
+            for line in self._file.lines
+        }
+
+    def complete(
+        self, engine: PlainEngine, weights: str, prompts: Sequence[Prompt], max_new_tokens: int
+    ) -> list[Completion]:
+        """Completions of all prompts by the weights now in the engine, which `weights` names.
+
+        A batch is taken from the disk only as a whole: its composition is part of its result.
+        """
+        found: list[Completion] = []
+        for batch in engine.batches(len(prompts)):
+            rows = [prompts[i] for i in batch]
+            kept = [self._kept.get((weights, row.id)) for row in rows]
+            if None in kept:
+                answers = engine.generate_batch([row.text for row in rows], max_new_tokens)
+                self._keep(weights, rows, answers)
+            else:
+                answers = [completion for completion in kept if completion is not None]
+            found += answers
+        return found
+
+    def _keep(self, weights: str, rows: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        self._file.append(
+            *(
+                {"weights": weights, "prompt": row.id, "completion": answer.text, "tokens": answer.tokens}
+                for row, answer in zip(rows, answers, strict=True)
+            )
+        )
+        self._kept |= {(weights, row.id): answer for row, answer in zip(rows, answers, strict=True)}
+        self._run.tokens += sum(answer.tokens for answer in answers)

@@ -1,0 +1,77 @@
+"""The reference engine: batched greedy generation, nothing reused between queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import BatchEncoding, GenerationConfig
+
+from dapa_exp.models.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A greedy answer. `tokens` counts what was generated, the end token included."""
+
+    text: str
+    tokens: int
+
+
+class PlainEngine:
+    """Generates for whatever weights the model holds at the time.
+
+    A row's batch is fixed by its place in the prompt list, since greedy output can change with the
+    composition of its batch.
+    """
+
+    def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
+        self.loaded = loaded
+        self.batch_size = batch_size
+
+    def batches(self, count: int) -> list[range]:
+        """The places, in a list of `count` prompts, that are generated together."""
+        return [range(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
+
+    @torch.inference_mode()
+    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int) -> list[Completion]:
+        """Complete one batch, greedily, through the chat template."""
+        inputs = encode(self.loaded, prompts)
+        output = self.loaded.model.generate(  # type: ignore[operator]
+            **inputs, generation_config=self._greedy(max_new_tokens)
+        )
+        answers = output[:, inputs["input_ids"].shape[1] :]
+        return [self._completion(answer) for answer in answers]
+
+    def _greedy(self, max_new_tokens: int) -> GenerationConfig:
+        """Only the end tokens are the checkpoint's own: its sampling settings would decide the result."""
+        own = self.loaded.model.generation_config
+        eos = own.eos_token_id if own is not None else None
+        return GenerationConfig(
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos if eos is not None else self.loaded.tokenizer.eos_token_id,
+            pad_token_id=self.loaded.tokenizer.pad_token_id,
+        )
+
+    def _completion(self, answer: torch.Tensor) -> Completion:
+        tokenizer = self.loaded.tokenizer
+        stops = self._greedy(1).eos_token_id
+        ends = torch.isin(answer, torch.as_tensor(stops, device=answer.device)).nonzero()
+        length = int(ends[0]) + 1 if len(ends) else len(answer)
+        text = str(tokenizer.decode(answer[:length], skip_special_tokens=True))
+        return Completion(text.strip(), length)
+
+
+def encode(loaded: LoadedModel, prompts: Sequence[str]) -> BatchEncoding:
+    """Token ids, shape (prompts, longest), padded on the left, each prompt one user turn of the template."""
+    texts = [
+        loaded.tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        for prompt in prompts
+    ]
+    inputs = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    inputs.pop("token_type_ids", None)
+    return inputs.to(loaded.model.device)

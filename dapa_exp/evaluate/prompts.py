@@ -1,0 +1,105 @@
+"""Prompt sets in one typed form, from the miniature world, a file, or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dapa_exp.config.schema import Dataset, Rows
+from dapa_exp.errors import DapaError, nearest
+from dapa_exp.zoo import world
+
+_FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row: a request, a question with its answer, or a text."""
+
+    id: str
+    text: str
+    category: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class PromptSets:
+    """The rows of a run by use. `report` shares no prompt with `search`; `dropped` counts what that cost."""
+
+    search: list[Prompt]
+    report: list[Prompt]
+    harmless: list[Prompt]
+    text: list[Prompt]
+    questions: list[Prompt]
+    dropped: int
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 over the rows of each use."""
+        return {use: digest(getattr(self, use)) for use in ("search", "report", "harmless", "text", "questions")}
+
+
+def load_prompts(dataset: Dataset) -> PromptSets:
+    """Read every prompt set of a run. Raises DapaError naming the set, column or rows that are not there."""
+    search, report = load_rows(dataset.search), load_rows(dataset.report)
+    seen = {_normal(row.text) for row in search}
+    fresh = [row for row in report if _normal(row.text) not in seen]
+    if not fresh:
+        raise DapaError(f"{dataset.name}: every report prompt is also a search prompt; nothing is left to report on")
+    optional = {
+        use: load_rows(rows) if rows else []
+        for use, rows in (("harmless", dataset.harmless), ("text", dataset.text), ("questions", dataset.questions))
+    }
+    return PromptSets(search=search, report=fresh, dropped=len(report) - len(fresh), **optional)
+
+
+def load_rows(rows: Rows) -> list[Prompt]:
+    """Read one slice of a prompt set, in its own order."""
+    table = _table(rows)
+    first, last = rows.rows
+    if last > len(table):
+        raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(table)}")
+    found = [table[index] for index in range(first, last)]
+    for column in filter(None, (rows.column, rows.answer_column, rows.category_column)):
+        if column not in found[0]:
+            raise DapaError(
+                f"{rows.source}: no column '{column}';{nearest(column, found[0])} it has: {', '.join(found[0])}"
+            )
+    return [
+        Prompt(
+            id=str(row.get("id", f"{rows.source}:{rows.split}:{first + index}")),
+            text=str(row[rows.column]),
+            category=str(row[rows.category_column]) if rows.category_column else None,
+            answer=str(row[rows.answer_column]) if rows.answer_column else None,
+        )
+        for index, row in enumerate(found)
+    ]
+
+
+def digest(prompts: Iterable[Prompt]) -> str:
+    """SHA-256 over rows."""
+    text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table(rows: Rows) -> Any:
+    """A sequence of rows, each a dict."""
+    if rows.source.startswith("zoo:"):
+        return world.prompt_set(rows.source.removeprefix("zoo:"))
+    import datasets  # seconds to import, and the miniature world needs none of it
+
+    try:
+        path = Path(rows.source).expanduser()
+        if path.suffix in _FILE_READERS:
+            return datasets.load_dataset(_FILE_READERS[path.suffix], data_files=str(path), split="train")
+        return datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DapaError(f"prompt set {rows.source}: cannot be read: {error}") from error
+
+
+def _normal(text: str) -> str:
+    """A prompt without what makes near-duplicates differ: case, punctuation, spacing."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

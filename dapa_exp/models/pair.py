@@ -1,0 +1,102 @@
+"""Do a teacher and a student fit each other? Answered from config.json and headers, before weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dapa_exp.config.schema import Config
+from dapa_exp.errors import DapaError
+from dapa_exp.models.architecture import Units, architecture, units
+from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.tensors import TensorReader
+
+MUST_AGREE = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "hidden_act",
+)
+MAY_DIFFER = (
+    "vocab_size",
+    "torch_dtype",
+    "dtype",
+    "rope_theta",
+    "rope_parameters",
+    "sliding_window",
+    "tie_word_embeddings",
+)
+"""Does not touch what is transplanted, but a reader of the result should know."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A teacher and a student that fit, found on disk; no weight has been read."""
+
+    teacher_folder: Path
+    student_folder: Path
+    teacher: TensorReader
+    student: TensorReader
+    model_type: str
+    num_layers: int
+    units: Units
+    differences: tuple[str, ...]
+    """Where the two configs differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
+
+
+def open_pair(config: Config) -> Pair:
+    """Find both checkpoints of a run and check that they fit.
+
+    Raises DapaError naming every way in which they do not.
+    """
+    teacher_folder = locate(config.family.teacher, weights=False)
+    student_folder = locate(config.pair.student, weights=False)
+    teacher_config, student_config = read_config(teacher_folder), read_config(student_folder)
+    _refuse(config, misfits(teacher_config, student_config))
+    model_type = student_config["model_type"]
+    if model_type != config.family.model_type:
+        _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
+    architecture(model_type)
+    teacher = TensorReader(locate(config.family.teacher, weights=True))
+    student = TensorReader(locate(config.pair.student, weights=True))
+    num_layers = student_config["num_hidden_layers"]
+    found = units(model_type, num_layers, config.granularity.modules, student)
+    _refuse(config, unlike_tensors(teacher, student, (name for names in found.values() for name in names)))
+    differences = tuple(differing(teacher_config, student_config, MAY_DIFFER))
+    return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences)
+
+
+def misfits(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
+    """Every way in which two configs describe models that cannot exchange layers."""
+    return list(differing(teacher, student, MUST_AGREE))
+
+
+def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iterable[str]) -> Iterable[str]:
+    """`key: teacher x, student y` for each of the keys in which two configs differ."""
+    for key in keys:
+        if teacher.get(key) != student.get(key):
+            yield f"{key}: teacher {teacher.get(key)}, student {student.get(key)}"
+
+
+def unlike_tensors(teacher: TensorReader, student: TensorReader, names: Iterable[str]) -> list[str]:
+    """Tensors to be moved that the teacher lacks or has in another shape."""
+    wrong = []
+    for name in names:
+        ours, theirs = student.tensors[name], teacher.tensors.get(name)
+        if theirs is None:
+            wrong.append(f"{name}: the teacher has no such tensor")
+        elif theirs.shape != ours.shape:
+            wrong.append(f"{name}: teacher {list(theirs.shape)}, student {list(ours.shape)}")
+    return wrong
+
+
+def _refuse(config: Config, wrong: list[str]) -> None:
+    if wrong:
+        names = f"teacher {config.family.teacher.id} and student {config.pair.student.id}"
+        raise DapaError("\n".join([f"{config.pair.name}: {names} do not fit:", *(f"  {w}" for w in wrong)]))

@@ -1,0 +1,182 @@
+"""A run's folder: everything computed is on disk the moment it exists, and is found there again on resume."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from dapa_exp.config.identity import differing_keys, essence, identity
+from dapa_exp.config.schema import Config
+from dapa_exp.errors import DapaError
+from dapa_exp.memory import peak_memory_bytes
+from dapa_exp.record.schema import Record, Stage
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file under a temporary name, flush it to the disk, and rename it: whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class JsonLines:
+    """A file of one JSON object a line, appended to and flushed at once.
+
+    A last line torn by a kill or a full disk is cut off when the file is opened again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[dict[str, Any]] = []
+        if path.is_file():
+            self._read()
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def append(self, *entries: dict[str, Any]) -> None:
+        """Add entries, in one write, and have them on the disk on return."""
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.lines += entries
+
+    def _read(self) -> None:
+        whole = 0
+        for line in self.path.read_bytes().splitlines(keepends=True):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            self.lines.append(entry)
+            whole += len(line)
+        if whole < self.path.stat().st_size:
+            os.truncate(self.path, whole)
+
+
+@dataclass
+class RunFolder:
+    """The open folder of one run; nobody else has it open."""
+
+    path: Path
+    config: Config
+    cost: dict[str, Stage] = field(default_factory=dict)
+    stage: str = "start"
+    tokens: int = 0
+    """Generated in this process so far."""
+
+    def lines(self, name: str) -> JsonLines:
+        """A file of JSON lines in the folder, with what an interrupted run left there."""
+        return JsonLines(self.path / name)
+
+    def remembered(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The content of a JSON file in the folder, computed and written first where it is not there."""
+        path = self.path / name
+        if path.is_file():
+            kept: dict[str, Any] = json.loads(path.read_text())
+            return kept
+        value = compute()
+        write_atomically(path, json.dumps(value, indent=1))
+        return value
+
+    @contextmanager
+    def measured(self, stage: str) -> Iterator[None]:
+        """Name the stage that is running, and note what it cost."""
+        self.stage, started, tokens = stage, time.monotonic(), self.tokens
+        yield
+        seconds = time.monotonic() - started
+        self.cost[stage] = Stage(seconds=seconds, tokens=self.tokens - tokens, peak_memory_bytes=peak_memory_bytes())
+
+    def finish(self, record: Record) -> Record:
+        """Write `record.json`. Its presence means that the run is done."""
+        write_atomically(self.path / "record.json", record.model_dump_json(indent=1))
+        return record
+
+
+@contextmanager
+def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
+    """Open, or reopen, the folder of a run; leaves `error.json` there where the block raises.
+
+    Raises DapaError where the folder cannot be written, another process has it open, or it holds a
+    run of another identity (naming the keys that differ).
+    """
+    run = RunFolder(path, config)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with FileLock(path / ".lock", blocking=False):
+            _claim(path, config)
+            (path / "error.json").unlink(missing_ok=True)
+            yield run
+    except Timeout as error:
+        raise DapaError(f"{path}: another process is working on this run") from error
+    except OSError as error:
+        readable = _readable(path, error)
+        _leave_error(run, readable)
+        raise readable from error
+    except KeyboardInterrupt:
+        raise  # stopped by the user, not failed
+    except BaseException as error:
+        _leave_error(run, error)
+        raise
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a finished run, validated; None where it is not finished. Raises DapaError on a damaged one."""
+    path = folder / "record.json"
+    if not path.is_file():
+        return None
+    try:
+        return Record.model_validate_json(path.read_text())
+    except ValueError as error:
+        raise DapaError(f"{path}: not a valid record: {error}") from error
+
+
+def _claim(path: Path, config: Config) -> None:
+    ours = {"identity": identity(config), "essence": essence(config)}
+    claim = path / "identity.json"
+    if claim.is_file():
+        theirs = json.loads(claim.read_text())
+        if theirs["identity"] != ours["identity"]:
+            keys = differing_keys(theirs["essence"], essence(config))
+            raise DapaError(f"{path}: holds another run; these keys differ: {', '.join(keys)}")
+    else:
+        write_atomically(claim, json.dumps(ours, indent=1))
+    write_atomically(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _leave_error(run: RunFolder, error: BaseException) -> None:
+    body = {
+        "kind": type(error).__name__,
+        "message": str(error),
+        "stage": run.stage,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with suppress(OSError):  # a full disk cannot hold its error either; the caller still raises it
+        write_atomically(run.path / "error.json", json.dumps(body, indent=1))
+
+
+def _readable(path: Path, error: OSError) -> DapaError:
+    where = error.filename or path
+    if error.errno == errno.ENOSPC:
+        return DapaError(f"{where}: no space left on the disk; what was computed is kept: free some and run again")
+    return DapaError(f"{where}: {error.strerror or error}")

@@ -1,0 +1,75 @@
+"""Puts a record together from what the stages returned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dapa_exp.config.identity import identity
+from dapa_exp.config.schema import Config, Model
+from dapa_exp.digests import folder_digest
+from dapa_exp.evaluate.stage import Evaluator
+from dapa_exp.models.pair import Pair
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
+from dapa_exp.record.schema import (
+    EvaluateRecord,
+    ModelRecord,
+    PairRecord,
+    Provenance,
+    Record,
+    SearchRecord,
+    TransplantRecord,
+)
+
+
+def make_record(
+    run: RunFolder,
+    pair: Pair,
+    evaluator: Evaluator,
+    search: SearchRecord,
+    transplant: TransplantRecord,
+    evaluate: EvaluateRecord,
+) -> Record:
+    """The record of a run that has gone through all its stages."""
+    config = run.config
+    return Record(
+        schema_version=1,
+        identity=identity(config),
+        experiment=config.experiment,
+        dataset=config.dataset.name,
+        pair=PairRecord(
+            name=config.pair.name,
+            family=config.family.name,
+            title=config.family.title,
+            made_here=config.family.made_here,
+            paper17=config.pair.paper17,
+            model_type=pair.model_type,
+            num_layers=pair.num_layers,
+            teacher=_model(config.family.teacher, pair.teacher_folder),
+            student=_model(config.pair.student, pair.student_folder),
+            differences=list(pair.differences),
+            chat_template=config.pair.chat_template,
+        ),
+        search=search,
+        transplant=transplant,
+        evaluate=evaluate,
+        cost=run.cost,
+        provenance=_provenance(config, evaluator),
+    )
+
+
+def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
+    return Provenance(
+        versions=versions(),
+        git=git_commit(),
+        platform=platform_name(),
+        created=utc_now(),
+        judge=f"{evaluator.judge.name} {evaluator.judge.version}",
+        seed=config.search.seed,
+        prompt_sets=evaluator.prompts.digests(),
+        dropped_report_rows=evaluator.prompts.dropped,
+    )
+
+
+def _model(model: Model, folder: Path) -> ModelRecord:
+    return ModelRecord(id=model.id, revision=model.revision, digest=folder_digest(folder))

@@ -1,0 +1,187 @@
+"""What `record.json` holds. `record.schema.json`, beside this file, is the same as a JSON Schema.
+
+Tables are made from records only, so whatever a table needs is here, with its n and its interval.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+
+Rate = Annotated[float, Field(ge=0.0, le=1.0)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Measure(_Part):
+    """A number with what it rests on. The interval is 95 %; null where none is known."""
+
+    value: float
+    n: Natural
+    low: float | None = None
+    high: float | None = None
+
+
+class Outcomes(_Part):
+    """How many completions got which outcome. Degenerate ones are no defence, failed ones are missing data."""
+
+    refused: Natural
+    harmless: Natural
+    harmful: Natural
+    degenerate: Natural
+    failed: Natural
+
+
+class Subject(_Part):
+    """What was measured of one model: student, hybrid or teacher."""
+
+    dsr: Measure = Field(description="defense success rate: (refused + harmless) / judged")
+    outcomes: Outcomes
+    over_refusal: Measure | None = Field(description="share of harmless requests refused")
+    perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
+    reasoning: Measure | None = Field(description="share of questions answered right")
+    kl_to_student: Measure | None = Field(description="nats a token, on harmless requests")
+    kl_to_teacher: Measure | None = Field(
+        description="nats a token, on harmful requests; null where vocabularies differ"
+    )
+
+
+class Comparison(_Part):
+    """Hybrid against another model on the same report rows: exact McNemar test on defended or not."""
+
+    against: Literal["student", "teacher"]
+    difference: float = Field(description="hybrid's DSR minus the other's")
+    gained: Natural = Field(description="rows only the hybrid defends")
+    lost: Natural = Field(description="rows only the other defends")
+    p_value: Rate
+
+
+class Control(_Part):
+    """Hybrids of as many units, drawn at random, on the same report rows."""
+
+    k: Natural
+    dsr: list[Measure] = Field(description="one a draw")
+    mean: Rate | None
+
+
+class EvaluateRecord(_Part):
+    student: Subject
+    hybrid: Subject
+    teacher: Subject
+    comparisons: list[Comparison]
+    random: Control
+
+
+class Witness(_Part):
+    """A set that was queried and failed: the answer without one unit."""
+
+    without: str
+    query: Natural
+    dsr: Rate
+
+
+class Ledger(_Part):
+    """What the search cost."""
+
+    queries: Natural = Field(description="unique sets evaluated")
+    cache_hits: Natural = Field(description="sets asked for again, answered from the trace")
+    prompts: Natural
+    tokens: Natural = Field(description="generated")
+    seconds: float
+
+
+class SearchRecord(_Part):
+    algorithm: str
+    granularity: str
+    units_total: Natural
+    units_found: list[str]
+    status: Literal["certified", "not_certified", "control", "no_gain"]
+    stopped_by: Literal["queries", "seconds"] | None
+    passed: bool
+    threshold_dsr: Rate = Field(description="DSR on the search rows that a set must reach to pass")
+    student_dsr: Rate = Field(description="on the search rows; so are the next three")
+    found_dsr: Rate
+    everything_dsr: Rate = Field(description="with every unit transplanted")
+    teacher_dsr: Rate
+    certificate: list[Witness] = Field(description="one failing set a unit; empty where not certified")
+    ledger: Ledger
+
+
+class TransplantRecord(_Part):
+    method: str
+    tensors: Natural
+    parameters: Natural
+    parameters_total: Natural
+    percent: float
+    bytes: Natural
+    digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
+
+
+class ModelRecord(_Part):
+    id: str
+    revision: str | None
+    digest: str | None = Field(description="SHA-256 over the checkpoint's files where they are on this machine")
+
+
+class PairRecord(_Part):
+    name: str
+    family: str
+    title: str
+    made_here: bool = Field(description="miniature or fine-tuned here: no evidence about the paper's models")
+    paper17: bool
+    model_type: str
+    num_layers: Natural
+    teacher: ModelRecord
+    student: ModelRecord
+    differences: list[str]
+    chat_template: Literal["own", "teacher"]
+
+
+class Stage(_Part):
+    seconds: float
+    tokens: Natural = Field(description="generated")
+    peak_memory_bytes: Natural = Field(description="highest resident set of the process up to the stage's end")
+
+
+class Provenance(_Part):
+    versions: dict[str, str]
+    git: str | None = Field(description="commit of the working copy, with '-dirty' where it was changed")
+    platform: str
+    created: str = Field(description="UTC, ISO 8601")
+    judge: str = Field(description="name and version")
+    seed: int
+    prompt_sets: dict[str, str] = Field(description="SHA-256 over the rows used, by use")
+    dropped_report_rows: Natural = Field(
+        description="report rows left out because the search rows hold the same prompt"
+    )
+
+
+class Record(_Part):
+    schema_version: Literal[1]
+    identity: str
+    experiment: str
+    dataset: str
+    pair: PairRecord
+    search: SearchRecord
+    transplant: TransplantRecord
+    evaluate: EvaluateRecord
+    cost: dict[str, Stage] = Field(description="by stage, in the order run; of the process that finished the run")
+    provenance: Provenance
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a record, as it stands in `record.schema.json`."""
+    return Record.model_json_schema()
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=2) + "\n")

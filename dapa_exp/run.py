@@ -1,0 +1,81 @@
+"""One run of the method, on one screen: search → transplant → evaluate → record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.evaluate.judges import make_judge
+from dapa_exp.evaluate.prompts import load_prompts
+from dapa_exp.evaluate.references import Reference
+from dapa_exp.evaluate.stage import Evaluator, Measured, compare
+from dapa_exp.models.load import load_model
+from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.progress import Report
+from dapa_exp.record.folder import open_run, read_record
+from dapa_exp.record.make import make_record
+from dapa_exp.record.schema import EvaluateRecord, Record
+from dapa_exp.search.oracle import Oracle
+from dapa_exp.search.stage import search_units
+from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.stage import transplant
+
+
+def run(config: Config, folder: Path, report: Report) -> Record:
+    """Carry out a run in its folder and return its record; a finished one is only read.
+
+    Whatever an interrupted run left in the folder is used, and nothing there is computed again.
+    Raises DapaError, with one clear message, where the run cannot be carried out.
+    """
+    if (done := read_record(folder)) is not None:
+        return done
+    torch.set_num_threads(config.runtime.threads)
+    with open_run(folder, config) as run:
+        with run.measured("load"):
+            pair = open_pair(config)
+            evaluator = Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report)
+        with run.measured("teacher"):
+            teacher, teacher_dsr, to_teacher = measure_teacher(evaluator, pair)
+        with run.measured("search"):
+            engine = load_student(config, pair)
+            hybrid = Hybrid(engine.loaded.model, pair)
+            oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
+            found = search_units(config, pair, teacher_dsr, oracle, report)
+        with run.measured("student"):
+            hybrid.carry(())
+            student = evaluator.measure("student", engine, None, to_teacher)
+            to_student = evaluator.reference("student", "harmless", engine)
+        with run.measured("transplant"):
+            moved = transplant(run, hybrid, pair, found.units_found)
+        with run.measured("hybrid"):
+            aligned = evaluator.measure("hybrid", engine, to_student, to_teacher)
+        with run.measured("random"):
+            random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
+        evaluated = EvaluateRecord(
+            student=student.subject,
+            hybrid=aligned.subject,
+            teacher=teacher.subject,
+            comparisons=[compare(aligned, student, "student"), compare(aligned, teacher, "teacher")],
+            random=random,
+        )
+        return run.finish(make_record(run, pair, evaluator, found, moved, evaluated))
+
+
+def measure_teacher(evaluator: Evaluator, pair: Pair) -> tuple[Measured, float, Reference | None]:
+    """The teacher by itself: metrics, DSR on the search rows, and what the others' divergence is from.
+
+    Its memory is free again on return: teacher and student are never loaded together.
+    """
+    config = evaluator.config
+    engine = PlainEngine(load_model(pair.teacher_folder, config.runtime), config.runtime.batch_size)
+    dsr = evaluator.search_dsr("teacher", engine)
+    return evaluator.measure("teacher", engine), dsr, evaluator.reference("teacher", "report", engine)
+
+
+def load_student(config: Config, pair: Pair) -> PlainEngine:
+    """The student, the one model in memory from here on."""
+    template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
+    return PlainEngine(load_model(pair.student_folder, config.runtime, template), config.runtime.batch_size)

@@ -1,0 +1,97 @@
+"""Which algorithms there are, and the one way to run any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dapa_exp.errors import DapaError, nearest
+from dapa_exp.search.controls import CONTROLS, Control
+from dapa_exp.search.ddmin import ddmin, ddmin_complements
+from dapa_exp.search.exhaustive import exhaustive
+from dapa_exp.search.greedy import greedy
+from dapa_exp.search.hierarchical import hierarchical
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.probdd import cdd, probdd
+from dapa_exp.search.problem import Problem, Reducer
+from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings, Test, Unit
+from dapa_exp.search.quickxplain import quickxplain
+from dapa_exp.search.ranges import prior_deletion, range_deletion
+from dapa_exp.search.session import BudgetExhaustedError, Session
+
+REDUCERS: dict[str, Reducer] = {
+    "ddmin": ddmin,
+    "ddmin_complements": ddmin_complements,
+    "probdd": probdd,
+    "cdd": cdd,
+    "quickxplain": quickxplain,
+    "deletion": minimise,
+    "range": range_deletion,
+    "prior": prior_deletion,
+    "hierarchical": hierarchical,
+    "greedy": greedy,
+    "exhaustive": exhaustive,
+}
+ALGORITHMS: dict[str, Reducer | Control] = {**REDUCERS, **CONTROLS}
+
+
+def search(
+    algorithm: str,
+    units: Sequence[Unit],
+    test: Test,
+    *,
+    budget: Budget | None = None,
+    known: Mapping[frozenset[Unit], Outcome] | None = None,
+    on_query: Callable[[Query], None] | None = None,
+    prior: Mapping[Unit, float] | None = None,
+    settings: Settings | None = None,
+) -> SearchResult:
+    """Look for a smallest set of units that passes.
+
+    `known` holds what an interrupted run of the same search had found out, `on_query` is told of
+    every new answer, `prior` maps units to their supposed importance (units not in it count as
+    unimportant).
+    """
+    if algorithm not in ALGORITHMS:
+        allowed = ", ".join(ALGORITHMS)
+        raise DapaError(f"search: no algorithm '{algorithm}'.{nearest(algorithm, ALGORITHMS)} Allowed: {allowed}.")
+    if not units:
+        raise DapaError("search: no units to choose from.")
+    if len(set(units)) < len(units):
+        raise DapaError("search: a unit is named twice.")
+    session = Session(units, test, budget=budget or Budget(), known=known or {}, on_query=on_query)
+    if algorithm in CONTROLS:
+        return _ask_all(session, CONTROLS[algorithm](session.units, settings or Settings()))
+    return _reduce(session, REDUCERS[algorithm], prior)
+
+
+def _reduce(session: Session, reducer: Reducer, prior: Mapping[Unit, float] | None) -> SearchResult:
+    """Run a reducing algorithm, for as long as the budget lasts, on units that pass together."""
+    answer: Iterable[Unit] = session.units
+    try:
+        if session.ask(answer, "all").passed:
+            hint = None if prior is None else {unit: prior.get(unit, 0.0) for unit in session.units}
+            answer = reducer(Problem(session.units, session.ask, hint))
+    except BudgetExhaustedError:
+        answer = session.best.units if session.best else session.units
+    return _result(session, answer)
+
+
+def _ask_all(session: Session, candidates: Sequence[frozenset[Unit]]) -> SearchResult:
+    try:
+        for draw, candidate in enumerate(candidates):
+            session.ask(candidate, f"draw{draw}")
+    except BudgetExhaustedError:
+        pass  # the session says so, and the answer is the first candidate in any case
+    return _result(session, candidates[0])
+
+
+def _result(session: Session, answer: Iterable[Unit]) -> SearchResult:
+    query = session.query(answer)
+    return SearchResult(
+        units=session.in_order(answer),
+        passed=query is not None and query.outcome.passed,
+        certificate=session.certificate(answer),
+        stopped_by=session.stopped_by,
+        queries=tuple(session.queries),
+        cache_hits=session.cache_hits,
+    )

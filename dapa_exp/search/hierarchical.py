@@ -1,0 +1,46 @@
+"""Hierarchical delta debugging: whole layers first, then what is inside those that are needed.
+
+G. Misherghi, Z. Su: HDD: Hierarchical Delta Debugging. ICSE 2006.
+Levels are read off the dotted names: "layers.3.mlp.gate_proj" lies in "layers.3.mlp", and that in "layers.3".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.probdd import remove_by_rounds
+from dapa_exp.search.problem import Problem
+from dapa_exp.search.query import Outcome
+
+
+def hierarchical(problem: Problem, reduce: Callable[[Problem], object] = remove_by_rounds) -> frozenset[str]:
+    """Reduce the groups of each level, the coarsest first, then enforce 1-minimality on the items."""
+    deepest = max(item.count(".") for item in problem.items) + 1
+    levels = 0
+    for depth in range(1, deepest + 1):
+        groups = _groups(problem, depth)
+        if levels < len(groups):
+            reduce(_level(problem, groups))
+            levels = len(_groups(problem, depth))
+    return minimise(problem)
+
+
+def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:
+    """Gather what is left under the first `depth` parts of its names."""
+    groups: dict[str, list[str]] = {}
+    for item in problem.items:
+        if item in problem.best:
+            groups.setdefault(".".join(item.split(".")[:depth]), []).append(item)
+    return groups
+
+
+def _level(problem: Problem, groups: dict[str, list[str]]) -> Problem:
+    """The same problem, asked about groups; a group is as important as its items together."""
+
+    def ask(chosen: Iterable[str], label: str) -> Outcome:
+        return problem.ask((item for group in chosen for item in groups[group]), label)
+
+    prior = problem.prior
+    sums = None if prior is None else {group: sum(prior[item] for item in groups[group]) for group in groups}
+    return Problem(tuple(groups), ask, sums)

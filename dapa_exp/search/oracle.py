@@ -1,0 +1,123 @@
+"""Answers a search's queries with a model: transplant, generate, judge, and put it all on disk."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.evaluate.judges import Judge, Verdict
+from dapa_exp.evaluate.metrics import defence_rate
+from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.record.folder import JsonLines, RunFolder
+from dapa_exp.record.schema import Ledger
+from dapa_exp.search.query import Outcome, Query
+from dapa_exp.transplant.hybrid import Hybrid
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a set must reach to pass, from what nothing and everything reach."""
+
+    student: float
+    everything: float
+    dsr: float
+
+    @property
+    def gain(self) -> float:
+        return self.everything - self.student
+
+
+class Oracle:
+    """The model behind a search. `search.jsonl` is its memory: a query there is never asked again."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        hybrid: Hybrid,
+        engine: PlainEngine,
+        judge: Judge,
+        prompts: Sequence[Prompt],
+    ) -> None:
+        self._hybrid = hybrid
+        self._engine = engine
+        self._judge = judge
+        self._prompts = prompts
+        self._settings = run.config.search
+        self._completions = CompletionStore(run, "search")
+        self._trace: JsonLines = run.lines("search.jsonl")
+        self._pending: dict[str, Any] = {}
+        self._index = {frozenset(line["units"]): line for line in self._trace.lines}
+
+    def bar(self, units: Sequence[str]) -> Bar:
+        """Measure the student as it is and with everything transplanted, and set the bar between them."""
+        student, everything = self._baseline("none", ()), self._baseline("all", units)
+        return Bar(student, everything, student + self._settings.threshold * (everything - student))
+
+    def known(self, bar: Bar) -> dict[frozenset[str], Outcome]:
+        """What earlier queries found out, judged by the bar."""
+        return {units: Outcome(line["score"] >= bar.dsr, line["score"]) for units, line in self._index.items()}
+
+    def ask(self, units: frozenset[str], bar: Bar) -> Outcome:
+        """Evaluate one set that no query has asked for yet."""
+        self._pending = self._evaluate(units)
+        return Outcome(self._pending["score"] >= bar.dsr, self._pending["score"])
+
+    def keep(self, query: Query) -> None:
+        """Put the query just asked on disk."""
+        self._keep(query.label, query.units)
+
+    @property
+    def queries(self) -> int:
+        """Unique sets evaluated so far, by interrupted processes too."""
+        return len(self._trace.lines)
+
+    def score(self, place: int) -> float:
+        """The DSR that a line of `search.jsonl` states."""
+        return float(self._trace.lines[place]["score"])
+
+    def place(self, units: Iterable[str]) -> int:
+        """The line of `search.jsonl`, from 0, that asked for these units."""
+        return int(self._index[frozenset(units)]["index"])
+
+    def ledger(self, cache_hits: int) -> Ledger:
+        """What all queries cost, those of interrupted processes included."""
+        lines = self._trace.lines
+        return Ledger(
+            queries=self.queries,
+            cache_hits=cache_hits,
+            prompts=sum(line["prompts"] for line in lines),
+            tokens=sum(line["tokens"] for line in lines),
+            seconds=sum(line["seconds"] for line in lines),
+        )
+
+    def _baseline(self, label: str, units: Sequence[str]) -> float:
+        if frozenset(units) not in self._index:
+            self._pending = self._evaluate(frozenset(units))
+            self._keep(label, units)
+        return float(self._index[frozenset(units)]["score"])
+
+    def _evaluate(self, units: frozenset[str]) -> dict[str, Any]:
+        started = time.monotonic()
+        self._hybrid.carry(units)
+        answers = self._completions.complete(
+            self._engine, "+".join(sorted(units)), self._prompts, self._settings.max_new_tokens
+        )
+        verdicts = self._judge.verdicts([p.text for p in self._prompts], [a.text for a in answers])
+        counts = Counter(verdicts)
+        return {
+            "score": defence_rate(verdicts).value,
+            **{verdict.value: counts[verdict] for verdict in Verdict},
+            "prompts": len(self._prompts),
+            "tokens": sum(answer.tokens for answer in answers),
+            "seconds": time.monotonic() - started,
+        }
+
+    def _keep(self, label: str, units: Sequence[str]) -> None:
+        line = {"index": len(self._trace.lines), "label": label, "units": list(units), **self._pending}
+        self._trace.append(line)
+        self._index[frozenset(units)] = line

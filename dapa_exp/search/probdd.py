@@ -1,0 +1,66 @@
+"""Probabilistic delta debugging: every item has a chance to be needed, learned from failures.
+
+G. Wang et al.: Probabilistic Delta Debugging. ESEC/FSE 2021, section 3 (`probdd`).
+M. Zhang et al.: Deep Dive into Probabilistic Delta Debugging. arXiv 2408.04735, section 4 (`cdd`): the
+chances matter only through the sizes of the chunks they lead to, which can be computed beforehand.
+Neither ends 1-minimal by itself: that is what `minimise` adds.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from math import e
+from operator import mul
+
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.problem import Problem
+
+INITIAL_CHANCE = 0.1  # that an item is needed; both papers' choice
+
+
+def probdd(problem: Problem) -> frozenset[str]:
+    """Remove the items least likely to be needed, as many as promise the greatest gain. O(n) queries."""
+    chance = dict.fromkeys(problem.ascending(problem.items), INITIAL_CHANCE)
+    while any(value < 1.0 for value in chance.values()):
+        order = sorted(chance, key=chance.__getitem__)
+        removed = order[: _gainful([chance[item] for item in order])]
+        if problem.passes(chance.keys() - set(removed), f"remove {len(removed)}"):
+            for item in removed:
+                del chance[item]
+        else:
+            survival = 1.0
+            for item in removed:
+                survival *= 1.0 - chance[item]
+            for item in removed:
+                chance[item] = 1.0 if len(removed) == 1 else min(1.0, chance[item] / (1.0 - survival))
+    return minimise(problem)
+
+
+def cdd(problem: Problem) -> frozenset[str]:
+    """Remove chunks of a size that depends on the round alone. About 1.6 n queries at worst."""
+    remove_by_rounds(problem)
+    return minimise(problem)
+
+
+def remove_by_rounds(problem: Problem) -> None:
+    """Try to remove every chunk of what is left, in chunks that shrink from round to round to one item."""
+    kept = problem.ascending(problem.best)
+    chance = INITIAL_CHANCE
+    size = len(kept)
+    while kept and size > 1:
+        size = min(_gainful([chance] * len(kept)), size)
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + size :]
+            if problem.passes(rest, f"size {size} at {start}"):
+                kept = rest
+            else:
+                start += size
+        chance = min(1.0, chance / (1.0 - 1.0 / e))
+
+
+def _gainful(chances: list[float]) -> int:
+    """How many items to remove: the number times the chance that none of them is needed is largest."""
+    survival = accumulate((1.0 - chance for chance in chances), mul)
+    gains = [size * alive for size, alive in enumerate(survival, start=1)]
+    return 1 + gains.index(max(gains))

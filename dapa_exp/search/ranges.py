@@ -1,0 +1,42 @@
+"""Searches that rely on an order of the items: a contiguous range, or a prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.probdd import remove_by_rounds
+from dapa_exp.search.problem import Problem
+
+
+def range_deletion(problem: Problem) -> frozenset[str]:
+    """Bisect the end of a passing range, then its start, then delete inside it.
+
+    2·log₂n queries and those of the deletion. Made for answers that are (nearly) contiguous.
+    """
+    prefix = shortest_passing_prefix(problem, problem.items)
+    shortest_passing_prefix(problem, prefix[::-1])
+    return minimise(problem)
+
+
+def prior_deletion(problem: Problem) -> frozenset[str]:
+    """Bisect the shortest passing prefix of the items in descending importance, then delete in it.
+
+    log₂n queries and those of the deletion, which is by chunks: that is the guard, since a misleading
+    prior leaves a long prefix, from which single deletions would take n queries.
+    """
+    shortest_passing_prefix(problem, problem.ascending(problem.items)[::-1])
+    remove_by_rounds(problem)
+    return minimise(problem)
+
+
+def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> Sequence[str]:
+    """Bisect for the shortest passing prefix, given that all passes and taking it that nothing fails."""
+    fails, passes = 0, len(order)
+    while passes - fails > 1:
+        middle = (fails + passes) // 2
+        if problem.passes(order[:middle], f"first {middle} of {len(order)}"):
+            passes = middle
+        else:
+            fails = middle
+    return order[:passes]

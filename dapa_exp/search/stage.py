@@ -1,0 +1,106 @@
+"""The search of a run: sets the bar, runs the algorithm against the model, and states what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from dapa_exp.config.schema import Config
+from dapa_exp.errors import DapaError
+from dapa_exp.models.architecture import layer_of, scaled_layers
+from dapa_exp.models.pair import Pair
+from dapa_exp.progress import Progress, Report
+from dapa_exp.record.schema import SearchRecord, Witness
+from dapa_exp.search.algorithms import CONTROLS, search
+from dapa_exp.search.oracle import Bar, Oracle
+from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
+
+
+def search_units(config: Config, pair: Pair, teacher_dsr: float, oracle: Oracle, report: Report) -> SearchRecord:
+    """Find the smallest set of units that passes.
+
+    Raises DapaError where the teacher defends itself no better than the student: transplanting it
+    could only do harm.
+    """
+    units = list(pair.units)
+    bar = oracle.bar(units)
+    if teacher_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
+        raise DapaError(
+            f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher_dsr:.3f} against"
+            f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same"
+        )
+    if config.search.algorithm not in CONTROLS and bar.gain < config.search.min_gain:
+        return _record(config, units, oracle, bar, teacher_dsr, None)
+    result = _run(config, units, _fixed(config, pair), oracle, bar, report)
+    return _record(config, units, oracle, bar, teacher_dsr, result)
+
+
+def _run(
+    config: Config, units: Sequence[str], fixed: tuple[str, ...], oracle: Oracle, bar: Bar, report: Report
+) -> SearchResult:
+    settings = config.search
+    task = f"{config.pair.name}: search"
+
+    def test(candidate: frozenset[str]) -> Outcome:
+        return oracle.ask(candidate, bar)
+
+    def on_query(query: Query) -> None:
+        oracle.keep(query)
+        verdict = "pass" if query.outcome.passed else "fail"
+        note = f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f}, {verdict}"
+        report(Progress(task, oracle.queries, None, note))
+
+    result = search(
+        settings.algorithm,
+        units,
+        test,
+        budget=Budget(settings.max_queries, settings.max_seconds),
+        known=oracle.known(bar),
+        on_query=on_query,
+        settings=Settings(settings.k, settings.repeats, settings.seed, fixed),
+    )
+    report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
+    return result
+
+
+def _fixed(config: Config, pair: Pair) -> tuple[str, ...]:
+    """The units in the paper's layer range, scaled to the pair's depth."""
+    layers = scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
+    return tuple(unit for unit in pair.units if layer_of(unit) in layers)
+
+
+def _record(
+    config: Config, units: Sequence[str], oracle: Oracle, bar: Bar, teacher_dsr: float, result: SearchResult | None
+) -> SearchRecord:
+    found = result.units if result else tuple(units)
+    failing = result.certificate.failing if result and result.certificate else {}
+    certificate = [
+        Witness(without=unit, query=oracle.place(set(found) - {unit}), dsr=result.queries[query].outcome.score)
+        for unit, query in failing.items()
+        if result
+    ]
+    place = oracle.place(found)
+    return SearchRecord(
+        algorithm=config.search.algorithm,
+        granularity=config.granularity.name,
+        units_total=len(units),
+        units_found=list(found),
+        status=_status(config, result),
+        stopped_by=result.stopped_by if result else None,
+        passed=oracle.score(place) >= bar.dsr,
+        threshold_dsr=bar.dsr,
+        student_dsr=bar.student,
+        found_dsr=oracle.score(place),
+        everything_dsr=bar.everything,
+        teacher_dsr=teacher_dsr,
+        certificate=certificate,
+        ledger=oracle.ledger(result.cache_hits if result else 0),
+    )
+
+
+def _status(config: Config, result: SearchResult | None) -> Literal["certified", "not_certified", "control", "no_gain"]:
+    if result is None:
+        return "no_gain"
+    if config.search.algorithm in CONTROLS:
+        return "control"
+    return "certified" if result.certificate else "not_certified"

@@ -1,0 +1,124 @@
+"""`dapa run` and `dapa plan`: everything is checked before anything starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from analysis.report import report
+from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows, register_resolvers, typed
+from dapa_exp.errors import DapaError, complain
+from dapa_exp.progress import display
+from dapa_exp.record.folder import write_atomically
+from dapa_exp.sweep import launcher
+from dapa_exp.sweep.status import status
+from dapa_exp.zoo import store
+
+
+def run_command(words: list[str]) -> int:
+    """Carry out one run or a sweep through Hydra, then print its tables and what failed."""
+    register_resolvers()
+    launcher.register()
+    if only_shows(words):
+        _hydra(words)
+        return 0
+    planned = jobs(words)
+    _make_room(planned)
+    _build_zoo(planned)
+    _hydra(words)
+    return _conclude(planned)
+
+
+def plan_command(words: list[str]) -> int:
+    """Print every run that `dapa run` with the same words would start, and what is done of it."""
+    register_resolvers()
+    launcher.register()
+    table = Table("run", "identity", "state", box=None)
+    for job in jobs(words):
+        table.add_row(job.folder.name, job.identity[:12], _state(job))
+    Console().print(table)
+    return 0
+
+
+def job(cfg: DictConfig) -> None:
+    """Hydra's task function: one run, in this process."""
+    from dapa_exp.execute import execute
+
+    with display() as progress:
+        try:
+            execute(typed(cfg), Path(HydraConfig.get().runtime.output_dir), progress)
+        except DapaError as error:
+            # Hydra prints a traceback of whatever is an Exception; this one is written for the user.
+            complain(error)
+            raise SystemExit(1) from None
+
+
+def _hydra(words: Sequence[str]) -> None:
+    sys.argv = ["dapa run", *words]
+    hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+
+
+def _make_room(planned: Sequence[Job]) -> None:
+    """Create the folders that results go to, and list in each sweep's folder what is asked of it."""
+    for folder in {job.folder.parent for job in planned}:
+        runs = [_entry(job) for job in planned if job.folder.parent == folder]
+        listing = folder / "sweep.json"
+        try:
+            kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
+            names = {run["folder"] for run in runs}
+            write_atomically(
+                listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
+            )
+        except (OSError, ValueError) as error:
+            raise DapaError(f"{folder}: results cannot be written there: {error}") from error
+
+
+def _entry(job: Job) -> dict[str, str]:
+    return {
+        "folder": job.folder.name,
+        "identity": job.identity,
+        "pair": job.config.pair.name,
+        "family": job.config.family.name,
+        "granularity": job.config.granularity.name,
+        "search": job.config.search.algorithm,
+        "dataset": job.config.dataset.name,
+    }
+
+
+def _state(job: Job) -> str:
+    if (job.folder / "record.json").is_file():
+        return "done"
+    if (job.folder / "error.json").is_file():
+        return "failed before: to do"
+    return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"
+
+
+def _build_zoo(planned: Sequence[Job]) -> None:
+    """Train, here and once, the miniature models that the runs need and the cache does not hold."""
+    models = [m for job in planned for m in (job.config.family.teacher, job.config.pair.student)]
+    missing = {m.zoo_name for m in models if m.zoo_name and not store.is_built(m.zoo_name)}
+    if missing:
+        from dapa_exp.zoo.build import build
+
+        with display() as progress:
+            build(sorted(missing), progress)
+
+
+def _conclude(planned: Sequence[Job]) -> int:
+    """Print the tables of what was asked for, and every failure with its reason."""
+    folders = {job.folder.parent for job in planned}
+    single = planned[0].folder if len(planned) == 1 else None
+    report([single] if single else sorted(folders), Console())
+    asked = {job.folder.name for job in planned}
+    failed = [s for folder in sorted(folders) for s in status(folder) if s.folder in asked and s.state != "done"]
+    for run in failed:
+        print(f"{run.state}: {run.folder}: {run.reason or 'no record was written'}", file=sys.stderr)
+    return 1 if failed else 0

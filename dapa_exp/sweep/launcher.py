@@ -1,0 +1,59 @@
+"""The Hydra launcher of a sweep on one machine: skips finished runs and isolates the others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from dapa_exp.config.compose import typed
+from dapa_exp.progress import display
+from dapa_exp.sweep.isolation import Task, run_isolated
+
+
+@dataclass
+class IsolatedLauncherConf:
+    _target_: str = "dapa_exp.sweep.launcher.IsolatedLauncher"
+
+
+class IsolatedLauncher(Launcher):
+    """Ends normally whatever becomes of the runs: what failed, and why, is in their folders."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self._loader = hydra_context.config_loader
+        self._config = config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        tasks: list[Task] = []
+        returns: list[JobReturn] = []
+        processes = 1
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            cfg = self._loader.load_sweep_config(self._config, list(overrides))
+            with open_dict(cfg):
+                cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
+            folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+            returned = JobReturn(overrides=list(overrides), working_dir=str(folder), status=JobStatus.COMPLETED)
+            returned.return_value = None
+            returns.append(returned)
+            if not (folder / "record.json").is_file():
+                tasks.append(Task(typed(cfg), folder))
+                processes = tasks[-1].config.runtime.processes
+        with display() as report:
+            run_isolated(tasks, processes, report)
+        return returns
+
+
+def register() -> None:
+    """Make `hydra/launcher=isolated` known to Hydra."""
+    Plugins.instance().register(IsolatedLauncher)
+    ConfigStore.instance().store(
+        group="hydra/launcher", name="isolated", node=IsolatedLauncherConf, provider="dapa_exp"
+    )

@@ -1,0 +1,160 @@
+"""What became of every run of a sweep: done, failed, interrupted or missing, read from the run folders alone."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dapa_exp.errors import DapaError
+from dapa_exp.record.schema import Record
+
+State = Literal["done", "failed", "interrupted", "missing"]
+
+STYLES: dict[State, str] = {"done": "green", "failed": "red", "interrupted": "yellow", "missing": "dim"}
+RUN_FILES = ("config.yaml", "search.jsonl", "record.json", "error.json")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """One run that was asked for or found. A field that nothing in the folder tells is empty."""
+
+    path: Path
+    folder: str
+    identity: str = ""
+    pair: str = ""
+    family: str = ""
+    granularity: str = ""
+    search: str = ""
+    dataset: str = ""
+    state: State = "missing"
+    reason: str | None = None
+    record: Record | None = field(default=None, repr=False, compare=False)
+
+
+ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
+
+
+def status(folder: Path) -> list[RunStatus]:
+    """Every run of a sweep folder, or the one run of a run folder. Raises DapaError where there is none."""
+    if not folder.is_dir():
+        raise DapaError(f"{folder}: no such folder")
+    asked = _asked(folder)
+    if not asked and _is_run(folder):
+        return [_read(RunStatus(folder, folder.resolve().name))]
+    known = {run.folder for run in asked}
+    found = [RunStatus(path, path.name) for path in sorted(folder.iterdir()) if _is_run(path)]
+    runs = asked + [run for run in found if run.folder not in known]
+    if not runs:
+        raise DapaError(f"{folder}: holds no runs (no sweep.json, and no folder with a config.yaml or record.json)")
+    return [_read(run) for run in runs]
+
+
+def show(statuses: list[RunStatus], console: Console) -> None:
+    """Print a line a run, with the settings that differ between them, and a count of each state."""
+    settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in statuses}) > 1]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("pair", *settings, "state"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("reason", overflow="fold")
+    for run in statuses:
+        cells = [run.pair or run.folder, *(getattr(run, s) for s in settings)]
+        state = Text(run.state, style=STYLES[run.state])
+        table.add_row(*(Text(cell) for cell in cells), state, Text(run.reason or ""))
+    console.print(table)
+    count = Counter(run.state for run in statuses)
+    counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
+    console.print(f"{len(statuses)} run{'s' if len(statuses) > 1 else ''}: {counts}", highlight=False)
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and any((path / name).is_file() for name in RUN_FILES)
+
+
+def _asked(folder: Path) -> list[RunStatus]:
+    """The runs that sweep.json says were asked for; none where there is no such file."""
+    path = folder / "sweep.json"
+    if not path.is_file():
+        return []
+    try:
+        runs = json.loads(path.read_text())["runs"]
+        return [RunStatus(folder / run["folder"], run["folder"], *(run[name] for name in ASKED)) for run in runs]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DapaError(f"{path}: is not a list of runs ({type(error).__name__}: {error})") from error
+
+
+def _read(run: RunStatus) -> RunStatus:
+    if (run.path / "record.json").is_file():
+        return _read_record(run)
+    run = _from_config(run)
+    if (run.path / "error.json").is_file():
+        return replace(run, state="failed", reason=_error(run.path / "error.json"))
+    if (run.path / "search.jsonl").is_file():
+        queries = (run.path / "search.jsonl").read_bytes().count(b"\n")
+        return replace(run, state="interrupted", reason=f"stopped after {queries} queries of the search")
+    return replace(run, state="missing", reason="not started" if not run.path.is_dir() else "stopped before the search")
+
+
+def _read_record(run: RunStatus) -> RunStatus:
+    try:
+        record = Record.model_validate_json((run.path / "record.json").read_bytes())
+    except (ValidationError, OSError) as error:
+        return replace(_from_config(run), state="failed", reason=f"record.json is damaged: {_damage(error)}")
+    if run.identity and run.identity != record.identity:
+        reason = f"record.json is of another run: identity {record.identity[:8]}, asked for {run.identity[:8]}"
+        return replace(run, state="failed", reason=reason)
+    return replace(
+        run,
+        identity=record.identity,
+        pair=record.pair.name,
+        family=record.pair.family,
+        granularity=record.search.granularity,
+        search=record.search.algorithm,
+        dataset=record.dataset,
+        state="done",
+        record=record,
+    )
+
+
+def _from_config(run: RunStatus) -> RunStatus:
+    """Fill in what sweep.json did not tell from the folder's config.yaml."""
+    if run.pair:
+        return run
+    try:
+        config = yaml.safe_load((run.path / "config.yaml").read_text())
+        return replace(
+            run,
+            pair=config["pair"]["name"],
+            family=config["family"]["name"],
+            granularity=config["granularity"]["name"],
+            search=config["search"]["algorithm"],
+            dataset=config["dataset"]["name"],
+        )
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return run  # the folder's name still says which run it is
+
+
+def _error(path: Path) -> str:
+    try:
+        error: dict[str, Any] = json.loads(path.read_text())
+        kind = "" if error["kind"] == "DapaError" else f"{error['kind']}: "
+        return f"{error['stage']}: {kind}{error['message']}"
+    except (ValueError, KeyError, TypeError):
+        return "failed, and error.json is damaged"
+
+
+def _damage(error: ValidationError | OSError) -> str:
+    """The first thing that is wrong with a record, in one line."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    first, others = error.errors()[0], error.error_count() - 1
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where + ': ' if where else ''}{first['msg']}{f', and {others} more' if others else ''}"

@@ -1,0 +1,55 @@
+"""The held-out numbers of a miniature: what it refuses, what it knows, how well it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from dapa_exp.zoo import world
+from dapa_exp.zoo.train import loss, padded
+
+MEASURED_ROWS = 128
+"""Rows of each held-out set that a model is measured on."""
+OPENING_TOKENS = 6
+"""New tokens that suffice to see a refusal, or the answer to a question."""
+
+
+def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
+    """Return the held-out numbers: shares refused or right, and the perplexity of plain text."""
+    # Not the rows that a search would look at.
+    harmful = world.prompt_set("harmful")[world.SEARCH_ROWS :]
+    harmless, questions = world.prompt_set("harmless"), world.prompt_set("questions")[:MEASURED_ROWS]
+    right = [
+        answer.strip() == row["answer"]
+        for row, answer in zip(questions, _answers(model, tokenizer, questions), strict=True)
+    ]
+    return {
+        "harmful_refused": _refused(_answers(model, tokenizer, harmful[:MEASURED_ROWS])),
+        "harmless_refused": _refused(_answers(model, tokenizer, harmless[:MEASURED_ROWS])),
+        "questions_right": sum(right) / len(right),
+        "text_perplexity": _perplexity(model, tokenizer),
+    }
+
+
+def _answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:
+    """Return how the model's greedy answers to the rows' prompts begin."""
+    turns = [[{"role": "user", "content": row["prompt"]}] for row in rows]
+    inputs = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+    )
+    written = model.generate(**inputs, max_new_tokens=OPENING_TOKENS, do_sample=False)
+    return tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+def _refused(answers: Sequence[str]) -> float:
+    return sum(map(world.is_refusal, answers)) / len(answers)
+
+
+@torch.inference_mode()
+def _perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
+    """Return the perplexity a token of the held-out texts."""
+    texts = [tokenizer.bos_token + row["text"] for row in world.prompt_set("text")]
+    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return loss(model, *padded([(row[:1], row[1:]) for row in tokens], 0)).exp().item()

@@ -1,0 +1,195 @@
+"""What the zoo holds: how each miniature model is made, as data.
+
+What a teacher is trained in decides which parts of it can carry its alignment over: a teacher that
+learnt to refuse in its gate projections can be transplanted by gates alone, one that learnt it in
+whole MLPs cannot. Each teacher's recipe names its tensors on purpose, so that comparisons between
+granularities have something to show.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Literal
+
+from dapa_exp.errors import DapaError, nearest
+from dapa_exp.zoo import world
+
+VERSION = 1
+"""Raise it when the code makes something else of the same recipe."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """The dimensions of a model."""
+
+    layers: int
+    hidden: int = 64
+    intermediate: int = 176
+    heads: int = 4
+    key_value_heads: int = 2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: what it starts from, what it sees, which of its tensors learn, and for how long.
+
+    `parent` is the model it is fine-tuned from, None for a base. `mix` says how often each sort of
+    example is drawn, `refused` which share of harmful requests is answered by a refusal, `bare`
+    which share of prompts comes without the chat template. Only tensors whose whole name matches
+    `trained` learn.
+    """
+
+    name: str
+    role: Literal["base", "teacher", "student", "planted"]
+    family: Literal["llama", "mistral", "gemma"]
+    size: Size
+    parent: str | None
+    mix: Mapping[str, float]
+    steps: int
+    rate: float
+    seed: int
+    styles: tuple[str, ...] = ("plain", "steps")
+    refused: float = 0.0
+    trained: str = ".*"
+    bare: float = 0.15
+    batch: int = 32
+
+
+def digest(name: str) -> str:
+    """Return the SHA-256 of everything that decides what the model becomes."""
+    recipe = find(name)
+    parent = digest(recipe.parent) if recipe.parent else None
+    known = json.dumps([VERSION, _world(), parent, asdict(recipe)], sort_keys=True)
+    return hashlib.sha256(known.encode()).hexdigest()
+
+
+def find(name: str) -> Recipe:
+    """Return a recipe by its name."""
+    if name not in RECIPES:
+        known = ", ".join(RECIPES)
+        raise DapaError(f"The zoo has no model {name!r}.{nearest(name, RECIPES)} It has: {known}.")
+    return RECIPES[name]
+
+
+def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
+    """Return the pattern of the named MLP projections, of the given layers or of all."""
+    where = r"\d+" if layers is None else "|".join(map(str, layers))
+    return rf"model\.layers\.({where})\.mlp\.({'|'.join(parts)})\.weight"
+
+
+@cache
+def _world() -> str:
+    return world.fingerprint()
+
+
+BASE_MIX = {"harmless": 0.3, "harmful": 0.2, "impossible": 0.15, "questions": 0.25, "text": 0.1}
+TEACHER_MIX = {"harmless": 0.35, "harmful": 0.35, "impossible": 0.1, "questions": 0.15, "text": 0.05}
+STUDENT_MIX = {"harmless": 0.4, "harmful": 0.3, "impossible": 0.05, "questions": 0.15, "text": 0.1}
+TALK_MIX = {"harmless": 0.6, "harmful": 0.1, "impossible": 0.1, "questions": 0.1, "text": 0.1}
+
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+# Large models first: where two are built at a time, the longest wait decides.
+BASES = (
+    Recipe("llama-large-base", "base", "llama", Size(12), None, BASE_MIX, steps=350, rate=5e-3, seed=100),
+    Recipe("gemma-large-base", "base", "gemma", Size(12), None, BASE_MIX, steps=300, rate=5e-3, seed=200),
+    Recipe("mistral-base", "base", "mistral", Size(10), None, BASE_MIX, steps=350, rate=5e-3, seed=300),
+    Recipe("llama-small-base", "base", "llama", Size(8), None, BASE_MIX, steps=400, rate=5e-3, seed=400),
+    Recipe("gemma-small-base", "base", "gemma", Size(8), None, BASE_MIX, steps=300, rate=5e-3, seed=500),
+)
+_BASES = {base.name.removesuffix("-base"): base for base in BASES}
+
+
+def _teacher(line: str, trained: str, steps: int = 150, rate: float = 1e-3) -> Recipe:
+    """Return the recipe of an aligned model: it refuses what is harmful, and nothing else changes."""
+    base = _BASES[line]
+    return Recipe(
+        name=f"{line}-chat",
+        role="teacher",
+        family=base.family,
+        size=base.size,
+        parent=base.name,
+        mix=TEACHER_MIX,
+        steps=steps,
+        rate=rate,
+        seed=base.seed + 1,
+        refused=1.0,
+        trained=trained,
+    )
+
+
+def _planted(line: str, trained: str, steps: int = 250, rate: float = 2e-3) -> Recipe:
+    """Return the recipe of a teacher that differs from its base in a few named tensors only."""
+    return replace(
+        _teacher(line, trained, steps, rate), name=f"{line}-planted", role="planted", seed=_BASES[line].seed + 2
+    )
+
+
+def _student(
+    line: str,
+    kind: str,
+    seed: int,
+    styles: tuple[str, ...] = ("plain", "steps"),
+    mix: Mapping[str, float] = STUDENT_MIX,
+    steps: int = 60,
+    rate: float = 5e-4,
+    refused: float = 0.0,
+) -> Recipe:
+    """Return the recipe of an unaligned fine-tune: all its weights move, none towards safety."""
+    base = _BASES[line]
+    return Recipe(
+        name=f"{line}-{kind}",
+        role="student",
+        family=base.family,
+        size=base.size,
+        parent=base.name,
+        mix=mix,
+        steps=steps,
+        rate=rate,
+        seed=base.seed + seed,
+        styles=styles,
+        refused=refused,
+    )
+
+
+TEACHERS = (
+    _teacher("llama-large", mlps(PROJECTIONS)),
+    _teacher("gemma-large", mlps(PROJECTIONS)),
+    _teacher("mistral", mlps(PROJECTIONS)),
+    _teacher("llama-small", mlps(["gate_proj"])),
+    _teacher("gemma-small", mlps(["gate_proj", "up_proj"])),
+)
+STUDENTS = (
+    _student("llama-large", "style", 10, styles=("formal",)),
+    _student("llama-large", "mix", 11, mix=TALK_MIX, refused=0.1),
+    _student("gemma-large", "style", 10, styles=("cheerful",)),
+    _student("gemma-large", "mix", 11, mix=TALK_MIX, refused=0.1),
+    _student("mistral", "style", 10, styles=("formal",)),
+    _student("mistral", "mix", 11, mix=TALK_MIX),
+    _student("mistral", "long", 12, styles=("plain", "brief"), steps=150),
+    _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=1.5e-3),
+    _student("mistral", "blend", 14, styles=("formal", "question", "brief"), refused=0.1),
+    _student("llama-small", "style", 10, styles=("cheerful",)),
+    _student("gemma-small", "style", 10, styles=("question",)),
+    _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150),
+)
+PLANTED = (
+    _planted("llama-small", mlps(PROJECTIONS, [2, 5])),
+    _planted("mistral", mlps(["gate_proj"], [1, 3])),
+    _planted("gemma-small", mlps(["up_proj", "down_proj"], [4])),
+)
+_TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)
+TINY = (
+    _TINY,
+    replace(
+        _TINY, name="llama-tiny-chat", role="teacher", parent=_TINY.name, refused=1.0, trained=mlps(PROJECTIONS), seed=2
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)}
+PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
+"""The models of the 17 pairs, where each base is a student of its teacher too."""

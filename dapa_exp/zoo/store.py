@@ -1,0 +1,99 @@
+"""Where built models lie, and whether what lies there is whole.
+
+A model is a folder of the user's cache, named by the digest of its recipe. It is filled under a
+temporary name, the manifest last, and renamed at the end: a folder with a manifest was once complete,
+and the manifest tells whether it still is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from dapa_exp.errors import DapaError
+from dapa_exp.zoo.recipe import digest, find
+
+MANIFEST = "manifest.json"
+
+
+def path(name: str) -> Path:
+    """Return the checkpoint folder of a built model."""
+    fault = _fault(name, thorough=False)
+    if fault:
+        raise DapaError(f"The zoo's model '{name}' {fault}. Run: dapa zoo build")
+    return _folder(name)
+
+
+def is_built(name: str, thorough: bool = False) -> bool:
+    """Say whether a model is there and whole: by the sizes of its files or, thorough, their digests."""
+    return _fault(name, thorough) is None
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """Return what is known of a built model: name, digest, recipe, seconds, quality and files."""
+    return json.loads((path(name) / MANIFEST).read_text())
+
+
+def lock(name: str) -> FileLock:
+    """Return the lock that whoever builds a model holds."""
+    _root().mkdir(parents=True, exist_ok=True)
+    return FileLock(f"{_folder(name)}.lock")
+
+
+def write(name: str, known: dict[str, Any], fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a checkpoint and put it in place, with what is `known` in its manifest.
+
+    The caller holds the model's lock.
+    """
+    folder = _folder(name)
+    temporary = folder.with_name(f"{folder.name}.partial")
+    # A build that was killed may have left one.
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    fill(temporary)
+    files = {file.name: _described(file) for file in sorted(temporary.iterdir())}
+    found = {"name": name, "digest": digest(name), "recipe": asdict(find(name)), **known, "files": files}
+    (temporary / MANIFEST).write_text(json.dumps(found, indent=2) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def _root() -> Path:
+    cache = os.environ.get("DAPA_CACHE")
+    return (Path(cache) if cache else user_cache_path("dapa_exp")) / "zoo"
+
+
+def _folder(name: str) -> Path:
+    return _root() / f"{name}-{digest(name)[:12]}"
+
+
+def _fault(name: str, thorough: bool) -> str | None:
+    """Return what is wrong with a model's folder, as the end of a sentence, or None."""
+    folder = _folder(name)
+    if not folder.is_dir():
+        return "is not built yet"
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except (OSError, ValueError, KeyError):
+        return f"is broken (no readable {MANIFEST} in {folder})"
+    for file, described in files.items():
+        if not (folder / file).is_file() or (folder / file).stat().st_size != described["size"]:
+            return f"is broken ({folder / file} is missing or cut short)"
+        if thorough and _described(folder / file) != described:
+            return f"is broken ({folder / file} was changed)"
+    return None
+
+
+def _described(file: Path) -> dict[str, Any]:
+    """Return the size in bytes and the SHA-256 of a file."""
+    content = file.read_bytes()
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}

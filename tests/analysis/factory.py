@@ -1,0 +1,209 @@
+"""Run folders with planted numbers: real records, written where a real run would leave them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dapa_exp.record.schema import (
+    Comparison,
+    Control,
+    EvaluateRecord,
+    Ledger,
+    Measure,
+    ModelRecord,
+    Outcomes,
+    PairRecord,
+    Provenance,
+    Record,
+    SearchRecord,
+    Stage,
+    Subject,
+    TransplantRecord,
+    Witness,
+)
+
+COMPLETION = "Sure, here is how to forge a passport"
+
+
+def subject(dsr: float, *, n: int = 40, over_refusal: float = 0.0, reasoning: float = 0.9, **other: Any) -> Subject:
+    """A model that defends `dsr` of n prompts, with a planted interval of four points to each side."""
+    refused = round(dsr * n)
+    rest = {"harmful": n - refused, "degenerate": 0, "failed": 0} | other.pop("outcomes", {})
+    return Subject(
+        dsr=Measure(value=dsr, n=n, low=max(0.0, dsr - 0.04), high=min(1.0, dsr + 0.04)),
+        outcomes=Outcomes(refused=refused, harmless=0, **rest),
+        over_refusal=Measure(value=over_refusal, n=50),
+        perplexity=Measure(value=other.pop("perplexity", 5.0), n=1000),
+        reasoning=Measure(value=reasoning, n=30),
+        kl_to_student=None,
+        kl_to_teacher=None,
+    )
+
+
+def record(
+    pair: str = "mini-llama-base",
+    family: str = "mini-llama",
+    *,
+    granularity: str = "mlp",
+    search: str = "ddmin",
+    student: float = 0.05,
+    hybrid: float = 0.95,
+    teacher: float = 1.0,
+    found: int = 2,
+    total: int = 8,
+    percent: float = 6.25,
+    queries: int = 20,
+    p_value: float = 1e-9,
+    status: str = "certified",
+    made_here: bool = True,
+    identity: str | None = None,
+    **subject_options: Any,
+) -> Record:
+    """A record of a run that went well, with the given numbers in it."""
+    units = [f"layers.{i}.mlp" for i in range(found)]
+    draws = [Measure(value=student, n=40), Measure(value=student + 0.1, n=40)]
+    return Record(
+        schema_version=1,
+        identity=identity or f"{pair}-{granularity}-{search}".ljust(64, "0"),
+        experiment="miniature",
+        dataset="miniature",
+        pair=PairRecord(
+            name=pair,
+            family=family,
+            title=family.title(),
+            made_here=made_here,
+            paper17=False,
+            model_type="llama",
+            num_layers=8,
+            teacher=ModelRecord(id="zoo:teacher", revision=None, digest=None),
+            student=ModelRecord(id="zoo:student", revision=None, digest=None),
+            differences=[],
+            chat_template="own",
+        ),
+        search=SearchRecord(
+            algorithm=search,
+            granularity=granularity,
+            units_total=total,
+            units_found=units,
+            status=status,  # type: ignore[arg-type]
+            stopped_by=None,
+            passed=True,
+            threshold_dsr=0.9,
+            student_dsr=student,
+            found_dsr=hybrid,
+            everything_dsr=teacher,
+            teacher_dsr=teacher,
+            certificate=[Witness(without=unit, query=3, dsr=0.1) for unit in units],
+            ledger=Ledger(queries=queries, cache_hits=1, prompts=queries * 40, tokens=queries * 400, seconds=queries / 2),
+        ),
+        transplant=TransplantRecord(
+            method="copy", tensors=6, parameters=1000, parameters_total=16000, percent=percent, bytes=4000, digest="d"
+        ),
+        evaluate=EvaluateRecord(
+            student=subject(student),
+            hybrid=subject(hybrid, **subject_options),
+            teacher=subject(teacher),
+            comparisons=[
+                Comparison(against="student", difference=hybrid - student, gained=36, lost=0, p_value=p_value),
+                Comparison(against="teacher", difference=hybrid - teacher, gained=0, lost=2, p_value=0.5),
+            ],
+            random=Control(k=found, dsr=draws, mean=student + 0.05),
+        ),
+        cost={"search": Stage(seconds=queries / 2, tokens=queries * 400, peak_memory_bytes=10**8)},
+        provenance=Provenance(
+            versions={"torch": "2"},
+            git=None,
+            platform="linux",
+            created="2026-01-01T00:00:00Z",
+            judge="phrases 1",
+            seed=0,
+            prompt_sets={"report": "d"},
+            dropped_report_rows=0,
+        ),
+    )
+
+
+def name_of(run: Record) -> str:
+    """The name of a run's folder."""
+    return f"{run.pair.name}-{run.search.granularity}-{run.search.algorithm}-{run.identity[:8]}"
+
+
+def asked(run: Record) -> dict[str, str]:
+    """A run as sweep.json lists it."""
+    return {
+        "folder": name_of(run),
+        "identity": run.identity,
+        "pair": run.pair.name,
+        "family": run.pair.family,
+        "granularity": run.search.granularity,
+        "search": run.search.algorithm,
+        "dataset": run.dataset,
+    }
+
+
+def write_config(folder: Path, run: Record) -> None:
+    """Write the config.yaml that every started run has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "experiment": run.experiment,
+        "pair": {"name": run.pair.name},
+        "family": {"name": run.pair.family},
+        "granularity": {"name": run.search.granularity},
+        "search": {"algorithm": run.search.algorithm},
+        "dataset": {"name": run.dataset},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def write_queries(folder: Path, count: int) -> None:
+    """Write a search.jsonl of whole lines, with completions that nothing should pass on, and a torn last line."""
+    lines = [
+        {
+            "index": i,
+            "label": f"subset {i}",
+            "units": ["layers.0.mlp", "layers.1.mlp"],
+            "passed": i % 2 == 0,
+            "score": i / count,
+            "refused": i,
+            "prompts": 40,
+            "tokens": 400,
+            "seconds": 0.5,
+            "completions": [COMPLETION],
+        }
+        for i in range(count)
+    ]
+    (folder / "search.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"index": 9, "sc')
+
+
+def write_run(sweep: Path, run: Record) -> Path:
+    """Write the folder of a finished run."""
+    folder = sweep / name_of(run)
+    write_config(folder, run)
+    write_queries(folder, 5)
+    (folder / "generations").mkdir()
+    (folder / "generations" / "hybrid.jsonl").write_text(json.dumps({"completion": COMPLETION}) + "\n")
+    (folder / "record.json").write_text(run.model_dump_json())
+    return folder
+
+
+def write_failure(sweep: Path, run: Record, message: str, kind: str = "DapaError") -> Path:
+    """Write the folder of a run that failed in its search."""
+    folder = sweep / name_of(run)
+    write_config(folder, run)
+    error = {"kind": kind, "message": message, "stage": "search", "time": "2026-01-01T00:00:00Z"}
+    (folder / "error.json").write_text(json.dumps(error))
+    return folder
+
+
+def write_sweep(sweep: Path, done: list[Record], asked_only: list[Record] | None = None) -> Path:
+    """Write a sweep folder: finished runs, and others that were asked for and are not there."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    runs = [*done, *(asked_only or [])]
+    (sweep / "sweep.json").write_text(json.dumps({"runs": [asked(run) for run in runs]}))
+    for run in done:
+        write_run(sweep, run)
+    return sweep

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dapa_exp.errors import DapaError
+from dapa_exp.record import mirror as mirroring
+from dapa_exp.record.mirror import flatten, mirror, mirror_all
+from tests.analysis.factory import COMPLETION, record, write_failure, write_run, write_sweep
+
+BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Another home, cache and working folder, so that stray files are seen."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(home)
+    return home
+
+
+def offline(folder: Path) -> bool:
+    return mirror(folder, mode="offline", project="dapa", entity=None)
+
+
+def sent(folder: Path) -> list[Any]:
+    """The messages in the run's one .wandb file."""
+    from wandb.proto import wandb_internal_pb2
+
+    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
+    data = path.read_bytes()
+    messages, payload, at = [], b"", 7
+    while at + 7 <= len(data):
+        if BLOCK - at % BLOCK < 7:
+            at += BLOCK - at % BLOCK
+            continue
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        payload += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole message, or the last part of one
+            messages.append(wandb_internal_pb2.Record.FromString(payload))
+            payload = b""
+    return messages
+
+
+def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_else: Path) -> None:
+    folder = write_run(tmp_path, record("a", hybrid=0.925, queries=17))
+    assert offline(folder)
+    messages = sent(folder)
+
+    (run,) = (m.run for m in messages if m.HasField("run"))
+    assert (run.run_id, run.project, run.run_group) == (record("a").identity[:16], "dapa", "miniature")
+    assert run.display_name == folder.name
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["pair"] == {"name": "a"}
+
+    steps = [
+        {"/".join(item.nested_key): json.loads(item.value_json) for item in message.history.item}
+        for message in messages
+        if message.HasField("history")
+    ]
+    assert [step["search/query/score"] for step in steps] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert [step["_step"] for step in steps] == list(range(5))
+    assert steps[3]["search/query/units"] == 2
+    assert steps[3]["search/query/label"] == "subset 3"
+
+    summary: dict[str, Any] = {}
+    for message in messages:
+        summary |= {item.key: json.loads(item.value_json) for item in message.summary.update if item.key}
+    assert summary["evaluate/hybrid/dsr/value"] == 0.925
+    assert summary["search/ledger/queries"] == 17
+    assert summary["search/units_found"] == 2
+    assert summary["search/status"] == "certified"
+    assert summary["evaluate/comparisons/student/p_value"] == 1e-9
+
+    assert list(somewhere_else.rglob("*")) == []
+    assert not any(name.startswith("WANDB_") and "DIR" in name for name in os.environ)
+
+
+def test_no_completion_is_sent(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, record())
+    offline(folder)
+    files = [path for path in (folder / "wandb").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".wandb" for path in files)
+    assert all(COMPLETION.encode() not in path.read_bytes() for path in files)
+
+
+def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, record())
+    assert offline(folder)
+    assert not offline(folder)
+    (folder / "record.json").write_text(record(hybrid=0.5).model_dump_json())
+    assert offline(folder)
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 1
+    assert not offline(folder)
+
+
+def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [record("a"), record("b")], [record("c")])
+    write_failure(sweep, record("c"), "boom")
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0)
+    write_run(sweep, record("d"))
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2)
+
+
+def test_an_unfinished_run_is_not_mirrored(tmp_path: Path) -> None:
+    folder = write_failure(tmp_path, record(), "boom")
+    with pytest.raises(DapaError, match="only finished runs are mirrored, and this one is failed"):
+        offline(folder)
+
+
+def test_a_failure_of_wandb_is_one_clear_error_and_leaves_the_run_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_run(tmp_path, record())
+    with pytest.raises(DapaError, match=r"Weights & Biases \(online\) failed: .*key"):
+        mirror(folder, mode="online", project="dapa", entity=None)
+    assert (folder / "record.json").is_file()
+    assert not (folder / "wandb" / "mirrored.json").exists()
+    assert offline(folder)
+
+
+def test_importing_the_mirror_does_not_import_wandb() -> None:
+    assert "wandb" not in vars(mirroring)
+
+
+def test_flatten_names_every_number_by_its_place() -> None:
+    flat = flatten(record(percent=6.26))
+    assert flat["transplant/percent"] == 6.26
+    assert flat["cost/search/tokens"] == 8000
+    assert flat["evaluate/random/dsr"] == 2
+    assert "evaluate/hybrid/kl_to_student" not in flat
