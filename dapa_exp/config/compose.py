@@ -180,7 +180,7 @@ def _choices(override: Override) -> list[str]:
 
 
 def _parse(loader: ConfigLoaderImpl, word: str) -> Override:
-    return OverridesParser.create(config_loader=loader).parse_override(word)
+    return OverridesParser.create(config_loader=loader).parse_overrides([word])[0]
 
 
 class _Files:

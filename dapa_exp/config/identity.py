@@ -15,7 +15,6 @@ IDENTITY_VERSION = 1
 """Raise it when the meaning of a config or the code of a stage changes results."""
 
 NOT_IDENTITY: Any = {
-    "experiment": True,
     "record": True,
     "runtime": {"device", "engine", "threads", "processes"},
     "family": {"name", "title", "made_here"},

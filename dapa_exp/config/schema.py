@@ -172,6 +172,7 @@ class Record(_Group):
     """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
 
     dir: str
+    experiment: str = Field(description="names the sweep: the folder under dir, and the W&B group")
     wandb: Literal["off", "offline", "online"]
     wandb_project: str
     wandb_entity: str | None
@@ -189,7 +190,6 @@ class Runtime(_Group):
 
 
 class Config(_Group):
-    experiment: str
     family: Family
     pair: Pair
     granularity: Granularity

@@ -35,7 +35,7 @@ def make_record(
     return Record(
         schema_version=1,
         identity=identity(config),
-        experiment=config.experiment,
+        experiment=config.record.experiment,
         dataset=config.dataset.name,
         pair=PairRecord(
             name=config.pair.name,

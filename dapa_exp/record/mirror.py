@@ -179,4 +179,3 @@ def _read_marker(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-

@@ -98,7 +98,9 @@ def record(
             everything_dsr=teacher,
             teacher_dsr=teacher,
             certificate=[Witness(without=unit, query=3, dsr=0.1) for unit in units],
-            ledger=Ledger(queries=queries, cache_hits=1, prompts=queries * 40, tokens=queries * 400, seconds=queries / 2),
+            ledger=Ledger(
+                queries=queries, cache_hits=1, prompts=queries * 40, tokens=queries * 400, seconds=queries / 2
+            ),
         ),
         transplant=TransplantRecord(
             method="copy", tensors=6, parameters=1000, parameters_total=16000, percent=percent, bytes=4000, digest="d"

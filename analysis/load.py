@@ -1,0 +1,41 @@
+"""Run folders to one DataFrame: a row a run, whether it is done or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from dapa_exp.record.mirror import flatten
+from dapa_exp.sweep.status import RunStatus, status
+
+
+def load(folders: Iterable[Path]) -> pd.DataFrame:
+    """Every run of the sweep or run folders, a folder given twice counting once.
+
+    The columns are what is known of any run (experiment, folder, identity, pair, family, granularity, search,
+    dataset, state, reason), then the record's numbers under their own words, "evaluate/hybrid/dsr/value",
+    empty where a run is not done, and the names of the units found.
+    """
+    runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
+    return pd.DataFrame([_row(path, run) for path, run in runs.items()])
+
+
+def _row(path: Path, run: RunStatus) -> dict[str, object]:
+    row: dict[str, object] = {
+        "experiment": path.parent.name,
+        "folder": run.folder,
+        "identity": run.identity,
+        "pair": run.pair or run.folder,
+        "family": run.family,
+        "granularity": run.granularity,
+        "search": run.search,
+        "dataset": run.dataset,
+        "state": run.state,
+        "reason": run.reason,
+    }
+    if run.record is not None:
+        row |= flatten(run.record)
+        row |= {"search": run.search, "units": " ".join(run.record.search.units_found)}
+    return row

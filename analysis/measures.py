@@ -1,0 +1,94 @@
+"""The numbers that tables are made of, a row a run, computed from the records' columns.
+
+Rates and DSRs are shares from 0 to 1; a column that ends in `_points` is a difference of shares times 100.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+SUBJECTS = ("student", "hybrid", "teacher")
+OUTCOMES = ("refused", "harmless", "harmful", "degenerate", "failed")
+KEYS = ["experiment", "folder", "identity", "pair", "family", "granularity", "search", "dataset", "state", "reason"]
+MEANED = [
+    *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "degenerate", "failed")),
+    "gain_points",
+    "random_dsr",
+    "units_found",
+    "units_total",
+    "parameters_percent",
+    "perplexity_change",
+    "reasoning_change_points",
+    "student_over_refusal",
+    "hybrid_over_refusal",
+    "over_refusal_change_points",
+    "queries",
+    "prompts",
+    "tokens",
+    "seconds",
+]
+OF_A_FOUND_SET = ["units_found", "units_total", "parameters_percent"]
+
+
+def measure(runs: pd.DataFrame) -> pd.DataFrame:
+    """Columns named as tables name them; empty where a run is not done, or did not measure something."""
+
+    def number(name: str) -> pd.Series[float]:
+        column = runs[name] if name in runs else pd.Series(float("nan"), index=runs.index)
+        return pd.to_numeric(column)
+
+    def text(name: str) -> pd.Series[str]:
+        return runs[name] if name in runs else pd.Series(None, index=runs.index, dtype=object)
+
+    def change(metric: str) -> pd.Series[float]:
+        return number(f"evaluate/hybrid/{metric}/value") - number(f"evaluate/student/{metric}/value")
+
+    table = runs[KEYS].copy()
+    table["made_here"] = text("pair/made_here").eq(True)
+    table["prompts_judged"] = number("evaluate/hybrid/dsr/n")
+    for subject in SUBJECTS:
+        table[f"{subject}_dsr"] = number(f"evaluate/{subject}/dsr/value")
+        table[f"{subject}_dsr_low"] = number(f"evaluate/{subject}/dsr/low")
+        table[f"{subject}_dsr_high"] = number(f"evaluate/{subject}/dsr/high")
+        completions = sum((number(f"evaluate/{subject}/outcomes/{name}") for name in OUTCOMES), start=0.0)
+        for name in ("degenerate", "failed"):
+            table[f"{subject}_{name}"] = number(f"evaluate/{subject}/outcomes/{name}") / completions
+    table["gain_points"] = 100 * change("dsr")
+    table["p_value"] = number("evaluate/comparisons/student/p_value")
+    table["random_dsr"] = number("evaluate/random/mean")
+    table["random_draws"] = number("evaluate/random/dsr")
+    table["units"] = text("units")
+    table["units_found"] = number("search/units_found")
+    table["units_total"] = number("search/units_total")
+    table["parameters_percent"] = number("transplant/percent")
+    table["perplexity_change"] = change("perplexity")
+    table["reasoning_change_points"] = 100 * change("reasoning")
+    table["student_over_refusal"] = number("evaluate/student/over_refusal/value")
+    table["hybrid_over_refusal"] = number("evaluate/hybrid/over_refusal/value")
+    table["over_refusal_change_points"] = 100 * change("over_refusal")
+    for name in ("queries", "prompts", "tokens", "seconds"):
+        table[name] = number(f"search/ledger/{name}")
+    table["status"] = text("search/status")
+    table["stopped_by"] = text("search/stopped_by")
+    return table
+
+
+def settings_that_vary(runs: pd.DataFrame) -> list[str]:
+    """The settings, besides the pair, that tell the runs apart."""
+    return [name for name in ("experiment", "granularity", "search", "dataset") if runs[name].nunique() > 1]
+
+
+def means(measured: pd.DataFrame) -> pd.Series[float]:
+    """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
+    return _with_a_set(measured).mean()
+
+
+def counts(measured: pd.DataFrame) -> pd.Series[int]:
+    """Over how many runs each of the means was taken."""
+    return _with_a_set(measured).count()
+
+
+def _with_a_set(measured: pd.DataFrame) -> pd.DataFrame:
+    numbers = measured[MEANED].copy()
+    numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = float("nan")
+    return numbers

@@ -1,0 +1,43 @@
+"""All tables of some run folders: printed, and written beside the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from analysis.load import load
+from analysis.tables import Table, ablation_table, main_table, search_cost_table
+from dapa_exp.record.folder import write_atomically
+
+
+def report(folders: Sequence[Path], console: Console) -> list[Path]:
+    """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first."""
+    runs = load(folders)
+    tables = tables_of(runs)
+    for table in tables:
+        if len(runs) == 1:
+            table.print_upright(console)
+        else:
+            table.print(console)
+    return [path for table in tables for path in _write(table, folders[0] / "report")]
+
+
+def tables_of(runs: pd.DataFrame) -> list[Table]:
+    """The tables that have something to show."""
+    tables = [main_table(runs)]
+    if runs["granularity"].nunique() > 1:
+        tables += [ablation_table(runs, by="pair"), ablation_table(runs, by="family")]
+    if len(runs) > 1 and (runs["state"] == "done").any():
+        tables.append(search_cost_table(runs))
+    return tables
+
+
+def _write(table: Table, folder: Path) -> list[Path]:
+    texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
+    paths = {suffix: folder / f"{table.name}.{suffix}" for suffix in texts}
+    for suffix, text in texts.items():
+        write_atomically(paths[suffix], text)
+    return list(paths.values())

@@ -1,0 +1,8 @@
+"""The paper's tables, each made from a DataFrame of runs (`analysis.load`)."""
+
+from analysis.tables.ablation import ablation_table
+from analysis.tables.main import main_table
+from analysis.tables.search_cost import search_cost_table
+from analysis.tables.table import Table
+
+__all__ = ["Table", "ablation_table", "main_table", "search_cost_table"]

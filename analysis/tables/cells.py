@@ -1,0 +1,48 @@
+"""How a table prints one number."""
+
+from __future__ import annotations
+
+import math
+
+DASH = "–"
+
+
+def known(value: object) -> bool:
+    """Whether a cell of a DataFrame holds anything."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))
+
+
+def decimal(value: float, digits: int = 1, sign: bool = False) -> str:
+    """A number with a fixed number of decimals, never a negative zero."""
+    if not known(value):
+        return DASH
+    return f"{round(value, digits) + 0.0:{'+' if sign else ''},.{digits}f}"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, without the sign: 0.953 is 95.3."""
+    return decimal(100 * share) if known(share) else DASH
+
+
+def interval(share: float, low: float, high: float) -> str:
+    """A share with its interval, in percent: 95.3 [90, 98]."""
+    if not known(share) or not known(low):
+        return percent(share)
+    return f"{percent(share)} [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def number(value: float) -> str:
+    """A count, or a mean of counts: no more decimals than it needs to be read."""
+    if not known(value):
+        return DASH
+    return f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:,.1f}"
+
+
+def of(part: float, whole: float) -> str:
+    """So many of so many: 2/8."""
+    return f"{number(part)}/{number(whole)}" if known(part) else DASH
+
+
+def arrow(before: float, after: float) -> str:
+    """A share before and after, in percent: 2.0 → 4.0."""
+    return f"{percent(before)} → {percent(after)}" if known(before) and known(after) else DASH

@@ -1,0 +1,233 @@
+"""The main table: a row a run, then means, and beside them what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from statsmodels.stats.multitest import multipletests
+
+from analysis.expected import paper
+from analysis.measures import MEANED, SUBJECTS, counts, means, measure, settings_that_vary
+from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
+from analysis.tables.table import Table
+
+SIGNIFICANT = 0.05
+MADE_HERE = "†"
+STATUS = {"certified": "yes", "not_certified": "no", "control": "control", "no_gain": "no gain"}
+
+Row = Any  # a row of the measured DataFrame, by name of column
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printed column: its heading, the number it is chiefly about, and how a row's cell is printed."""
+
+    heading: str
+    about: str
+    cell: Callable[[Row], str]
+
+
+COLUMNS = [
+    *(
+        Column(
+            f"DSR {subject} (%)",
+            f"{subject}_dsr",
+            lambda row, s=subject: interval(row[f"{s}_dsr"], row[f"{s}_dsr_low"], row[f"{s}_dsr_high"]),
+        )
+        for subject in SUBJECTS
+    ),
+    Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
+    Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
+    Column("units found", "units_found", lambda row: of(row["units_found"], row["units_total"])),
+    Column("parameters changed (%)", "parameters_percent", lambda row: decimal(row["parameters_percent"], 2)),
+    Column("perplexity change", "perplexity_change", lambda row: decimal(row["perplexity_change"], 2, sign=True)),
+    Column(
+        "reasoning change (points)",
+        "reasoning_change_points",
+        lambda row: decimal(row["reasoning_change_points"], sign=True),
+    ),
+    Column(
+        "over-refusal (%)",
+        "hybrid_over_refusal",
+        lambda row: arrow(row["student_over_refusal"], row["hybrid_over_refusal"]),
+    ),
+    Column("search queries", "queries", lambda row: number(row["queries"])),
+    Column("search seconds", "seconds", lambda row: number(row["seconds"])),
+]
+NO_DEFENCE = {"degenerate": "degenerate (%)", "failed": "judge failed (%)"}
+
+
+def main_table(runs: pd.DataFrame) -> Table:
+    """The runs, the means of each family and of all, and the paper's mean on the real models."""
+    single = len(runs) == 1
+    settings = ["granularity", "search", "dataset"] if single else _settings(runs)
+    measured = _with_significance(measure(runs))
+    blocks = [_runs(measured)] if single else [_runs(measured), *_mean_blocks(measured, settings)]
+    numbers = pd.concat([*blocks, _paper()], ignore_index=True)
+    columns = [*COLUMNS, *_no_defence_columns(measured)]
+    notes = [f"[{i}] {run['pair']}: {run['reason']}" for i, run in enumerate(_unfinished(measured), start=1)]
+    return Table(
+        name="main",
+        title="Defense success rate of student, hybrid and teacher",
+        caption=_caption(measured),
+        display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
+        numbers=numbers.drop(columns=["label", "note"]),
+        labels=1 + len(settings),
+        rules=[i for i in range(1, len(numbers)) if numbers["row"][i] != numbers["row"][i - 1]],
+        notes=notes,
+    )
+
+
+def _settings(runs: pd.DataFrame) -> list[str]:
+    """The settings that vary; where they do not tell two runs of a pair apart, the identity does."""
+    settings = settings_that_vary(runs)
+    return [*settings, "identity"] if runs.duplicated(["pair", *settings]).any() else settings
+
+
+def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
+    """Add Holm's correction of the McNemar tests over all runs of the table."""
+    tested = measured["p_value"].notna()
+    measured["p_holm"] = float("nan")
+    if tested.any():
+        measured.loc[tested, "p_holm"] = multipletests(measured.loc[tested, "p_value"], method="holm")[1]
+    return measured
+
+
+def _unfinished(measured: pd.DataFrame) -> list[Row]:
+    return [row for _, row in measured.iterrows() if row["state"] != "done"]
+
+
+def _runs(measured: pd.DataFrame) -> pd.DataFrame:
+    block = measured.copy()
+    block.insert(0, "row", "run")
+    block.insert(1, "n", 1)
+    block["label"] = block["pair"] + block["made_here"].map({True: f" {MADE_HERE}", False: ""})
+    unfinished = block["state"] != "done"
+    block["note"] = unfinished.cumsum().where(unfinished)
+    return block
+
+
+def _mean_blocks(measured: pd.DataFrame, settings: list[str]) -> list[pd.DataFrame]:
+    """Family means where there are several families, and the means over all of them, for each setting."""
+    settings = [name for name in settings if name != "identity"]
+    done = measured[measured["state"] == "done"]
+    blocks = [_means(done, settings, "mean", "mean of all")] if len(done) else []
+    if done["family"].nunique() > 1:
+        blocks.insert(0, _means(done, ["family", *settings], "family mean", "mean "))
+    return blocks
+
+
+def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataFrame:
+    rows = []
+    for _, group in done.groupby(by, sort=False) if by else [((), done)]:
+        keys = {name: group[name].iloc[0] for name in by}
+        averaged = {f"n_{name}": count for name, count in counts(group).items()}
+        text = f"{label}{keys.get('family', '')} (n={len(group)})"
+        made_here = bool(group["made_here"].all())
+        rows.append({"row": kind, "n": len(group), **keys, "made_here": made_here, **means(group), **averaged})
+        rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
+    return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in _ABOUT])
+
+
+def _paper() -> pd.DataFrame:
+    reported = paper()
+    values = {name: fact.value for name, fact in reported.mean.items()}
+    label = f"paper, real models (n={reported.models})"
+    return pd.DataFrame([{"row": "paper", "n": reported.models, "label": label, "made_here": False, **values}])
+
+
+def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -> dict[str, str]:
+    """One row as text. The paper's is printed as reported."""
+    cells = {"pair": row["label"]} | {name: _text(row[name])[:12] for name in settings}
+    if row["row"] == "paper":
+        facts = paper().mean
+        return cells | {c.heading: facts[c.about].shown if c.about in facts else "" for c in columns}
+    cells |= {column.heading: column.cell(row) + _own_n(row, column) for column in columns}
+    cells["certified"] = _status(row)
+    if single:
+        cells["units"] = _text(row["units"])
+    return cells
+
+
+def _own_n(row: Row, column: Column) -> str:
+    """A mean over fewer runs than its row says carries its own n."""
+    n = row.get(f"n_{column.about}")
+    return f" (n={n:.0f})" if row["row"] != "run" and known(n) and 0 < n < row["n"] else ""
+
+
+def _status(row: Row) -> str:
+    if row["row"] != "run":
+        return ""
+    if row["state"] != "done":
+        return f"{row['state']} [{row['note']:.0f}]"
+    stopped = f" ({row['stopped_by']})" if known(row["stopped_by"]) else ""
+    return STATUS[row["status"]] + stopped
+
+
+def _mark(row: Row) -> str:
+    return "*" if known(row["p_holm"]) and row["p_holm"] < SIGNIFICANT else ""
+
+
+def _text(value: object) -> str:
+    return str(value) if known(value) else ""
+
+
+def _no_defence_columns(measured: pd.DataFrame) -> list[Column]:
+    """Shares of degenerate and of unjudged completions of student, hybrid and teacher, where there are any."""
+    return [
+        Column(heading, f"hybrid_{name}", lambda row, n=name: " / ".join(percent(row[f"{s}_{n}"]) for s in SUBJECTS))
+        for name, heading in NO_DEFENCE.items()
+        if _any(measured, name)
+    ]
+
+
+def _any(measured: pd.DataFrame, name: str) -> bool:
+    return any((measured[f"{subject}_{name}"] > 0).any() for subject in SUBJECTS)
+
+
+def _caption(measured: pd.DataFrame) -> str:
+    done = measured[measured["state"] == "done"]
+    sentences = [f"{len(done)} of {len(measured)} runs done."] if len(measured) > 1 else []
+    if len(done):
+        sentences += _how_measured(done)
+    sentences.append(_about_paper(done))
+    if done["made_here"].any():
+        sentences.append(f"{MADE_HERE} Miniature or fine-tuned models made here: no evidence about real ones.")
+    return " ".join(sentences)
+
+
+def _how_measured(done: pd.DataFrame) -> list[str]:
+    prompts, draws = _range(done["prompts_judged"]), _range(done["random_draws"])
+    none = [text for name, text in (("degenerate", "was degenerate"), ("failed", "was left unjudged"))
+            if not _any(done, name)]  # fmt: skip
+    sentences = [
+        f"DSR: share of {prompts} harmful report prompts defended, with Wilson's 95 % interval.",
+        f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
+        f" the table's tests ({done['p_value'].notna().sum()}).",
+        f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
+        "Changes, and the arrow of over-refusal: student to hybrid.",
+        f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
+        "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(NO_DEFENCE) else "",
+    ]
+    if (done["status"] == "no_gain").any():
+        sentences.append(
+            "no gain: transplanting everything gains too little to search; not in the means of what was found."
+        )
+    return [sentence for sentence in sentences if sentence]
+
+
+def _about_paper(done: pd.DataFrame) -> str:
+    largest = paper().largest["gain_points"].shown
+    ours = f" ours {decimal(done['gain_points'].max(), sign=True)}," if len(done) else ""
+    return f"Largest gain:{ours} the paper's {largest}. The paper's numbers are of real models; ≈: sign not stated."
+
+
+def _range(column: pd.Series[float]) -> str:
+    low, high = number(column.min()), number(column.max())
+    return low if low == high else f"{low} to {high}"
+
+
+_ABOUT = {column.about for column in COLUMNS}

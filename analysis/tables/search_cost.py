@@ -1,0 +1,74 @@
+"""The search cost table: what each algorithm spent, and how that compares with ddmin on the same pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.measures import measure, settings_that_vary
+from analysis.tables.cells import known, number, of
+from analysis.tables.table import Table
+
+COSTS = ["queries", "prompts", "tokens", "seconds"]
+REFERENCE = "ddmin"
+
+
+def search_cost_table(runs: pd.DataFrame) -> Table:
+    """A row an algorithm (and each other setting that varies), with means over its finished runs."""
+    settings = [name for name in settings_that_vary(runs) if name != "search"]
+    measured = measure(runs)
+    rows = []
+    for _, group in measured.groupby(["search", *settings], sort=False):
+        keys = {name: group[name].iloc[0] for name in ("search", *settings)}
+        rows.append(keys | _costs(group, _reference(measured, settings, group)))
+    numbers = pd.DataFrame(rows)
+    done = measured[measured["state"] == "done"]
+    compared = (
+        ", and as a multiple of ddmin's over the pairs that both did" if numbers["ratio_queries"].notna().any() else ""
+    )
+    here = (
+        " Miniature or fine-tuned models made here: times say little about real ones."
+        if done["made_here"].any()
+        else ""
+    )
+    return Table(
+        name="search_cost",
+        title="What the search cost",
+        caption=f"{len(done)} of {len(measured)} runs done. Means a run{compared}. Tokens are generated ones.{here}",
+        display=pd.DataFrame([_print(row, settings) for row in rows]),
+        numbers=numbers,
+        labels=1 + len(settings),
+    )
+
+
+def _reference(measured: pd.DataFrame, settings: list[str], group: pd.DataFrame) -> pd.DataFrame:
+    """The finished ddmin runs in the same settings, by pair."""
+    same = (measured[settings] == group[settings].iloc[0]).all(axis=1) if settings else True
+    return measured[(measured["search"] == REFERENCE) & (measured["state"] == "done") & same].set_index("pair")
+
+
+def _costs(group: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    done = group[group["state"] == "done"]
+    both = done[done["pair"].isin(reference.index)]
+    ours, theirs = both[COSTS].sum(), reference.loc[reference.index.isin(both["pair"]), COSTS].sum()
+    compared = len(both) > 0 and (group["search"] != REFERENCE).all()
+    ratios = (ours / theirs).where(theirs > 0) if compared else pd.Series(float("nan"), index=COSTS)
+    return {
+        "runs": len(group),
+        "n": len(done),
+        "certified": int((done["status"] == "certified").sum()),
+        **done[COSTS].mean(),
+        **ratios.add_prefix("ratio_"),
+    }
+
+
+def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
+    cells = {name: str(row[name]) for name in ("search", *settings)}
+    cells |= {"runs done": of(row["n"], row["runs"]), "certified": of(row["certified"], row["n"])}
+    return cells | {f"search {name}" if name == "seconds" else name: _cost(row, name) for name in COSTS}
+
+
+def _cost(row: dict[str, Any], name: str) -> str:
+    ratio = row[f"ratio_{name}"]
+    return number(row[name]) + (f" (×{ratio:.2f})" if known(ratio) else "")

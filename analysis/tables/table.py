@@ -1,0 +1,156 @@
+"""A finished table, and the four ways it is written: Markdown, CSV, LaTeX and a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pandas as pd
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+GAP = 2  # between columns on a terminal: one of padding, one of the box
+
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "–": "--",
+        "→": r"$\rightarrow$",
+        "≈": r"$\approx$",
+        "×": r"$\times$",
+        "†": r"$\dagger$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is printed (`display`, text) and what it was printed from (`numbers`, full precision).
+
+    The first `labels` columns say what a row is. `rules` are the rows above which a line is drawn, `notes` say
+    what the marks in cells refer to.
+    """
+
+    name: str
+    title: str
+    caption: str
+    display: pd.DataFrame
+    numbers: pd.DataFrame
+    labels: int = 1
+    rules: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_markdown(self) -> str:
+        """A heading, the table, its caption and its notes."""
+        align = ["left" if i < self.labels else "right" for i in range(self.display.shape[1])]
+        escaped = self.display.map(lambda cell: cell.replace("|", r"\|").replace("*", r"\*"))
+        table = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
+        parts = [f"## {self.title}", table, self.caption.replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
+        return "\n\n".join(parts[:3]) + "\n" + "".join(f"\n{note}" for note in parts[3:]) + "\n"
+
+    def to_csv(self) -> str:
+        """The numbers, one header line, empty where nothing is known."""
+        return self.numbers.to_csv(index=False)
+
+    def to_latex(self) -> str:
+        """A table float; the document needs the packages booktabs and graphicx."""
+        columns = "l" * self.labels + "r" * (self.display.shape[1] - self.labels)
+        body = ["\\midrule\n" * (i in self.rules) + _latex_row(cells) for i, cells in enumerate(self._rows())]
+        notes = [rf"\par\footnotesize {note.translate(LATEX)}" for note in self.notes]
+        return "\n".join(
+            [
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{self.title.translate(LATEX)}. {self.caption.translate(LATEX)}}}",
+                rf"\label{{tab:{self.name}}}",
+                r"\resizebox{\textwidth}{!}{%",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                _latex_row(list(self.display.columns)),
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}}",
+                *notes,
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def print(self, console: Console) -> None:
+        """Print it, with columns that do not fit in further panels below, each with the labels."""
+        console.print(Text(self.title, style="bold"))
+        for names in self._panels(console.width):
+            panel = _lined()
+            for name in names:
+                label = name in self.display.columns[: self.labels]
+                width = self._width(name) - GAP
+                panel.add_column(Text(name), justify="left" if label else "right", width=width, vertical="bottom")
+            for i, cells in enumerate(self.display[names].itertuples(index=False)):
+                if i in self.rules:
+                    panel.add_section()
+                panel.add_row(*(Text(cell) for cell in cells))
+            console.print(panel)
+            console.print()
+        self._print_below(console)
+
+    def print_upright(self, console: Console) -> None:
+        """Print it turned on its side: a line a column. Reads best where there are few rows."""
+        console.print(Text(self.title, style="bold"))
+        upright = _lined()
+        upright.add_column(Text(str(self.display.columns[0])), style="bold", no_wrap=True)
+        for cells in self._rows():
+            upright.add_column(Text(cells[0]), overflow="fold")
+        for name in self.display.columns[1:]:
+            upright.add_row(Text(name), *(Text(cell) for cell in self.display[name]))
+        console.print(upright)
+        self._print_below(console)
+
+    def _print_below(self, console: Console) -> None:
+        for line in (self.caption, *self.notes):
+            console.print(Text(line, style="dim"))
+        console.print()
+
+    def _rows(self) -> Iterator[list[str]]:
+        return (list(cells) for cells in self.display.itertuples(index=False))
+
+    def _panels(self, width: int) -> Iterator[list[str]]:
+        """Columns in groups that fit the width; a group is never without a column of its own."""
+        labels, others = list(self.display.columns[: self.labels]), list(self.display.columns[self.labels :])
+        start = sum(self._width(name) for name in labels)
+        panel, used = [*labels], start
+        for name in others:
+            if used + self._width(name) > width and len(panel) > len(labels):
+                yield panel
+                panel, used = [*labels], start
+            panel.append(name)
+            used += self._width(name)
+        yield panel
+
+    def _width(self, name: str) -> int:
+        """A column's width on a terminal, where a heading is broken between words and a cell is not."""
+        words, cells = max(cell_len(word) for word in name.split()), self.display[name].map(cell_len).max()
+        return max(words, int(cells)) + GAP
+
+
+def _lined() -> RichTable:
+    """A table with a line below its heading and none around it."""
+    return RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+
+
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"

@@ -1,0 +1,152 @@
+"""Every shipped config composes; every wrong word is answered by one list of what is wrong, where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+import pytest
+
+from dapa_exp.config.compose import Job, conf_dir, jobs
+from dapa_exp.config.identity import identity
+from dapa_exp.config.problems import ConfigError
+from dapa_exp.sweep import launcher
+
+launcher.register()
+
+PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
+OPTIONS = [
+    f"{group}={file.stem}"
+    for group in ("granularity", "dataset", "search", "transplant", "judge", "evaluate", "record", "runtime")
+    for file in sorted((conf_dir() / group).glob("[!_]*.yaml"))
+]
+
+
+def problems(*words: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        jobs(words)
+    return caught.value.problems
+
+
+def names(found: Sequence[Job]) -> list[str]:
+    return [job.config.pair.name for job in found]
+
+
+def test_internals_are_those_of_the_hydra_that_compose_was_written_against() -> None:
+    assert hydra.__version__.startswith("1.3."), "read config/compose.py again before allowing another Hydra"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_pair_composes_under_its_own_name(pair: str) -> None:
+    (job,) = jobs([f"pair={pair}"])
+    assert job.config.pair.name == pair
+    assert job.folder.name.startswith(f"{pair}-mlp-ddmin-miniature-")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option: str) -> None:
+    extra = ["search.k=2"] if option == "search=random" else []
+    (job,) = jobs([option, *extra])
+    assert job.config
+
+
+def test_the_paper_has_seventeen_pairs_in_the_families_it_names() -> None:
+    found = jobs(["-m", "+experiment=paper17"])
+    assert [job.config.pair.paper17 for job in found] == [True] * 17
+    families = [job.config.family.name for job in found]
+    assert [families.count(name) for name in ("llama2", "mistral", "gemma")] == [5, 6, 6]
+    assert {job.config.granularity.name for job in found} == {"gate_proj"}
+
+
+def test_candidates_of_the_released_code_are_all_there() -> None:
+    real = [jobs([f"pair={pair}"])[0].config for pair in PAIRS if not pair.startswith("mini-")]
+    assert len(real) == 31
+    assert len({config.pair.student.id for config in real}) == 31
+    assert sum(config.pair.paper17 for config in real) == 17
+
+
+def test_the_miniature_sweep_mirrors_the_paper() -> None:
+    found = jobs(["-m", "+experiment=miniature"])
+    families = [job.config.family.name for job in found]
+    assert [families.count(f"mini-{name}") for name in ("llama", "mistral", "gemma")] == [5, 6, 6]
+    assert len({job.folder for job in found}) == 17
+
+
+@pytest.mark.parametrize("name", ["miniature_ablate_projection", "paper17_ablate_projection"])
+def test_ablations_cross_pairs_with_granularities(name: str) -> None:
+    found = jobs(["-m", f"+experiment={name}", "pair=mini-mistral-base,mini-gemma-small-base"])
+    assert len(found) == 2 * 6
+    assert len({job.identity for job in found}) == 12
+
+
+def test_a_glob_sweeps_a_family() -> None:
+    found = jobs(["-m", "pair=glob(llama2-13b-*)"])
+    assert len(found) == 7
+    assert {job.config.family.teacher.id for job in found} == {"meta-llama/Llama-2-13b-chat-hf"}
+
+
+def test_all_problems_are_told_at_once_with_place_and_nearest_name() -> None:
+    found = problems("pair=mini-mistal-base", "search.treshold=0.5", "serch=ddmin", "runtime.batch_size=0")
+    assert len(found) == 4
+    by_start = {problem.split(";")[0]: problem for problem in found}
+    assert "Did you mean 'mini-mistral-base'?" in by_start["command line: pair=mini-mistal-base: no such pair"]
+    assert "Did you mean 'threshold'?" in by_start["command line: search.treshold: unknown key"]
+    assert "Did you mean 'search'?" in by_start["command line: serch: no such group or key"]
+    assert any("command line: runtime.batch_size: is 0; it should be greater than or equal to 1" in p for p in found)
+
+
+def test_a_wrong_value_lists_what_is_allowed() -> None:
+    (problem,) = problems("runtime.dtype=float23")
+    assert "Did you mean 'float32'?" in problem
+    assert "allowed: float32, bfloat16, float16" in problem
+
+
+def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
+    found = problems("-m", "pair=glob(mini-gemma-*)", "search.threshold=0.9,1.5", "evaluate.perplexity_stride=4096")
+    assert len(found) == 2
+    assert "search.threshold: is 1.5" in found[0] + found[1]
+    assert "must be smaller than perplexity_window" in found[0] + found[1]
+
+
+def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:
+    pair = tmp_path / "pair" / "mine.yaml"
+    pair.parent.mkdir()
+    pair.write_text(
+        "defaults:\n  - _default\n  - /family@_global_.family: mistral-7b\n  - _self_\n"
+        "name: mine\nstudnet: {id: ./somewhere}\nchat_template: onw\npaper17: false\nreason: mine\n"
+    )
+    found = problems("--config-dir", str(tmp_path), "pair=mine")
+    assert len(found) == 3
+    assert any(f"{pair}: pair.studnet: unknown key; Did you mean 'student'?" in p for p in found)
+    assert any(f"{pair}: pair.chat_template: is 'onw'; Did you mean 'own'?" in p for p in found)
+    assert any("pair.student.id: mandatory key is missing" in p for p in found)
+
+
+def test_overlapping_search_and_report_rows_are_refused() -> None:
+    (problem,) = problems("dataset.report.rows=[32,96]")
+    assert "search rows [0, 64] and report rows [32, 96] of zoo:harmful overlap" in problem
+
+
+def test_golden_identity() -> None:
+    """A change here re-runs everybody's sweeps: raise IDENTITY_VERSION if it is meant."""
+    (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
+    assert job.identity == "f7"
+
+
+def test_identity_ignores_place_and_machine_but_not_what_moves_results() -> None:
+    base = identity(jobs(["pair=mini-mistral-base"])[0].config)
+    same = ["record.dir=/elsewhere", "record.experiment=other", "runtime.device=cuda", "runtime.processes=7", "record=wandb"]
+    for word in same:
+        assert identity(jobs(["pair=mini-mistral-base", word])[0].config) == base, word
+    other = ["runtime.dtype=bfloat16", "runtime.batch_size=8", "search.threshold=0.8", "dataset.report.rows=[96,160]"]
+    for word in other:
+        assert identity(jobs(["pair=mini-mistral-base", word])[0].config) != base, word
+
+
+def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    words = [f"pair.student.id={tmp_path}"]
+    before = jobs(words)[0].identity
+    (tmp_path / "model.safetensors").write_bytes(b"two!")
+    assert jobs(words)[0].identity != before
