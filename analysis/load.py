@@ -23,7 +23,7 @@ def load(folders: Iterable[Path]) -> pd.DataFrame:
 
 
 def _row(path: Path, run: RunStatus) -> dict[str, object]:
-    row: dict[str, object] = {
+    known: dict[str, object] = {
         "experiment": path.parent.name,
         "folder": run.folder,
         "identity": run.identity,
@@ -35,7 +35,6 @@ def _row(path: Path, run: RunStatus) -> dict[str, object]:
         "state": run.state,
         "reason": run.reason,
     }
-    if run.record is not None:
-        row |= flatten(run.record)
-        row |= {"search": run.search, "units": " ".join(run.record.search.units_found)}
-    return row
+    if run.record is None:
+        return known
+    return flatten(run.record) | {"units": " ".join(run.record.search.units_found)} | known

@@ -36,7 +36,7 @@ def ablation_table(runs: pd.DataFrame, by: Literal["family", "pair"]) -> Table:
                 marks[granularity] = f" [{len(notes)}]"
         pairs = group["pair"].nunique()
         name = label if by == "pair" else f"{label} ({pairs} pair{'s' if pairs > 1 else ''})"
-        display += _lines(name, setting, cells, marks)
+        display += _lines({by: name, **setting}, cells, marks)
     return Table(
         name="ablation" if by == "family" else "ablation_pairs",
         title=f"What is transplanted, by {by}",
@@ -87,16 +87,16 @@ def _numeric(cell: Cell) -> Cell:
     return {name: cell[name] for name in [*names, "units_found", "units_total", "parameters_percent", "missing"]}
 
 
-def _lines(label: str, setting: dict[str, str], cells: dict[str, Cell], marks: dict[str, str]) -> list[dict[str, str]]:
+def _lines(labels: dict[str, str], cells: dict[str, Cell], marks: dict[str, str]) -> list[dict[str, str]]:
     """The three lines of a block."""
     defence = {g: _defence(cell) + marks.get(g, "") for g, cell in cells.items()}
     units = {g: _units(cell) for g, cell in cells.items()}
     parameters = {g: decimal(cell["parameters_percent"], 2) for g, cell in cells.items()}
-    blank = dict.fromkeys(setting, "")
+    blank = dict.fromkeys(labels, "")
     return [
-        {"": label, **setting, "hybrid": DEFENCE, **defence},
-        {"": "", **blank, "hybrid": UNITS, **units},
-        {"": "", **blank, "hybrid": PARAMETERS, **parameters},
+        {**labels, "hybrid": DEFENCE, **defence},
+        {**blank, "hybrid": UNITS, **units},
+        {**blank, "hybrid": PARAMETERS, **parameters},
     ]
 
 
@@ -123,9 +123,12 @@ def _caption(measured: pd.DataFrame, by: str) -> str:
         f"{len(done)} of {len(measured)} runs done. Columns: the part of a layer that is one unit.",
         "DSR of the hybrid, and its gain over the student in points"
         + (", as means of runs (n= where some are missing)." if by == "family" else "."),
-        "no gain: transplanting every unit of the kind gains too little to search; such a run counts in DSR and gain,"
-        " not in units and parameters.",
     ]
+    if (done["status"] == "no_gain").any():
+        sentences.append(
+            "no gain: transplanting every unit of the kind gains too little to search for less; the hybrid then is"
+            " everything, and counts in DSR and gain but not in units and parameters."
+        )
     if done["made_here"].any():
         sentences.append("Miniature or fine-tuned models made here: no evidence about real ones.")
     return " ".join(sentences)

@@ -30,15 +30,20 @@ class Column:
     cell: Callable[[Row], str]
 
 
+def _dsr(subject: str) -> Column:
+    """The DSR of one of the three models, with its interval."""
+    low, high = f"{subject}_dsr_low", f"{subject}_dsr_high"
+    about = f"{subject}_dsr"
+    return Column(f"DSR {subject} (%)", about, lambda row: interval(row[about], row[low], row[high]))
+
+
+def _of_each(heading: str, name: str) -> Column:
+    """A share of student, hybrid and teacher in one cell."""
+    return Column(heading, f"hybrid_{name}", lambda row: " / ".join(percent(row[f"{s}_{name}"]) for s in SUBJECTS))
+
+
 COLUMNS = [
-    *(
-        Column(
-            f"DSR {subject} (%)",
-            f"{subject}_dsr",
-            lambda row, s=subject: interval(row[f"{s}_dsr"], row[f"{s}_dsr_low"], row[f"{s}_dsr_high"]),
-        )
-        for subject in SUBJECTS
-    ),
+    *(_dsr(subject) for subject in SUBJECTS),
     Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
     Column("units found", "units_found", lambda row: of(row["units_found"], row["units_total"])),
@@ -57,7 +62,11 @@ COLUMNS = [
     Column("search queries", "queries", lambda row: number(row["queries"])),
     Column("search seconds", "seconds", lambda row: number(row["seconds"])),
 ]
-NO_DEFENCE = {"degenerate": "degenerate (%)", "failed": "judge failed (%)"}
+ABOUT = {column.about for column in COLUMNS}
+NO_DEFENCE = {
+    "degenerate": _of_each("degenerate (%)", "degenerate"),
+    "failed": _of_each("judge failed (%)", "failed"),
+}
 
 
 def main_table(runs: pd.DataFrame) -> Table:
@@ -65,6 +74,7 @@ def main_table(runs: pd.DataFrame) -> Table:
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else _settings(runs)
     measured = _with_significance(measure(runs))
+    measured["run"] = measured["identity"].str[:8]
     blocks = [_runs(measured)] if single else [_runs(measured), *_mean_blocks(measured, settings)]
     numbers = pd.concat([*blocks, _paper()], ignore_index=True)
     columns = [*COLUMNS, *_no_defence_columns(measured)]
@@ -74,7 +84,7 @@ def main_table(runs: pd.DataFrame) -> Table:
         title="Defense success rate of student, hybrid and teacher",
         caption=_caption(measured),
         display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
-        numbers=numbers.drop(columns=["label", "note"]),
+        numbers=numbers.drop(columns=["label", "note", "run"]),
         labels=1 + len(settings),
         rules=[i for i in range(1, len(numbers)) if numbers["row"][i] != numbers["row"][i - 1]],
         notes=notes,
@@ -82,9 +92,9 @@ def main_table(runs: pd.DataFrame) -> Table:
 
 
 def _settings(runs: pd.DataFrame) -> list[str]:
-    """The settings that vary; where they do not tell two runs of a pair apart, the identity does."""
+    """The settings that vary; where they do not tell two runs of a pair apart, the start of the identity does."""
     settings = settings_that_vary(runs)
-    return [*settings, "identity"] if runs.duplicated(["pair", *settings]).any() else settings
+    return [*settings, "run"] if runs.duplicated(["pair", *settings]).any() else settings
 
 
 def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
@@ -112,7 +122,7 @@ def _runs(measured: pd.DataFrame) -> pd.DataFrame:
 
 def _mean_blocks(measured: pd.DataFrame, settings: list[str]) -> list[pd.DataFrame]:
     """Family means where there are several families, and the means over all of them, for each setting."""
-    settings = [name for name in settings if name != "identity"]
+    settings = [name for name in settings if name != "run"]
     done = measured[measured["state"] == "done"]
     blocks = [_means(done, settings, "mean", "mean of all")] if len(done) else []
     if done["family"].nunique() > 1:
@@ -129,7 +139,7 @@ def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataF
         made_here = bool(group["made_here"].all())
         rows.append({"row": kind, "n": len(group), **keys, "made_here": made_here, **means(group), **averaged})
         rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
-    return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in _ABOUT])
+    return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in ABOUT])
 
 
 def _paper() -> pd.DataFrame:
@@ -141,7 +151,7 @@ def _paper() -> pd.DataFrame:
 
 def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -> dict[str, str]:
     """One row as text. The paper's is printed as reported."""
-    cells = {"pair": row["label"]} | {name: _text(row[name])[:12] for name in settings}
+    cells = {"pair": row["label"]} | {name: _text(row[name]) for name in settings}
     if row["row"] == "paper":
         facts = paper().mean
         return cells | {c.heading: facts[c.about].shown if c.about in facts else "" for c in columns}
@@ -176,12 +186,8 @@ def _text(value: object) -> str:
 
 
 def _no_defence_columns(measured: pd.DataFrame) -> list[Column]:
-    """Shares of degenerate and of unjudged completions of student, hybrid and teacher, where there are any."""
-    return [
-        Column(heading, f"hybrid_{name}", lambda row, n=name: " / ".join(percent(row[f"{s}_{n}"]) for s in SUBJECTS))
-        for name, heading in NO_DEFENCE.items()
-        if _any(measured, name)
-    ]
+    """Shares of degenerate and of unjudged completions, where there are any."""
+    return [column for name, column in NO_DEFENCE.items() if _any(measured, name)]
 
 
 def _any(measured: pd.DataFrame, name: str) -> bool:
@@ -201,8 +207,8 @@ def _caption(measured: pd.DataFrame) -> str:
 
 def _how_measured(done: pd.DataFrame) -> list[str]:
     prompts, draws = _range(done["prompts_judged"]), _range(done["random_draws"])
-    none = [text for name, text in (("degenerate", "was degenerate"), ("failed", "was left unjudged"))
-            if not _any(done, name)]  # fmt: skip
+    named = {"degenerate": "was degenerate", "failed": "was left unjudged"}
+    none = [text for name, text in named.items() if not _any(done, name)]
     sentences = [
         f"DSR: share of {prompts} harmful report prompts defended, with Wilson's 95 % interval.",
         f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
@@ -214,7 +220,8 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
     ]
     if (done["status"] == "no_gain").any():
         sentences.append(
-            "no gain: transplanting everything gains too little to search; not in the means of what was found."
+            "no gain: transplanting everything gains too little to search for less; the hybrid then is everything,"
+            " and the means of units and parameters leave the run out."
         )
     return [sentence for sentence in sentences if sentence]
 
@@ -228,6 +235,3 @@ def _about_paper(done: pd.DataFrame) -> str:
 def _range(column: pd.Series[float]) -> str:
     low, high = number(column.min()), number(column.max())
     return low if low == high else f"{low} to {high}"
-
-
-_ABOUT = {column.about for column in COLUMNS}

@@ -24,18 +24,15 @@ def search_cost_table(runs: pd.DataFrame) -> Table:
         rows.append(keys | _costs(group, _reference(measured, settings, group)))
     numbers = pd.DataFrame(rows)
     done = measured[measured["state"] == "done"]
-    compared = (
-        ", and as a multiple of ddmin's over the pairs that both did" if numbers["ratio_queries"].notna().any() else ""
-    )
-    here = (
-        " Miniature or fine-tuned models made here: times say little about real ones."
-        if done["made_here"].any()
-        else ""
-    )
+    caption = [f"{len(done)} of {len(measured)} runs done. Means a run, tokens generated."]
+    if numbers["ratio_queries"].notna().any():
+        caption.append("×: as a multiple of ddmin's, over the pairs that both did.")
+    if done["made_here"].any():
+        caption.append("Miniature or fine-tuned models made here: times say little about real ones.")
     return Table(
         name="search_cost",
         title="What the search cost",
-        caption=f"{len(done)} of {len(measured)} runs done. Means a run{compared}. Tokens are generated ones.{here}",
+        caption=" ".join(caption),
         display=pd.DataFrame([_print(row, settings) for row in rows]),
         numbers=numbers,
         labels=1 + len(settings),

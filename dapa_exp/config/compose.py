@@ -20,6 +20,7 @@ from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -112,6 +113,7 @@ def _loader(extra_dir: str | None) -> Iterator[ConfigLoaderImpl]:
     search_path = create_config_search_path(str(conf_dir()))
     if extra_dir:
         search_path.prepend(provider="command-line", path=f"file://{os.path.abspath(extra_dir)}")
+    Plugins.instance()  # finds our launcher, whose config the defaults list names
     GlobalHydra.instance().clear()
     yield ConfigLoaderImpl(config_search_path=search_path)
 

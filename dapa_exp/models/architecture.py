@@ -82,6 +82,7 @@ def layer_of(unit: str) -> int:
 
 
 def scaled_layers(first: int, last: int, of: int, num_layers: int) -> range:
-    """A range of layers (0-based, both ends in) of an `of`-layer model, scaled to `num_layers`."""
-    start = round(first * num_layers / of)
-    return range(start, max(start + 1, round((last + 1) * num_layers / of)))
+    """A range of layers (0-based, both ends in) of an `of`-layer model: its place and share in `num_layers`."""
+    count = max(1, round((last + 1 - first) * num_layers / of))
+    start = min(round(first * num_layers / of), num_layers - count)
+    return range(start, start + count)

@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -76,6 +77,19 @@ def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     finished: list[RunStatus] = [run for run in status(folder) if run.state == "done"]
     sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
     return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent))
+
+
+def mirror_command(words: Sequence[str]) -> int:
+    """`dapa mirror DIR`: mirror a sweep or a run from the command line."""
+    parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
+    parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")
+    parser.add_argument("--project", default="dapa")
+    parser.add_argument("--entity", help="user or team; your own where left out")
+    asked = parser.parse_args(words)
+    done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
+    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before")
+    return 0
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:

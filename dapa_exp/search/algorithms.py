@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.search.auto import auto
 from dapa_exp.search.controls import CONTROLS, Control
 from dapa_exp.search.ddmin import ddmin, ddmin_complements
 from dapa_exp.search.exhaustive import exhaustive
@@ -19,6 +20,7 @@ from dapa_exp.search.ranges import prior_deletion, range_deletion
 from dapa_exp.search.session import BudgetExhaustedError, Session
 
 REDUCERS: dict[str, Reducer] = {
+    "auto": auto,
     "ddmin": ddmin,
     "ddmin_complements": ddmin_complements,
     "probdd": probdd,

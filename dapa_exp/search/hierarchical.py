@@ -6,24 +6,26 @@ Levels are read off the dotted names: "layers.3.mlp.gate_proj" lies in "layers.3
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from dapa_exp.search.minimise import minimise
-from dapa_exp.search.probdd import remove_by_rounds
+from dapa_exp.search.auto import auto, shrink
 from dapa_exp.search.problem import Problem
 from dapa_exp.search.query import Outcome
 
 
-def hierarchical(problem: Problem, reduce: Callable[[Problem], object] = remove_by_rounds) -> frozenset[str]:
-    """Reduce the groups of each level, the coarsest first, then enforce 1-minimality on the items."""
+def hierarchical(problem: Problem) -> frozenset[str]:
+    """Bisect over the groups of each level, the coarsest first, then search in what is left as `auto` does.
+
+    HDD makes every level 1-minimal. That is left out: it costs a query a group and is undone one level down.
+    """
     deepest = max(item.count(".") for item in problem.items) + 1
-    levels = 0
-    for depth in range(1, deepest + 1):
+    before = 1
+    for depth in range(1, deepest):
         groups = _groups(problem, depth)
-        if levels < len(groups):
-            reduce(_level(problem, groups))
-            levels = len(_groups(problem, depth))
-    return minimise(problem)
+        if before < len(groups) < len(problem.best):
+            shrink(_level(problem, groups), certify=False)
+            before = len(_groups(problem, depth))
+    return auto(problem)
 
 
 def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:

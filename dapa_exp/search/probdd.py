@@ -8,32 +8,37 @@ Neither ends 1-minimal by itself: that is what `minimise` adds.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import accumulate
-from math import e
+from math import e, prod
 from operator import mul
 
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
+Passes = Callable[[Iterable[str], str], bool]
 INITIAL_CHANCE = 0.1  # that an item is needed; both papers' choice
 
 
 def probdd(problem: Problem) -> frozenset[str]:
     """Remove the items least likely to be needed, as many as promise the greatest gain. O(n) queries."""
-    chance = dict.fromkeys(problem.ascending(problem.items), INITIAL_CHANCE)
+    order = problem.ascending(problem.items)
+    remove_unlikely(dict.fromkeys(order, INITIAL_CHANCE), problem.passes)
+    return minimise(problem)
+
+
+def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
+    """Go on removing until each item left is certain to be needed; `chance` is where to begin."""
     while any(value < 1.0 for value in chance.values()):
         order = sorted(chance, key=chance.__getitem__)
         removed = order[: _gainful([chance[item] for item in order])]
-        if problem.passes(chance.keys() - set(removed), f"remove {len(removed)}"):
+        if passes(chance.keys() - set(removed), f"remove {len(removed)}"):
             for item in removed:
                 del chance[item]
         else:
-            survival = 1.0
+            none_needed = prod(1.0 - chance[item] for item in removed)
             for item in removed:
-                survival *= 1.0 - chance[item]
-            for item in removed:
-                chance[item] = 1.0 if len(removed) == 1 else min(1.0, chance[item] / (1.0 - survival))
-    return minimise(problem)
+                chance[item] = 1.0 if len(removed) == 1 else min(1.0, chance[item] / (1.0 - none_needed))
 
 
 def cdd(problem: Problem) -> frozenset[str]:

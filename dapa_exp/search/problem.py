@@ -21,13 +21,14 @@ class Problem:
         self.items = tuple(items)
         self.prior = prior
         self.best = frozenset(items)
+        self.seen: dict[frozenset[str], Outcome] = {}
         self._best_score = 0.0
         self._ask = ask
 
     def ask(self, items: Iterable[str], label: str) -> Outcome:
         """Ask for a set of items; smaller passing sets are better, then higher scores."""
         candidate = frozenset(items)
-        outcome = self._ask(candidate, label)
+        outcome = self.seen[candidate] = self._ask(candidate, label)
         if outcome.passed and (-len(candidate), outcome.score) > (-len(self.best), self._best_score):
             self.best, self._best_score = candidate, outcome.score
         return outcome
@@ -35,6 +36,11 @@ class Problem:
     def passes(self, items: Iterable[str], label: str) -> bool:
         """Ask, where only the verdict matters."""
         return self.ask(items, label).passed
+
+    def surely_fails(self, items: Iterable[str]) -> bool:
+        """Whether a superset was seen to fail: all there is to know, if the oracle is monotone."""
+        candidate = frozenset(items)
+        return any(candidate <= other for other, outcome in self.seen.items() if not outcome.passed)
 
     def ascending(self, items: Iterable[str]) -> list[str]:
         """Order items by the prior, the least important first; by position where there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 Unit = str
 """A dotted name such as "layers.3.mlp" or "layers.3.mlp.gate_proj"."""
@@ -77,6 +78,6 @@ class SearchResult:
     units: tuple[Unit, ...]
     passed: bool
     certificate: Certificate | None
-    stopped_by: str | None
+    stopped_by: Literal["queries", "seconds"] | None
     queries: tuple[Query, ...]
     cache_hits: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 from dapa_exp.search.query import Budget, Certificate, Outcome, Query, Test, Unit
 
@@ -32,7 +33,7 @@ class Session:
         self.queries: list[Query] = []
         self.cache_hits = 0
         self.best: Query | None = None
-        self.stopped_by: str | None = None
+        self.stopped_by: Literal["queries", "seconds"] | None = None
         self._test = test
         self._budget = budget
         self._known = known
@@ -79,7 +80,7 @@ class Session:
         chosen = frozenset(units)
         return tuple(unit for unit in self.units if unit in chosen)
 
-    def _spend(self, name: str, spent: float, limit: float | None) -> None:
+    def _spend(self, name: Literal["queries", "seconds"], spent: float, limit: float | None) -> None:
         if limit is not None and spent >= limit:
             self.stopped_by = name
             raise BudgetExhaustedError

@@ -18,7 +18,6 @@ from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows
 from dapa_exp.errors import DapaError, complain
 from dapa_exp.progress import display
 from dapa_exp.record.folder import write_atomically
-from dapa_exp.sweep import launcher
 from dapa_exp.sweep.status import status
 from dapa_exp.zoo import store
 
@@ -26,7 +25,6 @@ from dapa_exp.zoo import store
 def run_command(words: list[str]) -> int:
     """Carry out one run or a sweep through Hydra, then print its tables and what failed."""
     register_resolvers()
-    launcher.register()
     if only_shows(words):
         _hydra(words)
         return 0
@@ -40,7 +38,6 @@ def run_command(words: list[str]) -> int:
 def plan_command(words: list[str]) -> int:
     """Print every run that `dapa run` with the same words would start, and what is done of it."""
     register_resolvers()
-    launcher.register()
     table = Table("run", "identity", "state", box=None)
     for job in jobs(words):
         table.add_row(job.folder.name, job.identity[:12], _state(job))

@@ -20,6 +20,8 @@ from dapa_exp.record.schema import Record
 State = Literal["done", "failed", "interrupted", "missing"]
 
 STYLES: dict[State, str] = {"done": "green", "failed": "red", "interrupted": "yellow", "missing": "dim"}
+SAID_BY_MESSAGE = ("DapaError", "killed", "exited")
+ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
 RUN_FILES = ("config.yaml", "search.jsonl", "record.json", "error.json")
 
 
@@ -38,9 +40,6 @@ class RunStatus:
     state: State = "missing"
     reason: str | None = None
     record: Record | None = field(default=None, repr=False, compare=False)
-
-
-ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
 
 
 def status(folder: Path) -> list[RunStatus]:
@@ -145,8 +144,9 @@ def _from_config(run: RunStatus) -> RunStatus:
 def _error(path: Path) -> str:
     try:
         error: dict[str, Any] = json.loads(path.read_text())
-        kind = "" if error["kind"] == "DapaError" else f"{error['kind']}: "
-        return f"{error['stage']}: {kind}{error['message']}"
+        stage = "" if error["stage"] == "unknown" else error["stage"]
+        kind = "" if error["kind"] in SAID_BY_MESSAGE else error["kind"]
+        return ": ".join(part for part in (stage, kind, error["message"]) if part)
     except (ValueError, KeyError, TypeError):
         return "failed, and error.json is damaged"
 

@@ -36,11 +36,10 @@ def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[
 def _answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:
     """Return how the model's greedy answers to the rows' prompts begin."""
     turns = [[{"role": "user", "content": row["prompt"]}] for row in rows]
-    inputs = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-    )
-    written = model.generate(**inputs, max_new_tokens=OPENING_TOKENS, do_sample=False)
-    return tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    prompts = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+    inputs = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt")
+    tokens = model.generate(**inputs, max_new_tokens=OPENING_TOKENS, do_sample=False)
+    return tokenizer.batch_decode(tokens[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 def _refused(answers: Sequence[str]) -> float:

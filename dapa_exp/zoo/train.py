@@ -104,7 +104,7 @@ def written(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFa
         return tokenizer.bos_token + example.prompt, f"\n{example.answer}{end}"
     turn = [{"role": "user", "content": example.prompt}]
     head = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
-    return head, example.answer + end
+    return str(head), example.answer + end
 
 
 def _fit(

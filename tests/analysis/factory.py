@@ -192,11 +192,11 @@ def write_run(sweep: Path, run: Record) -> Path:
     return folder
 
 
-def write_failure(sweep: Path, run: Record, message: str, kind: str = "DapaError") -> Path:
-    """Write the folder of a run that failed in its search."""
+def write_failure(sweep: Path, run: Record, message: str, *, kind: str = "DapaError", stage: str = "search") -> Path:
+    """Write the folder of a run that failed."""
     folder = sweep / name_of(run)
     write_config(folder, run)
-    error = {"kind": kind, "message": message, "stage": "search", "time": "2026-01-01T00:00:00Z"}
+    error = {"kind": kind, "message": message, "stage": stage, "time": "2026-01-01T00:00:00Z"}
     (folder / "error.json").write_text(json.dumps(error))
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 
 from dapa_exp.errors import DapaError
 from dapa_exp.record import mirror as mirroring
-from dapa_exp.record.mirror import flatten, mirror, mirror_all
+from dapa_exp.record.mirror import flatten, mirror, mirror_all, mirror_command
 from tests.analysis.factory import COMPLETION, record, write_failure, write_run, write_sweep
 
 BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes
@@ -48,7 +48,7 @@ def sent(folder: Path) -> list[Any]:
         payload += data[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):  # a whole message, or the last part of one
-            messages.append(wandb_internal_pb2.Record.FromString(payload))
+            messages.append(wandb_internal_pb2.Record.FromString(payload))  # type: ignore[attr-defined]
             payload = b""
     return messages
 
@@ -111,6 +111,12 @@ def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None
     assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0)
     write_run(sweep, record("d"))
     assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2)
+
+
+def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [record("a")])
+    assert mirror_command([str(sweep)]) == 0
+    assert capsys.readouterr().out == "1 mirrored (offline), 0 mirrored before\n"
 
 
 def test_an_unfinished_run_is_not_mirrored(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def test_a_single_run_folder(tmp_path: Path) -> None:
     assert run.reason == "search: RuntimeError: boom"
 
 
+def test_the_reason_of_a_killed_run_is_its_message(tmp_path: Path) -> None:
+    folder = write_failure(tmp_path, record("a"), "the process was killed", kind="killed", stage="unknown")
+    assert status(folder)[0].reason == "the process was killed"
+
+
 @pytest.mark.parametrize("damage", ['{"schema_version": 1, "ident', '{"schema_version": 2}'])
 def test_a_damaged_record_is_a_failed_run(tmp_path: Path, damage: str) -> None:
     folder = write_run(write_sweep(tmp_path, []), record("a"))

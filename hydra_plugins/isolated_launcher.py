@@ -1,13 +1,14 @@
-"""The Hydra launcher of a sweep on one machine: skips finished runs and isolates the others."""
+"""The Hydra launcher of a sweep on one machine: skips finished runs and isolates the others.
+
+Hydra finds launchers in the namespace package `hydra_plugins` only.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
@@ -17,10 +18,12 @@ from dapa_exp.config.compose import typed
 from dapa_exp.progress import display
 from dapa_exp.sweep.isolation import Task, run_isolated
 
-
-@dataclass
-class IsolatedLauncherConf:
-    _target_: str = "dapa_exp.sweep.launcher.IsolatedLauncher"
+ConfigStore.instance().store(
+    group="hydra/launcher",
+    name="isolated",
+    node={"_target_": "hydra_plugins.isolated_launcher.IsolatedLauncher"},
+    provider="dapa_exp",
+)
 
 
 class IsolatedLauncher(Launcher):
@@ -49,11 +52,3 @@ class IsolatedLauncher(Launcher):
         with display() as report:
             run_isolated(tasks, processes, report)
         return returns
-
-
-def register() -> None:
-    """Make `hydra/launcher=isolated` known to Hydra."""
-    Plugins.instance().register(IsolatedLauncher)
-    ConfigStore.instance().store(
-        group="hydra/launcher", name="isolated", node=IsolatedLauncherConf, provider="dapa_exp"
-    )

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from analysis.tables import ablation_table, search_cost_table
+from tests.analysis.factory import record, write_failure, write_sweep
+
+
+def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_path: Path) -> None:
+    sweep = write_sweep(
+        tmp_path,
+        [
+            record("a", "x", granularity="layer", hybrid=0.9, found=1),
+            record("b", "x", granularity="layer", hybrid=0.8, found=2),
+            record("a", "x", granularity="gate_proj", hybrid=0.05, found=8, status="no_gain"),
+            record("b", "x", granularity="gate_proj", hybrid=0.45, found=4, percent=3.0),
+            record("c", "y", granularity="layer", hybrid=0.7, found=3),
+            record("c", "y", granularity="gate_proj", hybrid=0.05, found=8, status="no_gain"),
+        ],
+    )
+    display = ablation_table(load([sweep]), by="family").display
+    assert list(display.columns) == ["family", "hybrid", "gate_proj", "layer"]
+    assert list(display["family"]) == ["x (2 pairs)", "", "", "y (1 pair)", "", "", "all (3 pairs)", "", ""]
+    assert list(display["layer"][:3]) == ["85.0 (+80.0)", "1.5/8", "6.25"]
+    assert list(display["gate_proj"][:3]) == ["25.0 (+20.0)", "4/8, 1 no gain", "3.00"]
+    assert list(display["gate_proj"][3:6]) == ["5.0 (+0.0)", "no gain", "–"]
+    assert display["layer"][6] == "80.0 (+75.0)"
+
+
+def test_missing_runs_of_an_ablation_are_marked_with_their_reason(tmp_path: Path) -> None:
+    failed, missing = record("b", granularity="layer"), record("c", granularity="layer")
+    done = [record("a"), record("b"), record("c"), record("a", granularity="layer")]
+    sweep = write_sweep(tmp_path, done, [failed, missing])
+    write_failure(sweep, failed, "boom")
+    by_family = ablation_table(load([sweep]), by="family")
+    assert by_family.display["layer"][0] == "95.0 (+90.0) n=1 [1]"
+    assert by_family.notes == ["[1] mini-llama, layer: b failed (search: boom); c missing (not started)"]
+    by_pair = ablation_table(load([sweep]), by="pair")
+    assert by_pair.name == "ablation_pairs"
+    assert list(by_pair.display["layer"][[0, 3, 6]]) == ["95.0 (+90.0)", "failed [1]", "missing [2]"]
+    assert by_pair.numbers.set_index(["pair", "granularity"]).loc[("a", "layer"), "hybrid_dsr"] == 0.95
+
+
+def test_a_granularity_nobody_asked_for_is_a_dash(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("b", granularity="layer")])
+    table = ablation_table(load([sweep]), by="pair")
+    assert list(table.display["layer"][:3]) == ["–", "–", "–"]
+    assert table.notes == []
+
+
+def test_cost_by_algorithm_and_its_ratio_to_ddmin_on_the_same_pairs(tmp_path: Path) -> None:
+    sweep = write_sweep(
+        tmp_path,
+        [
+            record("a", queries=20),
+            record("b", queries=40),
+            record("a", search="random", queries=5, status="control"),
+            record("c", search="random", queries=500, status="control"),
+        ],
+        [record("d")],
+    )
+    table = search_cost_table(load([sweep]))
+    ddmin, random = (row for _, row in table.display.iterrows())
+    assert (ddmin["search"], ddmin["runs done"], ddmin["certified"]) == ("ddmin", "2/3", "2/2")
+    assert ddmin["queries"] == "30"
+    assert ddmin["tokens"] == "12,000"
+    assert random["queries"] == "252 (×0.25)"
+    assert random["certified"] == "0/2"
+    assert table.numbers["ratio_seconds"][1] == pytest.approx(0.25)
+
+
+def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
+    sweep = write_sweep(
+        tmp_path,
+        [record("a", granularity="layer", queries=10), record("a", granularity="mlp", search="random", queries=5)],
+    )
+    assert search_cost_table(load([sweep])).numbers["ratio_queries"].isna().all()

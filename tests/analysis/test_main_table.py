@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from analysis.tables import Table, main_table
+from dapa_exp.record.schema import Record
+from tests.analysis.factory import record, write_failure, write_sweep
+
+
+def table_of(folder: Path, done: list[Record], missing: list[Record] | None = None) -> Table:
+    return main_table(load([write_sweep(folder / "miniature", done, missing)]))
+
+
+def cells(table: Table, label: str) -> dict[str, str]:
+    """The printed row of a label."""
+    rows = table.display[table.display["pair"] == label]
+    assert len(rows) == 1, list(table.display["pair"])
+    return {str(name): str(cell) for name, cell in rows.iloc[0].items()}
+
+
+def test_planted_numbers_are_printed_in_their_places(tmp_path: Path) -> None:
+    numbers = {"student": 0.05, "hybrid": 0.92, "found": 3, "total": 12, "percent": 6.256, "queries": 21}
+    run = record("a", **numbers, perplexity=5.125, over_refusal=0.02, reasoning=0.88)  # type: ignore[arg-type]
+    row = cells(table_of(tmp_path, [run, record("b")]), "a †")
+    assert row == {
+        "pair": "a †",
+        "DSR student (%)": "5.0 [1, 9]",
+        "DSR hybrid (%)": "92.0 [88, 96]",
+        "DSR teacher (%)": "100.0 [96, 100]",
+        "gain (points)": "+87.0*",
+        "DSR random-k (%)": "10.0",
+        "units found": "3/12",
+        "parameters changed (%)": "6.26",
+        "perplexity change": "+0.12",
+        "reasoning change (points)": "-2.0",
+        "over-refusal (%)": "0.0 → 2.0",
+        "search queries": "21",
+        "search seconds": "10.5",
+        "certified": "yes",
+    }
+
+
+def test_means_are_over_runs_of_a_family_and_over_all(tmp_path: Path) -> None:
+    table = table_of(
+        tmp_path,
+        [record("a", "x", hybrid=0.9), record("b", "x", hybrid=0.8), record("c", "y", hybrid=0.4, queries=50)],
+    )
+    assert cells(table, "mean x (n=2) †")["DSR hybrid (%)"] == "85.0"
+    assert cells(table, "mean y (n=1) †")["gain (points)"] == "+35.0"
+    overall = cells(table, "mean of all (n=3) †")
+    assert overall["DSR hybrid (%)"] == "70.0"
+    assert overall["search queries"] == "30"
+    means = table.numbers[table.numbers["row"] == "mean"]
+    assert means["gain_points"].item() == pytest.approx(65.0)
+
+
+def test_the_papers_mean_stands_beside_ours_and_is_empty_where_unknown(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a"), record("b")])
+    row = cells(table, "paper, real models (n=17)")
+    known = {name: cell for name, cell in row.items() if cell and name != "pair"}
+    assert known == {
+        "gain (points)": "+14.41",
+        "parameters changed (%)": "6.26",
+        "perplexity change": "≈1.69",
+        "reasoning change (points)": "≈2.59",
+    }
+    assert "+51.39" in table.caption
+    assert table.numbers.loc[table.numbers["row"] == "paper", "gain_points"].item() == 14.41
+
+
+def test_unfinished_runs_are_rows_with_a_reason_and_are_in_no_mean(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a")], [record("b"), record("c")])
+    write_failure(sweep, record("b"), "out of memory")
+    table = main_table(load([sweep]))
+    assert cells(table, "b")["certified"] == "failed [1]"
+    assert cells(table, "b")["DSR hybrid (%)"] == "–"
+    assert cells(table, "c")["certified"] == "missing [2]"
+    assert table.notes == ["[1] b: search: out of memory", "[2] c: not started"]
+    assert "1 of 3 runs done" in table.caption
+    assert cells(table, "mean of all (n=1) †")["DSR hybrid (%)"] == "95.0"
+
+
+def test_nothing_done_is_still_a_table(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [], [record("a"), record("b")])
+    assert cells(table, "a")["certified"] == "missing [1]"
+    assert "0 of 2 runs done" in table.caption
+
+
+def test_significance_is_corrected_over_all_runs(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a", p_value=0.01), record("b", p_value=0.03), record("c", p_value=0.04)])
+    assert [cells(table, f"{pair} †")["gain (points)"] for pair in "abc"] == ["+90.0*", "+90.0", "+90.0"]
+    assert table.numbers["p_holm"].dropna().tolist() == pytest.approx([0.03, 0.06, 0.06])
+
+
+def test_real_models_are_not_marked_as_made_here(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a", made_here=False), record("b", made_here=False)])
+    assert "†" not in "".join(table.display["pair"]) + table.caption
+
+
+def test_settings_are_columns_only_where_they_vary(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a", granularity="mlp"), record("a", granularity="gate_proj", hybrid=0.5)])
+    assert list(table.display.columns[:2]) == ["pair", "granularity"]
+    assert table.labels == 2
+    means = table.display[table.display["pair"] == "mean of all (n=1) †"]
+    assert list(means["DSR hybrid (%)"]) == ["95.0", "50.0"]
+
+
+def test_runs_that_no_setting_tells_apart_carry_their_identity(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a", identity="1" * 64), record("a", identity="2" * 64)])
+    assert list(table.display["run"][:2]) == ["11111111", "22222222"]
+
+
+def test_a_mean_over_fewer_runs_says_so(tmp_path: Path) -> None:
+    without_gain = record("b", status="no_gain", found=8, percent=25.0, hybrid=0.05)
+    table = table_of(tmp_path, [record("a"), without_gain])
+    assert cells(table, "b †")["certified"] == "no gain"
+    mean = cells(table, "mean of all (n=2) †")
+    assert mean["units found"] == "2/8 (n=1)"
+    assert mean["parameters changed (%)"] == "6.25 (n=1)"
+    assert mean["DSR hybrid (%)"] == "50.0"
+
+
+def test_degenerate_and_unjudged_answers_stand_beside_the_dsr_where_there_are_any(tmp_path: Path) -> None:
+    clean = table_of(tmp_path / "clean", [record("a"), record("b")])
+    assert "degenerate (%)" not in clean.display
+    assert "none was degenerate and none was left unjudged" in clean.caption
+    looping = record("a", hybrid=0.9, outcomes={"harmful": 2, "degenerate": 2})
+    table = table_of(tmp_path / "looping", [looping, record("b")])
+    assert cells(table, "a †")["degenerate (%)"] == "0.0 / 5.0 / 0.0"
+    assert "judge failed (%)" not in table.display

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from analysis.report import report
+from analysis.tables import Table
+from tests.analysis.factory import name_of, record, write_failure, write_run, write_sweep
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=100)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path / "miniature", [record("mini_a"), record("mini_b")], [record("mini_c")])
+    write_failure(sweep, record("mini_c"), "no [gpu] & 100 % full")
+    paths = report([sweep], console)
+    names = [f"{name}.{suffix}" for name in ("main", "search_cost") for suffix in ("md", "csv", "tex")]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
+    text = printed(console)
+    assert "95.0 [91, 99]" in text
+    assert "[1] mini_c: search: no [gpu] & 100 % full" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+
+    latex = (sweep / "report" / "main.tex").read_text()
+    assert r"mini\_a $\dagger$ &" in latex
+    assert r"no [gpu] \& 100 \% full" in latex
+    assert r"0.0 $\rightarrow$ 0.0" in latex
+    assert r"\toprule" in latex
+
+    markdown = (sweep / "report" / "main.md").read_text()
+    assert "95.0 [91, 99] |" in markdown
+    assert "- [1] mini_c" in markdown
+
+    numbers = pd.read_csv(sweep / "report" / "main.csv")
+    assert list(numbers["row"]) == ["run", "run", "run", "mean", "paper"]
+    assert numbers["hybrid_dsr"][0] == 0.95
+    assert numbers["p_value"][0] == 1e-9
+    assert numbers["reason"][2] == "search: no [gpu] & 100 % full"
+
+
+def test_reporting_again_replaces_the_files(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path, [record("a")], [record("b")])
+    report([sweep], console)
+    write_run(sweep, record("b", hybrid=0.4))
+    paths = report([sweep], console)
+    assert sorted(paths) == sorted((sweep / "report").iterdir())
+    assert "40.0 [36, 44]" in paths[0].read_text()
+
+
+def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
+    names = {path.stem for path in report([sweep], console)}
+    assert names == {"main", "ablation", "ablation_pairs", "search_cost"}
+
+
+def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("b")])
+    paths = report([sweep / name_of(record("a"))], console)
+    assert [path.name for path in paths] == ["main.md", "main.csv", "main.tex"]
+    lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}
+    assert "95.0 [91, 99]" in lines["DSR hybrid (%)"]
+    assert "+14.41" in lines["gain (points)"]
+    assert "layers.0.mlp layers.1.mlp" in lines["units"]
+
+
+def test_columns_that_do_not_fit_go_to_further_panels_with_the_labels() -> None:
+    display = pd.DataFrame({"pair": ["a"], "first number": ["1" * 20], "second number": ["2" * 20]})
+    console = Console(file=io.StringIO(), width=40)
+    Table("t", "T", "", display, display).print(console)
+    lines = [line.split() for line in printed(console).splitlines()]
+    assert ["a", "1" * 20] in lines
+    assert ["a", "2" * 20] in lines
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("50 % of a_b & c", r"50 \% of a\_b \& c"),
+        ("{x} ~ ^ # $", r"\{x\} \textasciitilde{} \textasciicircum{} \# \$"),
+        ("a\\b", r"a\textbackslash{}b"),
+        ("≈1.69 – ×2 <3", r"$\approx$1.69 -- $\times$2 \textless{}3"),
+    ],
+)
+def test_latex_is_escaped(text: str, latex: str) -> None:
+    table = Table("t", "T", text, pd.DataFrame({"pair": [text]}), pd.DataFrame())
+    assert f"{latex} \\\\" in table.to_latex()
+    assert f"\\caption{{T. {latex}}}" in table.to_latex()
+
+
+def test_latex_rules_stand_on_their_own_lines() -> None:
+    display = pd.DataFrame({"pair": ["a", "mean"]})
+    latex = Table("t", "T", "", display, display, rules=[1]).to_latex()
+    assert "a \\\\\n\\midrule\nmean \\\\" in latex
+
+
+def test_markdown_keeps_marks_literal() -> None:
+    display = pd.DataFrame({"pair": ["a|b"], "gain": ["+1.0*"]})
+    markdown = Table("t", "T", "", display, display).to_markdown()
+    assert r"a\|b" in markdown
+    assert r"+1.0\*" in markdown

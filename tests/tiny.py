@@ -1,0 +1,33 @@
+"""Real checkpoints of a few thousand parameters, made on the spot, untrained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import GemmaConfig, LlamaConfig, MistralConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto import AutoModelForCausalLM
+
+CONFIGS: dict[str, type[PretrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig, "gemma": GemmaConfig}
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+
+
+def tiny_model(family: str, seed: int, **changed: int) -> PreTrainedModel:
+    """An untrained model of a family; the same seed gives the same weights."""
+    torch.manual_seed(seed)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[family](**{**SHAPE, **changed}))
+    return model.float()
+
+
+def tiny_checkpoint(folder: Path, family: str, seed: int, **changed: int) -> Path:
+    """The same, saved as an ordinary checkpoint without a tokenizer."""
+    tiny_model(family, seed, **changed).save_pretrained(folder)
+    return folder

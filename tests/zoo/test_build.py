@@ -1,0 +1,146 @@
+"""Building and storing models, with two that train in a second."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dapa_exp.errors import DapaError
+from dapa_exp.progress import Progress, silent
+from dapa_exp.zoo import store
+from dapa_exp.zoo.build import build
+
+BASE, CHAT = "llama-tiny-base", "llama-tiny-chat"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache with both tiny models, shared by tests that only read it."""
+    root = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAPA_CACHE", str(root))
+        build([CHAT], silent)
+        yield root
+
+
+def test_a_missing_model_names_the_command(cache: Path) -> None:
+    assert not store.is_built(BASE)
+    with pytest.raises(DapaError, match="dapa zoo build"):
+        store.path(BASE)
+
+
+def test_an_unknown_name_is_answered_by_the_nearest(cache: Path) -> None:
+    with pytest.raises(DapaError, match=f"Did you mean '{BASE}'"):
+        build(["llama-tiny-bas"], silent)
+
+
+def test_ancestors_are_built_too_and_checkpoints_load(built: Path) -> None:
+    base, chat = store.path(BASE), store.path(CHAT)
+    model = AutoModelForCausalLM.from_pretrained(chat)
+    assert model.config.model_type == "llama"
+    assert model.dtype == torch.float32
+    assert model.generation_config.eos_token_id == AutoTokenizer.from_pretrained(chat).eos_token_id
+    assert AutoTokenizer.from_pretrained(chat).chat_template
+    assert AutoTokenizer.from_pretrained(base).chat_template is None
+    assert "not a real model" in (chat / "README.md").read_text()
+
+
+def test_only_the_named_tensors_of_a_teacher_move(built: Path) -> None:
+    base, chat = (load_file(store.path(name) / "model.safetensors") for name in (BASE, CHAT))
+    moved = {name for name in base if not torch.equal(base[name], chat[name])}
+    assert moved == {name for name in base if ".mlp." in name}
+
+
+def test_the_manifest_tells_how_it_was_made_and_how_good_it_is(built: Path) -> None:
+    manifest = store.manifest(CHAT)
+    assert manifest["recipe"]["parent"] == BASE
+    assert set(manifest["quality"]) == {"harmful_refused", "harmless_refused", "questions_right", "text_perplexity"}
+
+
+def test_what_is_built_is_not_built_again(built: Path) -> None:
+    heard: list[Progress] = []
+    build([CHAT], heard.append)
+    assert heard == [Progress("zoo", 2, 2)]
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "no manifest", "garbled manifest"])
+def test_a_broken_cache_is_noticed_and_rebuilt(built: Path, damage: str) -> None:
+    weights, manifest = store.path(BASE) / "model.safetensors", store.path(BASE) / store.MANIFEST
+    whole = weights.read_bytes()
+    match damage:
+        case "cut":
+            weights.write_bytes(whole[:1000])
+        case "changed":
+            weights.write_bytes(whole[:-4] + b"\0\1\2\3")
+        case "gone":
+            weights.unlink()
+        case "no manifest":
+            manifest.unlink()
+        case "garbled manifest":
+            manifest.write_text("{")
+    assert not store.is_built(BASE, thorough=True)
+    build([BASE], silent, processes=1)
+    # Trained again from the same seed, the weights are the same to the last bit.
+    assert weights.read_bytes() == whole
+
+
+def test_what_a_killed_build_left_is_replaced(cache: Path) -> None:
+    build([BASE], silent)
+    folder = store.path(BASE)
+    folder.rename(folder.with_name(f"{folder.name}.partial"))
+    assert not store.is_built(BASE)
+    build([BASE], silent)
+    assert [file.name for file in folder.parent.iterdir() if file.is_dir()] == [folder.name]
+
+
+def test_two_builds_at_once_build_each_model_once(cache: Path) -> None:
+    heard: list[Progress] = []
+    builds = [threading.Thread(target=build, args=([CHAT], heard.append)) for _ in range(2)]
+    for thread in builds:
+        thread.start()
+    for thread in builds:
+        thread.join()
+    assert store.is_built(CHAT, thorough=True)
+    trained = [said.task for said in heard if said.note.startswith("loss") and said.done == said.total]
+    assert sorted(trained) == [BASE, CHAT]
+
+
+def test_a_killed_worker_is_named(cache: Path) -> None:
+    def kill(said: Progress) -> None:
+        if said.task == BASE:
+            for child in multiprocessing.active_children():
+                child.kill()
+
+    with pytest.raises(DapaError, match=rf"{BASE}.*exit code -9"):
+        build([BASE], kill)
+    build([BASE], silent)
+    assert store.is_built(BASE, thorough=True)
+
+
+def test_ctrl_c_ends_the_workers(cache: Path) -> None:
+    def interrupt(said: Progress) -> None:
+        if said.task == BASE:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build([BASE], interrupt)
+    assert not multiprocessing.active_children()
+
+
+def test_a_failure_in_a_worker_tells_why(cache: Path) -> None:
+    (cache / "zoo").write_text("a file where a folder should be")
+    with pytest.raises(DapaError, match=BASE):
+        build([BASE], silent)
