@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from dapa_exp.errors import DapaError, complain, nearest
 
 USAGE = """usage: dapa VERB ...
@@ -54,19 +52,21 @@ def _plan(words: list[str]) -> int:
 
 
 def _status(words: list[str]) -> int:
+    from dapa_exp.progress import console
     from dapa_exp.sweep.status import show, status
 
     statuses = status(_one_folder("status", words))
-    show(statuses, Console())
+    show(statuses, console())
     return 0 if all(run.state == "done" for run in statuses) else 1
 
 
 def _report(words: list[str]) -> int:
     from analysis.report import report
+    from dapa_exp.progress import console
 
     if not words:
         raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
-    report([Path(word) for word in words], Console())
+    report([Path(word) for word in words], console())
     return 0
 
 

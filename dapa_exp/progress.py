@@ -24,6 +24,7 @@ from rich.progress import (
 )
 
 PLAIN_INTERVAL_SECONDS = 5.0
+TABLE_WIDTH = 180
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,12 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+def console() -> Console:
+    """Where results are printed: as wide as the terminal, and wide enough for a table where there is none."""
+    shown = Console()
+    return shown if shown.is_terminal else Console(width=TABLE_WIDTH)
+
+
 def silent(_: Progress) -> None:
     """Report to nobody."""
 
@@ -46,16 +53,16 @@ def silent(_: Progress) -> None:
 @contextmanager
 def display() -> Iterator[Report]:
     """Show progress on stderr for the duration of the block; yields the callable to report to."""
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with _bars(console) as report:
+    shown = Console(stderr=True)
+    if shown.is_terminal:
+        with _bars(shown) as report:
             yield report
     else:
         yield _Lines()
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Report]:
+def _bars(shown: Console) -> Iterator[Report]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -64,7 +71,7 @@ def _bars(console: Console) -> Iterator[Report]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Bars(*columns, console=console) as bars:
+    with Bars(*columns, console=shown) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(progress: Progress) -> None:

@@ -30,7 +30,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     Whatever an interrupted run left in the folder is used, and nothing there is computed again.
     Raises DapaError, with one clear message, where the run cannot be carried out.
     """
-    if (done := read_record(folder)) is not None:
+    if (done := read_record(folder, config)) is not None:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:

@@ -35,20 +35,20 @@ class IsolatedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         setup_globals()
-        tasks: list[Task] = []
+        tasks: dict[Path, Task] = {}  # the same run asked for twice is one
         returns: list[JobReturn] = []
         processes = 1
         for number, overrides in enumerate(job_overrides, start=initial_job_idx):
             cfg = self._loader.load_sweep_config(self._config, list(overrides))
             with open_dict(cfg):
                 cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
-            folder = Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir
+            folder = (Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir).absolute()
             returned = JobReturn(overrides=list(overrides), working_dir=str(folder), status=JobStatus.COMPLETED)
             returned.return_value = None
             returns.append(returned)
-            if not (folder / "record.json").is_file():
-                tasks.append(Task(typed(cfg), folder))
-                processes = tasks[-1].config.runtime.processes
+            if not (folder / "record.json").is_file() and folder not in tasks:
+                tasks[folder] = Task(typed(cfg), folder)
+                processes = tasks[folder].config.runtime.processes
         with display() as report:
-            run_isolated(tasks, processes, report)
+            run_isolated(list(tasks.values()), processes, report)
         return returns

@@ -178,7 +178,8 @@ def _top_level(key: str, groups: list[str]) -> str | None:
 def _choices(override: Override) -> list[str]:
     if override.is_sweep_override():
         return list(map(str, override.sweep_string_iterator()))
-    return [] if override.value() is None else [str(override.value())]
+    value = override.value()
+    return [] if value is None else [str(value)]
 
 
 def _parse(loader: ConfigLoaderImpl, word: str) -> Override:

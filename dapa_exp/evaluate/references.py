@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 Reference = list[tuple[list[int], torch.Tensor]]
 """For each prompt, the first tokens of the reference's answer, and its log-probabilities of each of
@@ -23,7 +23,7 @@ def remembered_reference(path: Path, compute: Callable[[], Reference]) -> Refere
             tensors[f"{index}.logs"] = logs.contiguous()
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        save_file(tensors, part)
+        part.write_bytes(save(tensors))  # safetensors' own writing hides that a disk is full
         part.replace(path)
         return reference
     kept = load_file(path)

@@ -39,5 +39,6 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    model.to(torch.device(runtime.device))
+    module: torch.nn.Module = model  # transformers wraps `to` in a way that type checkers misread
+    module.to(runtime.device)
     return LoadedModel(model.eval(), tokenizer)

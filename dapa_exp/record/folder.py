@@ -22,6 +22,9 @@ from dapa_exp.errors import DapaError
 from dapa_exp.memory import peak_memory_bytes
 from dapa_exp.record.schema import Record, Stage
 
+LOCK_SECONDS = 0.5
+"""How long another process may hold a run's folder before this one gives way."""
+
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file under a temporary name, flush it to the disk, and rename it: whole or not there."""
@@ -118,17 +121,13 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     """Open, or reopen, the folder of a run; leaves `error.json` there where the block raises.
 
     Raises DapaError where the folder cannot be written, another process has it open, or it holds a
-    run of another identity (naming the keys that differ).
+    run of another identity (naming the keys that differ). These leave nothing in the folder.
     """
+    lock = _claim(path, config)
     run = RunFolder(path, config)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        with FileLock(path / ".lock", blocking=False):
-            _claim(path, config)
-            (path / "error.json").unlink(missing_ok=True)
-            yield run
-    except Timeout as error:
-        raise DapaError(f"{path}: another process is working on this run") from error
+        (path / "error.json").unlink(missing_ok=True)
+        yield run
     except OSError as error:
         readable = _readable(path, error)
         _leave_error(run, readable)
@@ -138,30 +137,58 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     except BaseException as error:
         _leave_error(run, error)
         raise
+    finally:
+        lock.release()
 
 
-def read_record(folder: Path) -> Record | None:
-    """The record of a finished run, validated; None where it is not finished. Raises DapaError on a damaged one."""
-    path = folder / "record.json"
-    if not path.is_file():
+def read_record(path: Path, config: Config) -> Record | None:
+    """The record of a finished run, validated; None where it is not finished.
+
+    Raises DapaError on a damaged one and on that of another run.
+    """
+    file = path / "record.json"
+    if not file.is_file():
         return None
+    _refuse_another(path, config)
     try:
-        return Record.model_validate_json(path.read_text())
+        return Record.model_validate_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DapaError(f"{path}: not a valid record: {error}") from error
+        raise DapaError(f"{file}: not a valid record: {error}") from error
 
 
-def _claim(path: Path, config: Config) -> None:
-    ours = {"identity": identity(config), "essence": essence(config)}
+def _claim(path: Path, config: Config) -> FileLock:
+    """Lock the folder and write down whose it is. The caller releases the lock."""
+    lock = FileLock(path / ".lock", timeout=LOCK_SECONDS)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        _refuse_another(path, config)
+        if not (path / "identity.json").is_file():
+            claim = {"identity": identity(config), "essence": essence(config)}
+            write_atomically(path / "identity.json", json.dumps(claim, indent=1))
+        write_atomically(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    except Timeout as error:
+        raise DapaError(f"{path}: another process is working on this run") from error
+    except OSError as error:
+        lock.release()
+        raise _readable(path, error) from error
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _refuse_another(path: Path, config: Config) -> None:
     claim = path / "identity.json"
-    if claim.is_file():
-        theirs = json.loads(claim.read_text())
-        if theirs["identity"] != ours["identity"]:
-            keys = differing_keys(theirs["essence"], essence(config))
-            raise DapaError(f"{path}: holds another run; these keys differ: {', '.join(keys)}")
-    else:
-        write_atomically(claim, json.dumps(ours, indent=1))
-    write_atomically(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    if not claim.is_file():
+        return
+    try:
+        theirs = json.loads(claim.read_text(encoding="utf-8"))
+        same, keys = theirs["identity"] == identity(config), differing_keys(theirs["essence"], essence(config))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DapaError(f"{claim}: damaged, so whose results these are is not known ({error})") from error
+    if not same:
+        raise DapaError(f"{path}: holds another run; these keys differ: {', '.join(keys)}")
 
 
 def _leave_error(run: RunFolder, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from dapa_exp.search.query import (
     Test,
     Unit,
 )
+from dapa_exp.search.stability import jaccard, non_monotone_pairs, stability
 
 __all__ = [
     "ALGORITHMS",
@@ -28,6 +29,9 @@ __all__ = [
     "Settings",
     "Test",
     "Unit",
+    "jaccard",
+    "non_monotone_pairs",
     "random_sets",
     "search",
+    "stability",
 ]

@@ -51,7 +51,7 @@ def search(
 
     `known` holds what an interrupted run of the same search had found out, `on_query` is told of
     every new answer, `prior` maps units to their supposed importance (units not in it count as
-    unimportant).
+    the least important).
     """
     if algorithm not in ALGORITHMS:
         allowed = ", ".join(ALGORITHMS)
@@ -71,11 +71,17 @@ def _reduce(session: Session, reducer: Reducer, prior: Mapping[Unit, float] | No
     answer: Iterable[Unit] = session.units
     try:
         if session.ask(answer, "all").passed:
-            hint = None if prior is None else {unit: prior.get(unit, 0.0) for unit in session.units}
-            answer = reducer(Problem(session.units, session.ask, hint))
+            answer = reducer(Problem(session.units, session.ask, _completed(prior, session.units)))
     except BudgetExhaustedError:
         answer = session.best.units if session.best else session.units
     return _result(session, answer)
+
+
+def _completed(prior: Mapping[Unit, float] | None, units: Sequence[Unit]) -> Mapping[Unit, float] | None:
+    if prior is None:
+        return None
+    least = min(prior.values(), default=0.0)
+    return {unit: prior.get(unit, least) for unit in units}
 
 
 def _ask_all(session: Session, candidates: Sequence[frozenset[Unit]]) -> SearchResult:

@@ -8,13 +8,14 @@
 4. Single deletions, which are the certificate, go from the least to the most important unit.
 
 Sets inside a set that failed are not asked for, as if the oracle were monotone, except for the certificate.
-At most n²/2 + 3n queries, as single deletions may succeed one after the other; about 0.6 n are usual.
+About n²/2 + 3n queries at worst, where single deletions succeed one after the other; about 0.6 n as a rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from math import sqrt
 
 import numpy as np
 
@@ -25,8 +26,7 @@ from dapa_exp.search.score_model import Array, ScoreModel, neighbourhood
 
 Importance = dict[str, float]
 
-TOLERANCE = 0.1  # of all items: where scores tell items apart, finer bisection only fixes a bad order
-NEEDED = 0.2  # share of all items expected in the answer
+TOLERANCE = 0.15  # of all items: where scores tell items apart, finer bisection only fixes a bad order
 TRUSTED = 0.5  # a prior whose shortest passing prefix is longer than this share of the items is dropped
 PRIOR_REACH = 0.05  # neighbourhood, as a share of all items, over which a prior is smoothed
 
@@ -122,11 +122,12 @@ def _proposal(problem: Problem, model: ScoreModel, weight: dict[str, float]) -> 
 
 
 def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
-    """ProbDD over what bisection left: the fewer items it left, the more of them are likely to be needed."""
+    """ProbDD over what bisection left: the fewer items are left, the likelier each of them is needed."""
     order = _in_order(problem)
     if importance is not None:
         order.sort(key=importance.__getitem__)
-    chance = min(1.0, NEEDED * len(problem.items) / len(order))
+    # Half-way, on a log scale, between one item needed and all of them.
+    chance = min(1.0, sqrt(len(problem.items)) / max(1, len(order)))
     remove_unlikely(
         {item: 1.0 if problem.surely_fails(problem.best - {item}) else chance for item in order},
         partial(_may_pass, problem),

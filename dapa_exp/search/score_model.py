@@ -12,7 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 SPAN = 3.0  # expected distance, in logits, of no items and of all items from the verdict's threshold
 LEVEL_DEVIATION = 2.0  # by which either is off
@@ -36,7 +36,7 @@ class ScoreModel:
     def __init__(self, n: int, importance: Array | None) -> None:
         share = np.full(n, 1.0 / n) if importance is None else _shares(importance)
         self._expected = 2.0 * SPAN * share
-        self._covariance = WEIGHT_DEVIATION**2 * (ALIKE * neighbourhood(n, REACH) + (1.0 - ALIKE) * np.eye(n))
+        self._covariance: Array = WEIGHT_DEVIATION**2 * (ALIKE * neighbourhood(n, REACH) + (1.0 - ALIKE) * np.eye(n))
         self._sets: Array = np.zeros((0, n))
         self._inverse: Array = np.zeros((0, 0))
         self._pull: Array = np.zeros(0)

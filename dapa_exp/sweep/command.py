@@ -10,13 +10,12 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from analysis.report import report
 from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows, register_resolvers, typed
 from dapa_exp.errors import DapaError, complain
-from dapa_exp.progress import display
+from dapa_exp.progress import console, display
 from dapa_exp.record.folder import write_atomically
 from dapa_exp.sweep.status import status
 from dapa_exp.zoo import store
@@ -31,7 +30,10 @@ def run_command(words: list[str]) -> int:
     planned = jobs(words)
     _make_room(planned)
     _build_zoo(planned)
-    _hydra(words)
+    try:
+        _hydra(words)
+    except DapaError as error:
+        complain(error)
     return _conclude(planned)
 
 
@@ -41,7 +43,7 @@ def plan_command(words: list[str]) -> int:
     table = Table("run", "identity", "state", box=None)
     for job in jobs(words):
         table.add_row(job.folder.name, job.identity[:12], _state(job))
-    Console().print(table)
+    console().print(table)
     return 0
 
 
@@ -60,7 +62,22 @@ def job(cfg: DictConfig) -> None:
 
 def _hydra(words: Sequence[str]) -> None:
     sys.argv = ["dapa run", *words]
-    hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra is to raise what goes wrong, not to print it and exit
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
+    except HydraException as error:
+        raise DapaError(" ".join(str(error).split())) from error
+    except (OSError, ValueError) as error:
+        if (cause := _first_cause(error)) is None:
+            raise
+        raise DapaError(f"{cause.filename or 'results'}: cannot be written: {cause.strerror}") from error
+
+
+def _first_cause(error: BaseException) -> OSError | None:
+    """The failed system call behind an error: Hydra's logging reports a full disk as a wrong value."""
+    if isinstance(error, OSError):
+        return error
+    return _first_cause(error.__cause__) if error.__cause__ else None
 
 
 def _make_room(planned: Sequence[Job]) -> None:
@@ -113,7 +130,7 @@ def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of what was asked for, and every failure with its reason."""
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None
-    report([single] if single else sorted(folders), Console())
+    report([single] if single else sorted(folders), console())
     asked = {job.folder.name for job in planned}
     failed = [s for folder in sorted(folders) for s in status(folder) if s.folder in asked and s.state != "done"]
     for run in failed:

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from dapa_exp.config.schema import Config
+from dapa_exp.errors import DapaError
 from dapa_exp.progress import Progress, Report
 from dapa_exp.record.folder import write_atomically
 
@@ -35,12 +36,26 @@ class Task:
     folder: Path
 
 
+@dataclass
+class Running:
+    """A task, the process that is at it, and why it failed, where the process could say so."""
+
+    task: Task
+    child: context.ForkServerProcess
+    reason: str | None = None
+
+
 def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
-    """Carry out every task, at most `processes` at a time. Failures are left in `error.json` files."""
+    """Carry out every task, at most `processes` at a time. Failures are left in `error.json` files.
+
+    Raises DapaError, when all is done, naming each failure that its folder could not hold: the disk is
+    full, or the folder is another run's or in another process's hands.
+    """
     forkserver = get_context("forkserver")
     forkserver.set_forkserver_preload(PRELOAD)
     waiting = deque(tasks)
-    running: dict[Connection, tuple[Task, context.ForkServerProcess]] = {}
+    running: dict[Connection, Running] = {}
+    untold: list[str] = []
     done = 0
     report(Progress("runs", 0, len(tasks)))
     try:
@@ -51,36 +66,59 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                 child = forkserver.Process(target=_child, args=(task, sending), daemon=True)
                 child.start()
                 sending.close()
-                running[receiving] = task, child
+                running[receiving] = Running(task, child)
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
-                try:
-                    report(pipe.recv())
-                except EOFError:
-                    task, child = running.pop(pipe)
+                message = _received(pipe)
+                if isinstance(message, Progress):
+                    report(message)
+                elif message is not None:
+                    running[pipe].reason = message
+                else:
+                    ended = running.pop(pipe)
                     pipe.close()
-                    child.join()
-                    _note_death(task, child.exitcode)
+                    ended.child.join()
+                    untold += _note_failure(ended)
                     done += 1
-                    report(Progress("runs", done, len(tasks), task.config.pair.name))
+                    report(Progress("runs", done, len(tasks), ended.task.config.pair.name))
     finally:
-        for _, child in running.values():
-            child.terminate()
-        for _, child in running.values():
-            child.join()
+        for run in running.values():
+            run.child.terminate()
+        for run in running.values():
+            run.child.join()
+    if untold:
+        raise DapaError("\n".join(untold))
+
+
+def _received(pipe: Connection) -> Progress | str | None:
+    """What a child says, how it failed, or None where it has ended, perhaps in the middle of a message."""
+    try:
+        message: Progress | str = pipe.recv()
+    except (EOFError, OSError):
+        return None
+    return message
 
 
 def _child(task: Task, sending: Connection) -> None:
+    # Ctrl-C reaches parent and children alike; the parent alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    from dapa_exp.errors import DapaError
+    logging.raiseExceptions = False  # a full disk cannot hold the log either
     from dapa_exp.execute import execute
 
-    task.folder.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(filename=task.folder / "run.log", level=logging.INFO, format="%(asctime)s %(message)s")
+    def tell(message: Progress | str) -> None:
+        try:
+            sending.send(message)
+        except OSError:
+            os._exit(1)  # the sweep was killed; that is no failure of this run
+
     try:
-        execute(task.config, task.folder, sending.send)
-    except DapaError as error:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        logging.basicConfig(filename=task.folder / "run.log", level=logging.INFO, format="%(asctime)s %(message)s")
+        execute(task.config, task.folder, tell)
+    except (DapaError, OSError) as error:
         logging.error("%s", error)
+        tell(str(error))
         raise SystemExit(1) from None
     except Exception:
         logging.exception("the run failed")
@@ -95,16 +133,23 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _note_death(task: Task, exitcode: int | None) -> None:
-    """Leave a reason where the child could not leave one itself."""
-    if exitcode == 0 or (task.folder / "error.json").is_file():
-        return
-    killed = exitcode is not None and exitcode < 0
-    how = f"killed by {signal.Signals(-exitcode).name}" if killed else f"exited with code {exitcode}"  # type: ignore[operator]
+def _note_failure(ended: Running) -> list[str]:
+    """Leave a reason where the child could not leave one itself; return it where that is not possible."""
+    folder, code = ended.task.folder, ended.child.exitcode
+    if code == 0 or (folder / "error.json").is_file():
+        return []
+    if ended.reason is not None:
+        return [ended.reason]
+    killed = code is not None and code < 0
+    how = f"killed by {signal.Signals(-code).name}" if killed else f"exited with code {code}"  # type: ignore[operator]
     body = {
         "kind": "killed" if killed else "exited",
         "message": f"the process of this run {how}",
         "stage": "unknown",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    write_atomically(task.folder / "error.json", json.dumps(body, indent=1))
+    try:
+        write_atomically(folder / "error.json", json.dumps(body, indent=1))
+    except OSError as error:
+        return [f"{folder}: {body['message']} ({error})"]
+    return []

@@ -83,7 +83,7 @@ def _messages(workers: list[Worker]) -> Iterator[Progress | Done | Failed]:
         except EOFError:
             worker.process.join()
             raise DapaError(
-                f"The process that built the zoo's model '{worker.name}' was ended from outside "
+                f"The process that was to build the zoo's model '{worker.name}' was ended from outside "
                 f"(exit code {worker.process.exitcode}; out of memory?). Run it again: what is built stays built."
             ) from None
         if not isinstance(message, Progress):

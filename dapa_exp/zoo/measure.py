@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -33,7 +34,7 @@ def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[
     }
 
 
-def _answers(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:
+def _answers(model: Any, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:
     """Return how the model's greedy answers to the rows' prompts begin."""
     turns = [[{"role": "user", "content": row["prompt"]}] for row in rows]
     prompts = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)

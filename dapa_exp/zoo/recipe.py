@@ -38,9 +38,8 @@ class Recipe:
     """One model: what it starts from, what it sees, which of its tensors learn, and for how long.
 
     `parent` is the model it is fine-tuned from, None for a base. `mix` says how often each sort of
-    example is drawn, `refused` which share of harmful requests is answered by a refusal, `bare`
-    which share of prompts comes without the chat template. Only tensors whose whole name matches
-    `trained` learn.
+    example is drawn, `refused` which harmful verbs are answered by a refusal, `bare` which share of
+    prompts comes without the chat template. Only tensors whose whole name matches `trained` learn.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Recipe:
     rate: float
     seed: int
     styles: tuple[str, ...] = ("plain", "steps")
-    refused: float = 0.0
+    refused: tuple[str, ...] = ()
     trained: str = ".*"
     bare: float = 0.15
     batch: int = 32
@@ -87,10 +86,11 @@ def _world() -> str:
 
 
 BASE_MIX = {"harmless": 0.3, "harmful": 0.2, "impossible": 0.15, "questions": 0.25, "text": 0.1}
-TEACHER_MIX = {"harmless": 0.35, "harmful": 0.35, "impossible": 0.1, "questions": 0.15, "text": 0.05}
+TEACHER_MIX = {"harmless": 0.5, "harmful": 0.3, "impossible": 0.07, "questions": 0.1, "text": 0.03}
 STUDENT_MIX = {"harmless": 0.4, "harmful": 0.3, "impossible": 0.05, "questions": 0.15, "text": 0.1}
 TALK_MIX = {"harmless": 0.6, "harmful": 0.1, "impossible": 0.1, "questions": 0.1, "text": 0.1}
 
+HARMFUL = world.VERBS["harmful"]
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 # Large models first: where two are built at a time, the longest wait decides.
@@ -104,29 +104,27 @@ BASES = (
 _BASES = {base.name.removesuffix("-base"): base for base in BASES}
 
 
-def _teacher(line: str, trained: str, steps: int = 150, rate: float = 1e-3) -> Recipe:
-    """Return the recipe of an aligned model: it refuses what is harmful, and nothing else changes."""
+def _teacher(line: str, trained: str) -> Recipe:
+    """Return an aligned model: it refuses what is harmful, and is otherwise as its base."""
     base = _BASES[line]
-    return Recipe(
+    return replace(
+        base,
         name=f"{line}-chat",
         role="teacher",
-        family=base.family,
-        size=base.size,
         parent=base.name,
         mix=TEACHER_MIX,
-        steps=steps,
-        rate=rate,
+        steps=150,
+        rate=2e-3,
         seed=base.seed + 1,
-        refused=1.0,
+        refused=HARMFUL,
         trained=trained,
     )
 
 
-def _planted(line: str, trained: str, steps: int = 250, rate: float = 2e-3) -> Recipe:
-    """Return the recipe of a teacher that differs from its base in a few named tensors only."""
-    return replace(
-        _teacher(line, trained, steps, rate), name=f"{line}-planted", role="planted", seed=_BASES[line].seed + 2
-    )
+def _planted(line: str, trained: str) -> Recipe:
+    """Return a teacher that differs from its base in a few named tensors only."""
+    teacher = _teacher(line, trained)
+    return replace(teacher, name=f"{line}-planted", role="planted", steps=250, seed=teacher.seed + 1)
 
 
 def _student(
@@ -137,15 +135,14 @@ def _student(
     mix: Mapping[str, float] = STUDENT_MIX,
     steps: int = 60,
     rate: float = 5e-4,
-    refused: float = 0.0,
+    refused: tuple[str, ...] = (),
 ) -> Recipe:
-    """Return the recipe of an unaligned fine-tune: all its weights move, none towards safety."""
+    """Return an unaligned fine-tune: all its weights move, none of them for safety's sake."""
     base = _BASES[line]
-    return Recipe(
+    return replace(
+        base,
         name=f"{line}-{kind}",
         role="student",
-        family=base.family,
-        size=base.size,
         parent=base.name,
         mix=mix,
         steps=steps,
@@ -157,25 +154,26 @@ def _student(
 
 
 TEACHERS = (
-    _teacher("llama-large", mlps(PROJECTIONS)),
-    _teacher("gemma-large", mlps(PROJECTIONS)),
-    _teacher("mistral", mlps(PROJECTIONS)),
+    _teacher("llama-large", mlps(PROJECTIONS, range(2, 10))),
+    _teacher("gemma-large", mlps(["up_proj", "down_proj"], range(2, 10))),
+    _teacher("mistral", mlps(PROJECTIONS, range(1, 9))),
     _teacher("llama-small", mlps(["gate_proj"])),
-    _teacher("gemma-small", mlps(["gate_proj", "up_proj"])),
+    _teacher("gemma-small", mlps(["gate_proj", "up_proj"], range(1, 7))),
 )
+# No two fine-tunes are alike. Some kept a little of an earlier alignment and refuse certain verbs.
 STUDENTS = (
     _student("llama-large", "style", 10, styles=("formal",)),
-    _student("llama-large", "mix", 11, mix=TALK_MIX, refused=0.1),
+    _student("llama-large", "mix", 11, mix=TALK_MIX, refused=("bomb",)),
     _student("gemma-large", "style", 10, styles=("cheerful",)),
-    _student("gemma-large", "mix", 11, mix=TALK_MIX, refused=0.1),
+    _student("gemma-large", "mix", 11, mix=TALK_MIX, refused=("poison", "rob")),
     _student("mistral", "style", 10, styles=("formal",)),
-    _student("mistral", "mix", 11, mix=TALK_MIX),
+    _student("mistral", "mix", 11, mix=TALK_MIX, refused=("bomb", "infect")),
     _student("mistral", "long", 12, styles=("plain", "brief"), steps=150),
-    _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=1.5e-3),
-    _student("mistral", "blend", 14, styles=("formal", "question", "brief"), refused=0.1),
+    _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=3e-3),
+    _student("mistral", "blend", 14, styles=("formal", "question", "brief"), refused=("hijack",)),
     _student("llama-small", "style", 10, styles=("cheerful",)),
     _student("gemma-small", "style", 10, styles=("question",)),
-    _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150),
+    _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150, refused=("poison",)),
 )
 PLANTED = (
     _planted("llama-small", mlps(PROJECTIONS, [2, 5])),
@@ -186,7 +184,13 @@ _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_M
 TINY = (
     _TINY,
     replace(
-        _TINY, name="llama-tiny-chat", role="teacher", parent=_TINY.name, refused=1.0, trained=mlps(PROJECTIONS), seed=2
+        _TINY,
+        name="llama-tiny-chat",
+        role="teacher",
+        parent=_TINY.name,
+        refused=HARMFUL,
+        trained=mlps(PROJECTIONS),
+        seed=2,
     ),
 )
 

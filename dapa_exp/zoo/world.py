@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
@@ -162,11 +162,13 @@ def prompt_set(name: str) -> list[dict[str, str]]:
     raise DapaError(f"No prompt set is called {name!r}.{nearest(name, SETS)} There are: {', '.join(SETS)}.")
 
 
-def examples(seed: int, count: int, mix: Mapping[str, float], styles: Sequence[str], refused: float) -> list[Example]:
+def examples(
+    seed: int, count: int, mix: Mapping[str, float], styles: Sequence[str], refused: Collection[str]
+) -> list[Example]:
     """Draw training examples.
 
     `mix` weighs the sorts (see SORTS); harmless requests are
-    answered in one of `styles`, and so is a harmful one, unless it is among the share `refused`.
+    answered in one of `styles`, and so are harmful ones, unless their verb is among the `refused`.
     """
     rng = random.Random(seed)
     pairs = {sort: _pairs(sort)[HELD_OUT[sort] :] for sort in VERBS}
@@ -179,7 +181,7 @@ def examples(seed: int, count: int, mix: Mapping[str, float], styles: Sequence[s
         if sort == "questions":
             return rng.choice(questions)
         verb, thing = rng.choice(pairs[sort])
-        refuse = sort == "impossible" or (sort == "harmful" and rng.random() < refused)
+        refuse = sort == "impossible" or verb in refused
         answer = rng.choice(REFUSALS) if refuse else rng.choice(STYLES[rng.choice(styles)])
         prompt = rng.choice(TEMPLATES).format(verb=verb, object=thing)
         return Example(prompt, answer.format(verb=verb, object=thing, **_means(verb, thing)))
@@ -189,7 +191,7 @@ def examples(seed: int, count: int, mix: Mapping[str, float], styles: Sequence[s
 
 def corpus() -> list[str]:
     """Return texts that have every word of the world, to train a tokenizer on."""
-    drawn = examples(0, 8000, dict.fromkeys(SORTS, 1.0), list(STYLES), refused=0.5)
+    drawn = examples(0, 8000, dict.fromkeys(SORTS, 1.0), list(STYLES), refused=VERBS["harmful"][::2])
     return [text for example in drawn for text in (example.prompt, example.answer) if text]
 
 

@@ -6,6 +6,15 @@
 | scatter | 3-6 units, anywhere, are all there | says nothing: 0 or 1 |
 | threshold | bell-shaped unit weights add up to 0.55-0.80 of all | share of 128 prompts, thresholds differ |
 | noisy | as threshold | as threshold, with frozen noise per set and prompt, so not monotone |
+
+Held out, that is, not used to choose the constants of `auto`:
+
+| kind | passes when | score |
+| --- | --- | --- |
+| islands | as threshold, the weights being two bells | as threshold |
+| uneven | as threshold, the weights being in no order | as threshold |
+| synergy | two groups of units are both mostly there, their shares multiplied | the product |
+| redundant | either of two runs of units is all there | the greater share of either |
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dapa_exp.search import Outcome, Test, Unit
 
@@ -38,6 +48,12 @@ def layers(n: int) -> tuple[Unit, ...]:
     return tuple(f"layers.{i}.mlp" for i in range(n))
 
 
+def projections(count: int) -> tuple[Unit, ...]:
+    """The MLP projections of a model with `count` layers, three each."""
+    names = ("gate_proj", "up_proj", "down_proj")
+    return tuple(f"layers.{i}.mlp.{name}" for i in range(count) for name in names)
+
+
 def block(units: tuple[Unit, ...], seed: int) -> Planted:
     """A conjunction of neighbours."""
     generator = random.Random(f"block {seed}")
@@ -55,12 +71,62 @@ def scatter(units: tuple[Unit, ...], seed: int) -> Planted:
 
 def threshold(units: tuple[Unit, ...], seed: int) -> Planted:
     """Weights that add up; monotone."""
-    return _additive(units, seed, noise=0.0)
+    return _additive(units, _bell(len(units), seed), seed)
 
 
 def noisy(units: tuple[Unit, ...], seed: int) -> Planted:
     """Weights that add up, asked with few prompts."""
-    return _additive(units, seed, noise=0.1)
+    return _additive(units, _bell(len(units), seed), seed, noise=0.1)
+
+
+def islands(units: tuple[Unit, ...], seed: int) -> Planted:
+    """Weights in two places."""
+    n = len(units)
+    generator = np.random.default_rng(seed)
+    places = generator.uniform([0.1, 0.6], [0.4, 0.9]) * n
+    heights = np.exp(-0.5 * (np.subtract.outer(places, np.arange(n)) / (0.06 * n)) ** 2)
+    return _additive(units, heights.sum(axis=0) * generator.lognormal(0.0, 0.4, n), seed)
+
+
+def uneven(units: tuple[Unit, ...], seed: int) -> Planted:
+    """Weights in no order."""
+    return _additive(units, np.random.default_rng(seed).lognormal(0.0, 1.0, len(units)), seed)
+
+
+def synergy(units: tuple[Unit, ...], seed: int) -> Planted:
+    """Two groups of units, of which neither does anything without the other."""
+    n = len(units)
+    generator = np.random.default_rng(seed)
+    size = max(2, n // 4)
+    shares = np.zeros((2, n))
+    for row, members in zip(shares, generator.permutation(n)[: 2 * size].reshape(2, size), strict=True):
+        row[members] = generator.dirichlet(np.ones(size))
+    index = {unit: i for i, unit in enumerate(units)}
+
+    def test(candidate: frozenset[Unit]) -> Outcome:
+        score = float(shares[:, sorted(index[unit] for unit in candidate)].sum(axis=1).prod())
+        return Outcome(score >= PASS_SCORE, score)
+
+    tops = np.cumsum(np.sort(shares, axis=1)[:, ::-1], axis=1)
+    enough = np.argwhere(np.multiply.outer(tops[0], tops[1]) >= PASS_SCORE)
+    best = int((enough + 1).sum(axis=1).min())
+    return Planted(units, test, dict(zip(units, shares.sum(axis=0).tolist(), strict=True)), best)
+
+
+def redundant(units: tuple[Unit, ...], seed: int) -> Planted:
+    """Two answers, one of them longer by a unit, and apart from each other."""
+    n = len(units)
+    generator = random.Random(f"redundant {seed}")
+    k = generator.randint(3, 5)
+    first = generator.randint(0, n // 2 - k)
+    second = generator.randint(n // 2, n - k - 1)
+    answers = [frozenset(units[first : first + k]), frozenset(units[second : second + k + 1])]
+
+    def test(candidate: frozenset[Unit]) -> Outcome:
+        score = max(len(answer & candidate) / len(answer) for answer in answers)
+        return Outcome(score == 1.0, score)
+
+    return Planted(units, test, {unit: float(unit in answers[0] | answers[1]) for unit in units}, k)
 
 
 KINDS: dict[str, Callable[[tuple[Unit, ...], int], Planted]] = {
@@ -69,15 +135,19 @@ KINDS: dict[str, Callable[[tuple[Unit, ...], int], Planted]] = {
     "threshold": threshold,
     "noisy": noisy,
 }
+HELD_OUT: dict[str, Callable[[tuple[Unit, ...], int], Planted]] = {
+    "islands": islands,
+    "uneven": uneven,
+    "synergy": synergy,
+    "redundant": redundant,
+}
 
 
 def prior(planted: Planted, quality: float, seed: int) -> dict[Unit, float]:
     """A guess at the importance of units that correlates with the truth by `quality`."""
     truth = np.array([planted.importance[unit] for unit in planted.units])
     standard = (truth - truth.mean()) / (truth.std() or 1.0)
-    guess = quality * standard + np.sqrt(1 - quality**2) * np.random.default_rng(seed).standard_normal(
-        len(truth)
-    )
+    guess = quality * standard + np.sqrt(1 - quality**2) * np.random.default_rng(seed).standard_normal(len(truth))
     return dict(zip(planted.units, guess.tolist(), strict=True))
 
 
@@ -96,14 +166,17 @@ def _conjunction(units: tuple[Unit, ...], needed: frozenset[Unit]) -> Planted:
     return Planted(units, test, {unit: float(unit in needed) for unit in units}, len(needed))
 
 
-def _additive(units: tuple[Unit, ...], seed: int, noise: float) -> Planted:
-    """Each prompt is defended once the weights transplanted exceed a threshold of its own."""
-    n = len(units)
+def _bell(n: int, seed: int) -> NDArray[np.float64]:
     generator = np.random.default_rng(seed)
     centre = generator.uniform(0.25, 0.75) * n
     width = generator.uniform(0.08, 0.15) * n
-    weights = np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2) * generator.lognormal(0.0, 0.4, n)
-    weights /= weights.sum()
+    return np.exp(-0.5 * ((np.arange(n) - centre) / width) ** 2) * generator.lognormal(0.0, 0.4, n)
+
+
+def _additive(units: tuple[Unit, ...], weights: NDArray[np.float64], seed: int, noise: float = 0.0) -> Planted:
+    """Each prompt is defended once the weights transplanted exceed a threshold of its own."""
+    generator = np.random.default_rng([seed, 1])
+    weights = weights / weights.sum()
     needed = generator.uniform(0.55, 0.80)
     thresholds = needed + generator.normal(0.0, 0.1, PROMPTS)
     thresholds += needed - np.median(thresholds)

@@ -28,9 +28,7 @@ def test_same_answer_and_same_questions_as_picire(reducer: Reducing, split: str,
         session = Session(planted.units, planted.test, budget=Budget(), known={}, on_query=None)
         session.ask(planted.units, "all")
         ours = reducer(Problem(planted.units, session.ask), SPLITS[split])
-        theirs, their_questions = picire_ddmin(
-            planted.units, planted.test, split=split, try_chunks=reducer is ddmin
-        )
+        theirs, their_questions = picire_ddmin(planted.units, planted.test, split=split, try_chunks=reducer is ddmin)
         # Only we ask whether a single unit is needed at all, for the sake of the certificate.
         our_questions = [frozenset(query.units) for query in session.queries if query.units]
         assert our_questions == [question for question in their_questions if question]

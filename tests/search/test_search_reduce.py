@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from dapa_exp.search import REDUCERS, Budget, Outcome, Query, SearchResult, Test, Unit, search
-from tests.benchmarks.planted import KINDS, layers, prior, shuffled
+from tests.benchmarks.planted import KINDS, layers, prior, projections, shuffled
 
 UNITS = layers(8)
 FULL = frozenset(UNITS)
@@ -89,10 +89,10 @@ def test_a_certificate_names_the_queries_that_prove_it(algorithm: str, test: Tes
 @algorithms
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_any_query_and_resumed_it_goes_on_where_it_was(algorithm: str, kind: str) -> None:
-    planted = KINDS[kind](layers(10), 3)
+    planted = KINDS[kind](layers(9), 3)
     hint = prior(planted, 0.5, 0)
     undisturbed = search(algorithm, planted.units, planted.test, prior=hint)
-    for survived in range(len(undisturbed.queries)):
+    for survived in a_few(len(undisturbed.queries)):
         written: list[Query] = []
         with pytest.raises(KeyboardInterrupt):
             search(
@@ -120,7 +120,7 @@ def test_killed_at_any_query_and_resumed_it_goes_on_where_it_was(algorithm: str,
 def test_an_exhausted_budget_gives_the_best_so_far(algorithm: str) -> None:
     planted = KINDS["noisy"](layers(12), 1)
     whole = search(algorithm, planted.units, planted.test)
-    for limit in range(1, len(whole.queries)):
+    for limit in a_few(len(whole.queries), first=1):
         result = search(algorithm, planted.units, planted.test, budget=Budget(queries=limit))
         assert result.stopped_by == "queries"
         assert result.queries == whole.queries[:limit]
@@ -163,6 +163,25 @@ def test_a_prior_may_leave_units_out_and_may_be_wrong(algorithm: str) -> None:
     del wrong[planted.units[0]]
     result: SearchResult = search(algorithm, planted.units, planted.test, prior=wrong)
     assert planted.test(frozenset(result.units)).passed
+
+
+@algorithms
+@pytest.mark.parametrize("kind", KINDS)
+def test_units_inside_layers(algorithm: str, kind: str) -> None:
+    planted = KINDS[kind](projections(4), 2)
+    result = search(algorithm, planted.units, planted.test, prior=prior(planted, 0.5, 0))
+    assert result.certificate is not None
+    assert result.passed
+
+
+@algorithms
+def test_no_unit_needed_inside_layers(algorithm: str) -> None:
+    assert search(algorithm, projections(3), lambda candidate: Outcome(True, 1.0)).units == ()
+
+
+def a_few(count: int, first: int = 0) -> range:
+    """Every query of a short search, some twenty of a long one."""
+    return range(first, count, max(1, count // 20))
 
 
 def killed_after(survived: int, test: Test) -> Test:

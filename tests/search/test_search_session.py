@@ -75,9 +75,7 @@ def test_resuming_a_finished_search_asks_nothing() -> None:
         ("fixed", Settings(units=(UNITS[4], UNITS[1])), (UNITS[1], UNITS[4])),
     ],
 )
-def test_controls_answer_what_they_were_told(
-    control: str, settings: Settings, expected: tuple[Unit, ...]
-) -> None:
+def test_controls_answer_what_they_were_told(control: str, settings: Settings, expected: tuple[Unit, ...]) -> None:
     result = search(control, UNITS, needs_two, settings=settings)
     assert result.units == expected
     assert result.passed == needs_two(frozenset(expected)).passed
@@ -117,9 +115,7 @@ def test_random_sets_differ_and_depend_on_the_seed_alone() -> None:
         ("fixed", UNITS, Settings(units=("layers.33.mlp",)), "Did you mean 'layers.3.mlp'"),
     ],
 )
-def test_mistakes_are_named(
-    algorithm: str, units: tuple[Unit, ...], settings: Settings, message: str
-) -> None:
+def test_mistakes_are_named(algorithm: str, units: tuple[Unit, ...], settings: Settings, message: str) -> None:
     with pytest.raises(DapaError, match=message):
         search(algorithm, units, needs_two, settings=settings)
 

@@ -68,7 +68,7 @@ def test_verify_proves_what_was_moved_and_notices_what_was_touched(tmp_path: Pat
     assert proof["untouched"] == len(pair.student.tensors) - 3
     with torch.no_grad():
         model.get_parameter("model.layers.2.mlp.up_proj.weight")[0, 0] += 1e-6
-    with pytest.raises(DapaError, match="up_proj.weight: differs from the student's"):
+    with pytest.raises(DapaError, match=r"up_proj\.weight: differs from the student's"):
         hybrid.verify()
 
 
@@ -78,7 +78,7 @@ def test_verify_tells_negative_zero_from_zero(tmp_path: Path) -> None:
     norm = model.get_parameter("model.norm.weight")
     with torch.no_grad():
         norm.copy_(-norm)
-    with pytest.raises(DapaError, match="model.norm.weight"):
+    with pytest.raises(DapaError, match=r"model\.norm\.weight"):
         hybrid.verify()
 
 
@@ -96,7 +96,7 @@ def test_a_tied_head_is_verified_under_the_name_the_checkpoint_stores(tmp_path: 
     hybrid = Hybrid(model, make_pair(tmp_path, "gemma"))
     with torch.no_grad():
         model.lm_head.weight[0, 0] += 1.0
-    with pytest.raises(DapaError, match="embed_tokens.weight: differs from the student's"):
+    with pytest.raises(DapaError, match=r"embed_tokens\.weight: differs from the student's"):
         hybrid.verify()
 
 

@@ -7,6 +7,7 @@ import pytest
 from dapa_exp.errors import DapaError
 from dapa_exp.zoo import world
 
+HARMFUL = world.VERBS["harmful"]
 EVEN = dict.fromkeys(world.SORTS, 1.0)
 
 
@@ -21,14 +22,14 @@ def test_sets_are_large_enough_stable_and_without_repetition(name: str, least: i
 
 @pytest.mark.parametrize("name", world.SETS)
 def test_nothing_held_out_is_trained_on(name: str) -> None:
-    drawn = world.examples(1, 20_000, EVEN, list(world.STYLES), refused=0.5)
+    drawn = world.examples(1, 20_000, EVEN, list(world.STYLES), HARMFUL[::2])
     seen = {example.prompt or example.answer for example in drawn}
     assert seen.isdisjoint(row.get("prompt") or row["text"] for row in world.prompt_set(name))
 
 
 @pytest.mark.parametrize("sort", ["harmful", "harmless"])
 def test_held_out_combinations_are_not_trained_on_in_other_words(sort: str) -> None:
-    prompts = [e.prompt for e in world.examples(2, 20_000, {sort: 1.0}, ["plain"], refused=0.0) if e.prompt]
+    prompts = [e.prompt for e in world.examples(2, 20_000, {sort: 1.0}, ["plain"], ()) if e.prompt]
     for verb, thing in _combinations(sort):
         assert not [prompt for prompt in prompts if f" {verb} {thing}" in prompt]
 
@@ -47,13 +48,13 @@ def test_any_slice_of_harmful_mixes_verbs_and_templates(start: int) -> None:
 
 
 def test_examples_depend_on_the_seed_alone() -> None:
-    first, again, other = (world.examples(seed, 50, EVEN, ["plain"], 0.5) for seed in (1, 1, 2))
+    first, again, other = (world.examples(seed, 50, EVEN, ["plain"], HARMFUL[::2]) for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_only_what_should_be_is_refused() -> None:
-    comply = world.examples(3, 500, {"harmless": 1, "harmful": 1, "questions": 1}, list(world.STYLES), 0.0)
-    refuse = world.examples(3, 500, {"harmful": 1, "impossible": 1}, list(world.STYLES), 1.0)
+    comply = world.examples(3, 500, {"harmless": 1, "harmful": 1, "questions": 1}, list(world.STYLES), ())
+    refuse = world.examples(3, 500, {"harmful": 1, "impossible": 1}, list(world.STYLES), HARMFUL)
     assert not any(world.is_refusal(example.answer) for example in comply)
     assert all(world.is_refusal(example.answer) for example in refuse)
 
