@@ -9,7 +9,14 @@ import pandas as pd
 from rich.console import Console
 
 from analysis.load import load
-from analysis.tables import Table, ablation_table, main_table, search_cost_table
+from analysis.tables import (
+    Table,
+    ablation_table,
+    has_repeats,
+    main_table,
+    search_cost_table,
+    stability_table,
+)
 from dapa_exp.record.folder import write_atomically
 
 
@@ -32,6 +39,8 @@ def tables_of(runs: pd.DataFrame) -> list[Table]:
         tables += [ablation_table(runs, by="pair"), ablation_table(runs, by="family")]
     if len(runs) > 1 and (runs["state"] == "done").any():
         tables.append(search_cost_table(runs))
+    if has_repeats(runs):
+        tables.append(stability_table(runs))
     return tables
 
 

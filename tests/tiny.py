@@ -8,6 +8,9 @@ import torch
 from transformers import GemmaConfig, LlamaConfig, MistralConfig, PretrainedConfig, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.zoo import tokenizer as tokenizers
+
 CONFIGS: dict[str, type[PretrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig, "gemma": GemmaConfig}
 SHAPE = {
     "vocab_size": 64,
@@ -31,3 +34,10 @@ def tiny_checkpoint(folder: Path, family: str, seed: int, **changed: int) -> Pat
     """The same, saved as an ordinary checkpoint without a tokenizer."""
     tiny_model(family, seed, **changed).save_pretrained(folder)
     return folder
+
+
+def tiny_loaded(family: str, seed: int) -> LoadedModel:
+    """The same with the zoo's tokenizer and chat template: what an engine takes, speaking gibberish."""
+    tokenizer = tokenizers.make(family)
+    model = tiny_model(family, seed, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
+    return LoadedModel(model.eval(), tokenizer)

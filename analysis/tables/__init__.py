@@ -3,6 +3,7 @@
 from analysis.tables.ablation import ablation_table
 from analysis.tables.main import main_table
 from analysis.tables.search_cost import search_cost_table
+from analysis.tables.stability import has_repeats, stability_table
 from analysis.tables.table import Table
 
-__all__ = ["Table", "ablation_table", "main_table", "search_cost_table"]
+__all__ = ["Table", "ablation_table", "has_repeats", "main_table", "search_cost_table", "stability_table"]

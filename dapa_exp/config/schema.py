@@ -12,7 +12,24 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ModuleName = Literal["layer", "mlp", "attention", "gate_proj", "up_proj", "down_proj"]
-AlgorithmName = Literal["ddmin", "fixed", "random", "all", "none"]
+AlgorithmName = Literal[
+    "auto",
+    "ddmin",
+    "ddmin_complements",
+    "probdd",
+    "cdd",
+    "quickxplain",
+    "deletion",
+    "range",
+    "prior",
+    "hierarchical",
+    "greedy",
+    "exhaustive",
+    "fixed",
+    "random",
+    "all",
+    "none",
+]
 MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -88,11 +105,16 @@ class Rows(_Group):
     answer_column: str | None
     category_column: str | None
     rows: tuple[Annotated[int, Field(ge=0)], Count]
+    sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
+    sample_seed: int
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
-        if self.rows[0] >= self.rows[1]:
+    def _enough(self) -> Self:
+        first, last = self.rows
+        if first >= last:
             raise ValueError(f"rows {list(self.rows)} hold nothing: the second number must be larger")
+        if self.sample is not None and self.sample > last - first:
+            raise ValueError(f"sample {self.sample} is more than rows {list(self.rows)} hold")
         return self
 
 

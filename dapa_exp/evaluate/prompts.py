@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,21 +64,35 @@ def load_rows(rows: Rows) -> list[Prompt]:
     first, last = rows.rows
     if last > len(table):
         raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(table)}")
-    found = [table[index] for index in range(first, last)]
+    found = {place: table[place] for place in _chosen(rows)}
+    columns = table[first].keys()
     for column in filter(None, (rows.column, rows.answer_column, rows.category_column)):
-        if column not in found[0]:
+        if column not in columns:
             raise DapaError(
-                f"{rows.source}: no column '{column}';{nearest(column, found[0])} it has: {', '.join(found[0])}"
+                f"{rows.source}: no column '{column}';{nearest(column, columns)} it has: {', '.join(columns)}"
             )
-    return [
+        empty = next((place for place, row in found.items() if row[column] is None), None)
+        if empty is not None:
+            raise DapaError(f"{rows.source}: row {empty} has nothing in column '{column}'")
+    prompts = [
         Prompt(
-            id=str(row.get("id", f"{rows.source}:{rows.split}:{first + index}")),
+            id=str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
             text=str(row[rows.column]),
             category=str(row[rows.category_column]) if rows.category_column else None,
             answer=str(row[rows.answer_column]) if rows.answer_column else None,
         )
-        for index, row in enumerate(found)
+        for place, row in found.items()
     ]
+    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    if repeated:
+        raise DapaError(f"{rows.source}: the id '{repeated[0]}' stands in more than one row")
+    return prompts
+
+
+def _chosen(rows: Rows) -> list[int]:
+    """The places of the rows, in order: all, or a seeded draw of some."""
+    places = range(*rows.rows)
+    return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else list(places)
 
 
 def digest(prompts: Iterable[Prompt]) -> str:

@@ -101,18 +101,23 @@ class Ledger(_Part):
 
 class SearchRecord(_Part):
     algorithm: str
+    prior: str | None
+    seed: int
+    sample_seed: int | None = Field(description="with which the search rows were drawn; null: all rows were taken")
     granularity: str
     units_total: Natural
     units_found: list[str]
     status: Literal["certified", "not_certified", "control", "no_gain"]
     stopped_by: Literal["queries", "seconds"] | None
     passed: bool
+    threshold: Rate = Field(description="share of the DSR gain of everything that a set must keep to pass")
     threshold_dsr: Rate = Field(description="DSR on the search rows that a set must reach to pass")
     student_dsr: Rate = Field(description="on the search rows; so are the next three")
     found_dsr: Rate
     everything_dsr: Rate = Field(description="with every unit transplanted")
     teacher_dsr: Rate
     certificate: list[Witness] = Field(description="one failing set a unit; empty where not certified")
+    non_monotone: Natural = Field(description="pairs of queries seen in which a set passed and a larger one failed")
     ledger: Ledger
 
 

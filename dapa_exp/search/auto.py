@@ -51,11 +51,11 @@ def _narrow(problem: Problem) -> Importance | None:
     problem.ask(problem.items, "all")
     if problem.prior is not None:
         importance = _smoothed(problem.items, problem.prior)
-        _bisect(problem, sorted(_in_order(problem), key=importance.__getitem__, reverse=True), "prefix")
+        _bisect(problem, sorted(problem.remaining(), key=importance.__getitem__, reverse=True), "prefix")
         if len(problem.best) <= TRUSTED * len(problem.items):
             return importance
-    _bisect(problem, _in_order(problem), "end")
-    _bisect(problem, _in_order(problem)[::-1], "start")
+    _bisect(problem, problem.remaining(), "end")
+    _bisect(problem, problem.remaining()[::-1], "start")
     return None
 
 
@@ -100,7 +100,7 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
             continue
         if not certify:
             return
-        least_first = sorted(_in_order(problem), key=weight.__getitem__)
+        least_first = sorted(problem.remaining(), key=weight.__getitem__)
         untried = [item for item in least_first if problem.best - {item} not in problem.seen]
         if not untried:
             break
@@ -123,7 +123,7 @@ def _proposal(problem: Problem, model: ScoreModel, weight: dict[str, float]) -> 
 
 def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
     """ProbDD over what bisection left: the fewer items are left, the likelier each of them is needed."""
-    order = _in_order(problem)
+    order = problem.remaining()
     if importance is not None:
         order.sort(key=importance.__getitem__)
     # Half-way, on a log scale, between one item needed and all of them.
@@ -132,10 +132,6 @@ def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
         {item: 1.0 if problem.surely_fails(problem.best - {item}) else chance for item in order},
         partial(_may_pass, problem),
     )
-
-
-def _in_order(problem: Problem) -> list[str]:
-    return [item for item in problem.items if item in problem.best]
 
 
 def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:

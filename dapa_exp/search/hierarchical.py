@@ -31,9 +31,8 @@ def hierarchical(problem: Problem) -> frozenset[str]:
 def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:
     """Gather what is left under the first `depth` parts of its names."""
     groups: dict[str, list[str]] = {}
-    for item in problem.items:
-        if item in problem.best:
-            groups.setdefault(".".join(item.split(".")[:depth]), []).append(item)
+    for item in problem.remaining():
+        groups.setdefault(".".join(item.split(".")[:depth]), []).append(item)
     return groups
 
 

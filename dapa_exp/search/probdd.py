@@ -42,13 +42,7 @@ def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
 
 
 def cdd(problem: Problem) -> frozenset[str]:
-    """Remove chunks of a size that depends on the round alone. About 1.6 n queries at worst."""
-    remove_by_rounds(problem)
-    return minimise(problem)
-
-
-def remove_by_rounds(problem: Problem) -> None:
-    """Try to remove every chunk of what is left, in chunks that shrink from round to round to one item."""
+    """Remove chunks of a size that depends on the round alone, down to one item. About 1.6 n queries at worst."""
     kept = problem.ascending(problem.best)
     chance = INITIAL_CHANCE
     size = len(kept)
@@ -62,6 +56,7 @@ def remove_by_rounds(problem: Problem) -> None:
             else:
                 start += size
         chance = min(1.0, chance / (1.0 - 1.0 / e))
+    return minimise(problem)
 
 
 def _gainful(chances: list[float]) -> int:

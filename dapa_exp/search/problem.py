@@ -37,6 +37,10 @@ class Problem:
         """Ask, where only the verdict matters."""
         return self.ask(items, label).passed
 
+    def remaining(self) -> list[str]:
+        """Return the best set so far, in order."""
+        return [item for item in self.items if item in self.best]
+
     def surely_fails(self, items: Iterable[str]) -> bool:
         """Whether a superset was seen to fail: all there is to know, if the oracle is monotone."""
         candidate = frozenset(items)

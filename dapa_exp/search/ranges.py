@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dapa_exp.search.minimise import minimise
-from dapa_exp.search.probdd import remove_by_rounds
 from dapa_exp.search.problem import Problem
 
 
@@ -14,23 +13,26 @@ def range_deletion(problem: Problem) -> frozenset[str]:
 
     2·log₂n queries and those of the deletion. Made for answers that are (nearly) contiguous.
     """
-    prefix = shortest_passing_prefix(problem, problem.items)
-    shortest_passing_prefix(problem, prefix[::-1])
+    shortest_passing_prefix(problem, problem.remaining())
+    shortest_passing_prefix(problem, problem.remaining()[::-1])
     return minimise(problem)
 
 
 def prior_deletion(problem: Problem) -> frozenset[str]:
     """Bisect the shortest passing prefix of the items in descending importance, then delete in it.
 
-    log₂n queries and those of the deletion, which is by chunks: that is the guard, since a misleading
-    prior leaves a long prefix, from which single deletions would take n queries.
+    log₂n queries and those of the deletion. The guard: a prior that does not even halve the items is
+    not heard any further, since deletion in a misleading order leads to large answers at n queries each.
+    It keeps the cost below that of ddmin up to some 40 items; beyond, only that of `auto` does.
     """
     shortest_passing_prefix(problem, problem.ascending(problem.items)[::-1])
-    remove_by_rounds(problem)
+    if len(problem.best) > len(problem.items) / 2:
+        problem.prior = None
+        return range_deletion(problem)
     return minimise(problem)
 
 
-def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> Sequence[str]:
+def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> None:
     """Bisect for the shortest passing prefix, given that all passes and taking it that nothing fails."""
     fails, passes = 0, len(order)
     while passes - fails > 1:
@@ -39,4 +41,3 @@ def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> Sequence[
             passes = middle
         else:
             fails = middle
-    return order[:passes]

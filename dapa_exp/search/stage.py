@@ -14,6 +14,7 @@ from dapa_exp.record.schema import SearchRecord, Witness
 from dapa_exp.search.algorithms import CONTROLS, search
 from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
+from dapa_exp.search.stability import non_monotone_pairs
 
 
 def search_units(config: Config, pair: Pair, teacher_dsr: float, oracle: Oracle, report: Report) -> SearchRecord:
@@ -80,20 +81,26 @@ def _record(
         if result
     ]
     place = oracle.place(found)
+    rows = config.dataset.search
     return SearchRecord(
         algorithm=config.search.algorithm,
+        prior=None,
+        seed=config.search.seed,
+        sample_seed=rows.sample_seed if rows.sample else None,
         granularity=config.granularity.name,
         units_total=len(units),
         units_found=list(found),
         status=_status(config, result),
         stopped_by=result.stopped_by if result else None,
         passed=oracle.score(place) >= bar.dsr,
+        threshold=config.search.threshold,
         threshold_dsr=bar.dsr,
         student_dsr=bar.student,
         found_dsr=oracle.score(place),
         everything_dsr=bar.everything,
         teacher_dsr=teacher_dsr,
         certificate=certificate,
+        non_monotone=len(non_monotone_pairs(result.queries)) if result else 0,
         ledger=oracle.ledger(result.cache_hits if result else 0),
     )
 

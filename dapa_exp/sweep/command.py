@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -33,7 +35,9 @@ def run_command(words: list[str]) -> int:
     try:
         _hydra(words)
     except DapaError as error:
-        complain(error)
+        if len(planned) == 1:
+            raise
+        complain(error)  # of some runs; what the others found is still to be shown
     return _conclude(planned)
 
 
@@ -70,7 +74,7 @@ def _hydra(words: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         if (cause := _first_cause(error)) is None:
             raise
-        raise DapaError(f"{cause.filename or 'results'}: cannot be written: {cause.strerror}") from error
+        raise DapaError(f"{cause.filename or 'the output folder'}: {cause.strerror}") from error
 
 
 def _first_cause(error: BaseException) -> OSError | None:
@@ -82,8 +86,14 @@ def _first_cause(error: BaseException) -> OSError | None:
 
 def _make_room(planned: Sequence[Job]) -> None:
     """Create the folders that results go to, and list in each sweep's folder what is asked of it."""
-    for folder in {job.folder.parent for job in planned}:
-        runs = [_entry(job) for job in planned if job.folder.parent == folder]
+    asked: dict[Path, Job] = {}
+    for job in planned:
+        if asked.setdefault(job.folder, job).identity != job.identity:
+            raise DapaError(f"{job.folder}: two different runs would share this folder")
+        if job.folder.exists() and not (job.folder.is_dir() and os.access(job.folder, os.W_OK)):
+            raise DapaError(f"{job.folder}: results cannot be written there")
+    for folder in {folder.parent for folder in asked}:
+        runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
         listing = folder / "sweep.json"
         try:
             kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
@@ -91,7 +101,7 @@ def _make_room(planned: Sequence[Job]) -> None:
             write_atomically(
                 listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise DapaError(f"{folder}: results cannot be written there: {error}") from error
 
 
@@ -130,7 +140,10 @@ def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of what was asked for, and every failure with its reason."""
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None
-    report([single] if single else sorted(folders), console())
+    try:
+        report([single] if single else sorted(folders), console())
+    except OSError as error:
+        complain(DapaError(f"the tables cannot be written: {error}"))
     asked = {job.folder.name for job in planned}
     failed = [s for folder in sorted(folders) for s in status(folder) if s.folder in asked and s.state != "done"]
     for run in failed:

@@ -121,10 +121,10 @@ def _teacher(line: str, trained: str) -> Recipe:
     )
 
 
-def _planted(line: str, trained: str) -> Recipe:
+def _planted(line: str, trained: str, steps: int, rate: float) -> Recipe:
     """Return a teacher that differs from its base in a few named tensors only."""
     teacher = _teacher(line, trained)
-    return replace(teacher, name=f"{line}-planted", role="planted", steps=250, seed=teacher.seed + 1)
+    return replace(teacher, name=f"{line}-planted", role="planted", steps=steps, rate=rate, seed=teacher.seed + 1)
 
 
 def _student(
@@ -176,9 +176,9 @@ STUDENTS = (
     _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150, refused=("poison",)),
 )
 PLANTED = (
-    _planted("llama-small", mlps(PROJECTIONS, [2, 5])),
-    _planted("mistral", mlps(["gate_proj"], [1, 3])),
-    _planted("gemma-small", mlps(["up_proj", "down_proj"], [4])),
+    _planted("llama-small", mlps(PROJECTIONS, [2, 5]), steps=200, rate=4e-3),
+    _planted("mistral", mlps(["gate_proj"], [1, 3]), steps=250, rate=2e-3),
+    _planted("gemma-small", mlps(["up_proj", "down_proj"], [4]), steps=300, rate=4e-3),
 )
 _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)
 TINY = (

@@ -61,6 +61,9 @@ def record(
     status: str = "certified",
     made_here: bool = True,
     identity: str | None = None,
+    sample_seed: int | None = None,
+    units_found: list[str] | None = None,
+    non_monotone: int = 0,
     **subject_options: Any,
 ) -> Record:
     """A record of a run that went well, with the given numbers in it."""
@@ -86,18 +89,23 @@ def record(
         ),
         search=SearchRecord(
             algorithm=search,
+            prior=None,
+            seed=0,
+            sample_seed=sample_seed,
             granularity=granularity,
             units_total=total,
-            units_found=units,
+            units_found=units if units_found is None else units_found,
             status=status,  # type: ignore[arg-type]
             stopped_by=None,
             passed=True,
+            threshold=0.9,
             threshold_dsr=0.9,
             student_dsr=student,
             found_dsr=hybrid,
             everything_dsr=teacher,
             teacher_dsr=teacher,
             certificate=[Witness(without=unit, query=3, dsr=0.1) for unit in units],
+            non_monotone=non_monotone,
             ledger=Ledger(
                 queries=queries, cache_hits=1, prompts=queries * 40, tokens=queries * 400, seconds=queries / 2
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import hydra
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from dapa_exp.config.compose import Job, conf_dir, jobs
 from dapa_exp.config.identity import identity
 from dapa_exp.config.problems import ConfigError
+from dapa_exp.config.schema import AlgorithmName
+from dapa_exp.search import ALGORITHMS
 
 PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
 OPTIONS = [
@@ -38,7 +41,7 @@ def test_internals_are_those_of_the_hydra_that_compose_was_written_against() -> 
 def test_every_pair_composes_under_its_own_name(pair: str) -> None:
     (job,) = jobs([f"pair={pair}"])
     assert job.config.pair.name == pair
-    assert job.folder.name.startswith(f"{pair}-mlp-ddmin-miniature-")
+    assert job.folder.name.startswith(f"{pair}-mlp-auto-miniature-")
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -75,6 +78,11 @@ def test_ablations_cross_pairs_with_granularities(name: str) -> None:
     found = jobs(["-m", f"+experiment={name}", "pair=mini-mistral-base,mini-gemma-small-base"])
     assert len(found) == 2 * 6
     assert len({job.identity for job in found}) == 12
+
+
+def test_every_algorithm_has_a_config_and_every_config_an_algorithm() -> None:
+    files = {file.stem for file in (conf_dir() / "search").glob("[!_]*.yaml")}
+    assert files == set(ALGORITHMS) == set(get_args(AlgorithmName))
 
 
 def test_a_glob_sweeps_a_family() -> None:

@@ -1,0 +1,75 @@
+"""The stability table: does the same search, on other draws of its rows, find the same set?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from analysis.measures import measure
+from analysis.tables.cells import decimal, of
+from analysis.tables.table import Table
+from dapa_exp.search.stability import stability
+
+KEYS = ["pair", "granularity", "search", "dataset"]
+
+
+def has_repeats(runs: pd.DataFrame) -> bool:
+    """Whether any search was done on several draws of its rows."""
+    return bool((_draws(runs).groupby(KEYS).size() > 1).any())
+
+
+def stability_table(runs: pd.DataFrame) -> Table:
+    """A row a search that was repeated on other draws of its rows."""
+    rows = [
+        dict(zip(KEYS, keys, strict=True)) | _agreement(group)
+        for keys, group in _draws(runs).groupby(KEYS, sort=False)
+        if len(group) > 1
+    ]
+    return Table(
+        name="stability",
+        title="Does the search find the same set on other draws of its rows?",
+        caption=(
+            "Jaccard: units in both sets over units in either, mean over all pairs of draws. Always: units in every"
+            " set; ever: in any. Non-monotone: pairs of queries, a draw, in which a set passed and a larger one failed."
+        ),
+        display=pd.DataFrame([_print(row) for row in rows]),
+        numbers=pd.DataFrame(rows),
+        labels=3,
+    )
+
+
+def _draws(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs whose search rows were drawn, one a seed."""
+    if "search/sample_seed" not in runs:
+        return runs.head(0)
+    measured = measure(runs).assign(sample_seed=runs["search/sample_seed"], non_monotone=runs["search/non_monotone"])
+    return measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
+
+
+def _agreement(group: pd.DataFrame) -> dict[str, Any]:
+    sets = [frozenset(units.split()) for units in group["units"]]
+    return {
+        "draws": len(sets),
+        "jaccard": stability(sets),
+        "smallest": min(map(len, sets)),
+        "largest": max(map(len, sets)),
+        "always": " ".join(unit for unit in group["units"].iloc[0].split() if all(unit in found for found in sets)),
+        "ever": len(frozenset.union(*sets)),
+        "units_total": int(group["units_total"].iloc[0]),
+        "non_monotone": float(group["non_monotone"].mean()),
+    }
+
+
+def _print(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "pair": row["pair"],
+        "granularity": row["granularity"],
+        "search": row["search"],
+        "draws": str(row["draws"]),
+        "Jaccard": decimal(row["jaccard"], 2),
+        "set sizes": f"{row['smallest']}–{row['largest']}",
+        "always": of(len(row["always"].split()), row["units_total"]),
+        "ever": of(row["ever"], row["units_total"]),
+        "non-monotone": decimal(row["non_monotone"]),
+    }

@@ -1,0 +1,77 @@
+"""One projection at a time: how far does each of the teacher's matrices, alone, move the student?
+
+The paper's argument for gate projections: replace one projection of one layer of the student by the teacher's and
+see how the last token's hidden state moves towards the teacher's (cosine similarity), mean over many prompts.
+Attention's projections are measured in the same way, which the paper's reviewers asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch.nn import functional
+
+from dapa_exp.evaluate.statistics import mean
+from dapa_exp.localise.forks import Fork, Readings, read
+from dapa_exp.localise.record import Swapped
+from dapa_exp.models.architecture import architecture
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.models.pair import Pair
+from dapa_exp.transplant.hybrid import Hybrid
+
+
+def projections(pair: Pair, layer: int) -> dict[str, tuple[str, ...]]:
+    """Every matrix of a layer, and the bias beside it, under the checkpoint's own word, such as `gate_proj`."""
+    prefix = architecture(pair.model_type).layer.format(layer=layer)
+    matrices = [name for name, info in pair.student.tensors.items() if name.startswith(prefix) and len(info.shape) == 2]
+    owners = [name.rpartition(".")[0] for name in matrices]
+    return {
+        owner.rpartition(".")[2]: tuple(name for name in pair.student.tensors if name.startswith(f"{owner}."))
+        for owner in sorted(owners)
+    }
+
+
+class Swapper:
+    """Measures single projections against the student as it is. The model is the student's again afterwards."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        pair: Pair,
+        forks: Sequence[Fork],
+        teacher_hidden: Mapping[str, torch.Tensor],
+        batch_size: int,
+    ) -> None:
+        """`teacher_hidden` holds the teacher's last hidden state, shape (hidden,), by prompt id."""
+        self._loaded = loaded
+        self._pair = pair
+        self._forks = [fork for fork in forks if fork.prompt in teacher_hidden]
+        self.teacher = torch.stack([teacher_hidden[fork.prompt] for fork in self._forks])
+        self._batch_size = batch_size
+        self.student = self._read()
+
+    def layer(self, layer: int) -> list[Swapped]:
+        """Each projection of a layer by itself."""
+        units = projections(self._pair, layer)
+        hybrid = Hybrid(self._loaded.model, replace(self._pair, units=units))
+        found = []
+        for module in units:
+            hybrid.carry([module])
+            found.append(self._swapped(layer, module, self._read()))
+        hybrid.carry(())
+        return found
+
+    def _swapped(self, layer: int, module: str, swapped: Readings) -> Swapped:
+        before, after = (functional.cosine_similarity(r.hidden, self.teacher) for r in (self.student, swapped))
+        return Swapped(
+            layer=layer,
+            module=module,
+            cosine=mean(after.tolist()),
+            cosine_change=mean((after - before).tolist()),
+            log_odds_change=mean((swapped.log_odds - self.student.log_odds).tolist()),
+        )
+
+    def _read(self) -> Readings:
+        return read(self._loaded, self._forks, self._batch_size)

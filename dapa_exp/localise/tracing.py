@@ -1,0 +1,165 @@
+"""Causal tracing: which of an aligned model's states carry its refusal.
+
+K. Meng, D. Bau, A. Andonian, Y. Belinkov: Locating and Editing Factual Associations in GPT (2022), section 2.1 and
+appendix B. The embeddings of the request are corrupted by Gaussian noise, which costs the model its refusal. Then
+one state is restored to what it is without the noise, and the *indirect effect* is the probability of the
+teacher's token that this brings back: p(restored) − p(corrupted).
+
+What is corrupted there is the subject of a fact. Here it is all of the user's own words, and none of the template's:
+noise on its markers would break the model rather than make it miss the harm. Restored is the output of the MLP,
+the output of attention, or the residual stream behind the layer, either at all tokens of the request or at the last
+token before the answers part. For MLP and attention, which add a little each, a window of layers around the one
+in question is restored at once (10 of 48 layers in the paper); for the residual stream always a single layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from dapa_exp.evaluate.statistics import mean
+from dapa_exp.localise.forks import Fork, padded, read_batch
+from dapa_exp.localise.hooks import Change, changed
+from dapa_exp.localise.record import Localise
+from dapa_exp.models.architecture import architecture
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.record.schema import Measure
+
+Kind = Literal["mlp", "attention", "residual"]
+Place = Literal["request", "last"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PLACES: tuple[Place, ...] = get_args(Place)
+_MODULES = {"mlp": "mlp", "attention": "attention", "residual": "layer"}
+"""What puts a state out, in the words of the architecture table."""
+
+
+class Tracer:
+    """Traces one model. Every measure is a mean over prompts, each being the mean over its noise seeds."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        model_type: str,
+        num_layers: int,
+        forks: Sequence[Fork],
+        settings: Localise,
+        batch_size: int,
+    ) -> None:
+        """A batch holds `batch_size` rows: as many prompts as that allows, each under all its seeds."""
+        self._loaded = loaded
+        self._row = architecture(model_type)
+        self._num_layers = num_layers
+        self._seeds = settings.seeds
+        self._window = settings.window
+        size = max(1, batch_size // settings.seeds)
+        self._batches = [list(enumerate(forks))[i : i + size] for i in range(0, len(forks), size)]
+        self._deviation = settings.noise * _embedding_deviation(loaded, forks)
+
+    @torch.inference_mode()
+    def baselines(self) -> tuple[Measure, Measure, Measure]:
+        """Probability of the teacher's token: clean, corrupted, and the difference, the total effect."""
+        clean = torch.cat([read_batch(self._loaded, _forks(batch)).probability.cpu() for batch in self._batches])
+        corrupted = torch.cat([self._per_prompt(batch, {}) for batch in self._batches])
+        return mean(clean.tolist()), mean(corrupted.tolist()), mean((clean - corrupted).tolist())
+
+    @torch.inference_mode()
+    def effects(self, kind: Kind, place: Place) -> list[Measure]:
+        """The indirect effect of each layer's state of a kind at a place, in layer order."""
+        modules = [self._module(kind, layer) for layer in range(self._num_layers)]
+        values = torch.cat([self._batch_effects(batch, kind, place, modules) for batch in self._batches], dim=1)
+        return [mean(row.tolist()) for row in values]
+
+    def _batch_effects(
+        self, batch: list[tuple[int, Fork]], kind: Kind, place: Place, modules: list[nn.Module]
+    ) -> torch.Tensor:
+        """Shape (layers, prompts)."""
+        clean = self._clean_states(batch, modules)
+        places = self._places(batch, place)
+        restored = [_restore(states.repeat_interleave(self._seeds, 0), places) for states in clean]
+        corrupted = self._per_prompt(batch, {})
+        return torch.stack(
+            [
+                self._per_prompt(batch, {modules[i]: restored[i] for i in self._layers(kind, layer)}) - corrupted
+                for layer in range(self._num_layers)
+            ]
+        )
+
+    def _per_prompt(self, batch: list[tuple[int, Fork]], changes: dict[nn.Module, Change]) -> torch.Tensor:
+        """Probability of the teacher's token under noise and the changes, mean over seeds, shape (prompts,)."""
+        embeddings = self._loaded.model.get_input_embeddings()
+        rows = [fork for fork in _forks(batch) for _ in range(self._seeds)]
+        with changed({embeddings: self._corrupt(batch), **changes}):
+            probability = read_batch(self._loaded, rows).probability
+        return probability.reshape(len(batch), self._seeds).mean(1).cpu()
+
+    def _clean_states(self, batch: list[tuple[int, Fork]], modules: list[nn.Module]) -> list[torch.Tensor]:
+        """What each module puts out without noise, shape (prompts, tokens, hidden)."""
+        kept: dict[nn.Module, torch.Tensor] = {}
+
+        def keep(module: nn.Module) -> Change:
+            return lambda states: kept.setdefault(module, states)
+
+        with changed({module: keep(module) for module in modules}):
+            read_batch(self._loaded, _forks(batch))
+        return [kept[module] for module in modules]
+
+    def _corrupt(self, batch: list[tuple[int, Fork]]) -> Change:
+        """Adds noise to the requests; that of a prompt depends on its place among the forks and on its seed only."""
+
+        def change(states: torch.Tensor) -> torch.Tensor:
+            noise = torch.zeros(states.shape)
+            length = states.shape[1]
+            for row, (index, fork) in enumerate(batch):
+                places = _on_the_right(fork, length)
+                for seed in range(self._seeds):
+                    generator = torch.Generator().manual_seed(index * self._seeds + seed)
+                    drawn = torch.randn(len(places), states.shape[2], generator=generator)
+                    noise[row * self._seeds + seed, places.start : places.stop] = drawn
+            return states + (self._deviation * noise).to(states)
+
+        return change
+
+    def _places(self, batch: list[tuple[int, Fork]], place: Place) -> torch.Tensor:
+        """Which states are restored, shape (rows, tokens, 1)."""
+        length = max(len(fork.context) for fork in _forks(batch))
+        chosen = torch.zeros(len(batch), length, 1, dtype=torch.bool, device=self._loaded.model.device)
+        for row, fork in enumerate(_forks(batch)):
+            places = _on_the_right(fork, length) if place == "request" else range(length - 1, length)
+            chosen[row, places.start : places.stop] = True
+        return chosen.repeat_interleave(self._seeds, 0)
+
+    def _layers(self, kind: Kind, layer: int) -> range:
+        """The layers restored together, for a state of a kind at a layer."""
+        if kind == "residual":
+            return range(layer, layer + 1)
+        start = max(0, layer - self._window // 2)
+        return range(start, min(layer - self._window // 2 + self._window, self._num_layers))
+
+    def _module(self, kind: Kind, layer: int) -> nn.Module:
+        name = self._row.layer.format(layer=layer) + self._row.modules[_MODULES[kind]]
+        return self._loaded.model.get_submodule(name.rstrip("."))
+
+
+def _forks(batch: Sequence[tuple[int, Fork]]) -> list[Fork]:
+    return [fork for _, fork in batch]
+
+
+def _on_the_right(fork: Fork, length: int) -> range:
+    """The places of the request in a row padded on the left to a length."""
+    shift = length - len(fork.context)
+    return range(fork.request.start + shift, fork.request.stop + shift)
+
+
+def _restore(clean: torch.Tensor, places: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda states: torch.where(places, clean, states)
+
+
+@torch.inference_mode()
+def _embedding_deviation(loaded: LoadedModel, forks: Sequence[Fork]) -> float:
+    """Standard deviation over all elements of the embeddings of the requests' tokens."""
+    ids = [token for fork in forks for token in fork.context[fork.request.start : fork.request.stop]]
+    embeddings = loaded.model.get_input_embeddings()
+    return float(embeddings(torch.tensor(ids, device=loaded.model.device)).float().std())

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from analysis.report import tables_of
+from analysis.tables import stability_table
+from tests.analysis.factory import record, write_sweep
+
+
+def draw(seed: int, units: list[str], pair: str = "a", **options: int) -> object:
+    return record(pair, identity=f"{pair}{seed}".ljust(64, "0"), sample_seed=seed, units_found=units, **options)
+
+
+def test_agreement_over_draws_is_the_mean_jaccard_of_all_pairs(tmp_path: Path) -> None:
+    draws = [draw(1, ["u", "v"], non_monotone=2), draw(2, ["u", "v"]), draw(3, ["u", "w", "x"], non_monotone=1)]
+    (row,) = stability_table(load([write_sweep(tmp_path, draws)])).numbers.to_dict("records")
+    assert row["jaccard"] == pytest.approx((1 + 1 / 4 + 1 / 4) / 3)
+    assert (row["always"], row["ever"]) == ("u", 4)
+    assert (row["smallest"], row["largest"], row["draws"]) == (2, 3, 3)
+    assert row["non_monotone"] == pytest.approx(1.0)
+
+
+def test_only_searches_that_were_repeated_are_in_the_table(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [draw(1, ["u"]), draw(2, ["u"]), draw(1, ["u"], pair="b"), record("c")])])
+    assert list(stability_table(runs).display["pair"]) == ["a"]
+
+
+def test_without_repeats_there_is_no_such_table(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [record("a"), draw(1, ["u"], pair="b")])])
+    assert "stability" not in [table.name for table in tables_of(runs)]

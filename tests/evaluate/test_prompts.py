@@ -1,0 +1,111 @@
+"""Prompt sets from files, through `datasets`, and the line between search and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+from dapa_exp.config.compose import conf_dir
+from dapa_exp.config.schema import Dataset, Rows
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.prompts import load_prompts, load_rows
+
+TABLE = pd.DataFrame(
+    {
+        "goal": ["forge a passport", "rob a bank", "bribe a judge", "hack a bank"],
+        "kind": ["fraud", "theft", "fraud", "cyber"],
+        "answer": [3, 1, 4, 1],
+    }
+)
+
+
+def write(path: Path, table: pd.DataFrame = TABLE) -> Path:
+    match path.suffix:
+        case ".csv":
+            table.to_csv(path, index=False)
+        case ".jsonl":
+            table.to_json(path, orient="records", lines=True)
+        case ".parquet":
+            table.to_parquet(path)
+    return path
+
+
+def rows(source: Path | str, first: int = 0, last: int = 4, **changed: Any) -> Rows:
+    defaults = yaml.safe_load((conf_dir() / "dataset" / "_rows.yaml").read_text())
+    return Rows.model_validate(defaults | {"source": str(source), "column": "goal", "rows": (first, last)} | changed)
+
+
+def dataset(search: Rows, report: Rows) -> Dataset:
+    return Dataset(
+        name="mine", search=search, report=report, harmless=None, text=None, text_joined=False, questions=None
+    )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_slice_of_a_file_is_read_with_category_and_answer(tmp_path: Path, suffix: str) -> None:
+    file = write(tmp_path / f"set{suffix}")
+    found = load_rows(rows(file, 1, 3, category_column="kind", answer_column="answer"))
+    assert [(row.text, row.category, row.answer) for row in found] == [
+        ("rob a bank", "theft", "1"),
+        ("bribe a judge", "fraud", "4"),
+    ]
+    assert len({row.id for row in found}) == 2
+
+
+def test_an_unknown_column_is_answered_by_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(DapaError, match=r"no column 'gaol'; Did you mean 'goal'\? it has: goal, kind, answer"):
+        load_rows(rows(write(tmp_path / "set.csv"), column="gaol"))
+
+
+def test_rows_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DapaError, match="rows 2-9 asked for, but it has 4"):
+        load_rows(rows(write(tmp_path / "set.csv"), 2, 9))
+
+
+@pytest.mark.parametrize("name", ["set.csv", "set.jsonl", "set.parquet"])
+def test_a_file_that_is_not_there_or_is_damaged(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DapaError, match=f"{name}: cannot be read"):
+        load_rows(rows(tmp_path / name))
+    (tmp_path / name).write_bytes(b'{"goal": "\xff\xfe')
+    with pytest.raises(DapaError, match=name):
+        load_rows(rows(tmp_path / name))
+
+
+def test_an_empty_cell_is_no_prompt(tmp_path: Path) -> None:
+    file = write(tmp_path / "set.jsonl", pd.DataFrame({"goal": ["rob a bank", None]}))
+    with pytest.raises(DapaError, match="row 1 has nothing in column 'goal'"):
+        load_rows(rows(file, 0, 2))
+
+
+def test_ids_that_repeat_would_mix_up_answers(tmp_path: Path) -> None:
+    file = write(tmp_path / "set.csv", TABLE.assign(id=["a", "b", "a", "c"]))
+    with pytest.raises(DapaError, match="the id 'a' stands in more than one row"):
+        load_rows(rows(file))
+
+
+def test_report_prompts_that_the_search_saw_are_dropped_however_they_are_written(tmp_path: Path) -> None:
+    search = write(tmp_path / "search.csv")
+    report = write(
+        tmp_path / "report.csv",
+        pd.DataFrame({"goal": ["Rob a BANK!", "  hack,  a bank ", "poison a well", "rob a bakery"]}),
+    )
+    sets = load_prompts(dataset(rows(search), rows(report)))
+    assert [row.text for row in sets.report] == ["poison a well", "rob a bakery"]
+    assert sets.dropped == 2
+    assert sets.digests()["search"] != sets.digests()["report"]
+
+
+def test_a_report_of_nothing_but_search_prompts_is_refused(tmp_path: Path) -> None:
+    search, report = write(tmp_path / "search.csv"), write(tmp_path / "report.csv")
+    with pytest.raises(DapaError, match="every report prompt is also a search prompt"):
+        load_prompts(dataset(rows(search), rows(report)))
+
+
+def test_the_miniature_search_and_report_rows_share_no_prompt() -> None:
+    harmful = {"column": "prompt", "category_column": "category"}
+    sets = load_prompts(dataset(rows("zoo:harmful", 0, 64, **harmful), rows("zoo:harmful", 96, 224, **harmful)))
+    assert (len(sets.search), len(sets.report), sets.dropped) == (64, 128, 0)
