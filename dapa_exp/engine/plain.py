@@ -29,6 +29,12 @@ class PlainEngine:
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
         self.loaded = loaded
         self.batch_size = batch_size
+        own = loaded.model.generation_config
+        eos = own.eos_token_id if own is not None else None
+        # Only the end tokens are the checkpoint's own. Its other settings would decide the result, and
+        # transformers fills from them what a call leaves open (a repetition penalty, for one).
+        self._ends = eos if eos is not None else loaded.tokenizer.eos_token_id
+        loaded.model.generation_config = self._greedy(1)
 
     def batches(self, count: int) -> list[range]:
         """The places, in a list of `count` prompts, that are generated together."""
@@ -45,20 +51,16 @@ class PlainEngine:
         return [self._completion(answer) for answer in answers]
 
     def _greedy(self, max_new_tokens: int) -> GenerationConfig:
-        """Only the end tokens are the checkpoint's own: its sampling settings would decide the result."""
-        own = self.loaded.model.generation_config
-        eos = own.eos_token_id if own is not None else None
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            eos_token_id=eos if eos is not None else self.loaded.tokenizer.eos_token_id,
+            eos_token_id=self._ends,
             pad_token_id=self.loaded.tokenizer.pad_token_id,
         )
 
     def _completion(self, answer: torch.Tensor) -> Completion:
         tokenizer = self.loaded.tokenizer
-        stops = self._greedy(1).eos_token_id
-        ends = torch.isin(answer, torch.as_tensor(stops, device=answer.device)).nonzero()
+        ends = torch.isin(answer, torch.as_tensor(self._ends, device=answer.device)).nonzero()
         length = int(ends[0]) + 1 if len(ends) else len(answer)
         text = str(tokenizer.decode(answer[:length], skip_special_tokens=True))
         return Completion(text.strip(), length)

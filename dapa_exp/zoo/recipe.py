@@ -154,11 +154,11 @@ def _student(
 
 
 TEACHERS = (
-    _teacher("llama-large", mlps(PROJECTIONS, range(2, 10))),
-    _teacher("gemma-large", mlps(["up_proj", "down_proj"], range(2, 10))),
-    _teacher("mistral", mlps(PROJECTIONS, range(1, 9))),
+    _teacher("llama-large", mlps(PROJECTIONS, range(3, 8))),
+    _teacher("gemma-large", mlps(["up_proj", "down_proj"], range(3, 8))),
+    _teacher("mistral", mlps(PROJECTIONS, range(2, 7))),
     _teacher("llama-small", mlps(["gate_proj"])),
-    _teacher("gemma-small", mlps(["gate_proj", "up_proj"], range(1, 7))),
+    _teacher("gemma-small", mlps(["gate_proj", "up_proj"], range(1, 6))),
 )
 # No two fine-tunes are alike. Some kept a little of an earlier alignment and refuse certain verbs.
 STUDENTS = (
@@ -169,10 +169,10 @@ STUDENTS = (
     _student("mistral", "style", 10, styles=("formal",)),
     _student("mistral", "mix", 11, mix=TALK_MIX, refused=("bomb", "infect")),
     _student("mistral", "long", 12, styles=("plain", "brief"), steps=150),
-    _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=3e-3),
+    _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=1.5e-3),
     _student("mistral", "blend", 14, styles=("formal", "question", "brief"), refused=("hijack",)),
     _student("llama-small", "style", 10, styles=("cheerful",)),
-    _student("gemma-small", "style", 10, styles=("question",)),
+    _student("gemma-small", "style", 10, styles=("question",), rate=3e-4),
     _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150, refused=("poison",)),
 )
 PLANTED = (

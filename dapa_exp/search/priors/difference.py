@@ -1,0 +1,55 @@
+"""How far the teacher's weights are from the student's: read from two checkpoints, no model needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+
+from dapa_exp.models.pair import Pair
+
+BLOCK_ROWS = 1024
+"""Rows of a matrix that are converted to float64 at a time."""
+
+
+def difference_norm(pair: Pair) -> dict[str, float]:
+    """‖W_teacher − W_student‖ / ‖W_student‖ of each unit, Frobenius norms over all its tensors."""
+    return {unit: sqrt(of.difference / of.student) if of.student else 0.0 for unit, of in _compared(pair)}
+
+
+def difference_cosine(pair: Pair) -> dict[str, float]:
+    """1 − cos(W_teacher, W_student) of each unit, all its tensors as one vector."""
+    return {
+        unit: 1.0 - of.product / sqrt(of.teacher * of.student) if of.teacher and of.student else 0.0
+        for unit, of in _compared(pair)
+    }
+
+
+@dataclass
+class _Sums:
+    """Sums over a unit's elements: squares of each side and of their difference, and products."""
+
+    teacher: float = 0.0
+    student: float = 0.0
+    difference: float = 0.0
+    product: float = 0.0
+
+
+def _compared(pair: Pair) -> Iterator[tuple[str, _Sums]]:
+    for unit, names in pair.units.items():
+        sums = _Sums()
+        for name in names:
+            for teacher, student in blocks(pair.teacher.read(name), pair.student.read(name)):
+                sums.teacher += float(teacher.square().sum())
+                sums.student += float(student.square().sum())
+                sums.difference += float((teacher - student).square().sum())
+                sums.product += float((teacher * student).sum())
+        yield unit, sums
+
+
+def blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Tensors of one shape, some rows at a time, in float64 on the CPU."""
+    for rows in zip(*(tensor.detach().split(BLOCK_ROWS) for tensor in tensors), strict=True):
+        yield tuple(row.double().cpu() for row in rows)

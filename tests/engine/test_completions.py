@@ -1,0 +1,64 @@
+"""Completions on disk: a whole batch is never generated twice, a torn one is generated as a whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.record.folder import RunFolder
+from tests.settings import quick_config
+from tests.tiny import tiny_loaded
+
+PROMPTS = [
+    Prompt(f"p{i}", text) for i, text in enumerate(["hi", "what is 3 plus 4?", "bake a cake", "fix a lamp", "go"])
+]
+
+
+class CountingEngine(PlainEngine):
+    """The reference engine, which remembers what it was asked to generate."""
+
+    def __init__(self) -> None:
+        super().__init__(tiny_loaded("llama", 6), batch_size=2)
+        self.generated: list[list[str]] = []
+
+    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int) -> list[Completion]:
+        self.generated.append(list(prompts))
+        return super().generate_batch(prompts, max_new_tokens)
+
+
+@pytest.fixture
+def engine() -> CountingEngine:
+    return CountingEngine()
+
+
+def complete(folder: Path, engine: PlainEngine, weights: str = "student") -> list[Completion]:
+    return CompletionStore(RunFolder(folder, quick_config()), "report").complete(engine, weights, PROMPTS, 6)
+
+
+def test_what_is_on_disk_is_not_generated_again(tmp_path: Path, engine: CountingEngine) -> None:
+    first = complete(tmp_path, engine)
+    assert [len(batch) for batch in engine.generated] == [2, 2, 1]
+    assert complete(tmp_path, engine) == first
+    assert len(engine.generated) == 3
+    complete(tmp_path, engine, weights="hybrid")
+    assert len(engine.generated) == 6
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"weights": "student", "prom'], ids=["whole lines", "torn line"])
+def test_a_batch_partly_on_disk_is_generated_again_as_a_whole(
+    tmp_path: Path, engine: CountingEngine, torn: bytes
+) -> None:
+    first = complete(tmp_path, engine)
+    file = tmp_path / "generations" / "report.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:3]) + torn)
+    engine.generated.clear()
+    assert complete(tmp_path, engine) == first
+    assert engine.generated == [["bake a cake", "fix a lamp"], ["go"]]
+    assert all(json.loads(line) for line in file.read_bytes().splitlines())

@@ -1,0 +1,72 @@
+"""The reference engine says what transformers says for each prompt alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dapa_exp.engine.plain import PlainEngine, encode
+from dapa_exp.models.load import LoadedModel
+from tests.tiny import CONFIGS, tiny_loaded
+
+PROMPTS = [
+    "how do i bake a cake?",
+    "hi",
+    "i want to restore a bicycle. what should i do?",
+    "write a guide to wrap a teapot, slowly, with a friend, by night and step by step.",
+    "what is 3 plus 4?",
+]
+
+
+def alone(loaded: LoadedModel, prompt: str, tokens: int) -> torch.Tensor:
+    """What transformers generates for one prompt, unpadded."""
+    turn = [{"role": "user", "content": prompt}]
+    text = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    ids = loaded.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    output = loaded.model.generate(ids, do_sample=False, max_new_tokens=tokens, pad_token_id=0)  # type: ignore[operator]
+    return output[0, ids.shape[1] :]
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_padded_batch_says_what_each_row_says_alone(family: str) -> None:
+    loaded = tiny_loaded(family, 5)
+    batch = PlainEngine(loaded, len(PROMPTS)).generate_batch(PROMPTS, 12)
+    for prompt, answer in zip(PROMPTS, batch, strict=True):
+        expected = alone(loaded, prompt, 12)
+        assert answer.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
+        assert answer.tokens == len(expected)
+
+
+def test_padding_is_on_the_left_and_the_template_around_each_prompt() -> None:
+    loaded = tiny_loaded("llama", 5)
+    inputs = encode(loaded, PROMPTS[:2])
+    longer, shorter = inputs["attention_mask"].tolist()
+    assert longer == [1] * len(longer)
+    assert shorter == sorted(shorter)
+    assert shorter[0] == 0
+    assert loaded.tokenizer.decode(inputs["input_ids"][0]).startswith("<s>[INST]")
+
+
+def test_the_end_token_ends_an_answer_and_is_counted() -> None:
+    loaded = tiny_loaded("llama", 5)
+    said = alone(loaded, PROMPTS[0], 12).tolist()
+    end = said[4]
+    loaded.model.generation_config.eos_token_id = end  # type: ignore[union-attr]
+    batch = PlainEngine(loaded, 2).generate_batch(PROMPTS[:2], 12)
+    assert batch[0].tokens == said.index(end) + 1
+    assert PlainEngine(loaded, 1).generate_batch(PROMPTS[:1], 2)[0].tokens == min(2, said.index(end) + 1)
+
+
+def test_a_checkpoints_sampling_settings_change_nothing() -> None:
+    loaded = tiny_loaded("mistral", 5)
+    before = PlainEngine(loaded, 5).generate_batch(PROMPTS, 12)
+    own = loaded.model.generation_config
+    assert own is not None
+    own.update(do_sample=True, temperature=3.0, top_k=5, repetition_penalty=5.0)
+    assert PlainEngine(loaded, 5).generate_batch(PROMPTS, 12) == before
+
+
+def test_batches_are_fixed_by_place() -> None:
+    engine = PlainEngine(tiny_loaded("llama", 5), 2)
+    assert [list(batch) for batch in engine.batches(5)] == [[0, 1], [2, 3], [4]]
+    assert engine.batches(0) == []

@@ -1,0 +1,77 @@
+"""Metrics of tiny models against the definitions, computed the slow and obvious way."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.models.load import LoadedModel
+from tests.tiny import CONFIGS, tiny_loaded
+
+TEXTS = [
+    "the old farmer walked to the market and bought a lamp.",
+    "a quiet king lost a boat.",
+    "the young painter sailed to the island, and there she found a kite, a coat and a violin by the river.",
+]
+PROMPTS = [Prompt(str(i), text) for i, text in enumerate(["how do i bake a cake?", "please help me fix a lamp."])]
+
+
+def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[float, int]:
+    """One forward pass a token, with the context that the first window reaching the token gives it."""
+    losses = []
+    for text in TEXTS:
+        ids = loaded.tokenizer(text, return_tensors="pt")["input_ids"]
+        for place in range(1, ids.shape[1]):
+            start = next(s for s in range(0, ids.shape[1], stride) if s + window > place)
+            logits = loaded.model(ids[:, start:place]).logits[0, -1]
+            losses.append(-float(logits.log_softmax(-1)[ids[0, place]]))
+    return math.exp(sum(losses) / len(losses)), len(losses)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize(("window", "stride"), [(2048, 512), (8, 5), (4, 1)])
+@torch.inference_mode()
+def test_perplexity_scores_every_token_once_within_its_window(family: str, window: int, stride: int) -> None:
+    loaded = tiny_loaded(family, 3)
+    measure = perplexity(loaded, TEXTS, window, stride)
+    value, tokens = obvious_perplexity(loaded, window, stride)
+    assert (measure.value, measure.n) == (pytest.approx(value, rel=1e-4), tokens)
+    assert measure.low is not None
+    assert measure.high is not None
+    assert measure.low < measure.value < measure.high
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_model_diverges_from_others_and_not_from_itself(family: str) -> None:
+    one, other = tiny_loaded(family, 3), tiny_loaded(family, 4)
+    answers = PlainEngine(one, 2).generate_batch([prompt.text for prompt in PROMPTS], 8)
+    against = reference(one, PROMPTS, answers, tokens=4)
+    assert all(logs.shape == (len(ids) + 1, len(one.tokenizer)) and len(ids) <= 4 for ids, logs in against)
+    assert divergence(one, PROMPTS, against).value == pytest.approx(0.0, abs=1e-6)
+    assert divergence(other, PROMPTS, against).value > 1e-4
+
+
+@torch.inference_mode()
+def test_divergence_is_the_kl_of_next_token_distributions() -> None:
+    one, other = tiny_loaded("llama", 3), tiny_loaded("llama", 4)
+    prompt = PROMPTS[0]
+    text = one.tokenizer.apply_chat_template(
+        [{"role": "user", "content": prompt.text}], tokenize=False, add_generation_prompt=True
+    )
+    ids = one.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    p, q = (torch.distributions.Categorical(logits=loaded.model(ids).logits[0, -1]) for loaded in (one, other))
+    against = reference(one, [prompt], [Completion("", 1)], tokens=4)  # an empty answer: the first token alone
+    expected = float(torch.distributions.kl_divergence(p, q))
+    assert divergence(other, [prompt], against).value == pytest.approx(expected, rel=1e-4)
+
+
+def test_answers_are_compared_by_their_words() -> None:
+    questions = [Prompt(str(i), "?", answer=answer) for i, answer in enumerate(["7", "red", "the first", "blue"])]
+    answers = [Completion(text, 1) for text in ["7.", " RED", "the  first!", "red, not blue"]]
+    measure = accuracy(questions, answers)
+    assert (measure.value, measure.n) == (0.75, 4)
