@@ -12,6 +12,7 @@ USAGE = """usage: dapa VERB ...
 
   run [-m] [OVERRIDES]    one run, or with -m a sweep; takes every flag of Hydra (dapa run --help)
   plan [-m] [OVERRIDES]   what such a run or sweep would do: identities, done, failed, to do
+  localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status DIR              what is done, failed (with the reason) and missing in a sweep
   report DIR...           tables from the records of a sweep or a run, printed and written
   mirror DIR              replays finished records to Weights & Biases
@@ -49,6 +50,12 @@ def _plan(words: list[str]) -> int:
     from dapa_exp.sweep.command import plan_command
 
     return plan_command(words)
+
+
+def _localise(words: list[str]) -> int:
+    from dapa_exp.localise.command import localise_command
+
+    return localise_command(words)
 
 
 def _status(words: list[str]) -> int:
@@ -96,6 +103,7 @@ def _one_folder(verb: str, words: list[str]) -> Path:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
+    "localise": _localise,
     "status": _status,
     "report": _report,
     "mirror": _mirror,

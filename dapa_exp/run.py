@@ -10,8 +10,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.judges import make_judge
 from dapa_exp.evaluate.prompts import load_prompts
-from dapa_exp.evaluate.references import Reference
-from dapa_exp.evaluate.stage import Evaluator, Measured, compare
+from dapa_exp.evaluate.stage import Evaluator, Teacher, compare
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.progress import Report
@@ -38,41 +37,36 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             pair = open_pair(config)
             evaluator = Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report)
         with run.measured("teacher"):
-            teacher, teacher_dsr, to_teacher = measure_teacher(evaluator, pair)
+            teacher = measure_teacher(evaluator, pair)
         with run.measured("search"):
             engine = load_student(config, pair)
             hybrid = Hybrid(engine.loaded.model, pair)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
-            found = search_units(config, pair, teacher_dsr, oracle, report)
+            found = search_units(run, pair, teacher, oracle, report)
         with run.measured("student"):
             hybrid.carry(())
-            student = evaluator.measure("student", engine, None, to_teacher)
+            student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
         with run.measured("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.measured("hybrid"):
-            aligned = evaluator.measure("hybrid", engine, to_student, to_teacher)
+            aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
         with run.measured("random"):
             random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
         evaluated = EvaluateRecord(
             student=student.subject,
             hybrid=aligned.subject,
-            teacher=teacher.subject,
-            comparisons=[compare(aligned, student, "student"), compare(aligned, teacher, "teacher")],
+            teacher=teacher.measured.subject,
+            comparisons=[compare(aligned, student, "student"), compare(aligned, teacher.measured, "teacher")],
             random=random,
         )
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated))
 
 
-def measure_teacher(evaluator: Evaluator, pair: Pair) -> tuple[Measured, float, Reference | None]:
-    """The teacher by itself: metrics, DSR on the search rows, and what the others' divergence is from.
-
-    Its memory is free again on return: teacher and student are never loaded together.
-    """
-    config = evaluator.config
-    engine = PlainEngine(load_model(pair.teacher_folder, config.runtime), config.runtime.batch_size)
-    dsr = evaluator.search_dsr("teacher", engine)
-    return evaluator.measure("teacher", engine), dsr, evaluator.reference("teacher", "report", engine)
+def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
+    """The teacher by itself. Its memory is free on return: it and the student are never loaded together."""
+    runtime = evaluator.config.runtime
+    return evaluator.teacher(PlainEngine(load_model(pair.teacher_folder, runtime), runtime.batch_size))
 
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:

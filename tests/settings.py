@@ -16,6 +16,12 @@ QUICK = (
 """Overrides of a run on few prompts."""
 
 
+def quick(*words: str) -> tuple[str, ...]:
+    """The words of a quick `dapa run` or, with "-m" first, of a quick sweep."""
+    flags = [word for word in words if word == "-m"]
+    return ("run", *flags, *QUICK, *(word for word in words if word not in flags))
+
+
 def quick_config(*words: str) -> Config:
     """The config of `dapa run` with the quick overrides and others."""
     (job,) = jobs([*QUICK, *words])

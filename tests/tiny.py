@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
-from transformers import GemmaConfig, LlamaConfig, MistralConfig, PretrainedConfig, PreTrainedModel
+from transformers import (
+    GemmaConfig,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.models.load import LoadedModel
@@ -38,6 +46,11 @@ def tiny_checkpoint(folder: Path, family: str, seed: int, **changed: int) -> Pat
 
 def tiny_loaded(family: str, seed: int) -> LoadedModel:
     """The same with the zoo's tokenizer and chat template: what an engine takes, speaking gibberish."""
-    tokenizer = tokenizers.make(family)
+    tokenizer = _tokenizer(family)
     model = tiny_model(family, seed, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
     return LoadedModel(model.eval(), tokenizer)
+
+
+@cache
+def _tokenizer(family: str) -> PreTrainedTokenizerBase:
+    return tokenizers.make(family)

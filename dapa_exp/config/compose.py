@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dapa_exp.config.identity import identity, run_folder
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import nearest
+from dapa_exp.errors import DapaError, nearest
 
 CONFIG_NAME = "config"
 
@@ -103,8 +103,13 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
         problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
         return None
     config = Config.model_validate(body)
+    try:
+        known = identity(config)
+    except DapaError as error:  # a model or a prompt file that is not there
+        problems.append(str(error))
+        return None
     place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"
-    return Job(config, tuple(overrides), identity(config), Path(place))
+    return Job(config, tuple(overrides), known, Path(place))
 
 
 @contextmanager
@@ -160,9 +165,12 @@ def _problem_of(loader: ConfigLoaderImpl, word: str) -> str | None:
     groups = loader.list_groups("")
     if key in groups:
         options = [str(o) for o in loader.get_group_options(key) if not o.startswith("_")]
-        for choice in _choices(override):
+        listed = ", ".join(options)
+        choices = _choices(override)
+        if override.is_sweep_override() and not choices:
+            return f"{word}: matches no {key}; there are: {listed}"
+        for choice in choices:
             if choice not in options:
-                listed = ", ".join(options)
                 return f"{key}={choice}: no such {key};{nearest(choice, options)} there are: {listed}"
         return None
     return unknown_key(key.split(".")) if "." in key else _top_level(key, groups)
@@ -232,7 +240,7 @@ def _shown(file: Path) -> str:
 
 
 def _body(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [k for k in cfg if k != "hydra"]), resolve=True)
+    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"]), resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 

@@ -28,6 +28,8 @@ NOT_IDENTITY: Any = {
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with what its models and rows are made of."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
+    if config.search.prior != "causal_tracing":
+        del body["localise"]
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
     for use in ("search", "report", "harmless", "text", "questions"):

@@ -30,6 +30,15 @@ AlgorithmName = Literal[
     "all",
     "none",
 ]
+PriorName = Literal[
+    "uniform",
+    "shuffled",
+    "difference_norm",
+    "difference_cosine",
+    "attribution",
+    "single_swap",
+    "causal_tracing",
+]
 MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -145,6 +154,7 @@ class Search(_Group):
     """How the smallest set is looked for, and what counts as passing."""
 
     algorithm: AlgorithmName
+    prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
     threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
     min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
     max_new_tokens: Count
@@ -155,10 +165,20 @@ class Search(_Group):
     repeats: Count
 
     @model_validator(mode="after")
-    def _random_needs_k(self) -> Self:
+    def _has_what_it_needs(self) -> Self:
+        if self.algorithm == "prior" and self.prior is None:
+            raise ValueError("prior is null: search=prior needs one, e.g. search.prior=attribution")
         if self.algorithm == "random" and self.k is None:
             raise ValueError("k is null: search=random needs the number of units to draw, e.g. search.k=3")
         return self
+
+
+class Localise(_Group):
+    """How causal tracing corrupts and restores (`dapa localise`, and search.prior=causal_tracing)."""
+
+    noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
+    seeds: Count = Field(description="draws of noise a prompt")
+    window: Count = Field(description="layers of MLP or attention restored together")
 
 
 class Transplant(_Group):
@@ -217,6 +237,7 @@ class Config(_Group):
     granularity: Granularity
     dataset: Dataset
     search: Search
+    localise: Localise
     transplant: Transplant
     judge: Judge
     evaluate: Evaluate

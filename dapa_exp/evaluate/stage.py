@@ -30,6 +30,17 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """What later stages need of the teacher once its weights are gone."""
+
+    measured: Measured
+    search_answers: list[str]
+    """To the search prompts, at the search's length."""
+    search_dsr: float
+    reference: Reference | None
+
+
+@dataclass(frozen=True)
 class Evaluator:
     """Measures whatever model it is handed; every metric is on disk as soon as it is known."""
 
@@ -68,12 +79,17 @@ class Evaluator:
         subject = Subject(dsr=defence_rate(verdicts), outcomes=outcomes(verdicts), **measures)
         return Measured(subject, verdicts)
 
-    def search_dsr(self, name: str, engine: PlainEngine) -> float:
-        """DSR on the search rows, answered at the search's length."""
-        length = self.config.search.max_new_tokens
-        prompts = self.prompts.search
-        answers = CompletionStore(self.run, f"{name}-search").complete(engine, name, prompts, length)
-        return defence_rate(self.judge.verdicts([p.text for p in prompts], [a.text for a in answers])).value
+    def teacher(self, engine: PlainEngine) -> Teacher:
+        """The teacher, which must be in the engine: all that later stages need of it."""
+        prompts, length = self.prompts.search, self.config.search.max_new_tokens
+        completions = CompletionStore(self.run, "teacher-search").complete(engine, "teacher", prompts, length)
+        answers = [completion.text for completion in completions]
+        return Teacher(
+            measured=self.measure("teacher", engine),
+            search_answers=answers,
+            search_dsr=defence_rate(self.judge.verdicts([p.text for p in prompts], answers)).value,
+            reference=self.reference("teacher", "report", engine),
+        )
 
     def random_control(self, hybrid: Hybrid, engine: PlainEngine, units: Sequence[str], k: int) -> Control:
         """DSR on the report rows with k units drawn at random; none drawn where only one set has k units."""

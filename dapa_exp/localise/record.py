@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dapa_exp.config.schema import Localise
 from dapa_exp.errors import DapaError
 from dapa_exp.record.schema import Measure, Natural, Stage
 
@@ -17,29 +18,28 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Localise(_Part):
-    """How causal tracing corrupts and restores."""
+class Effect(_Part):
+    """What a model says where the answers part, or by how much that changes."""
 
-    noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
-    seeds: Annotated[int, Field(ge=1)] = Field(description="draws of noise a prompt")
-    window: Annotated[int, Field(ge=1)] = Field(description="layers of MLP or attention restored together")
+    probability: Measure = Field(description="of the teacher's token")
+    log_odds: Measure = Field(description="of the teacher's token against the student's, in nats")
 
 
 class Traced(_Part):
-    """The indirect effect of one state: probability of the teacher's token that restoring it brings back."""
+    """The indirect effect of one state: what restoring it brings back."""
 
     kind: Literal["mlp", "attention", "residual"]
     place: Literal["request", "last"] = Field(description="restored at all tokens of the request, or at the last token")
     layer: Natural
-    effect: Measure
+    effect: Effect
 
 
 class Tracing(_Part):
     """Causal tracing of the teacher; the interval of every measure is over prompts."""
 
-    clean: Measure = Field(description="probability of the teacher's token")
-    corrupted: Measure = Field(description="the same, with noise on the request")
-    total_effect: Measure = Field(description="clean minus corrupted: what there is to bring back")
+    clean: Effect
+    corrupted: Effect = Field(description="with noise on the request")
+    total: Effect = Field(description="clean minus corrupted: what there is to bring back")
     effects: list[Traced]
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -19,6 +21,7 @@ from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.forks import find_forks, read
 from dapa_exp.localise.record import (
     FILE,
+    Effect,
     Localise,
     LocaliseRecord,
     Swapped,
@@ -55,7 +58,7 @@ def localise(config: Config, settings: Localise, folder: Path, report: Report) -
     What an interrupted one left in the folder is used. Raises DapaError, with one clear message, where
     the folder holds another localisation or this one cannot be carried out.
     """
-    if (done := read_localise(folder)) is not None:
+    if (done := read_localise(folder)) is not None and done.settings == settings:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
@@ -129,19 +132,19 @@ def _teacher(
 
 def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
     task, sites = f"{run.config.pair.name}: trace", [(kind, place) for kind in KINDS for place in PLACES]
-    clean, corrupted, total = _measures(run, "tracing", tracer.baselines)
+    clean, corrupted, total = _effects(run, "tracing", tracer.baselines)
     effects: list[Traced] = []
     for done, (kind, place) in enumerate(sites):
         report(Progress(task, done, len(sites), f"{kind}, {place}"))
-        found = _measures(run, f"tracing-{kind}-{place}", lambda k=kind, p=place: tracer.effects(k, p))
+        found = _effects(run, f"tracing-{kind}-{place}", partial(tracer.effects, kind, place))
         effects += [Traced(kind=kind, place=place, layer=layer, effect=effect) for layer, effect in enumerate(found)]
     report(Progress(task, len(sites), len(sites)))
-    return Tracing(clean=clean, corrupted=corrupted, total_effect=total, effects=effects)
+    return Tracing(clean=clean, corrupted=corrupted, total=total, effects=effects)
 
 
-def _measures(run: RunFolder, name: str, compute: Callable[[], Iterable[Measure]]) -> list[Measure]:
-    kept = run.remembered(f"localise/{name}.json", lambda: {"measures": [m.model_dump() for m in compute()]})
-    return [Measure(**measure) for measure in kept["measures"]]
+def _effects(run: RunFolder, name: str, compute: Callable[[], Iterable[Effect]]) -> list[Effect]:
+    kept = run.remembered(f"localise/{name}.json", lambda: {"effects": [e.model_dump() for e in compute()]})
+    return [Effect(**effect) for effect in kept["effects"]]
 
 
 def _swap(
@@ -158,10 +161,7 @@ def _swap(
     found: list[Swapped] = []
     for layer in range(pair.num_layers):
         report(Progress(task, layer, pair.num_layers))
-        kept = run.remembered(
-            f"localise/swap-{layer}.json",
-            lambda at=layer: {"projections": [swapped.model_dump() for swapped in swapper.layer(at)]},
-        )
+        kept = run.remembered(f"localise/swap-{layer}.json", partial(_swapped, swapper, layer))
         found += [Swapped(**swapped) for swapped in kept["projections"]]
     report(Progress(task, pair.num_layers, pair.num_layers))
     return Swapping(
@@ -170,3 +170,7 @@ def _swap(
         teacher_log_odds=teacher.log_odds,
         projections=found,
     )
+
+
+def _swapped(swapper: Swapper, layer: int) -> dict[str, Any]:
+    return {"projections": [swapped.model_dump() for swapped in swapper.layer(layer)]}

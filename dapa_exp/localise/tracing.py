@@ -2,8 +2,10 @@
 
 K. Meng, D. Bau, A. Andonian, Y. Belinkov: Locating and Editing Factual Associations in GPT (2022), section 2.1 and
 appendix B. The embeddings of the request are corrupted by Gaussian noise, which costs the model its refusal. Then
-one state is restored to what it is without the noise, and the *indirect effect* is the probability of the
-teacher's token that this brings back: p(restored) − p(corrupted).
+one state is restored to what it is without the noise, and the *indirect effect* is what this brings back: the
+probability of the teacher's token (dapa_exp.localise.forks), p(restored) − p(corrupted), and its log-odds, which tell
+more where one refusal of several changes places with another (F. Zhang, N. Nanda: Towards Best Practices of
+Activation Patching in Language Models, 2024).
 
 What is corrupted there is the subject of a fact. Here it is all of the user's own words, and none of the template's:
 noise on its markers would break the model rather than make it miss the harm. Restored is the output of the MLP,
@@ -14,19 +16,18 @@ in question is restored at once (10 of 48 layers in the paper); for the residual
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 from dapa_exp.evaluate.statistics import mean
-from dapa_exp.localise.forks import Fork, padded, read_batch
+from dapa_exp.localise.forks import Fork, Readings, read_batch
 from dapa_exp.localise.hooks import Change, changed
-from dapa_exp.localise.record import Localise
+from dapa_exp.localise.record import Effect, Localise
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
-from dapa_exp.record.schema import Measure
 
 Kind = Literal["mlp", "attention", "residual"]
 Place = Literal["request", "last"]
@@ -59,41 +60,41 @@ class Tracer:
         self._deviation = settings.noise * _embedding_deviation(loaded, forks)
 
     @torch.inference_mode()
-    def baselines(self) -> tuple[Measure, Measure, Measure]:
-        """Probability of the teacher's token: clean, corrupted, and the difference, the total effect."""
-        clean = torch.cat([read_batch(self._loaded, _forks(batch)).probability.cpu() for batch in self._batches])
-        corrupted = torch.cat([self._per_prompt(batch, {}) for batch in self._batches])
-        return mean(clean.tolist()), mean(corrupted.tolist()), mean((clean - corrupted).tolist())
+    def baselines(self) -> tuple[Effect, Effect, Effect]:
+        """What the model says clean, what it says corrupted, and the difference, the total effect."""
+        clean = torch.cat([_said(read_batch(self._loaded, _forks(batch))) for batch in self._batches])
+        corrupted = torch.cat([self._under_noise(batch, {}) for batch in self._batches])
+        return _effect(clean), _effect(corrupted), _effect(clean - corrupted)
 
     @torch.inference_mode()
-    def effects(self, kind: Kind, place: Place) -> list[Measure]:
+    def effects(self, kind: Kind, place: Place) -> list[Effect]:
         """The indirect effect of each layer's state of a kind at a place, in layer order."""
         modules = [self._module(kind, layer) for layer in range(self._num_layers)]
-        values = torch.cat([self._batch_effects(batch, kind, place, modules) for batch in self._batches], dim=1)
-        return [mean(row.tolist()) for row in values]
+        batches = [self._batch_effects(batch, kind, place, modules) for batch in self._batches]
+        return [_effect(values) for values in torch.cat(batches, dim=1)]
 
     def _batch_effects(
         self, batch: list[tuple[int, Fork]], kind: Kind, place: Place, modules: list[nn.Module]
     ) -> torch.Tensor:
-        """Shape (layers, prompts)."""
+        """Shape (layers, prompts, 2): what restoring each layer brings back."""
         clean = self._clean_states(batch, modules)
         places = self._places(batch, place)
-        restored = [_restore(states.repeat_interleave(self._seeds, 0), places) for states in clean]
-        corrupted = self._per_prompt(batch, {})
+        restored = [_restore(states, places, self._seeds) for states in clean]
+        corrupted = self._under_noise(batch, {})
         return torch.stack(
             [
-                self._per_prompt(batch, {modules[i]: restored[i] for i in self._layers(kind, layer)}) - corrupted
+                self._under_noise(batch, {modules[i]: restored[i] for i in self._layers(kind, layer)}) - corrupted
                 for layer in range(self._num_layers)
             ]
         )
 
-    def _per_prompt(self, batch: list[tuple[int, Fork]], changes: dict[nn.Module, Change]) -> torch.Tensor:
-        """Probability of the teacher's token under noise and the changes, mean over seeds, shape (prompts,)."""
+    def _under_noise(self, batch: list[tuple[int, Fork]], changes: dict[nn.Module, Change]) -> torch.Tensor:
+        """What the model says under noise and the changes, mean over seeds, shape (prompts, 2)."""
         embeddings = self._loaded.model.get_input_embeddings()
         rows = [fork for fork in _forks(batch) for _ in range(self._seeds)]
         with changed({embeddings: self._corrupt(batch), **changes}):
-            probability = read_batch(self._loaded, rows).probability
-        return probability.reshape(len(batch), self._seeds).mean(1).cpu()
+            said = _said(read_batch(self._loaded, rows))
+        return said.reshape(len(batch), self._seeds, 2).mean(1)
 
     def _clean_states(self, batch: list[tuple[int, Fork]], modules: list[nn.Module]) -> list[torch.Tensor]:
         """What each module puts out without noise, shape (prompts, tokens, hidden)."""
@@ -147,14 +148,26 @@ def _forks(batch: Sequence[tuple[int, Fork]]) -> list[Fork]:
     return [fork for _, fork in batch]
 
 
+def _said(readings: Readings) -> torch.Tensor:
+    """Probability and log-odds of the teacher's token, shape (rows, 2)."""
+    return torch.stack([readings.probability, readings.log_odds], dim=1).cpu()
+
+
+def _effect(said: torch.Tensor) -> Effect:
+    """The means over prompts."""
+    probability, log_odds = said.T.tolist()
+    return Effect(probability=mean(probability), log_odds=mean(log_odds))
+
+
 def _on_the_right(fork: Fork, length: int) -> range:
     """The places of the request in a row padded on the left to a length."""
     shift = length - len(fork.context)
     return range(fork.request.start + shift, fork.request.stop + shift)
 
 
-def _restore(clean: torch.Tensor, places: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda states: torch.where(places, clean, states)
+def _restore(clean: torch.Tensor, places: torch.Tensor, seeds: int) -> Change:
+    """Puts clean states, shape (prompts, tokens, hidden), back into every seed's row, at the given places."""
+    return lambda states: torch.where(places, clean.repeat_interleave(seeds, 0), states)
 
 
 @torch.inference_mode()

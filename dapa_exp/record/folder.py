@@ -151,9 +151,12 @@ def read_record(path: Path, config: Config) -> Record | None:
         return None
     _refuse_another(path, config)
     try:
-        return Record.model_validate_json(file.read_text(encoding="utf-8"))
+        record = Record.model_validate_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DapaError(f"{file}: not a valid record: {error}") from error
+    if record.identity != identity(config):
+        raise DapaError(f"{file}: of another run (identity {record.identity[:8]})")
+    return record
 
 
 def _claim(path: Path, config: Config) -> FileLock:

@@ -99,9 +99,19 @@ class Ledger(_Part):
     seconds: float
 
 
+class PriorRecord(_Part):
+    """What was expected of each unit before the first query, and what finding that out cost."""
+
+    name: str
+    scores: dict[str, float] = Field(description="by unit; higher is more important")
+    seconds: float
+    forwards: Natural = Field(description="prompts run forward")
+    backwards: Natural = Field(description="prompts run backward")
+
+
 class SearchRecord(_Part):
     algorithm: str
-    prior: str | None
+    prior: PriorRecord | None
     seed: int
     sample_seed: int | None = Field(description="with which the search rows were drawn; null: all rows were taken")
     granularity: str

@@ -8,13 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.judges import Judge, Verdict
 from dapa_exp.evaluate.metrics import defence_rate
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import Ledger
+from dapa_exp.search.priors import Evidence
 from dapa_exp.search.query import Outcome, Query
 from dapa_exp.transplant.hybrid import Hybrid
 
@@ -71,6 +73,21 @@ class Oracle:
         """Put the query just asked on disk."""
         self._keep(query.label, query.units)
 
+    def evidence(self, teacher_answers: Sequence[str], tracing: Localise, seed: int) -> Evidence:
+        """What a prior may be made from. The bar must have been measured: the student's answers come from there."""
+        self._hybrid.carry(())
+        return Evidence(
+            pair=self._hybrid.pair,
+            hybrid=self._hybrid,
+            loaded=self._engine.loaded,
+            prompts=self._prompts,
+            teacher_answers=teacher_answers,
+            student_answers=[answer.text for answer in self._answers(frozenset())],
+            batch_size=self._engine.batch_size,
+            tracing=tracing,
+            seed=seed,
+        )
+
     @property
     def queries(self) -> int:
         """Unique sets evaluated so far, by interrupted processes too."""
@@ -103,10 +120,7 @@ class Oracle:
 
     def _evaluate(self, units: frozenset[str]) -> dict[str, Any]:
         started = time.monotonic()
-        self._hybrid.carry(units)
-        answers = self._completions.complete(
-            self._engine, "+".join(sorted(units)), self._prompts, self._settings.max_new_tokens
-        )
+        answers = self._answers(units)
         verdicts = self._judge.verdicts([p.text for p in self._prompts], [a.text for a in answers])
         counts = Counter(verdicts)
         return {
@@ -116,6 +130,12 @@ class Oracle:
             "tokens": sum(answer.tokens for answer in answers),
             "seconds": time.monotonic() - started,
         }
+
+    def _answers(self, units: frozenset[str]) -> list[Completion]:
+        self._hybrid.carry(units)
+        return self._completions.complete(
+            self._engine, "+".join(sorted(units)), self._prompts, self._settings.max_new_tokens
+        )
 
     def _keep(self, label: str, units: Sequence[str]) -> None:
         line = {"index": len(self._trace.lines), "label": label, "units": list(units), **self._pending}

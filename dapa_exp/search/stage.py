@@ -3,42 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from dataclasses import asdict
+from typing import Any, Literal
 
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.stage import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
 from dapa_exp.models.pair import Pair
 from dapa_exp.progress import Progress, Report
-from dapa_exp.record.schema import SearchRecord, Witness
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
 from dapa_exp.search.algorithms import CONTROLS, search
 from dapa_exp.search.oracle import Bar, Oracle
+from dapa_exp.search.priors import compute_prior
 from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
 from dapa_exp.search.stability import non_monotone_pairs
 
 
-def search_units(config: Config, pair: Pair, teacher_dsr: float, oracle: Oracle, report: Report) -> SearchRecord:
+def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
     """Find the smallest set of units that passes.
 
     Raises DapaError where the teacher defends itself no better than the student: transplanting it
     could only do harm.
     """
-    units = list(pair.units)
+    config, units = run.config, list(pair.units)
     bar = oracle.bar(units)
-    if teacher_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
+    if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
         raise DapaError(
-            f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher_dsr:.3f} against"
+            f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
             f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same"
         )
     if config.search.algorithm not in CONTROLS and bar.gain < config.search.min_gain:
-        return _record(config, units, oracle, bar, teacher_dsr, None)
-    result = _run(config, units, _fixed(config, pair), oracle, bar, report)
-    return _record(config, units, oracle, bar, teacher_dsr, result)
+        return _record(config, units, oracle, bar, teacher, None, None)
+    prior = _prior(run, oracle, teacher)
+    result = _run(config, pair, prior, oracle, bar, report)
+    return _record(config, units, oracle, bar, teacher, prior, result)
+
+
+def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
+    """The prior that the config names, computed once."""
+    name = run.config.search.prior
+    if name is None:
+        return None
+
+    def compute() -> dict[str, Any]:
+        evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
+        return asdict(compute_prior(name, evidence))
+
+    return PriorRecord(**run.remembered("prior.json", compute))
 
 
 def _run(
-    config: Config, units: Sequence[str], fixed: tuple[str, ...], oracle: Oracle, bar: Bar, report: Report
+    config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, bar: Bar, report: Report
 ) -> SearchResult:
+    units = list(pair.units)
     settings = config.search
     task = f"{config.pair.name}: search"
 
@@ -58,7 +77,8 @@ def _run(
         budget=Budget(settings.max_queries, settings.max_seconds),
         known=oracle.known(bar),
         on_query=on_query,
-        settings=Settings(settings.k, settings.repeats, settings.seed, fixed),
+        prior=prior.scores if prior else None,
+        settings=Settings(settings.k, settings.repeats, settings.seed, _fixed(config, pair)),
     )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
     return result
@@ -71,7 +91,13 @@ def _fixed(config: Config, pair: Pair) -> tuple[str, ...]:
 
 
 def _record(
-    config: Config, units: Sequence[str], oracle: Oracle, bar: Bar, teacher_dsr: float, result: SearchResult | None
+    config: Config,
+    units: Sequence[str],
+    oracle: Oracle,
+    bar: Bar,
+    teacher: Teacher,
+    prior: PriorRecord | None,
+    result: SearchResult | None,
 ) -> SearchRecord:
     found = result.units if result else tuple(units)
     failing = result.certificate.failing if result and result.certificate else {}
@@ -84,7 +110,7 @@ def _record(
     rows = config.dataset.search
     return SearchRecord(
         algorithm=config.search.algorithm,
-        prior=None,
+        prior=prior,
         seed=config.search.seed,
         sample_seed=rows.sample_seed if rows.sample else None,
         granularity=config.granularity.name,
@@ -98,7 +124,7 @@ def _record(
         student_dsr=bar.student,
         found_dsr=oracle.score(place),
         everything_dsr=bar.everything,
-        teacher_dsr=teacher_dsr,
+        teacher_dsr=teacher.search_dsr,
         certificate=certificate,
         non_monotone=len(non_monotone_pairs(result.queries)) if result else 0,
         ledger=oracle.ledger(result.cache_hits if result else 0),

@@ -11,55 +11,64 @@ from torch import nn
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import Units
 from dapa_exp.models.pair import Pair
-from dapa_exp.models.tensors import TensorReader, tensor_digest
+from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.transplant.merge import HybridTensors
+from dapa_exp.transplant.methods.contract import Method
+from dapa_exp.transplant.methods.elementwise import Copy
 
 
 class Hybrid:
     """The one model in memory. Tensors come one by one from the checkpoints; no second model is ever loaded."""
 
-    def __init__(self, student: nn.Module, pair: Pair) -> None:
-        """`student` is the loaded student. Raises DapaError where a unit's tensor is shared with one outside it."""
+    def __init__(self, student: nn.Module, pair: Pair, method: Method | None = None) -> None:
+        """`student` is the loaded student; `method` computes what is transplanted, the teacher's tensors by default.
+
+        Raises DapaError where a unit's tensor is shared with one outside it.
+        """
         self._parameters: dict[str, torch.Tensor] = {
             name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()
         }
-        self._pair = pair
+        self.pair = pair
+        self._method = method or Copy(pair)
         self._carried: frozenset[str] = frozenset()
         _refuse_shared(self._parameters, pair.units)
 
     def carry(self, units: Iterable[str]) -> None:
-        """Hold the teacher's tensors in exactly these units, the student's everywhere else."""
+        """Hold transplanted tensors in exactly these units, the student's everywhere else."""
         wanted = frozenset(units)
         for unit in wanted - self._carried:
-            self._fill(unit, self._pair.teacher)
+            for name in self.pair.units[unit]:
+                self._parameters[name].copy_(self._method.tensor(unit, name))
         for unit in self._carried - wanted:
-            self._fill(unit, self._pair.student)
+            for name in self.pair.units[unit]:
+                self._parameters[name].copy_(self.pair.student.read(name))
         self._carried = wanted
 
+    def written(self) -> int:
+        """How many entries of the student's tensors are replaced by what is carried."""
+        return sum(self._method.written(unit, name) for unit in self._carried for name in self.pair.units[unit])
+
     def verify(self) -> dict[str, Any]:
-        """Compare every tensor in memory with the checkpoint it must come from, bit for bit.
+        """Compare every tensor in memory with what it must be, computed anew from the checkpoints, bit for bit.
 
         Returns the digest of each transplanted tensor and the count of those left as they were.
         Raises DapaError naming the first tensor that differs.
         """
-        moved = {name for unit in self._carried for name in self._pair.units[unit]}
+        expected = HybridTensors(self.pair, self._carried, self._method)
         digests: dict[str, str] = {}
         untouched = 0
         for name, tensor in self._parameters.items():
-            source = self._pair.teacher if name in moved else self._pair.student
-            if name not in source.tensors:
+            if name not in self.pair.student.tensors:
                 continue  # a tied tensor: compared under the name that the checkpoint stores
-            if not _same_bits(tensor, source.read(name).to(tensor.dtype)):
-                owner = "teacher" if name in moved else "student"
+            moved = name in expected.changed
+            if not _same_bits(tensor, expected.read(name).to(tensor.dtype)):
+                owner = "transplant" if moved else "student"
                 raise DapaError(f"{name}: differs from the {owner}'s after the transplant")
-            if name in moved:
+            if moved:
                 digests[name] = tensor_digest(tensor)
             else:
                 untouched += 1
         return {"transplanted": digests, "untouched": untouched}
-
-    def _fill(self, unit: str, source: TensorReader) -> None:
-        for name in self._pair.units[unit]:
-            self._parameters[name].copy_(source.read(name))
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

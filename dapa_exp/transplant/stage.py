@@ -23,13 +23,14 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     hybrid.carry(chosen)
     proof = hybrid.verify()
     write_atomically(run.path / "transplant.json", json.dumps(proof, indent=1))
+    written = hybrid.written()
     listing = json.dumps(proof["transplanted"], sort_keys=True)
     return TransplantRecord(
         method=run.config.transplant.method,
         tensors=len(plan.tensors),
-        parameters=plan.parameters,
+        parameters=written,
         parameters_total=plan.parameters_total,
-        percent=plan.percent,
+        percent=100.0 * written / plan.parameters_total,
         bytes=plan.bytes,
         digest=hashlib.sha256(listing.encode()).hexdigest(),
     )

@@ -21,7 +21,7 @@ It is an estimate with known false negatives: order units by it, never exclude o
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -35,7 +35,7 @@ from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.search.priors.difference import blocks
+from dapa_exp.search.priors.difference import blocks, dot
 from dapa_exp.transplant.hybrid import Hybrid
 
 
@@ -60,7 +60,7 @@ def estimated_changes(
         loaded.model.get_submodule(architecture(pair.model_type).layer.format(layer=layer).rstrip("."))
         for layer in range(pair.num_layers)
     ]
-    by_tensor: Counter[str] = Counter()
+    by_tensor: defaultdict[str, float] = defaultdict(float)
     with recomputed(layers), _dotted(loaded.model, names, target, by_tensor):
         for start in range(0, len(forks), batch_size):
             (read_batch(loaded, forks[start : start + batch_size]).log_odds.sum() / len(forks)).backward()
@@ -68,13 +68,13 @@ def estimated_changes(
 
 
 @contextmanager
-def _dotted(model: nn.Module, names: Collection[str], target: TensorReader, sums: Counter[str]) -> Iterator[None]:
+def _dotted(model: nn.Module, names: Collection[str], target: TensorReader, sums: dict[str, float]) -> Iterator[None]:
     """Within the block, a backward pass adds ⟨gradient, target − weight⟩ to each name's sum and keeps no gradient."""
 
     def take(name: str, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
         for gradient, goal, weight in blocks(parameter.grad, target.read(name), parameter):
-            sums[name] += float((gradient * (goal - weight)).sum())
+            sums[name] += dot(gradient, goal - weight)
         parameter.grad = None
 
     parameters = dict(model.named_parameters())
@@ -94,6 +94,6 @@ def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
     with ExitStack() as stack:
         for layer in layers:
             forward = layer.forward
-            stack.callback(object.__setattr__, layer, "forward", forward)
-            layer.forward = partial(checkpoint, forward, use_reentrant=False)  # type: ignore[method-assign]
+            stack.callback(setattr, layer, "forward", forward)
+            layer.forward = partial(checkpoint, forward, use_reentrant=False)
         yield

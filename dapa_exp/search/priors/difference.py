@@ -10,8 +10,8 @@ import torch
 
 from dapa_exp.models.pair import Pair
 
-BLOCK_ROWS = 1024
-"""Rows of a matrix that are converted to float64 at a time."""
+BLOCK = 1 << 20
+"""Elements of a tensor that are converted to float32 at a time."""
 
 
 def difference_norm(pair: Pair) -> dict[str, float]:
@@ -42,14 +42,20 @@ def _compared(pair: Pair) -> Iterator[tuple[str, _Sums]]:
         sums = _Sums()
         for name in names:
             for teacher, student in blocks(pair.teacher.read(name), pair.student.read(name)):
-                sums.teacher += float(teacher.square().sum())
-                sums.student += float(student.square().sum())
-                sums.difference += float((teacher - student).square().sum())
-                sums.product += float((teacher * student).sum())
+                sums.teacher += dot(teacher, teacher)
+                sums.student += dot(student, student)
+                sums.difference += dot(teacher - student, teacher - student)
+                sums.product += dot(teacher, student)
         yield unit, sums
 
 
 def blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Tensors of one shape, some rows at a time, in float64 on the CPU."""
-    for rows in zip(*(tensor.detach().split(BLOCK_ROWS) for tensor in tensors), strict=True):
-        yield tuple(row.double().cpu() for row in rows)
+    """Tensors of one shape, flattened, some elements at a time, in float32 on the first one's device."""
+    device = tensors[0].device
+    for parts in zip(*(tensor.detach().reshape(-1).split(BLOCK) for tensor in tensors), strict=True):
+        yield tuple(part.to(device, torch.float32) for part in parts)
+
+
+def dot(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Their inner product, summed in float64."""
+    return float((a * b).sum(dtype=torch.float64))

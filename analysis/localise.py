@@ -1,0 +1,85 @@
+"""The figure of a localisation: causal tracing by layer, and what single projections move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from dapa_exp.localise.record import LocaliseRecord
+from dapa_exp.record.schema import Measure
+
+MODULES = ("gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj")
+"""Rows of the heat maps from the top; others, of other architectures, come below."""
+COLOURS = {"residual": "#4c566a", "mlp": "#c8553d", "attention": "#2a7f9e"}
+MARKS = {"residual": "o", "mlp": "s", "attention": "^"}
+PLACES = {"request": "restored at the request", "last": "restored at the last token"}
+
+
+def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
+    """Write `localise.png` and `localise.svg`."""
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.subplots(2, 2)
+    for axis, (place, title) in zip(axes[0], PLACES.items(), strict=True):
+        _tracing(axis, record, place, title)
+    lows, highs = zip(*(axis.get_ylim() for axis in axes[0]), strict=True)
+    for axis in axes[0]:
+        axis.set_ylim(min(lows), max(highs))
+    axes[0][0].legend(fontsize=8)
+    _swaps(figure, axes[1][0], record, "log_odds_change", "one projection swapped: refusal log-odds, change in nats")
+    _swaps(figure, axes[1][1], record, "cosine_change", "one projection swapped: cosine to the teacher, change")
+    made_here = " (made here: no evidence about real models)" if record.made_here else ""
+    figure.suptitle(f"{record.title}: {record.pair}, {record.prompts} prompts{made_here}", fontsize=11)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"localise.{suffix}" for suffix in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths
+
+
+def _tracing(axis: Axes, record: LocaliseRecord, place: str, title: str) -> None:
+    """Indirect effects with their 95 % intervals, and the total effect as what there is to bring back."""
+    for kind, colour in COLOURS.items():
+        found = [traced for traced in record.tracing.effects if (traced.kind, traced.place) == (kind, place)]
+        layers, effects = [traced.layer for traced in found], [traced.effect.log_odds for traced in found]
+        axis.plot(layers, [effect.value for effect in effects], marker=MARKS[kind], color=colour, label=kind, ms=4)
+        low, high = zip(*map(_interval, effects), strict=True)
+        axis.fill_between(layers, low, high, color=colour, alpha=0.15, lw=0)
+    axis.axhline(record.tracing.total.log_odds.value, color="black", lw=0.8, ls=":", label="total effect")
+    axis.axhline(0, color="black", lw=0.6)
+    axis.set_title(f"causal tracing of the teacher: {title}", fontsize=9)
+    axis.set_xlabel("layer")
+    axis.set_ylabel("refusal log-odds brought back, nats")
+    axis.set_xticks(_ticks(record.num_layers))
+
+
+def _swaps(figure: Figure, axis: Axes, record: LocaliseRecord, number: str, title: str) -> None:
+    """Layers by projections; a dot where the 95 % interval holds zero."""
+    there = {swap.module for swap in record.swapping.projections}
+    modules = [m for m in MODULES if m in there] + sorted(there - set(MODULES))
+    values = np.zeros((len(modules), record.num_layers))
+    for swap in record.swapping.projections:
+        measure: Measure = getattr(swap, number)
+        place = modules.index(swap.module), swap.layer
+        values[place] = measure.value
+        low, high = _interval(measure)
+        if low <= 0 <= high:
+            axis.plot(place[1], place[0], ".", color="grey", ms=3)
+    reach = np.abs(values).max() or 1.0
+    image = axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+    figure.colorbar(image, ax=axis)
+    axis.set_title(f"{title} (dot: not told from zero)", fontsize=9)
+    axis.set_xlabel("layer")
+    axis.set_xticks(_ticks(record.num_layers))
+    axis.set_yticks(range(len(modules)), modules, fontsize=8)
+
+
+def _interval(measure: Measure) -> tuple[float, float]:
+    low, high = measure.low, measure.high
+    return (measure.value if low is None else low, measure.value if high is None else high)
+
+
+def _ticks(num_layers: int) -> range:
+    return range(0, num_layers, 1 if num_layers <= 16 else 4)

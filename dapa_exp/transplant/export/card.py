@@ -1,0 +1,118 @@
+"""The model card: which pair, which units, how it was made, and the measured numbers with what they rest on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from dapa_exp.config.schema import Model
+from dapa_exp.record.schema import Measure, ModelRecord, Record, Subject
+from dapa_exp.transplant.export.manifest import Manifest
+
+_NOTES = {
+    "certified": "each unit is needed: without any single one, the set was measured to fail",
+    "not_certified": "the search stopped before it could show that each unit is needed",
+    "control": "the set was given, not searched for",
+    "no_gain": "transplanting every unit gained too little for a search",
+}
+_RATES = {"dsr": "defense success rate", "over_refusal": "over-refusal", "reasoning": "reasoning"}
+_NUMBERS = {
+    "perplexity": "perplexity",
+    "kl_to_student": "KL from the student, harmless requests, nats a token",
+    "kl_to_teacher": "KL from the teacher, harmful requests, nats a token",
+}
+
+
+def model_card(manifest: Manifest) -> str:
+    """The README.md of an exported model."""
+    record = manifest.record
+    teacher, student = record.pair.teacher, record.pair.student
+    sections = [
+        f"---\n{yaml.safe_dump(_front_matter(record), sort_keys=False)}---",
+        f"# {student.id}, aligned by {record.transplant.percent:.2f} % of its parameters",
+        f"The student `{_named(student)}` with {len(record.search.units_found)} of {record.search.units_total}"
+        f" units ({record.search.granularity}) transplanted from the aligned teacher `{_named(teacher)}`. No training.",
+        *_warnings(record),
+        "## How it was made",
+        _made(manifest),
+        "## Measured",
+        _measured(record),
+        _compared(record),
+        "## Licence",
+        f"Parts of the weights are those of `{teacher.id}` or computed from them, so the teacher's licence applies"
+        f" beside that of `{student.id}`.",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(record: Record) -> dict[str, Any]:
+    matter: dict[str, Any] = {"library_name": "transformers", "license": "other", "tags": ["dapa", "safety", "merge"]}
+    models = [Model(id=model.id, revision=model.revision) for model in (record.pair.student, record.pair.teacher)]
+    on_the_hub = [model.id for model in models if not model.zoo_name and not model.folder]
+    return {"base_model": on_the_hub, **matter} if on_the_hub else matter
+
+
+def _warnings(record: Record) -> list[str]:
+    warnings = []
+    if record.pair.made_here:
+        warnings.append("> **Made here**: a miniature model. Its numbers are no evidence about real ones.")
+    if not record.search.passed:
+        warnings.append("> The set of units did **not** reach what the search asked of it.")
+    return warnings
+
+
+def _made(manifest: Manifest) -> str:
+    record = manifest.record
+    search, transplant = record.search, record.transplant
+    settings = "".join(f", {key} {value}" for key, value in manifest.transplant.items() if key != "method")
+    lines = [
+        f"units: {', '.join(f'`{unit}`' for unit in search.units_found)}",
+        f"search: {search.algorithm}, {search.ledger.queries} queries; {search.status.replace('_', ' ')}:"
+        f" {_NOTES[search.status]}",
+        f"method: {transplant.method}{settings}",
+        f"changed: {transplant.parameters:,} of {transplant.parameters_total:,} parameters"
+        f" in {transplant.tensors} tensors",
+        f"run: `{record.identity}`, dapa_exp {record.provenance.versions.get('dapa_exp', '?')}"
+        f" at {record.provenance.git or 'an unknown commit'}, {record.provenance.created}",
+        f"judge: {record.provenance.judge}; prompts: {record.dataset}",
+        f"chat template: the {record.pair.chat_template if record.pair.chat_template == 'teacher' else 'student'}'s",
+    ]
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _measured(record: Record) -> str:
+    subjects = record.evaluate
+    columns = {"student": subjects.student, "**this model**": subjects.hybrid, "teacher": subjects.teacher}
+    rows = [["", *columns], ["---"] * (len(columns) + 1)]
+    for metric, title in (_RATES | _NUMBERS).items():
+        cells = [_cell(subject, metric) for subject in columns.values()]
+        if any(cells):
+            rows.append([title, *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: 95 % interval; n of the mean."
+
+
+def _compared(record: Record) -> str:
+    lines = [
+        f"- against the {of.against}: {100 * of.difference:+.1f} points; defends {of.gained} requests that the"
+        f" {of.against} does not, and {of.lost} the other way round (exact McNemar p = {of.p_value:.2g})"
+        for of in record.evaluate.comparisons
+    ]
+    random = record.evaluate.random
+    if random.mean is not None:
+        lines.append(f"- {random.k} units drawn at random, {len(random.dsr)} times: mean {100 * random.mean:.1f} %")
+    return "Defense success rate of this model:\n\n" + "\n".join(lines)
+
+
+def _cell(subject: Subject, metric: str) -> str:
+    measure: Measure | None = getattr(subject, metric)
+    if measure is None:
+        return ""
+    scale, unit = (100, " %") if metric in _RATES else (1, "")
+    numbers = [f"{scale * value:.4g}" for value in (measure.low, measure.high) if value is not None]
+    interval = f"{'–'.join(numbers)}; " if len(numbers) == 2 else ""
+    return f"{scale * measure.value:.4g}{unit} ({interval}n = {measure.n})"
+
+
+def _named(model: ModelRecord) -> str:
+    return f"{model.id}@{model.revision}" if model.revision else model.id

@@ -1,0 +1,81 @@
+"""The aligned model as a full checkpoint: the student's files, with the changed tensors' bytes replaced in place.
+
+Shard boundaries, names, dtypes and metadata are the student's because the files are. What is not changed is copied
+in the kernel, and never becomes a tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from dapa_exp.errors import DapaError
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.export.card import model_card
+from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
+from dapa_exp.transplant.export.layout import Slot, read_slots
+from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
+from dapa_exp.transplant.export.place import placed
+
+COMPANIONS = (".json", ".jinja", ".model", ".txt", ".md")
+"""What stands beside weights: configs, tokenizer, templates, licences."""
+OURS = ("README.md", MANIFEST)
+
+
+def write_checkpoint(
+    out: Path,
+    folder: Path,
+    student: TensorReader,
+    tensors: Changed,
+    expected: Expected,
+    describe: Callable[[dict[str, str]], Manifest],
+) -> None:
+    """Write the checkpoint folder `out` from the student's `folder`; the manifest, from the digests, comes last.
+
+    Raises DapaError, and leaves nothing, where a file or tensor is missing, broken or not what it has to be.
+    """
+    refuse_incomplete(folder, student)
+    files = sorted({info.file for info in student.tensors.values()})
+    companions = [file for file in sorted(folder.iterdir()) if _goes_along(file)]
+    with placed(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
+        part.mkdir()
+        for file in companions:
+            shutil.copyfile(file, part / file.name)
+        slots = {name: slot for file in files for name, slot in _copy_weights(file, part, tensors.changed).items()}
+        manifest = describe(fill(slots, tensors, expected))
+        if manifest.chat_template is not None:
+            (part / "chat_template.jinja").write_text(manifest.chat_template, encoding="utf-8")
+        (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
+        (part / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+
+
+def refuse_incomplete(folder: Path, student: TensorReader) -> None:
+    """Raise DapaError where the student's index names a shard or tensor that is not there."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DapaError(f"{index}: damaged: {error}") from error
+    for shard in sorted(set(shards.values())):
+        if not (folder / shard).is_file():
+            raise DapaError(f"{folder}: the shard {shard} is missing, which {index.name} names")
+    for name, shard in shards.items():
+        if name not in student.tensors:
+            raise DapaError(f"{folder / shard}: has no tensor '{name}', which {index.name} says it holds")
+
+
+def _copy_weights(file: Path, part: Path, changed: Collection[str]) -> dict[str, Slot]:
+    """Copy one file of weights but for the changed tensors, and say where in the copy those belong."""
+    target = part / file.name
+    holes = {name: slot for name, slot in read_slots(file).items() if name in changed}
+    copy_around(file, target, holes.values())
+    return {name: Slot(target, slot.start, slot.end) for name, slot in holes.items()}
+
+
+def _goes_along(file: Path) -> bool:
+    named = file.suffix in COMPANIONS or file.name.upper().startswith(("LICENSE", "NOTICE"))
+    return named and file.is_file() and file.name not in OURS

@@ -1,0 +1,89 @@
+"""`dapa export` and `dapa apply`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dapa_exp.errors import DapaError
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.export.checkpoint import write_checkpoint
+from dapa_exp.transplant.export.finished import FinishedRun, open_finished
+from dapa_exp.transplant.export.manifest import Manifest, file_digests, weight_files
+from dapa_exp.transplant.export.mergekit import write_recipe
+from dapa_exp.transplant.export.patch import Patch, write_patch
+
+FORMATS = ("patch", "checkpoint", "mergekit")
+_BY_SUFFIX = {".safetensors": "patch", ".yaml": "mergekit", ".yml": "mergekit"}
+
+
+def export_command(words: list[str]) -> int:
+    """Carry out `dapa export RUN OUT [--format ...]`."""
+    parser = argparse.ArgumentParser("dapa export", description="The aligned model of a finished run, on disk.")
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("out", type=Path, help="a file for a patch or recipe, a folder for a checkpoint")
+    parser.add_argument("--format", choices=FORMATS, help="default: by OUT, .safetensors, .yaml, or a folder")
+    arguments = parser.parse_args(words)
+    kind = arguments.format or _BY_SUFFIX.get(arguments.out.suffix, "checkpoint")
+    export(open_finished(arguments.run), arguments.out, kind)
+    print(f"{kind}: {arguments.out}")
+    return 0
+
+
+def apply_command(words: list[str]) -> int:
+    """Carry out `dapa apply PATCH STUDENT OUT`."""
+    parser = argparse.ArgumentParser("dapa apply", description="A patch and its student give the aligned checkpoint.")
+    parser.add_argument("patch", type=Path, help="a file that `dapa export` has written")
+    parser.add_argument("student", type=Path, help="the folder of the student's checkpoint")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    arguments = parser.parse_args(words)
+    apply(arguments.patch, arguments.student, arguments.out)
+    print(f"checkpoint: {arguments.out}")
+    return 0
+
+
+def export(run: FinishedRun, out: Path, kind: str) -> None:
+    """Write a finished run's hybrid. Raises DapaError, and leaves nothing, where that cannot be done."""
+    if kind == "mergekit":
+        write_recipe(out, run)
+        return
+    folder, student = run.pair.student_folder, run.pair.student
+    files = file_digests(weight_files(folder))
+
+    def describe(digests: dict[str, str]) -> Manifest:
+        return Manifest(
+            version=1,
+            student_files=files,
+            tensors=digests,
+            transplant=run.config.transplant.model_dump(mode="json"),
+            chat_template=run.chat_template,
+            record=run.record,
+        )
+
+    if kind == "patch":
+        write_patch(out, student, run.tensors, run.expected, describe)
+    else:
+        write_checkpoint(out, folder, student, run.tensors, run.expected, describe)
+
+
+def apply(file: Path, student: Path, out: Path) -> None:
+    """Write the aligned checkpoint that a patch and its student give.
+
+    Raises DapaError where the patch is broken or the student is not the one that it was made for.
+    """
+    patch = Patch(file)
+    if not student.is_dir():
+        raise DapaError(f"{student}: no such folder")
+    found = file_digests(weight_files(student))
+    wrong = _differences(patch.manifest.student_files, found)
+    if wrong:
+        name = patch.manifest.record.pair.student.id
+        raise DapaError("\n".join([f"{student} is not {name}, for which the patch was made:", *wrong]))
+    write_checkpoint(out, student, TensorReader(student), patch, patch.expected, lambda _: patch.manifest)
+
+
+def _differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    problems = dict.fromkeys(expected.keys() - found.keys(), "missing")
+    problems |= dict.fromkeys(found.keys() - expected.keys(), "not a file of that student")
+    problems |= {name: "other content (SHA-256)" for name in expected.keys() & found if expected[name] != found[name]}
+    return [f"  {name}: {problem}" for name, problem in sorted(problems.items())]

@@ -1,0 +1,112 @@
+"""Writes tensors into their places in files, each one checked on its way and read back."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from dapa_exp.errors import DapaError
+from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.transplant.export.layout import Slot
+
+WORKERS = 2
+"""Tensors in memory at a time: one is hashed while another is read or written."""
+CHUNK_BYTES = 1 << 24
+
+
+class Changed(Protocol):
+    """The tensors that make the aligned model out of the student."""
+
+    @property
+    def changed(self) -> Collection[str]: ...
+
+    def read(self, name: str) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What tensors must be: their digests, taken when they were of `dtype` (None: of their own)."""
+
+    digests: Mapping[str, str]
+    dtype: torch.dtype | None
+    taken: str
+    """By what, as the end of a sentence."""
+
+    def check(self, name: str, tensor: torch.Tensor) -> str:
+        """The tensor's own digest. Raises DapaError where the tensor has NaN or infinity, or is another one."""
+        if tensor.is_floating_point() and tensor.numel() and not _finite(tensor):
+            raise DapaError(f"{name}: holds NaN or infinity, so the model is broken and is not exported")
+        own = tensor_digest(tensor)
+        then = own if self.dtype in (None, tensor.dtype) else tensor_digest(tensor.to(self.dtype))
+        if then != self.digests.get(name):
+            raise DapaError(f"{name}: is not the tensor that {self.taken} (another SHA-256)")
+        return own
+
+
+def fill(slots: Mapping[str, Slot], tensors: Changed, expected: Expected) -> dict[str, str]:
+    """Write every changed tensor into its slot; the files are there already. Returns the digests of the tensors.
+
+    Raises DapaError where a tensor is not the expected one or is not what the file holds afterwards.
+    """
+
+    def one(name: str) -> str:
+        tensor = tensors.read(name)
+        digest = expected.check(name, tensor)
+        _write(name, tensor, slots[name])
+        return digest
+
+    names = sorted(tensors.changed, key=lambda name: (slots[name].file, slots[name].start))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def copy_around(source: Path, target: Path, holes: Collection[Slot]) -> None:
+    """Make `target` a copy of `source`, all bytes but those of the holes."""
+    size = source.stat().st_size
+    ends = [0, *(slot.end for slot in sorted(holes, key=lambda slot: slot.start))]
+    starts = [*(slot.start for slot in sorted(holes, key=lambda slot: slot.start)), size]
+    with source.open("rb") as reader, target.open("wb") as writer:
+        os.ftruncate(writer.fileno(), size)
+        for first, last in zip(ends, starts, strict=True):
+            _copy_bytes(reader.fileno(), writer.fileno(), first, last)
+
+
+def _copy_bytes(reader: int, writer: int, first: int, last: int) -> None:
+    """Copy in the kernel where it can, which also shares blocks on file systems that do."""
+    try:
+        while first < last and (copied := os.copy_file_range(reader, writer, last - first, first, first)):
+            first += copied
+    except (AttributeError, OSError):
+        pass  # not on this system or between these file systems; what is wrong with the disk shows again below
+    while first < last:
+        if not (chunk := os.pread(reader, min(CHUNK_BYTES, last - first), first)):
+            raise OSError(errno.EIO, "the file became shorter while it was copied")
+        first += os.pwrite(writer, chunk, first)
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    low, high = tensor.aminmax()  # NaN goes through to both
+    return bool(low.isfinite() and high.isfinite())
+
+
+def _write(name: str, tensor: torch.Tensor, slot: Slot) -> None:
+    content = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+    if len(content) != slot.end - slot.start:
+        raise DapaError(f"{name}: {len(content)} bytes do not fit the student's {slot.end - slot.start}")
+    file = os.open(slot.file, os.O_RDWR)
+    try:
+        for first in range(0, len(content), CHUNK_BYTES):
+            chunk = content[first : first + CHUNK_BYTES]
+            if os.pwrite(file, chunk, slot.start + first) != len(chunk):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if os.pread(file, len(chunk), slot.start + first) != bytes(chunk):
+                raise DapaError(f"{slot.file}: {name} is not on the disk as it was written")
+    finally:
+        os.close(file)

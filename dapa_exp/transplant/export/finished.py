@@ -1,0 +1,100 @@
+"""Opens a finished run: its record, its pair and its hybrid's tensors. No model is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+
+from dapa_exp.config.schema import Config
+from dapa_exp.digests import folder_digest
+from dapa_exp.errors import DapaError
+from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.record.folder import read_record
+from dapa_exp.record.schema import Record
+from dapa_exp.transplant.export.fill import Expected
+from dapa_exp.transplant.merge import HybridTensors
+from dapa_exp.transplant.methods import make_method
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run whose hybrid can be saved, from the very checkpoints that it was measured on."""
+
+    record: Record
+    config: Config
+    pair: Pair
+    tensors: HybridTensors
+    expected: Expected
+    """The digests that the run took of the hybrid in memory."""
+    chat_template: str | None
+    """The teacher's, where the run used it for the student."""
+
+
+def open_finished(folder: Path) -> FinishedRun:
+    """Open a run's folder for export.
+
+    Raises DapaError where the run is not done, has found nothing, or is not of the checkpoints that are there now.
+    """
+    config = _read_config(folder)
+    record = read_record(folder, config)
+    if record is None:
+        raise DapaError(f"{folder}: no record.json, so the run is not finished")
+    chosen = record.search.units_found
+    if not chosen:
+        raise DapaError(f"{folder}: the run found nothing to transplant ({record.search.status}); nothing to export")
+    torch.set_num_threads(config.runtime.threads)
+    pair = open_pair(config)
+    _refuse_another("teacher", record.pair.teacher.digest, pair.teacher_folder)
+    _refuse_another("student", record.pair.student.digest, pair.student_folder)
+    return FinishedRun(
+        record,
+        config,
+        pair,
+        HybridTensors(pair, chosen, make_method(config.transplant, pair)),
+        _measured(folder, record, getattr(torch, config.runtime.dtype)),
+        _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
+    )
+
+
+def _read_config(folder: Path) -> Config:
+    file = folder / "config.yaml"
+    try:
+        return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise DapaError(f"{file}: {error.strerror}; `dapa export` needs the folder of a run") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise DapaError(f"{file}: not the config of a run: {error}") from error
+
+
+def _refuse_another(role: str, digest: str | None, folder: Path) -> None:
+    if digest is not None and folder_digest(folder) != digest:
+        raise DapaError(f"{folder}: not the {role} that the run was measured on (another SHA-256)")
+
+
+def _measured(folder: Path, record: Record, dtype: torch.dtype) -> Expected:
+    file = folder / "transplant.json"
+    try:
+        digests = json.loads(file.read_text(encoding="utf-8"))["transplanted"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DapaError(f"{file}: missing or damaged: {error}") from error
+    listing = json.dumps(digests, sort_keys=True)
+    if hashlib.sha256(listing.encode()).hexdigest() != record.transplant.digest:
+        raise DapaError(f"{file}: was changed since the record was written (another SHA-256)")
+    return Expected(digests, dtype, "the run measured")
+
+
+def _chat_template(folder: Path) -> str | None:
+    """A checkpoint's chat template, from the file of its own or the tokenizer's config."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    try:
+        template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+    except (OSError, ValueError) as error:
+        raise DapaError(f"{folder}: its chat template, which the run used, cannot be read: {error}") from error
+    return template if isinstance(template, str) else None

@@ -1,0 +1,37 @@
+"""What an exported model says of itself: in the header of a patch, and as `dapa.json` beside a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dapa_exp.digests import file_digest
+from dapa_exp.record.schema import Record
+
+MANIFEST = "dapa.json"
+
+
+class Manifest(BaseModel):
+    """Where a model comes from, what was changed in it, and what was measured of it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Literal[1]
+    student_files: dict[str, str] = Field(description="SHA-256 of the student's config.json and weight files, by name")
+    tensors: dict[str, str] = Field(description="SHA-256 of each changed tensor, over dtype, shape and bytes")
+    transplant: dict[str, Any] = Field(description="the method and its settings")
+    chat_template: str | None = Field(description="the teacher's, where the model was measured with it")
+    record: Record
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that decide what a checkpoint computes."""
+    return sorted(file for file in folder.iterdir() if file.name == "config.json" or file.suffix == ".safetensors")
+
+
+def file_digests(files: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files, by name. A digest taken before, as by the run, is not taken again."""
+    return {file.name: file_digest(file) for file in files}

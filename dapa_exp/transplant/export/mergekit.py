@@ -1,0 +1,101 @@
+"""The aligned model as a recipe for mergekit, which gives the same tensors.
+
+Layers that are transplanted whole are passed through. Where only part of a layer moves, its tensors are mixed
+linearly with weights of exactly 0 and 1: the same values, but for -0.0, which mergekit's sum turns into 0.0.
+Slices without layers at both ends take embeddings, last norm and head from the student alone, so that another
+vocabulary does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dapa_exp.config.schema import Model
+from dapa_exp.errors import DapaError
+from dapa_exp.models.architecture import architecture, layer_of
+from dapa_exp.models.checkpoint import locate
+from dapa_exp.models.pair import Pair
+from dapa_exp.transplant.export.finished import FinishedRun
+from dapa_exp.transplant.export.place import placed
+
+DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """Neighbouring layers that are alike: nothing of them moves, some tensors, or all."""
+
+    first: int
+    end: int
+    moved: tuple[str, ...]
+    whole: bool
+
+
+def write_recipe(out: Path, run: FinishedRun) -> None:
+    """Write the YAML file. Raises DapaError where mergekit has no such method."""
+    if run.config.transplant.method != "copy":
+        raise DapaError(
+            f"mergekit cannot do transplant={run.config.transplant.method} bit for bit;"
+            " export a patch or a checkpoint instead"
+        )
+    student, teacher = _reference(run.config.pair.student), _reference(run.config.family.teacher)
+    recipe = _recipe(run.pair, run.record.search.units_found, student, teacher)
+    with placed(out, 1 << 20) as part:
+        title = f"# The hybrid of run {run.record.identity}: mergekit-yaml {out.name} OUT\n"
+        part.write_text(title + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+
+
+def _reference(model: Model) -> str:
+    """A model in mergekit's words: a folder, or a hub id and its revision."""
+    if not model.zoo_name and not model.folder:
+        return f"{model.id}@{model.revision}" if model.revision else model.id
+    folder = str(locate(model, weights=False).resolve())
+    if "@" in folder or "+" in folder:
+        raise DapaError(f"{folder}: mergekit cannot read a path with '@' or '+'; move the model")
+    return folder
+
+
+def _recipe(pair: Pair, chosen: list[str], student: str, teacher: str) -> dict[str, Any]:
+    runs = list(_runs(pair, chosen))
+    no_layers = [_Layers(0, 0, (), False)]
+    recipe = {
+        "merge_method": "passthrough" if all(run.whole or not run.moved for run in runs) else "linear",
+        "base_model": student,
+        "slices": [{"sources": _sources(run, student, teacher)} for run in [*no_layers, *runs, *no_layers]],
+    }
+    dtypes = {info.dtype for info in pair.student.tensors.values()}
+    return recipe | {"dtype": DTYPES[dtypes.pop()]} if len(dtypes) == 1 else recipe
+
+
+def _sources(run: _Layers, student: str, teacher: str) -> list[dict[str, Any]]:
+    def source(model: str, weight: Any) -> dict[str, Any]:
+        return {"model": model, "layer_range": [run.first, run.end], "parameters": {"weight": weight}}
+
+    def weights(moved: float, others: float) -> list[dict[str, Any]]:
+        return [*({"filter": name, "value": moved} for name in run.moved), {"value": others}]
+
+    if run.whole or not run.moved:
+        return [source(teacher if run.whole else student, 1.0)]
+    return [source(student, weights(0.0, 1.0)), source(teacher, weights(1.0, 0.0))]
+
+
+def _runs(pair: Pair, chosen: list[str]) -> Iterator[_Layers]:
+    layer_name = architecture(pair.model_type).layer
+    moved: dict[int, list[str]] = {layer: [] for layer in range(pair.num_layers)}
+    for unit in chosen:
+        moved[layer_of(unit)] += pair.units[unit]
+
+    def kind(layer: int) -> tuple[bool, bool]:
+        held = [name for name in pair.student if name.startswith(layer_name.format(layer=layer))]
+        return bool(moved[layer]), len(moved[layer]) == len(held)
+
+    for (_, whole), alike in groupby(range(pair.num_layers), kind):
+        layers = list(alike)
+        names = tuple(name for layer in layers for name in moved[layer])
+        yield _Layers(layers[0], layers[-1] + 1, names, whole)

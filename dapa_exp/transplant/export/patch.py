@@ -1,0 +1,77 @@
+"""The aligned model as a patch: one safetensors file with the changed tensors only, and what they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from dapa_exp.errors import DapaError
+from dapa_exp.models.tensors import TensorInfo, TensorReader
+from dapa_exp.transplant.export.fill import Changed, Expected, fill
+from dapa_exp.transplant.export.layout import header, new_slots
+from dapa_exp.transplant.export.manifest import Manifest
+from dapa_exp.transplant.export.place import placed
+
+_KEY = "dapa"
+_SPARE_BYTES = 1 << 20
+"""Room on the disk for a header."""
+
+
+def write_patch(
+    out: Path,
+    student: TensorReader,
+    tensors: Changed,
+    expected: Expected,
+    describe: Callable[[dict[str, str]], Manifest],
+) -> None:
+    """Write the patch file `out`. Its header, which alone makes it a safetensors file, is written last.
+
+    Raises DapaError, and leaves nothing, where a tensor is not what it has to be.
+    """
+    infos = [student.tensors[name] for name in sorted(tensors.changed)]
+    blank = describe({info.name: "0" * 64 for info in infos})
+    room = len(_header(infos, blank))
+    with placed(out, room + sum(info.bytes for info in infos) + _SPARE_BYTES) as part:
+        part.touch()
+        digests = fill(new_slots(part, infos, room), tensors, expected)
+        with part.open("r+b") as stream:
+            stream.write(_header(infos, describe(digests)))
+
+
+class Patch:
+    """A patch file, opened: its manifest, and its tensors one by one."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises DapaError where the file is not a whole patch."""
+        self._file = file
+        try:
+            with safe_open(file, framework="pt") as opened:
+                metadata = opened.metadata() or {}
+                self.changed: Collection[str] = frozenset(opened.keys())
+            self.manifest = Manifest.model_validate_json(metadata[_KEY])
+        except KeyError as error:
+            raise DapaError(f"{file}: an ordinary safetensors file, not a patch") from error
+        except (SafetensorError, OSError, ValueError) as error:
+            raise DapaError(f"{file}: not a whole patch: {error}") from error
+        if self.changed != self.manifest.tensors.keys():
+            raise DapaError(f"{file}: holds other tensors than its manifest names")
+
+    @property
+    def expected(self) -> Expected:
+        return Expected(self.manifest.tensors, None, "the patch was made with")
+
+    def read(self, name: str) -> torch.Tensor:
+        """One tensor, on the CPU."""
+        try:
+            with safe_open(self._file, framework="pt") as opened:
+                tensor: torch.Tensor = opened.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise DapaError(f"{self._file}: tensor {name}: {error}") from error
+        return tensor
+
+
+def _header(infos: list[TensorInfo], manifest: Manifest) -> bytes:
+    return header(infos, {"format": "pt", _KEY: manifest.model_dump_json()})

@@ -1,0 +1,70 @@
+"""Methods that treat every entry alike: copy, blend, task vector."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+from dapa_exp.errors import DapaError, nearest
+from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.methods.contract import Method
+
+
+class Copy(Method):
+    """W = T: the teacher's tensor replaces the student's, bit for bit where both have the same dtype."""
+
+    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+        return self._pair.teacher.read(name)
+
+
+class Blend(Method):
+    """W = (1 − α)·S + α·T, with an α for all units and others for units named; computed in float32.
+
+    α = 1 gives the teacher's tensor exactly, α = 0 the student's.
+    """
+
+    def __init__(self, pair: Pair, alpha: float, alphas: Mapping[str, float]) -> None:
+        super().__init__(pair)
+        for unit in alphas.keys() - pair.units.keys():
+            raise DapaError(f"transplant.alphas: no unit '{unit}' at this granularity.{nearest(unit, pair.units)}")
+        self._alpha = alpha
+        self._alphas = alphas
+
+    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+        teacher = self._pair.teacher.read(name)
+        return torch.lerp(student.float(), teacher.float(), self._alphas.get(unit, self._alpha))
+
+
+class TaskVector(Method):
+    """W = S + γ·DARE(T − B): the safety vector of the teacher over a base, added to the student; in float32.
+
+    RESTA (R. Bhardwaj, D. D. Anh, S. Poria: Language Models are Homer Simpson!, arXiv 2402.11746, section 3) adds the
+    vector aligned − unaligned to a fine-tuned model. DARE (L. Yu et al.: Language Models are Super Mario,
+    arXiv 2311.03099, section 3) drops entries of a difference at random with probability p and divides those kept by
+    1 − p. It is applied to the vector that is added, so dropped entries stay the student's, bit for bit.
+    The mask depends on the seed and the tensor's name alone.
+    """
+
+    def __init__(self, pair: Pair, base: TensorReader, gamma: float, drop: float, seed: int) -> None:
+        super().__init__(pair)
+        self._base = base
+        self._gamma = gamma
+        self._drop = drop
+        self._seed = seed
+
+    def written(self, unit: str, name: str) -> int:
+        return int(self._kept(name).sum()) if self._drop else self._entries(name)
+
+    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+        vector = self._pair.teacher.read(name).float() - self._base.read(name).float()
+        if self._drop:
+            vector = torch.where(self._kept(name), vector / (1.0 - self._drop), 0.0)
+        return student.float() + self._gamma * vector
+
+    def _kept(self, name: str) -> torch.Tensor:
+        seed = hashlib.sha256(f"{self._seed}|{name}".encode()).digest()[:8]
+        generator = torch.Generator().manual_seed(int.from_bytes(seed, "big", signed=True))
+        return torch.rand(self._pair.student.tensors[name].shape, generator=generator) >= self._drop

@@ -1,0 +1,74 @@
+"""The finer grain: single neurons of an MLP instead of whole projections."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from dapa_exp.errors import DapaError
+from dapa_exp.models.architecture import architecture, layer_of
+from dapa_exp.models.pair import Pair
+from dapa_exp.transplant.methods.contract import Method
+
+NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
+"""Along which axis of each projection's matrix the neurons of an MLP lie."""
+
+
+class SwapNeurons(Method):
+    """The neurons of a unit that differ most become the teacher's; all other entries stay the student's.
+
+    Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. A neuron's score is
+    the Euclidean norm of teacher − student over whatever of it the unit holds; the `share` with the highest scores is
+    swapped. Of a unit that holds more than its MLP, the rest stays the student's.
+    """
+
+    def __init__(self, pair: Pair, share: float) -> None:
+        super().__init__(pair)
+        self._share = share
+        self._chosen: dict[str, torch.Tensor] = {}
+
+    def written(self, unit: str, name: str) -> int:
+        if name not in self._axes:
+            return 0
+        neurons = self._pair.student.tensors[name].shape[self._axes[name]]
+        return self._entries(name) // neurons * len(self.neurons(unit))
+
+    def neurons(self, unit: str) -> torch.Tensor:
+        """Which neurons of a unit are swapped, in ascending order."""
+        if unit not in self._chosen:
+            scores = self._scores(unit)
+            count = max(1, round(self._share * len(scores)))
+            self._chosen[unit] = scores.argsort(descending=True, stable=True)[:count].sort().values
+        return self._chosen[unit]
+
+    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+        if name not in self._axes:
+            return student
+        axis, neurons = self._axes[name], self.neurons(unit)
+        teacher = self._pair.teacher.read(name).to(student.dtype)
+        return student.index_copy(axis, neurons, teacher.index_select(axis, neurons))
+
+    def _scores(self, unit: str) -> torch.Tensor:
+        held = [name for name in self._pair.units[unit] if name in self._axes]
+        if not held:
+            raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
+        return sum((self._squares(name) for name in held), torch.zeros(())).sqrt()
+
+    def _squares(self, name: str) -> torch.Tensor:
+        difference = self._pair.teacher.read(name).float() - self._pair.student.read(name).float()
+        return difference.movedim(self._axes[name], 0).flatten(1).square().sum(1)
+
+    @cached_property
+    def _axes(self) -> dict[str, int]:
+        """The axis along which neurons lie, for every tensor of the units that has one."""
+        row = architecture(self._pair.model_type)
+        axes = {}
+        for unit, names in self._pair.units.items():
+            layer = row.layer.format(layer=layer_of(unit))
+            for module, axis in NEURON_AXES.items():
+                for name in names:
+                    shape = self._pair.student.tensors[name].shape
+                    if name.startswith(layer + row.modules[module]) and axis < len(shape):
+                        axes[name] = axis
+        return axes

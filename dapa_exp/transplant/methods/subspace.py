@@ -1,0 +1,90 @@
+"""Methods that act only on tensors whose fine-tuning has left the safety subspace: Safe LoRA and SafeMERGE.
+
+Both compare the student's update D = S − T, its fine-tuning away from the aligned teacher T, with D projected onto the
+alignment subspace V = T − B, where B is the unaligned base that the teacher was aligned from. They take
+
+    C = V Vᵀ / ‖V‖    (Frobenius norm)
+
+for the projection, which is faster than the exact V (VᵀV)⁻¹ Vᵀ, and act where cos(D, C D) is below a threshold.
+Matrices only: vectors (norms, biases) stay the student's. Computed in float32.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch.nn import functional
+
+from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.methods.contract import Method
+
+
+class SubspaceMethod(Method):
+    """Leaves a tensor as it is unless the student's update of it has left the alignment subspace."""
+
+    def __init__(self, pair: Pair, base: TensorReader, threshold: float) -> None:
+        super().__init__(pair)
+        self._base = base
+        self._threshold = threshold
+
+    def written(self, unit: str, name: str) -> int:
+        return self._entries(name) if self._acts_on(name, self._pair.student.read(name)) is not None else 0
+
+    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+        acted = self._acts_on(name, student)
+        return student if acted is None else acted
+
+    def _acts_on(self, name: str, student: torch.Tensor) -> torch.Tensor | None:
+        """The new tensor, or None where the student's stays."""
+        if student.dim() != 2:
+            return None
+        update, projected = self._update_and_projection(name, student.float())
+        if _cosine(update, projected) >= self._threshold:
+            return None
+        return self._replacement(student.float(), self._pair.teacher.read(name).float(), projected)
+
+    def _update_and_projection(self, name: str, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        teacher = self._pair.teacher.read(name).float()
+        update, aligned = student - teacher, teacher - self._base.read(name).float()
+        norm = aligned.norm()
+        if norm == 0:
+            return update, torch.zeros_like(update)
+        return update, aligned @ (aligned.T @ update) / norm
+
+    @abstractmethod
+    def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
+        """What a tensor below the threshold becomes."""
+
+
+class SafeLora(SubspaceMethod):
+    """W = T + C D where cos(D, C D) < threshold: the update, projected onto the alignment subspace.
+
+    Safe LoRA (C.-Y. Hsu et al.: Safe LoRA: the Silver Lining of Reducing Safety Risks when Fine-tuning Large Language
+    Models, arXiv 2405.16833, section 3).
+    """
+
+    def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
+        return teacher + projected
+
+
+class SafeMerge(SubspaceMethod):
+    """W = (1 − α)·S + α·T where cos(D, C D) < threshold: merged with the safe model, here the teacher.
+
+    SafeMERGE (A. Djuhera et al., arXiv 2503.17239, section 3).
+    """
+
+    def __init__(self, pair: Pair, base: TensorReader, threshold: float, alpha: float) -> None:
+        super().__init__(pair, base, threshold)
+        self._alpha = alpha
+
+    def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(student, teacher, self._alpha)
+
+
+def _cosine(update: torch.Tensor, projected: torch.Tensor) -> float:
+    """Of a zero update 1, so that nothing need be done about it."""
+    if not update.any():
+        return 1.0
+    return float(functional.cosine_similarity(update.flatten(), projected.flatten(), dim=0))

@@ -1,0 +1,77 @@
+"""What a user sees of a run and of a sweep, from a checkout and from a wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from pathlib import Path
+
+import pytest
+
+from dapa_exp.record.schema import Record
+from tests.commands import Said, dapa
+from tests.settings import quick
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_a_single_run_prints_its_table_within_a_minute(tmp_path: Path) -> None:
+    started = time.monotonic()
+    said = dapa("run", "pair=mini-llama-small-style", cwd=tmp_path)
+    assert time.monotonic() - started < 60
+    assert said.code == 0, said.err
+    assert "mini-llama-small-style" in said.out
+    assert "DSR hybrid" in said.out
+    assert "paper" in said.out
+    assert "mini-llama-small-style: search: " in said.err
+    assert "mini-llama-small-style: evaluate hybrid: 5/5" in said.err
+    (file,) = tmp_path.glob("multirun/single/*/record.json")
+    subject = Record.model_validate_json(file.read_text()).evaluate.hybrid
+    assert None not in (subject.over_refusal, subject.perplexity, subject.reasoning, subject.kl_to_student)
+
+
+@pytest.mark.slow
+def test_a_sweep_is_mirrored_to_wandb_without_a_network(tmp_path: Path) -> None:
+    nowhere = "http://127.0.0.1:9"
+    words = quick("-m", "pair=mini-llama-small-base,mini-llama-small-style", "record=wandb")
+    said = dapa(*words, cwd=tmp_path, WANDB_BASE_URL=nowhere, HTTPS_PROXY=nowhere, HTTP_PROXY=nowhere)
+    assert said.code == 0, said.err
+    assert "runs: 2/2" in said.err
+    runs = [file.parent for file in tmp_path.glob("multirun/single/*/record.json")]
+    assert len(runs) == 2
+    for run in runs:
+        assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
+    assert not (tmp_path / "wandb").exists()
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_works_without_the_checkout(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("dapa_exp-*.whl")
+    place = tmp_path / "installed"
+    venv.create(place)
+    python = place / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", "--no-deps", str(wheel)]
+    subprocess.run(pip, check=True, capture_output=True)
+    # Its dependencies are ours. A path in a .pth file leads to packages, not to further .pth files, so
+    # the checkout, which is installed by one, is not found.
+    (site,) = place.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+
+    def run(*command: str) -> Said:
+        done = subprocess.run([*command], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        return Said(done.returncode, done.stdout, done.stderr)
+
+    where = run(str(python), "-c", "import dapa_exp, analysis, hydra_plugins.isolated_launcher as h; print(h.__file__)")
+    assert str(site) in where.out, where.err
+    planned = run(str(place / "bin" / "dapa"), "plan", "-m", "+experiment=miniature")
+    assert planned.code == 0, planned.err
+    assert planned.out.count("mini-") == 17
+    said = run(str(place / "bin" / "dapa"), *quick("-m", "pair=mini-llama-small-base"))
+    assert said.code == 0, said.err
+    assert "DSR hybrid" in said.out
