@@ -7,12 +7,20 @@ from pathlib import Path
 
 import torch
 from transformers import (
+    Gemma2Config,
+    Gemma3TextConfig,
     GemmaConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
+    Olmo2Config,
+    Phi3Config,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen3Config,
+    Qwen3MoeConfig,
 )
 from transformers.models.auto import AutoModelForCausalLM
 
@@ -20,6 +28,19 @@ from dapa_exp.models.load import LoadedModel
 from dapa_exp.zoo import tokenizer as tokenizers
 
 CONFIGS: dict[str, type[PretrainedConfig]] = {"llama": LlamaConfig, "mistral": MistralConfig, "gemma": GemmaConfig}
+"""The zoo's architectures."""
+EVERY_CONFIG: dict[str, type[PretrainedConfig]] = {
+    **CONFIGS,
+    "gemma2": Gemma2Config,
+    "gemma3_text": Gemma3TextConfig,
+    "qwen2": Qwen2Config,
+    "qwen3": Qwen3Config,
+    "olmo2": Olmo2Config,
+    "phi3": Phi3Config,
+    "mixtral": MixtralConfig,
+    "qwen3_moe": Qwen3MoeConfig,
+}
+"""All that dapa_exp.models.architecture has a row for."""
 SHAPE = {
     "vocab_size": 64,
     "hidden_size": 16,
@@ -29,12 +50,19 @@ SHAPE = {
     "num_key_value_heads": 1,
     "head_dim": 8,
 }
+MORE = {
+    "phi3": {"pad_token_id": 0},
+    "mixtral": {"num_local_experts": 4},
+    "qwen3_moe": {"num_experts": 4, "moe_intermediate_size": 12, "num_experts_per_tok": 2},
+}
 
 
 def tiny_model(family: str, seed: int, **changed: int) -> PreTrainedModel:
     """An untrained model of a family; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(CONFIGS[family](**{**SHAPE, **changed}))
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(
+        EVERY_CONFIG[family](**{**SHAPE, **MORE.get(family, {}), **changed})
+    )
     return model.float()
 
 

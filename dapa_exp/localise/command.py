@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dapa_exp.config.compose import Job, jobs
-from dapa_exp.localise.record import Localise
 from dapa_exp.progress import display
 
 
@@ -16,14 +15,15 @@ def localise_command(words: Sequence[str]) -> int:
     from dapa_exp.localise.stage import localise
 
     for job in jobs(words):
-        folder = localise_folder(job, job.config.localise)
+        folder = localise_folder(job)
         with display() as report:
-            localise(job.config, job.config.localise, folder, report)
+            localise(job.config, folder, report)
         print(folder)
     return 0
 
 
-def localise_folder(job: Job, settings: Localise) -> Path:
-    """Beside the runs of its experiment; unique by the identity and the settings of the tracing."""
-    digest = hashlib.sha256(f"{job.identity}{settings.model_dump_json()}".encode()).hexdigest()
-    return job.folder.parent / f"localise-{job.config.pair.name}-{job.config.dataset.name}-{digest[:8]}"
+def localise_folder(job: Job) -> Path:
+    """Apart from the runs of its experiment; unique by the identity and the settings of the tracing."""
+    digest = hashlib.sha256(f"{job.identity}{job.config.localise.model_dump_json()}".encode()).hexdigest()
+    name = f"{job.config.pair.name}-{job.config.dataset.name}-{digest[:8]}"
+    return job.folder.parent / "localise" / name

@@ -22,7 +22,6 @@ from dapa_exp.localise.forks import find_forks, read
 from dapa_exp.localise.record import (
     FILE,
     Effect,
-    Localise,
     LocaliseRecord,
     Swapped,
     Swapping,
@@ -52,24 +51,24 @@ class Teacher:
     tracing: Tracing
 
 
-def localise(config: Config, settings: Localise, folder: Path, report: Report) -> LocaliseRecord:
+def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     """Measure where a pair's alignment sits, on the search rows; a finished localisation is only read.
 
     What an interrupted one left in the folder is used. Raises DapaError, with one clear message, where
     the folder holds another localisation or this one cannot be carried out.
     """
-    if (done := read_localise(folder)) is not None and done.settings == settings:
+    if (done := read_localise(folder)) is not None and done.settings == config.localise:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
-        _claim(run, settings)
+        _claim(run)
         with run.measured("load"):
             pair = open_pair(config)
             prompts = load_rows(config.dataset.search)
         with run.measured("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
         with run.measured("teacher"):
-            teacher = _teacher(run, settings, pair, prompts, student_answers, report)
+            teacher = _teacher(run, pair, prompts, student_answers, report)
         with run.measured("swap"):
             swapping = _swap(run, pair, prompts, student_answers, teacher, report)
         record = LocaliseRecord(
@@ -82,7 +81,7 @@ def localise(config: Config, settings: Localise, folder: Path, report: Report) -
             student=config.pair.student.id,
             num_layers=pair.num_layers,
             prompts=len(prompts),
-            settings=settings,
+            settings=config.localise,
             tracing=teacher.tracing,
             swapping=swapping,
             cost=run.cost,
@@ -94,10 +93,11 @@ def localise(config: Config, settings: Localise, folder: Path, report: Report) -
         return record
 
 
-def _claim(run: RunFolder, settings: Localise) -> None:
+def _claim(run: RunFolder) -> None:
     """The settings are no part of a run's identity, so the folder itself has to say which it was begun with."""
-    begun = run.remembered("localise/settings.json", settings.model_dump)
-    differing = [key for key, value in settings.model_dump().items() if begun.get(key) != value]
+    settings = run.config.localise.model_dump()
+    begun = run.remembered("localise/settings.json", lambda: settings)
+    differing = [key for key, value in settings.items() if begun.get(key) != value]
     if differing:
         raise DapaError(f"{run.path}: holds another localisation; these settings differ: {', '.join(differing)}")
 
@@ -110,7 +110,6 @@ def _answers(run: RunFolder, name: str, engine: PlainEngine, prompts: Sequence[P
 
 def _teacher(
     run: RunFolder,
-    settings: Localise,
     pair: Pair,
     prompts: Sequence[Prompt],
     student_answers: Sequence[str],
@@ -121,7 +120,7 @@ def _teacher(
     answers = _answers(run, "teacher", engine, prompts)
     forks = find_forks(engine.loaded, prompts, answers, student_answers)
     readings = read(engine.loaded, forks, runtime.batch_size)
-    tracer = Tracer(engine.loaded, pair.model_type, pair.num_layers, forks, settings, runtime.batch_size)
+    tracer = Tracer(engine.loaded, pair.model_type, pair.num_layers, forks, run.config.localise, runtime.batch_size)
     return Teacher(
         answers=answers,
         hidden={fork.prompt: state for fork, state in zip(forks, readings.hidden, strict=True)},

@@ -16,19 +16,19 @@ from torch.nn import functional
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.forks import Fork, Readings, read
 from dapa_exp.localise.record import Swapped
-from dapa_exp.models.architecture import architecture
+from dapa_exp.models.architecture import Part, Units, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.hybrid import Hybrid
 
 
-def projections(pair: Pair, layer: int) -> dict[str, tuple[str, ...]]:
+def projections(pair: Pair, layer: int) -> Units:
     """Every matrix of a layer, and the bias beside it, under the checkpoint's own word, such as `gate_proj`."""
     prefix = architecture(pair.model_type).layer.format(layer=layer)
     matrices = [name for name, info in pair.student.tensors.items() if name.startswith(prefix) and len(info.shape) == 2]
     owners = [name.rpartition(".")[0] for name in matrices]
     return {
-        owner.rpartition(".")[2]: tuple(name for name in pair.student.tensors if name.startswith(f"{owner}."))
+        owner.rpartition(".")[2]: tuple(Part(name) for name in pair.student.tensors if name.startswith(f"{owner}."))
         for owner in sorted(owners)
     }
 

@@ -22,10 +22,11 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from dapa_exp.config.schema import Localise
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.forks import Fork, Readings, read_batch
 from dapa_exp.localise.hooks import Change, changed
-from dapa_exp.localise.record import Effect, Localise
+from dapa_exp.localise.record import Effect
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 
@@ -140,8 +141,7 @@ class Tracer:
         return range(start, min(layer - self._window // 2 + self._window, self._num_layers))
 
     def _module(self, kind: Kind, layer: int) -> nn.Module:
-        name = self._row.layer.format(layer=layer) + self._row.modules[_MODULES[kind]]
-        return self._loaded.model.get_submodule(name.rstrip("."))
+        return self._loaded.model.get_submodule(self._row.submodule(layer, _MODULES[kind]))
 
 
 def _forks(batch: Sequence[tuple[int, Fork]]) -> list[Fork]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -24,14 +25,26 @@ class LoadedModel:
 def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = None) -> LoadedModel:
     """A model in evaluation mode on the runtime's device, and its tokenizer, padding on the left.
 
-    `template_folder` is the checkpoint whose chat template is used in place of the model's own.
-    Raises DapaError where the weights cannot be read or there is no chat template.
+    On the device `auto`, its layers are spread over all there are. `template_folder` is the checkpoint whose chat
+    template is used in place of the model's own.
+    Raises DapaError where the weights cannot be read, some are missing, or there is no chat template.
     """
+    spread = runtime.device == "auto"
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, runtime.dtype), use_safetensors=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError) as error:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, runtime.dtype),
+            device_map="auto" if spread else None,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise DapaError(f"{folder}: cannot be loaded: {error}") from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
+        raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
     if template_folder is not None:
         tokenizer.chat_template = AutoTokenizer.from_pretrained(template_folder).chat_template
     if not tokenizer.chat_template:
@@ -39,6 +52,6 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    module: torch.nn.Module = model  # transformers wraps `to` in a way that type checkers misread
-    module.to(runtime.device)
+    if not spread:
+        model.to(runtime.device)
     return LoadedModel(model.eval(), tokenizer)

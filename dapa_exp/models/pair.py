@@ -9,9 +9,9 @@ from typing import Any
 
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
-from dapa_exp.models.architecture import Units, architecture, units
+from dapa_exp.models.architecture import Units, units
 from dapa_exp.models.checkpoint import locate, read_config
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.models.tensors import FLOATS, TensorReader
 
 MUST_AGREE = (
     "model_type",
@@ -22,14 +22,17 @@ MUST_AGREE = (
     "num_key_value_heads",
     "head_dim",
     "hidden_act",
+    "num_local_experts",
+    "num_experts",
+    "num_experts_per_tok",
+    "moe_intermediate_size",
 )
 MAY_DIFFER = (
     "vocab_size",
-    "torch_dtype",
     "dtype",
-    "rope_theta",
     "rope_parameters",
     "sliding_window",
+    "layer_types",
     "tie_word_embeddings",
 )
 """Does not touch what is transplanted, but a reader of the result should know."""
@@ -55,19 +58,19 @@ def open_pair(config: Config) -> Pair:
 
     Raises DapaError naming every way in which they do not.
     """
-    teacher_folder = locate(config.family.teacher, weights=False)
-    student_folder = locate(config.pair.student, weights=False)
-    teacher_config, student_config = read_config(teacher_folder), read_config(student_folder)
+    models = config.family.teacher, config.pair.student
+    teacher_config, student_config = (read_config(locate(model, weights=False)) for model in models)
     _refuse(config, misfits(teacher_config, student_config))
     model_type = student_config["model_type"]
     if model_type != config.family.model_type:
         _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
-    architecture(model_type)
-    teacher = TensorReader(locate(config.family.teacher, weights=True))
-    student = TensorReader(locate(config.pair.student, weights=True))
+    teacher_folder, student_folder = (locate(model, weights=True) for model in models)
+    teacher, student = TensorReader(teacher_folder), TensorReader(student_folder)
     num_layers = student_config["num_hidden_layers"]
     found = units(model_type, num_layers, config.granularity.modules, student)
-    _refuse(config, unlike_tensors(teacher, student, (name for names in found.values() for name in names)))
+    _refuse(
+        config, unlike_tensors(teacher, student, dict.fromkeys(p.tensor for parts in found.values() for p in parts))
+    )
     differences = tuple(differing(teacher_config, student_config, MAY_DIFFER))
     return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences)
 
@@ -85,7 +88,7 @@ def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iter
 
 
 def unlike_tensors(teacher: TensorReader, student: TensorReader, names: Iterable[str]) -> list[str]:
-    """Tensors to be moved that the teacher lacks or has in another shape."""
+    """Tensors to be moved that the teacher lacks or has in another shape, or that are quantised."""
     wrong = []
     for name in names:
         ours, theirs = student.tensors[name], teacher.tensors.get(name)
@@ -93,6 +96,8 @@ def unlike_tensors(teacher: TensorReader, student: TensorReader, names: Iterable
             wrong.append(f"{name}: the teacher has no such tensor")
         elif theirs.shape != ours.shape:
             wrong.append(f"{name}: teacher {list(theirs.shape)}, student {list(ours.shape)}")
+        elif quantised := {ours.dtype, theirs.dtype} - FLOATS.keys():
+            wrong.append(f"{name}: quantised ({', '.join(quantised)}); only floating-point weights can be moved")
     return wrong
 
 

@@ -13,8 +13,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dapa_exp.errors import DapaError
+from dapa_exp.models.architecture import WHOLE, Part
+
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""What weights are stored in, unless they are quantised."""
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_DERIVED = ".rotary_emb.inv_freq"  # no weight: old Llama checkpoints store it, and every loader computes it anew
 
 
 @dataclass(frozen=True)
@@ -32,23 +39,23 @@ class TensorReader:
     """The tensors of a checkpoint folder, one file or sharded. Reads headers only until asked for more."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises DapaError where the folder has no safetensors or a file is truncated."""
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise DapaError(f"{folder}: no .safetensors file (pickled weights are not read)")
-        self.tensors = {info.name: info for file in files for info in _header(file)}
+        """Raises DapaError where the folder has no safetensors, a shard is missing, or a file is truncated."""
+        self.tensors = {info.name: info for info in _stored(folder) if not info.name.endswith(_DERIVED)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 
-    def read(self, name: str) -> torch.Tensor:
-        """One tensor, on the CPU, in the checkpoint's dtype."""
-        info = self.tensors[name]
+    def read(self, what: str | Part) -> torch.Tensor:
+        """A tensor by its name, or no more than a part of one, on the CPU, in the checkpoint's dtype."""
+        part = Part(what) if isinstance(what, str) else what
+        info = self.tensors[part.tensor]
         try:
             with safe_open(info.file, framework="pt") as file:
-                return file.get_tensor(name)
+                if part.share == WHOLE:
+                    return file.get_tensor(part.tensor)
+                return file.get_slice(part.tensor)[part.share.rows(info.shape[0])]
         except (SafetensorError, OSError) as error:
-            raise DapaError(f"{info.file}: tensor {name}: {error}") from error
+            raise DapaError(f"{info.file}: tensor {part.tensor}: {error}") from error
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
@@ -57,6 +64,32 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(flat.numpy().data)
     return digest.hexdigest()
+
+
+def _stored(folder: Path) -> Iterator[TensorInfo]:
+    """All tensors of a folder; files that no index names are not part of the checkpoint."""
+    if (folder / WEIGHTS).is_file():
+        yield from _header(folder / WEIGHTS)
+    elif (folder / INDEX).is_file():
+        yield from _sharded(folder)
+    else:
+        raise DapaError(f"{folder}: no {WEIGHTS} there, and no {INDEX} (pickled weights are not read)")
+
+
+def _sharded(folder: Path) -> Iterator[TensorInfo]:
+    try:
+        shard_of: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
+    except (OSError, ValueError, KeyError) as error:
+        raise DapaError(f"{folder / INDEX}: not an index of shards: {error!r}") from error
+    shards = sorted(set(shard_of.values()))
+    if lost := [shard for shard in shards if not (folder / shard).is_file()]:
+        raise DapaError(f"{folder}: {len(lost)} of {len(shards)} shards are missing: {', '.join(lost)}")
+    for shard in shards:
+        headers = {info.name: info for info in _header(folder / shard)}
+        for name in (name for name, within in shard_of.items() if within == shard):
+            if name not in headers:
+                raise DapaError(f"{folder / shard}: lacks the tensor {name} that {INDEX} looks for there")
+            yield headers[name]
 
 
 def _header(file: Path) -> Iterator[TensorInfo]:

@@ -69,7 +69,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                 running[receiving] = Running(task, child)
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
-                message = _received(pipe)
+                message = received(pipe)
                 if isinstance(message, Progress):
                     report(message)
                 elif message is not None:
@@ -90,7 +90,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
         raise DapaError("\n".join(untold))
 
 
-def _received(pipe: Connection) -> Progress | str | None:
+def received(pipe: Connection) -> Progress | str | None:
     """What a child says, how it failed, or None where it has ended, perhaps in the middle of a message."""
     try:
         message: Progress | str = pipe.recv()
@@ -141,7 +141,7 @@ def _note_failure(ended: Running) -> list[str]:
     if ended.reason is not None:
         return [ended.reason]
     killed = code is not None and code < 0
-    how = f"killed by {signal.Signals(-code).name}" if killed else f"exited with code {code}"  # type: ignore[operator]
+    how = f"was killed by {signal.Signals(-code).name}" if killed else f"exited with code {code}"  # type: ignore[operator]
     body = {
         "kind": "killed" if killed else "exited",
         "message": f"the process of this run {how}",

@@ -1,15 +1,15 @@
-"""A student that carries some of the teacher's units, swapped in place and back."""
+"""A student that carries some transplanted units, swapped in place and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from dapa_exp.errors import DapaError
-from dapa_exp.models.architecture import Units
+from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import tensor_digest
 from dapa_exp.transplant.merge import HybridTensors
@@ -23,52 +23,67 @@ class Hybrid:
     def __init__(self, student: nn.Module, pair: Pair, method: Method | None = None) -> None:
         """`student` is the loaded student; `method` computes what is transplanted, the teacher's tensors by default.
 
-        Raises DapaError where a unit's tensor is shared with one outside it.
+        Raises DapaError where a unit's tensor is not in memory, or is shared with one outside the unit.
         """
-        self._parameters: dict[str, torch.Tensor] = {
-            name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()
+        parameters = {name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()}
+        row = architecture(pair.model_type)
+        places = {name: row.place(name) for name in pair.student}
+        _refuse_absent(parameters, places, pair)
+        _refuse_shared(parameters, places, pair)
+        self._tensors = {
+            name: place.of(parameters[place.parameter])
+            for name, place in places.items()
+            if place.parameter in parameters
         }
+        """By name in the checkpoint, views of the model's memory."""
         self.pair = pair
         self._method = method or Copy(pair)
         self._carried: frozenset[str] = frozenset()
-        _refuse_shared(self._parameters, pair.units)
 
     def carry(self, units: Iterable[str]) -> None:
-        """Hold transplanted tensors in exactly these units, the student's everywhere else."""
+        """Hold what is transplanted in exactly these units, the student's everywhere else.
+
+        Raises DapaError where a value to be moved is not finite.
+        """
         wanted = frozenset(units)
         for unit in wanted - self._carried:
-            for name in self.pair.units[unit]:
-                self._parameters[name].copy_(self._method.tensor(unit, name))
+            for part in self.pair.units[unit]:
+                self._put(unit, part, self._method.tensor(unit, part))
         for unit in self._carried - wanted:
-            for name in self.pair.units[unit]:
-                self._parameters[name].copy_(self.pair.student.read(name))
+            for part in self.pair.units[unit]:
+                self._put(unit, part, self.pair.student.read(part))
         self._carried = wanted
 
     def written(self) -> int:
         """How many entries of the student's tensors are replaced by what is carried."""
-        return sum(self._method.written(unit, name) for unit in self._carried for name in self.pair.units[unit])
+        return sum(self._method.written(unit, part) for unit in self._carried for part in self.pair.units[unit])
 
     def verify(self) -> dict[str, Any]:
         """Compare every tensor in memory with what it must be, computed anew from the checkpoints, bit for bit.
 
-        Returns the digest of each transplanted tensor and the count of those left as they were.
+        Returns the digest of each tensor that holds anything transplanted, and the count of those left as they were.
         Raises DapaError naming the first tensor that differs.
         """
         expected = HybridTensors(self.pair, self._carried, self._method)
         digests: dict[str, str] = {}
-        untouched = 0
-        for name, tensor in self._parameters.items():
-            if name not in self.pair.student.tensors:
-                continue  # a tied tensor: compared under the name that the checkpoint stores
+        for name, tensor in self._tensors.items():
             moved = name in expected.changed
             if not _same_bits(tensor, expected.read(name).to(tensor.dtype)):
-                owner = "transplant" if moved else "student"
-                raise DapaError(f"{name}: differs from the {owner}'s after the transplant")
+                raise DapaError(
+                    f"{name}: differs from the {'transplant' if moved else 'student'}'s after the transplant"
+                )
             if moved:
                 digests[name] = tensor_digest(tensor)
-            else:
-                untouched += 1
-        return {"transplanted": digests, "untouched": untouched}
+        return {"transplanted": digests, "untouched": len(self._tensors) - len(digests)}
+
+    def _put(self, unit: str, part: Part, value: torch.Tensor) -> None:
+        least, greatest = value.aminmax()  # NaN if there is one; a single pass, and no copy
+        if not (least.isfinite() and greatest.isfinite()):
+            raise DapaError(
+                f"{unit}: {part} would hold NaN or infinite values; it is made from"
+                f" {self.pair.teacher.tensors[part.tensor].file} and {self.pair.student.tensors[part.tensor].file}"
+            )
+        part.of(self._tensors[part.tensor]).copy_(value)
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -76,16 +91,27 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a.cpu().contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-def _refuse_shared(parameters: dict[str, torch.Tensor], units: Units) -> None:
+def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, Place], pair: Pair) -> None:
+    for unit, parts in pair.units.items():
+        for part in parts:
+            tensor = parameters.get(places[part.tensor].parameter)
+            if tensor is None:
+                raise DapaError(f"{unit}: the loaded student has no tensor '{part.tensor}'")
+            if tensor.is_meta:
+                raise DapaError(
+                    f"{unit}: '{part.tensor}' is not in memory: the student does not fit on the devices, and part of"
+                    " it was left on disk; it takes a smaller runtime.dtype or more memory"
+                )
+
+
+def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, Place], pair: Pair) -> None:
     owners: dict[int, set[str]] = {}
     for name, tensor in parameters.items():
         owners.setdefault(tensor.data_ptr(), set()).add(name)
-    for unit, names in units.items():
-        for name in names:
-            if name not in parameters:
-                raise DapaError(f"{unit}: the loaded student has no tensor '{name}'")
-            others = owners[parameters[name].data_ptr()] - set(names)
-            if others:
+    for unit, parts in pair.units.items():
+        held = {places[part.tensor].parameter for part in parts}
+        for name in sorted(held):
+            if others := owners[parameters[name].data_ptr()] - held:
                 raise DapaError(
                     f"{unit}: '{name}' is the same tensor as {', '.join(sorted(others))}, which the unit does not hold"
                 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import torch
 
+from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Copy
@@ -15,17 +17,22 @@ class HybridTensors:
     """The student's checkpoint with the chosen units transplanted; nothing is read until asked for."""
 
     def __init__(self, pair: Pair, chosen: Iterable[str], method: Method | None = None) -> None:
-        """`method` computes the transplanted tensors; without one they are the teacher's."""
+        """`method` computes what is transplanted; without one it is the teacher's."""
         self._pair = pair
         self._method = method or Copy(pair)
-        self._unit_of = {name: unit for unit in chosen for name in pair.units[unit]}
-        self.changed = frozenset(self._unit_of)
+        self._moved: defaultdict[str, list[tuple[str, Part]]] = defaultdict(list)
+        for unit in chosen:
+            for part in pair.units[unit]:
+                self._moved[part.tensor].append((unit, part))
+        self.changed = frozenset(self._moved)
+        """Names of the tensors that hold anything transplanted."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pair.student)
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor, in the student's dtype."""
-        if name in self.changed:
-            return self._method.tensor(self._unit_of[name], name)
-        return self._pair.student.read(name)
+        """One whole tensor, in the student's dtype."""
+        tensor = self._pair.student.read(name)
+        for unit, part in self._moved.get(name, ()):
+            part.of(tensor).copy_(self._method.tensor(unit, part))
+        return tensor

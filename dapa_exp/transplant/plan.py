@@ -7,14 +7,18 @@ from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
-from dapa_exp.models.architecture import Units
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.models.architecture import WHOLE, Part, Units
+from dapa_exp.models.tensors import TensorInfo, TensorReader
 
 
 @dataclass(frozen=True)
 class PlannedTensor:
+    """What a unit moves: a tensor of the teacher, or some rows of one. `shape` and `bytes` are those of what moves."""
+
     name: str
     unit: str
+    rows: tuple[int, int] | None
+    """First row, and the one behind the last; None: all of them."""
     shape: tuple[int, ...]
     dtype: str
     bytes: int
@@ -54,12 +58,19 @@ class TransplantPlan:
 def plan_transplant(
     chosen: Iterable[str], units: Units, teacher: TensorReader, student: TensorReader
 ) -> TransplantPlan:
-    """Plan to copy the tensors of the chosen units from teacher to student."""
-    tensors = [
-        PlannedTensor(name, unit, info.shape, info.dtype, info.bytes)
-        for unit in chosen
-        for name in units[unit]
-        for info in (teacher.tensors[name],)
-    ]
+    """Plan to move the parts that the chosen units hold from teacher to student."""
+    tensors = [_planned(unit, part, teacher.tensors[part.tensor]) for unit in chosen for part in units[unit]]
     total = sum(prod(info.shape) for info in student.tensors.values())
     return TransplantPlan(tuple(tensors), total)
+
+
+def _planned(unit: str, part: Part, info: TensorInfo) -> PlannedTensor:
+    rows = part.share.rows(info.shape[0]) if part.share != WHOLE else None
+    return PlannedTensor(
+        name=part.tensor,
+        unit=unit,
+        rows=(rows.start, rows.stop) if rows else None,
+        shape=part.shape(info.shape),
+        dtype=info.dtype,
+        bytes=info.bytes // part.share.count,
+    )

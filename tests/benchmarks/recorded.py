@@ -5,7 +5,7 @@ The first benchmark asks the models, later ones read what they said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,6 +30,8 @@ from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 
+MIN_GAIN = 0.1
+"""DSR gain of everything under which a search has nothing to find."""
 QUICK = ("dataset.search.rows=[0,48]", "search.max_new_tokens=12")
 
 
@@ -39,7 +41,7 @@ class Recorded:
 
     units: tuple[Unit, ...]
     test: Test
-    prior: Mapping[Unit, float]
+    prior: dict[Unit, float]
     gain: float
 
 

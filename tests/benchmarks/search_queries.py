@@ -1,4 +1,4 @@
-"""How many queries each search algorithm needs, on oracles with a known answer.
+"""How many queries each search algorithm needs, on planted oracles and on those of the miniature pairs.
 
     python -m tests.benchmarks.search_queries [--repeats 30] [--json FILE]
 
@@ -23,6 +23,7 @@ from rich.table import Table
 from dapa_exp.search import REDUCERS, Unit, search
 from tests.benchmarks.picire_reference import picire_ddmin
 from tests.benchmarks.planted import HELD_OUT, KINDS, Planted, layers, prior, projections, shuffled
+from tests.benchmarks.recorded import MIN_GAIN, Recorded, recorded
 
 Prior = dict[Unit, float]
 PRIORS: dict[str, Callable[[Planted, int], Prior]] = {
@@ -38,6 +39,13 @@ GROUPS = {
     "projections": [("projections", kind, n) for kind in KINDS for n in (84, 96, 120)],
     "held out": [("layers", kind, 28) for kind in HELD_OUT],
 }
+REAL = [
+    (pair, granularity)
+    for pair in ("mini-llama-small-style", "mini-llama-large-base", "mini-mistral-style", "mini-gemma-small-base")
+    for granularity in ("mlp", "layer", "projection")
+]
+"""Not all pairs: those that the search finds hard, one a family at least."""
+SHUFFLES = 5
 EXHAUSTIVE_MOST = 40  # items; its ranges take minutes beyond
 SLOW_SHARE = 4  # cells of more than 40 items run this many times less often
 FIRST_SEED = 10_000  # the constants of `auto` were chosen on seeds below 100
@@ -66,9 +74,11 @@ def main() -> None:
 
     cells = [(group, *cell, arguments.repeats) for group, members in GROUPS.items() for cell in members]
     with ProcessPoolExecutor(arguments.processes) as pool:
-        rows = [row for measured in pool.map(measure_cell, *zip(*cells, strict=True)) for row in measured]
+        planted = pool.map(measure_cell, *zip(*cells, strict=True))
+        real = pool.map(measure_real, *zip(*REAL, strict=True))
+        rows = [row for measured in (*planted, *real) for row in measured]
     targets = make_targets(rows)
-    for group in GROUPS:
+    for group in dict.fromkeys(row.group for row in rows):
         print_group(group, [row for row in rows if row.group == group])
     print_targets(targets)
     if arguments.json:
@@ -111,13 +121,43 @@ def measure_cell(group: str, level: str, kind: str, n: int, repeats: int) -> lis
     return rows
 
 
-def run(algorithm: str, oracle: Planted, hint: Prior | None) -> tuple[int, int, bool]:
+def measure_real(pair: str, granularity: str) -> list[Row]:
+    """Run everything on a real pair; the best known set is the smallest that any of them found."""
+    with recorded(pair, granularity) as oracle:
+        if oracle.gain < MIN_GAIN:
+            return []
+        found = {"picire ddmin": [run_picire(oracle)]}
+        for algorithm in REDUCERS:
+            if algorithm != "exhaustive":
+                found[algorithm] = [run(algorithm, oracle, None)]
+        for algorithm in WITH_PRIOR:
+            found[f"{algorithm}, prior attribution"] = [run(algorithm, oracle, oracle.prior)]
+            hints = [shuffled(oracle.prior, seed) for seed in range(SHUFFLES)]
+            found[f"{algorithm}, prior shuffled"] = [run(algorithm, oracle, hint) for hint in hints]
+    best = min(size for runs in found.values() for _, size, _ in runs)
+    found = {"lower bound": [(best + 1, best, True)], **found}
+    cell = f"{pair.removeprefix('mini-')} {granularity}"
+    return [
+        Row(
+            "real",
+            cell,
+            algorithm,
+            queries=fmean(asked for asked, _, _ in runs),
+            p95=max(asked for asked, _, _ in runs),
+            size=fmean(size / best for _, size, _ in runs),
+            certified=fmean(certified for _, _, certified in runs),
+        )
+        for algorithm, runs in found.items()
+    ]
+
+
+def run(algorithm: str, oracle: Planted | Recorded, hint: Prior | None) -> tuple[int, int, bool]:
     """Return the number of queries, the size of the answer, and whether it is certified."""
     result = search(algorithm, oracle.units, oracle.test, prior=hint)
     return len(result.queries), len(result.units), result.certificate is not None
 
 
-def run_picire(oracle: Planted) -> tuple[int, int, bool]:
+def run_picire(oracle: Planted | Recorded) -> tuple[int, int, bool]:
     """The same for picire, whose last round is a certificate unless a single unit is left."""
     answer, asked = picire_ddmin(oracle.units, oracle.test)
     return len(asked), len(answer), all(answer - {unit} in asked for unit in answer)
@@ -132,7 +172,7 @@ def make_targets(rows: list[Row]) -> list[dict[str, str | float]]:
         return [of(row) / of(by_name[group, row.cell, "ddmin"]) for row in mine]
 
     def worst(algorithm: str, hint: str) -> float:
-        return max(ratio for group in GROUPS for ratio in ratios(group, f"{algorithm}, prior {hint}"))
+        return max(ratio for group in (*GROUPS, "real") for ratio in ratios(group, f"{algorithm}, prior {hint}"))
 
     def target(name: str, measured: float, bound: float, better: str = "lower") -> dict[str, str | float]:
         return {"name": name, "measured": round(measured, 4), "bound": bound, "better": better}
@@ -149,6 +189,11 @@ def make_targets(rows: list[Row]) -> list[dict[str, str | float]]:
             for algorithm in WITH_PRIOR
             for name in ("shuffled", "r=-.5")
         ),
+        target("auto, real, no prior: queries over ddmin, mean", fmean(ratios("real", "auto")), 0.5),
+        target(
+            "auto, real, attribution: queries over ddmin, mean", fmean(ratios("real", "auto, prior attribution")), 0.35
+        ),
+        target("auto, real: set size over ddmin, mean", fmean(ratios("real", "auto", lambda row: row.size)), 1.0),
         target("auto, held out: queries over ddmin, mean", fmean(ratios("held out", "auto")), 0.5),
         target("projections: hierarchical queries over ddmin, mean", fmean(ratios("projections", "hierarchical")), 0.4),
         target("auto and hierarchical: share certified, least", min(row.certified for row in every), 1.0, "higher"),

@@ -49,7 +49,7 @@ def runs_of(sweep: subprocess.Popen[bytes]) -> list[int]:
 
 def let_work(sweep: subprocess.Popen[bytes], folder: Path, moments: random.Random) -> None:
     """Wait until a sweep has got on by some lines, and a moment more, and is at a run."""
-    enough = progress(folder) + moments.randint(1, 80)
+    enough = progress(folder) + moments.randint(1, 50)
     wait_until(lambda: progress(folder) >= enough and runs_of(sweep))
     time.sleep(moments.uniform(0, 0.2))
     assert sweep.poll() is None, (folder / "said.txt").read_text()

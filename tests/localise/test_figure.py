@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.localise import draw_localisation
-from dapa_exp.localise.record import Effect, Localise, LocaliseRecord, Swapped, Swapping, Traced, Tracing
+from dapa_exp.config.schema import Localise
+from dapa_exp.localise.record import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
 from dapa_exp.localise.tracing import KINDS, PLACES
 from dapa_exp.record.schema import Measure
 

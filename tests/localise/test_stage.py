@@ -10,13 +10,12 @@ import pytest
 from dapa_exp.config.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
-from dapa_exp.localise.record import Localise, LocaliseRecord, read_localise
+from dapa_exp.localise.record import LocaliseRecord, read_localise
 from dapa_exp.localise.stage import localise
 from dapa_exp.progress import silent
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 
-SETTINGS = Localise(noise=3.0, seeds=2, window=1)
 PLANTED = {2, 5}
 PROJECTIONS = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
@@ -33,7 +32,7 @@ def config() -> Config:
 @pytest.fixture(scope="module")
 def folder(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("localise")
-    localise(config, SETTINGS, folder, silent)
+    localise(config, folder, silent)
     return folder
 
 
@@ -79,7 +78,7 @@ def test_an_interrupted_one_goes_on_from_what_is_on_disk(
     for part in ("identity.json", "localise", "generations"):
         (tmp_path / part).symlink_to(folder / part)
     kept = json.loads((folder / "localise" / "swap-0.json").read_text())
-    again = localise(config, SETTINGS, tmp_path, silent)
+    again = localise(config, tmp_path, silent)
     assert again.tracing == record.tracing
     assert again.swapping.projections == record.swapping.projections
     assert json.loads((folder / "localise" / "swap-0.json").read_text()) == kept
@@ -87,6 +86,6 @@ def test_an_interrupted_one_goes_on_from_what_is_on_disk(
 
 
 def test_other_settings_in_the_same_folder_are_refused(config: Config, folder: Path) -> None:
-    other = SETTINGS.model_copy(update={"noise": 5.0})
+    other = config.model_copy(update={"localise": config.localise.model_copy(update={"noise": 5.0})})
     with pytest.raises(DapaError, match="these settings differ: noise"):
-        localise(config, other, folder, silent)
+        localise(other, folder, silent)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dapa_exp.config.schema import Localise
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.localise.forks import Fork, find_forks
-from dapa_exp.localise.record import Effect, Localise
+from dapa_exp.localise.record import Effect
 from dapa_exp.localise.tracing import KINDS, PLACES, Tracer
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.zoo import tokenizer as tokenizers

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
     )
     loaded = LoadedModel(model.eval(), tokenizers.make("llama"))
     hybrid = Hybrid(model, pair)
-    forks = [Fork(str(row), tuple(range(8, 40)), range(4, 20), 5, 6) for row in range(8)]
+    forks = [Fork(str(row), tuple(range(8, 24)), range(4, 12), 5, 6) for row in range(8)]
     read(loaded, forks, len(forks))
     hybrid.carry(pair.units)
     hybrid.carry(())

@@ -12,10 +12,10 @@ import torch
 from scipy.stats import rankdata
 
 from dapa_exp.config.compose import jobs
+from dapa_exp.config.schema import Localise
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt, load_rows
-from dapa_exp.localise.record import Localise
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import Pair, open_pair
@@ -107,14 +107,14 @@ def test_at_most_one_gradient_is_alive_at_any_time(tmp_path: Path, monkeypatch: 
 @pytest.mark.slow
 def test_attribution_needs_little_more_memory_than_inference(tmp_path: Path) -> None:
     """In a process of its own, whose allocator gives large blocks back at once, so that its peak is what was in use."""
-    size = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 12}
+    size = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 10}
     for name, seed in (("teacher", 1), ("student", 2)):
         checkpoint = tiny_checkpoint(tmp_path / name, "llama", seed, **size)
     tensors = [tensor.bytes for tensor in TensorReader(checkpoint).tensors.values()]
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "262144", "MALLOC_TRIM_THRESHOLD_": "262144"}
     words = [sys.executable, "-m", "tests.search.attribution_memory", str(tmp_path)]
     extra = int(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
-    activations = 8 * 32 * (10 * 512 + 5 * 2048) * 4  # one layer's: prompts, tokens, states a token, bytes each
+    activations = 8 * 16 * (10 * 512 + 5 * 2048) * 4  # one layer's: prompts, tokens, states a token, bytes each
     blocks = 16 * 2**20
     allowed = 2 * activations + 2 * max(tensors) + blocks  # activations and their gradients, two tensors, conversion
     assert extra < allowed < sum(tensors) / 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import struct
 from pathlib import Path, PosixPath
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import Progress, silent
 from dapa_exp.record.folder import open_run
-from dapa_exp.sweep.isolation import Task, run_isolated
+from dapa_exp.sweep.isolation import Task, received, run_isolated
 from dapa_exp.zoo.build import build
 from tests.settings import quick_config
 
@@ -59,7 +60,7 @@ def test_others_go_on_where_one_raises_exits_or_is_killed(tmp_path: Path) -> Non
     assert [task.folder.name for task in tasks if (task.folder / "record.json").is_file()] == ["good"]
     assert "nonsense" in error(tmp_path / "raises")["message"]
     assert error(tmp_path / "exits")["message"] == "the process of this run exited with code 7"
-    assert error(tmp_path / "killed")["message"] == "the process of this run killed by SIGKILL"
+    assert error(tmp_path / "killed")["message"] == "the process of this run was killed by SIGKILL"
     assert heard[0] == Progress("runs", 0, 4)
     assert heard[-1].done == heard[-1].total == 4
     assert not multiprocessing.active_children()
@@ -71,6 +72,15 @@ def test_a_run_in_other_hands_is_told_and_left_alone(tmp_path: Path) -> None:
         with pytest.raises(DapaError, match="another process is working on this run"):
             run_isolated([Task(config, tmp_path)], 2, silent)
         assert not (tmp_path / "error.json").exists()
+
+
+def test_a_child_killed_in_the_middle_of_a_message_has_ended() -> None:
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    sending.send(Progress("search", 1))
+    os.write(sending.fileno(), struct.pack("!i", 100) + b"half of it")
+    sending.close()
+    assert received(receiving) == Progress("search", 1)
+    assert received(receiving) is None
 
 
 def test_an_interrupt_ends_the_children(tmp_path: Path) -> None:

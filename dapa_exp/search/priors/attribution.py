@@ -22,7 +22,7 @@ It is an estimate with known false negatives: order units by it, never exclude o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -31,7 +31,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from dapa_exp.localise.forks import Fork, read_batch
-from dapa_exp.models.architecture import architecture
+from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
@@ -55,35 +55,43 @@ def estimated_changes(
     loaded: LoadedModel, pair: Pair, target: TensorReader, forks: Sequence[Fork], batch_size: int
 ) -> dict[str, float]:
     """First-order change of the mean log-odds if a unit's tensors became the target's, for every unit."""
-    names = {name for tensors in pair.units.values() for name in tensors}
-    layers = [
-        loaded.model.get_submodule(architecture(pair.model_type).layer.format(layer=layer).rstrip("."))
-        for layer in range(pair.num_layers)
-    ]
-    by_tensor: defaultdict[str, float] = defaultdict(float)
-    with recomputed(layers), _dotted(loaded.model, names, target, by_tensor):
+    row = architecture(pair.model_type)
+    held: defaultdict[str, list[tuple[Part, Place]]] = defaultdict(list)
+    for part in (part for parts in pair.units.values() for part in parts):
+        place = row.place(part.tensor)
+        held[place.parameter].append((part, place))
+    layers = [loaded.model.get_submodule(row.submodule(layer, "layer")) for layer in range(pair.num_layers)]
+    by_part: defaultdict[Part, float] = defaultdict(float)
+    with recomputed(layers), _dotted(loaded.model, held, target, by_part):
         for start in range(0, len(forks), batch_size):
             (read_batch(loaded, forks[start : start + batch_size]).log_odds.sum() / len(forks)).backward()
-    return {unit: sum(by_tensor[name] for name in tensors) for unit, tensors in pair.units.items()}
+    return {unit: sum(by_part[part] for part in parts) for unit, parts in pair.units.items()}
 
 
 @contextmanager
-def _dotted(model: nn.Module, names: Collection[str], target: TensorReader, sums: dict[str, float]) -> Iterator[None]:
-    """Within the block, a backward pass adds ⟨gradient, target − weight⟩ to each name's sum and keeps no gradient."""
+def _dotted(
+    model: nn.Module, held: Mapping[str, list[tuple[Part, Place]]], target: TensorReader, sums: dict[Part, float]
+) -> Iterator[None]:
+    """Within the block, a backward pass adds ⟨gradient, target − weight⟩ to each part's sum and keeps no gradient.
+
+    `held` says which parts of the checkpoint a parameter of the model holds, and where.
+    """
 
     def take(name: str, parameter: torch.Tensor) -> None:
         assert parameter.grad is not None
-        for gradient, goal, weight in blocks(parameter.grad, target.read(name), parameter):
-            sums[name] += dot(gradient, goal - weight)
+        for part, place in held[name]:
+            gradient, weight = (part.of(place.of(tensor)) for tensor in (parameter.grad, parameter))
+            for g, goal, w in blocks(gradient, target.read(part), weight):
+                sums[part] += dot(g, goal - w)
         parameter.grad = None
 
     parameters = dict(model.named_parameters())
     needed_gradients = {name: parameter.requires_grad for name, parameter in parameters.items()}
     with ExitStack() as stack:
         for name, parameter in parameters.items():
-            parameter.requires_grad_(name in names)
+            parameter.requires_grad_(name in held)
             stack.callback(parameter.requires_grad_, needed_gradients[name])
-        for name in names:
+        for name in held:
             stack.callback(parameters[name].register_post_accumulate_grad_hook(partial(take, name)).remove)
         yield
 

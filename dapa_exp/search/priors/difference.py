@@ -38,10 +38,10 @@ class _Sums:
 
 
 def _compared(pair: Pair) -> Iterator[tuple[str, _Sums]]:
-    for unit, names in pair.units.items():
+    for unit, parts in pair.units.items():
         sums = _Sums()
-        for name in names:
-            for teacher, student in blocks(pair.teacher.read(name), pair.student.read(name)):
+        for part in parts:
+            for teacher, student in blocks(pair.teacher.read(part), pair.student.read(part)):
                 sums.teacher += dot(teacher, teacher)
                 sums.student += dot(student, student)
                 sums.difference += dot(teacher - student, teacher - student)

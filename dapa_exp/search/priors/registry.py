@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import nn
 
+from dapa_exp.config.schema import Localise
 from dapa_exp.errors import DapaError, nearest
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.localise.forks import Fork, find_forks, read
-from dapa_exp.localise.record import Localise
 from dapa_exp.localise.tracing import KINDS, PLACES, Kind, Tracer
 from dapa_exp.models.architecture import layer_of
 from dapa_exp.models.load import LoadedModel

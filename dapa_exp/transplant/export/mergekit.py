@@ -89,7 +89,7 @@ def _runs(pair: Pair, chosen: list[str]) -> Iterator[_Layers]:
     layer_name = architecture(pair.model_type).layer
     moved: dict[int, list[str]] = {layer: [] for layer in range(pair.num_layers)}
     for unit in chosen:
-        moved[layer_of(unit)] += pair.units[unit]
+        moved[layer_of(unit)] += dict.fromkeys(part.tensor for part in pair.units[unit])
 
     def kind(layer: int) -> tuple[bool, bool]:
         held = [name for name in pair.student if name.startswith(layer_name.format(layer=layer))]

@@ -7,6 +7,7 @@ from math import prod
 
 import torch
 
+from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 
 
@@ -20,18 +21,21 @@ class Method(ABC):
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
 
-    def tensor(self, unit: str, name: str) -> torch.Tensor:
-        """The tensor that takes the student's place when its unit is transplanted, in the student's dtype."""
-        student = self._pair.student.read(name)
-        return self._computed(unit, name, student).to(student.dtype)
+    def tensor(self, unit: str, part: Part) -> torch.Tensor:
+        """What takes the place of a part of the student when its unit is transplanted, in the student's dtype."""
+        student = self._pair.student.read(part)
+        return self._computed(unit, part, student).to(student.dtype)
 
-    def written(self, unit: str, name: str) -> int:
-        """How many entries of the tensor the method replaces; the others stay the student's, bit for bit."""
-        return self._entries(name)
+    def written(self, unit: str, part: Part) -> int:
+        """How many entries of the part the method replaces; the others stay the student's, bit for bit."""
+        return self._entries(part)
 
     @abstractmethod
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
         """The new tensor, in any floating dtype; `student` is the one that it replaces."""
 
-    def _entries(self, name: str) -> int:
-        return prod(self._pair.student.tensors[name].shape)
+    def _shape(self, part: Part) -> tuple[int, ...]:
+        return part.shape(self._pair.student.tensors[part.tensor].shape)
+
+    def _entries(self, part: Part) -> int:
+        return prod(self._shape(part))

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.methods.contract import Method
@@ -16,8 +17,8 @@ from dapa_exp.transplant.methods.contract import Method
 class Copy(Method):
     """W = T: the teacher's tensor replaces the student's, bit for bit where both have the same dtype."""
 
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
-        return self._pair.teacher.read(name)
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
+        return self._pair.teacher.read(part)
 
 
 class Blend(Method):
@@ -33,8 +34,8 @@ class Blend(Method):
         self._alpha = alpha
         self._alphas = alphas
 
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
-        teacher = self._pair.teacher.read(name)
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
+        teacher = self._pair.teacher.read(part)
         return torch.lerp(student.float(), teacher.float(), self._alphas.get(unit, self._alpha))
 
 
@@ -55,16 +56,16 @@ class TaskVector(Method):
         self._drop = drop
         self._seed = seed
 
-    def written(self, unit: str, name: str) -> int:
-        return int(self._kept(name).sum()) if self._drop else self._entries(name)
+    def written(self, unit: str, part: Part) -> int:
+        return int(self._kept(part).sum()) if self._drop else self._entries(part)
 
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
-        vector = self._pair.teacher.read(name).float() - self._base.read(name).float()
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
+        vector = self._pair.teacher.read(part).float() - self._base.read(part).float()
         if self._drop:
-            vector = torch.where(self._kept(name), vector / (1.0 - self._drop), 0.0)
+            vector = torch.where(self._kept(part), vector / (1.0 - self._drop), 0.0)
         return student.float() + self._gamma * vector
 
-    def _kept(self, name: str) -> torch.Tensor:
-        seed = hashlib.sha256(f"{self._seed}|{name}".encode()).digest()[:8]
+    def _kept(self, part: Part) -> torch.Tensor:
+        seed = hashlib.sha256(f"{self._seed}|{part}".encode()).digest()[:8]
         generator = torch.Generator().manual_seed(int.from_bytes(seed, "big", signed=True))
-        return torch.rand(self._pair.student.tensors[name].shape, generator=generator) >= self._drop
+        return torch.rand(self._shape(part), generator=generator) >= self._drop

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from dapa_exp.errors import DapaError
-from dapa_exp.models.architecture import architecture, layer_of
+from dapa_exp.models.architecture import Part, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method
 
@@ -28,11 +28,11 @@ class SwapNeurons(Method):
         self._share = share
         self._chosen: dict[str, torch.Tensor] = {}
 
-    def written(self, unit: str, name: str) -> int:
-        if name not in self._axes:
+    def written(self, unit: str, part: Part) -> int:
+        if part not in self._axes:
             return 0
-        neurons = self._pair.student.tensors[name].shape[self._axes[name]]
-        return self._entries(name) // neurons * len(self.neurons(unit))
+        neurons = self._shape(part)[self._axes[part]]
+        return self._entries(part) // neurons * len(self.neurons(unit))
 
     def neurons(self, unit: str) -> torch.Tensor:
         """Which neurons of a unit are swapped, in ascending order."""
@@ -42,33 +42,29 @@ class SwapNeurons(Method):
             self._chosen[unit] = scores.argsort(descending=True, stable=True)[:count].sort().values
         return self._chosen[unit]
 
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
-        if name not in self._axes:
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
+        if part not in self._axes:
             return student
-        axis, neurons = self._axes[name], self.neurons(unit)
-        teacher = self._pair.teacher.read(name).to(student.dtype)
+        axis, neurons = self._axes[part], self.neurons(unit)
+        teacher = self._pair.teacher.read(part).to(student.dtype)
         return student.index_copy(axis, neurons, teacher.index_select(axis, neurons))
 
     def _scores(self, unit: str) -> torch.Tensor:
-        held = [name for name in self._pair.units[unit] if name in self._axes]
+        held = [part for part in self._pair.units[unit] if part in self._axes]
         if not held:
             raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
-        return sum((self._squares(name) for name in held), torch.zeros(())).sqrt()
+        return sum((self._squares(part) for part in held), torch.zeros(())).sqrt()
 
-    def _squares(self, name: str) -> torch.Tensor:
-        difference = self._pair.teacher.read(name).float() - self._pair.student.read(name).float()
-        return difference.movedim(self._axes[name], 0).flatten(1).square().sum(1)
+    def _squares(self, part: Part) -> torch.Tensor:
+        difference = self._pair.teacher.read(part).float() - self._pair.student.read(part).float()
+        return difference.movedim(self._axes[part], 0).flatten(1).square().sum(1)
 
     @cached_property
-    def _axes(self) -> dict[str, int]:
-        """The axis along which neurons lie, for every tensor of the units that has one."""
-        row = architecture(self._pair.model_type)
-        axes = {}
-        for unit, names in self._pair.units.items():
-            layer = row.layer.format(layer=layer_of(unit))
-            for module, axis in NEURON_AXES.items():
-                for name in names:
-                    shape = self._pair.student.tensors[name].shape
-                    if name.startswith(layer + row.modules[module]) and axis < len(shape):
-                        axes[name] = axis
+    def _axes(self) -> dict[Part, int]:
+        """The axis along which neurons lie, for every part of the units that has one."""
+        pair = self._pair
+        axes: dict[Part, int] = {}
+        for module, axis in NEURON_AXES.items():
+            for parts in units(pair.model_type, pair.num_layers, [module], pair.student).values():
+                axes |= {part: axis for part in parts if axis < len(self._shape(part))}
         return axes

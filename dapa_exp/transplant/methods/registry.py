@@ -38,7 +38,7 @@ def make_method(settings: Transplant, pair: Pair) -> Method:
 
 def _open_base(model: Model, pair: Pair) -> TensorReader:
     base = TensorReader(locate(model, weights=True))
-    for name in (name for names in pair.units.values() for name in names):
+    for name in (part.tensor for parts in pair.units.values() for part in parts):
         theirs, ours = base.tensors.get(name), pair.student.tensors[name]
         if theirs is None or theirs.shape != ours.shape:
             found = "no such tensor" if theirs is None else f"shape {list(theirs.shape)}, not {list(ours.shape)}"

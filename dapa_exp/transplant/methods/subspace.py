@@ -16,6 +16,7 @@ from abc import abstractmethod
 import torch
 from torch.nn import functional
 
+from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.methods.contract import Method
@@ -29,25 +30,25 @@ class SubspaceMethod(Method):
         self._base = base
         self._threshold = threshold
 
-    def written(self, unit: str, name: str) -> int:
-        return self._entries(name) if self._acts_on(name, self._pair.student.read(name)) is not None else 0
+    def written(self, unit: str, part: Part) -> int:
+        return self._entries(part) if self._acts_on(part, self._pair.student.read(part)) is not None else 0
 
-    def _computed(self, unit: str, name: str, student: torch.Tensor) -> torch.Tensor:
-        acted = self._acts_on(name, student)
+    def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
+        acted = self._acts_on(part, student)
         return student if acted is None else acted
 
-    def _acts_on(self, name: str, student: torch.Tensor) -> torch.Tensor | None:
+    def _acts_on(self, part: Part, student: torch.Tensor) -> torch.Tensor | None:
         """The new tensor, or None where the student's stays."""
         if student.dim() != 2:
             return None
-        update, projected = self._update_and_projection(name, student.float())
+        update, projected = self._update_and_projection(part, student.float())
         if _cosine(update, projected) >= self._threshold:
             return None
-        return self._replacement(student.float(), self._pair.teacher.read(name).float(), projected)
+        return self._replacement(student.float(), self._pair.teacher.read(part).float(), projected)
 
-    def _update_and_projection(self, name: str, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        teacher = self._pair.teacher.read(name).float()
-        update, aligned = student - teacher, teacher - self._base.read(name).float()
+    def _update_and_projection(self, part: Part, student: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        teacher = self._pair.teacher.read(part).float()
+        update, aligned = student - teacher, teacher - self._base.read(part).float()
         norm = aligned.norm()
         if norm == 0:
             return update, torch.zeros_like(update)

@@ -1,0 +1,93 @@
+"""Makes an ordinary checkpoint of what comes as GGUF or as a LoRA adapter: once, in the user's cache.
+
+Everything after that reads safetensors tensor by tensor and need not know. A converted checkpoint is named by the
+digest of what it was made of, is filled under a temporary name, and is renamed when it is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from dapa_exp.digests import cache_root, file_digest, folder_digest
+from dapa_exp.errors import DapaError
+
+TOKENIZER = (
+    "*.jinja",
+    "*.model",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+"""Files that turn text into tokens."""
+
+
+def dequantised(file: Path) -> Path:
+    """The folder of a GGUF file as a float32 checkpoint, which holds its values exactly.
+
+    Raises DapaError where transformers cannot read it.
+    """
+    _need("gguf", f"{file}: reading GGUF")
+
+    def fill(folder: Path) -> None:
+        dense = GgufConfig(dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense
+        )
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+
+    return _converted(file, ("gguf", file_digest(file)), fill)
+
+
+def merged(adapter: Path, base: Path) -> Path:
+    """The folder of a checkpoint that is `base` with a LoRA adapter merged into it, in the base's dtype.
+
+    Its tokenizer is the adapter's own where it has one. Raises DapaError where peft cannot merge them.
+    """
+    _need("peft", f"{adapter}: merging a LoRA adapter")
+
+    def fill(folder: Path) -> None:
+        from peft import PeftModel
+
+        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
+        peft_model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
+        for source in (base, adapter):
+            for file in (file for pattern in TOKENIZER for file in source.glob(pattern)):
+                shutil.copy(file, folder)
+
+    return _converted(adapter, ("lora", folder_digest(adapter), folder_digest(base)), fill)
+
+
+def _converted(source: Path, key: tuple[str, ...], fill: Callable[[Path], None]) -> Path:
+    """What `fill` has written, or writes now, into the cache's folder for a key."""
+    folder = cache_root() / "converted" / hashlib.sha256("|".join(key).encode()).hexdigest()[:32]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.is_dir():
+            return folder
+        partial = folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)  # one that was killed may have left it
+        partial.mkdir()
+        try:
+            fill(partial)
+        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+            raise DapaError(f"{source}: cannot be converted: {error}") from error
+        partial.rename(folder)
+    return folder
+
+
+def _need(package: str, what: str) -> None:
+    if find_spec(package) is None:
+        raise DapaError(f"{what} needs the package {package}: pip install 'dapa_exp[{package}]'")

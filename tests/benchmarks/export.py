@@ -1,0 +1,330 @@
+"""Export of a model of a few GB: wall time against `cp`, peak memory against an idle interpreter, mergekit beside it.
+
+    python -m tests.benchmarks.export [--layers 18] [--repeats 3] [--mergekit PYTHON] [--json FILE]
+
+A pair with random weights in shards of about 500 MB is made in a temporary folder, and taken away again. Every step
+runs in a process of its own. Seconds are those of the step, imports apart; memory is the peak resident set over that
+of an interpreter that has only imported torch. What `cp` copies is what the step has written, and `cp` takes turns
+with it, since a shared disk's pace changes by the minute. PYTHON is an interpreter with mergekit; without one it is
+installed into an environment of its own, which downloads some GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+from transformers import LlamaConfig
+
+from dapa_exp.config.compose import jobs
+from dapa_exp.config.identity import identity
+from dapa_exp.digests import folder_digest
+from dapa_exp.models.pair import open_pair
+from dapa_exp.models.tensors import TensorReader, tensor_digest
+from dapa_exp.record.folder import open_run
+from dapa_exp.record.schema import TransplantRecord
+from dapa_exp.transplant.export.command import apply, export
+from dapa_exp.transplant.export.finished import open_finished
+from dapa_exp.transplant.merge import HybridTensors
+from dapa_exp.transplant.plan import plan_transplant
+from tests.analysis import factory
+
+HIDDEN, INNER, HEADS, VOCABULARY = 2048, 5632, 16, 32000
+LAYERS_A_SHARD = 5
+MEMORY_BOUND_GB = 1.0
+TIME_BOUND = 1.3
+OUTPUTS = {
+    "checkpoint": "checkpoint",
+    "patch": "patch.safetensors",
+    "apply": "applied",
+    "mergekit recipe": "recipe.yaml",
+}
+LAYER = {
+    **{f"self_attn.{name}_proj": (HIDDEN, HIDDEN) for name in "qkvo"},
+    **{f"mlp.{name}_proj": (INNER, HIDDEN) for name in ("gate", "up")},
+    "mlp.down_proj": (HIDDEN, INNER),
+    **{f"{name}_layernorm": (HIDDEN,) for name in ("input", "post_attention")},
+}
+IDLE = """
+import torch
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9)
+"""
+MERGE = """
+import json, sys, time, torch, yaml
+from mergekit.config import MergeConfiguration
+from mergekit.merge import run_merge
+from mergekit.options import MergeOptions
+torch.set_num_threads(1)
+recipe = MergeConfiguration.model_validate(yaml.safe_load(open(sys.argv[1])))
+started = time.monotonic()
+run_merge(recipe, sys.argv[2], MergeOptions(quiet=True, copy_tokenizer=False))
+seconds = time.monotonic() - started
+peak = int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+print(json.dumps({"seconds": seconds, "peak_gb": peak}))
+"""
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print, and write the figures and the targets where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--layers", type=int, default=18, help="about 0.1 GB a model each")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--mergekit", help="an interpreter with mergekit")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help="where to work; by default a temporary folder")
+    arguments = parser.parse_args()
+    if arguments.step:
+        out = arguments.scratch / OUTPUTS.get(arguments.step, "")
+        print(json.dumps(STEPS[arguments.step](arguments.scratch, out)))
+        return
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
+        rows = measure(Path(scratch), arguments.layers, arguments.repeats, arguments.mergekit)
+    targets = make_targets(rows)
+    show(rows, targets)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows, "targets": targets}, indent=1))
+
+
+def measure(scratch: Path, layers: int, repeats: int, mergekit: str | None) -> list[Row]:
+    """All rows, one a step."""
+    os.environ |= {"DAPA_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
+    for seed, role in enumerate(("teacher", "student")):
+        make_checkpoint(scratch / role, layers, seed)
+    idle = idle_gb(sys.executable)
+    rows = [{"step": "transplant", **step("transplant", scratch)}]
+    rows += [{"step": name, **beside_cp(name, scratch, scratch / out, repeats)} for name, out in OUTPUTS.items()]
+    for row in rows:
+        row["over_idle_gb"] = row["peak_gb"] - idle
+    return [*rows, {"step": "mergekit", **run_mergekit(scratch, mergekit)}]
+
+
+def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
+    """A llama with random bfloat16 weights, in shards, written without a model in memory."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"model.embed_tokens.weight": (VOCABULARY, HIDDEN), "lm_head.weight": (VOCABULARY, HIDDEN)}
+    shards: list[dict[str, tuple[int, ...]]] = [shapes | {"model.norm.weight": (HIDDEN,)}]
+    for layer in range(layers):
+        if layer % LAYERS_A_SHARD == 0:
+            shards.append({})
+        shards[-1] |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in LAYER.items()}
+    folder.mkdir()
+    weight_map = {}
+    for i, shard in enumerate(shards, start=1):
+        file = f"model-{i:05}-of-{len(shards):05}.safetensors"
+        tensors = {
+            name: torch.empty(shape, dtype=torch.bfloat16).uniform_(-0.05, 0.05, generator=generator)
+            for name, shape in shard.items()
+        }
+        save_file(tensors, folder / file, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    index = {"metadata": {"total_size": size}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=HIDDEN,
+        intermediate_size=INNER,
+        num_hidden_layers=layers,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        architectures=["LlamaForCausalLM"],
+        dtype="bfloat16",
+    ).save_pretrained(folder)
+
+
+def beside_cp(name: str, scratch: Path, out: Path, repeats: int) -> Row:
+    """A step and a copy of what it wrote, in turns; the medians. What the step wrote is there afterwards."""
+    steps, copies = [], []
+    for _ in range(repeats):
+        remove(out)
+        os.sync()
+        steps.append(step(name, scratch))
+        copy = out.with_name(f"copy_of_{out.name}")
+        os.sync()
+        started = time.monotonic()
+        subprocess.run(["cp", "-r", out, copy], check=True)
+        copies.append(time.monotonic() - started)
+        remove(copy)
+    return {
+        "seconds": median(row["seconds"] for row in steps),
+        "cp_seconds": median(copies),
+        "peak_gb": max(row["peak_gb"] for row in steps),
+        "gb": sum(file.stat().st_size for file in [out, *out.rglob("*")] if file.is_file()) / 1e9,
+    }
+
+
+def step(name: str, scratch: Path) -> Row:
+    """Run one step in a process of its own."""
+    command = [sys.executable, "-m", "tests.benchmarks.export", "--step", name, "--scratch", str(scratch)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: Row = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def timed(work: Callable[[], object]) -> Row:
+    """How long some work takes, and the highest resident set of this process, in GB."""
+    torch.set_num_threads(1)
+    started = time.monotonic()
+    work()
+    return {"seconds": time.monotonic() - started, "peak_gb": peak_gb()}
+
+
+def peak_gb() -> float:
+    """Of this program; rusage would count what its parent held before."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+
+def idle_gb(python: str) -> float:
+    """The resident set of an interpreter that has imported torch and nothing else."""
+    return float(subprocess.run([python, "-c", IDLE], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def transplant_step(scratch: Path, out: Path) -> Row:
+    """Plan a transplant, compute its tensors one by one, and leave a finished run, its numbers planted."""
+    models = [f"family.teacher.id={scratch / 'teacher'}", f"pair.student.id={scratch / 'student'}"]
+    config = jobs([*models, "family.model_type=llama", "runtime.dtype=bfloat16"])[0].config
+    digests = [folder_digest(scratch / role) for role in ("teacher", "student")]  # a run takes them for its record
+
+    def work() -> None:
+        pair = open_pair(config)
+        chosen = list(pair.units)[pair.num_layers // 3 : pair.num_layers // 3 + max(1, pair.num_layers // 6)]
+        plan = plan_transplant(chosen, pair.units, pair.teacher, pair.student)
+        tensors = HybridTensors(pair, chosen)
+        proof = {name: tensor_digest(tensors.read(name)) for name in sorted(tensors.changed)}
+        with open_run(scratch / "run", config) as run:
+            (run.path / "transplant.json").write_text(json.dumps({"transplanted": proof, "untouched": 0}))
+            planted = factory.record(units_found=chosen, identity=identity(config))
+            models = {
+                role: getattr(planted.pair, role).model_copy(update={"digest": digest})
+                for role, digest in zip(("teacher", "student"), digests, strict=True)
+            }
+            moved = TransplantRecord(
+                method="copy",
+                tensors=len(plan.tensors),
+                parameters=plan.parameters,
+                parameters_total=plan.parameters_total,
+                percent=plan.percent,
+                bytes=plan.bytes,
+                digest=hashlib.sha256(json.dumps(proof, sort_keys=True).encode()).hexdigest(),
+            )
+            pair_record = planted.pair.model_copy(update=models)
+            run.finish(planted.model_copy(update={"transplant": moved, "pair": pair_record}))
+
+    return timed(work)
+
+
+def export_step(kind: str) -> Callable[[Path, Path], Row]:
+    """A step that exports the finished run."""
+    return lambda scratch, out: timed(lambda: export(open_finished(scratch / "run"), out, kind))
+
+
+def apply_step(scratch: Path, out: Path) -> Row:
+    return timed(lambda: apply(scratch / OUTPUTS["patch"], scratch / "student", out))
+
+
+STEPS: dict[str, Callable[[Path, Path], Row]] = {
+    "transplant": transplant_step,
+    "checkpoint": export_step("checkpoint"),
+    "patch": export_step("patch"),
+    "apply": apply_step,
+    "mergekit recipe": export_step("mergekit"),
+}
+
+
+def run_mergekit(scratch: Path, python: str | None) -> Row:
+    """mergekit on our recipe: time, memory, and how many tensors are ours bit for bit."""
+    try:
+        python = python or install_mergekit(scratch / "environment")
+        command = [python, "-c", MERGE, str(scratch / OUTPUTS["mergekit recipe"]), str(scratch / "merged")]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        return {"failed": f"{error}: {error.stderr[-500:]}"}
+    row: Row = json.loads(said.splitlines()[-1])
+    ours, theirs = TensorReader(scratch / OUTPUTS["checkpoint"]), TensorReader(scratch / "merged")
+    same = sum(
+        name in theirs.tensors and tensor_digest(ours.read(name)) == tensor_digest(theirs.read(name)) for name in ours
+    )
+    return {**row, "over_idle_gb": row["peak_gb"] - idle_gb(python), "tensors": len(ours.tensors), "same": same}
+
+
+def install_mergekit(environment: Path) -> str:
+    python = str(environment / "bin" / "python")
+    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True, capture_output=True, text=True)
+    subprocess.run([python, "-m", "pip", "install", "-q", "mergekit"], check=True, capture_output=True, text=True)
+    return python
+
+
+def make_targets(rows: list[Row]) -> list[Row]:
+    """Memory of every step, time against `cp` of those that write tensors, and agreement with mergekit."""
+    by_step = {row["step"]: row for row in rows}
+    targets = [
+        {
+            "name": f"{name}: peak memory over idle torch, GB",
+            "measured": round(by_step[name]["over_idle_gb"], 3),
+            "bound": MEMORY_BOUND_GB,
+            "better": "lower",
+        }
+        for name in STEPS
+    ]
+    targets += [
+        {
+            "name": f"{name}: seconds over cp of the same bytes",
+            "measured": round(by_step[name]["seconds"] / by_step[name]["cp_seconds"], 3),
+            "bound": TIME_BOUND,
+            "better": "lower",
+        }
+        for name in ("checkpoint", "patch", "apply")
+    ]
+    merged = by_step["mergekit"]
+    if "failed" not in merged:
+        share = merged["same"] / merged["tensors"]
+        name = "mergekit: share of tensors equal bit for bit"
+        targets.append({"name": name, "measured": share, "bound": 1.0, "better": "higher"})
+    return targets
+
+
+def show(rows: list[Row], targets: list[Row]) -> None:
+    """Print the table, what could not be measured, and which targets are met."""
+    table = Table("step", "GB", "s", "cp, s", "peak over idle, GB", "tensors equal", title="export")
+    for row in rows:
+        numbers = [f"{row[key]:.2f}" if key in row else "" for key in ("gb", "seconds", "cp_seconds", "over_idle_gb")]
+        table.add_row(row["step"], *numbers, f"{row['same']} of {row['tensors']}" if "same" in row else "")
+    console = Console(width=110)
+    console.print(table)
+    for row in rows:
+        if "failed" in row:
+            console.print(f"{row['step']}: not measured: {row['failed']}")
+    verdicts = Table("target", "measured", "bound", "met", title="targets")
+    for target in targets:
+        measured, bound = target["measured"], target["bound"]
+        met = measured <= bound if target["better"] == "lower" else measured >= bound
+        verdicts.add_row(target["name"], f"{measured:.3f}", f"{bound:.2f}", "yes" if met else "NO")
+    console.print(verdicts)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""GGUF and LoRA adapters become ordinary checkpoints, once; everything after reads those."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer
+from transformers.models.auto import AutoModelForCausalLM
+
+from dapa_exp.config.schema import Model
+from dapa_exp.errors import DapaError
+from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.zoo import tokenizer as tokenizers
+from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
+
+gguf = pytest.importorskip("gguf")
+peft = pytest.importorskip("peft")
+
+SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size": 64}
+"""Rows of whole blocks of 32, which is what GGUF quantises."""
+GGUF_NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def model_at(path: Path) -> Model:
+    return Model(id=str(path), revision=None)
+
+
+def write_gguf(file: Path, quantised: str) -> dict[str, torch.Tensor]:
+    """A tiny Llama as llama.cpp would convert it; gives what it must be once dequantised, by transformers' names."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    model = tiny_model("llama", 1, **SIZE)
+    writer = gguf.GGUFWriter(file, "llama")
+    writer.add_block_count(SHAPE["num_hidden_layers"])
+    writer.add_context_length(64)
+    writer.add_embedding_length(SIZE["hidden_size"])
+    writer.add_feed_forward_length(SIZE["intermediate_size"])
+    writer.add_head_count(SHAPE["num_attention_heads"])
+    writer.add_head_count_kv(SHAPE["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_vocab_size(SIZE["vocab_size"])
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([chr(65 + i) for i in range(SIZE["vocab_size"])])
+    writer.add_token_types([1] * SIZE["vocab_size"])
+    writer.add_token_merges(["A B"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_chat_template("{{ messages[0].content }}")
+    expected = {}
+    for name, tensor in model.state_dict().items():
+        stored, values = _packed(name, tensor.numpy(), quantised)
+        writer.add_tensor(_gguf_name(name), stored, raw_dtype=None if stored.dtype == np.float32 else quantised_type())
+        expected[name] = torch.from_numpy(values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return expected
+
+
+def quantised_type() -> object:
+    return gguf.GGMLQuantizationType.Q8_0
+
+
+def _gguf_name(name: str) -> str:
+    whole = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    module = name.removesuffix(".weight")
+    if module in whole:
+        return f"{whole[module]}.weight"
+    _, _, layer, inner = module.split(".", 3)
+    return f"blk.{layer}.{GGUF_NAMES[inner]}.weight"
+
+
+def _packed(name: str, values: np.ndarray, quantised: str) -> tuple[np.ndarray, np.ndarray]:
+    """A tensor as it is stored, and the values that it stands for."""
+    heads = {"q_proj": SHAPE["num_attention_heads"], "k_proj": SHAPE["num_key_value_heads"]}.get(name.split(".")[-2])
+    order = _rope_order(len(values), heads) if heads else np.arange(len(values))
+    stored = np.ascontiguousarray(values[order])
+    if quantised not in name:
+        return stored, values
+    blocks = gguf.quants.quantize(stored, quantised_type())
+    dense = np.empty_like(values)
+    dense[order] = gguf.quants.dequantize(blocks, quantised_type())
+    return blocks, dense
+
+
+def _rope_order(rows: int, heads: int) -> np.ndarray:
+    """llama.cpp keeps the two halves of each head's rows interleaved."""
+    return np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
+
+
+def test_a_gguf_folder_becomes_a_checkpoint_of_the_same_values(tmp_path: Path) -> None:
+    expected = write_gguf(tmp_path / "model" / "tiny.gguf", "_proj")
+    folder = locate(model_at(tmp_path / "model"), weights=True)
+    reader = TensorReader(folder)
+    assert set(reader) == set(expected)
+    assert all(torch.equal(reader.read(name), tensor) for name, tensor in expected.items())
+    config = read_config(folder)
+    assert (config["num_hidden_layers"], config["hidden_size"]) == (SHAPE["num_hidden_layers"], SIZE["hidden_size"])
+    assert AutoTokenizer.from_pretrained(folder).chat_template == "{{ messages[0].content }}"
+
+
+def test_a_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "a.gguf", "nothing")
+    first = locate(model_at(tmp_path / "a.gguf"), weights=True)
+    written = (first / "model.safetensors").stat().st_mtime_ns
+    again = locate(model_at(tmp_path / "a.gguf"), weights=False)
+    assert (again, (again / "model.safetensors").stat().st_mtime_ns) == (first, written)
+    assert not list(cache.rglob("*.partial"))
+
+
+def test_a_folder_of_several_gguf_files_asks_which(tmp_path: Path) -> None:
+    for name in ("q4.gguf", "q8.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(DapaError, match=r"holds 2 GGUF files; name one, such as .*q4\.gguf"):
+        locate(model_at(tmp_path), weights=True)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1000])
+def test_a_damaged_gguf_file_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path, keep: int) -> None:
+    file = tmp_path / "cut.gguf"
+    write_gguf(file, "nothing")
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(DapaError, match=r"cut\.gguf: cannot be converted"):
+        locate(model_at(file), weights=True)
+    assert not [kept for kept in cache.glob("converted/*") if kept.is_dir() and kept.suffix != ".partial"]
+
+
+def write_adapter(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
+    """A LoRA adapter of a tiny model, its matrices drawn at random, and the model that it gives."""
+    base = tiny_checkpoint(tmp_path / "base", "llama", 1)
+    torch.manual_seed(5)
+    settings = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter", adapted.merge_and_unload()
+
+
+def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
+    adapter, expected = write_adapter(tmp_path)
+    tokenizers.make("llama").save_pretrained(adapter)
+    folder = locate(model_at(adapter), weights=True)
+    reader, base = TensorReader(folder), TensorReader(tmp_path / "base")
+    assert all(torch.equal(reader.read(name), tensor) for name, tensor in expected.state_dict().items())
+    changed = {name.split(".")[-2] for name in reader if not torch.equal(reader.read(name), base.read(name))}
+    assert changed == {"q_proj", "down_proj"}
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+    assert read_config(folder) == read_config(locate(model_at(adapter), weights=False))
+
+
+def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "peft_type": "PREFIX_TUNING"}))
+    with pytest.raises(DapaError, match="an adapter of type PREFIX_TUNING; only LORA can be merged"):
+        locate(model_at(adapter), weights=True)
+
+
+def test_a_pickled_adapter_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(DapaError, match=r"no adapter_model\.safetensors"):
+        locate(model_at(adapter), weights=True)
+
+
+def test_a_damaged_adapter_is_named(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    file = adapter / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(DapaError, match="adapter: cannot be converted"):
+        locate(model_at(adapter), weights=True)
