@@ -6,19 +6,25 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.localise import draw_localisation
 from dapa_exp.config.compose import Job, jobs
+from dapa_exp.localise.record import FILE
 from dapa_exp.progress import display
+from dapa_exp.sweep.command import build_zoo
 
 
 def localise_command(words: Sequence[str]) -> int:
-    """Carry out one localisation, or with -m one after another, and print where each record is."""
+    """Carry out one localisation, or with -m one after another; print where each record and figure is."""
     from dapa_exp.localise.stage import localise
 
-    for job in jobs(words):
+    planned = jobs(words)
+    build_zoo(planned)
+    for job in planned:
         folder = localise_folder(job)
         with display() as report:
-            localise(job.config, folder, report)
-        print(folder)
+            record = localise(job.config, folder, report)
+        for path in (folder / FILE, *draw_localisation(record, folder)):
+            print(path)
     return 0
 
 

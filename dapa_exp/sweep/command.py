@@ -31,7 +31,7 @@ def run_command(words: list[str]) -> int:
         return 0
     planned = jobs(words)
     _make_room(planned)
-    _build_zoo(planned)
+    build_zoo(planned)
     try:
         _hydra(words)
     except DapaError as error:
@@ -125,7 +125,7 @@ def _state(job: Job) -> str:
     return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"
 
 
-def _build_zoo(planned: Sequence[Job]) -> None:
+def build_zoo(planned: Sequence[Job]) -> None:
     """Train, here and once, the miniature models that the runs need and the cache does not hold."""
     models = [m for job in planned for m in (job.config.family.teacher, job.config.pair.student)]
     missing = {m.zoo_name for m in models if m.zoo_name and not store.is_built(m.zoo_name)}

@@ -61,7 +61,7 @@ def write_gguf(file: Path, quantised: str) -> dict[str, torch.Tensor]:
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(SIZE["vocab_size"])
     writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([chr(65 + i) for i in range(SIZE["vocab_size"])])
+    writer.add_token_list([*(chr(65 + i) for i in range(SIZE["vocab_size"] - 1)), "AB"])
     writer.add_token_types([1] * SIZE["vocab_size"])
     writer.add_token_merges(["A B"])
     writer.add_bos_token_id(0)
