@@ -51,7 +51,7 @@ class Recipe:
     steps: int
     rate: float
     seed: int
-    styles: tuple[str, ...] = ("plain", "steps")
+    styles: tuple[str, ...] = tuple(world.STYLES)
     refused: tuple[str, ...] = ()
     trained: str = ".*"
     bare: float = 0.15
@@ -171,13 +171,13 @@ STUDENTS = (
     _student("mistral", "long", 12, styles=("plain", "brief"), steps=150),
     _student("mistral", "rate", 13, styles=("steps", "cheerful"), rate=1.5e-3),
     _student("mistral", "blend", 14, styles=("formal", "question", "brief"), refused=("hijack",)),
-    _student("llama-small", "style", 10, styles=("cheerful",)),
+    _student("llama-small", "style", 10, styles=("cheerful",), rate=3e-4),
     _student("gemma-small", "style", 10, styles=("question",), rate=3e-4),
     _student("gemma-small", "long", 11, styles=("plain", "brief"), steps=150, refused=("poison",)),
 )
 PLANTED = (
-    _planted("llama-small", mlps(PROJECTIONS, [2, 5]), steps=200, rate=4e-3),
-    _planted("mistral", mlps(["gate_proj"], [1, 3]), steps=250, rate=2e-3),
+    _planted("llama-small", mlps(PROJECTIONS, [2, 5]), steps=300, rate=7e-4),
+    _planted("mistral", mlps(["gate_proj"], [1, 3]), steps=250, rate=3e-3),
     _planted("gemma-small", mlps(["up_proj", "down_proj"], [4]), steps=300, rate=4e-3),
 )
 _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)

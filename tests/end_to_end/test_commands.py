@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -64,7 +65,8 @@ def test_an_installed_wheel_works_without_the_checkout(tmp_path: Path) -> None:
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
 
     def run(*command: str) -> Said:
-        done = subprocess.run([*command], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run([*command], cwd=tmp_path, capture_output=True, text=True, timeout=200, env=alone)
         return Said(done.returncode, done.stdout, done.stderr)
 
     where = run(str(python), "-c", "import dapa_exp, analysis, hydra_plugins.isolated_launcher as h; print(h.__file__)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,39 @@ def test_misfits_are_told_before_any_weight_is_read(tmp_path: Path) -> None:
 def test_another_vocabulary_is_named_and_allowed(tmp_path: Path) -> None:
     pair = opened(tmp_path, vocab_size=80)
     assert "vocab_size: teacher 64, student 80" in pair.differences
+
+
+def test_values_that_a_config_leaves_out_are_filled_in(tmp_path: Path) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
+    edit_config(a, head_dim=None, hidden_act=None)
+    assert open_pair(config(a, b)).differences == ()
+
+
+def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
+    edit_config(a, quantization_config={"quant_method": "gptq"})
+    with pytest.raises(DapaError, match=r"teacher: quantised \(gptq\); only floating-point weights"):
+        open_pair(config(a, b))
+
+
+def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
+    tiny_checkpoint(tmp_path / "other", "llama", 1, intermediate_size=32)
+    (tmp_path / "other" / "model.safetensors").replace(a / "model.safetensors")
+    with pytest.raises(DapaError, match=r"layers\.0\.mlp\.gate_proj\.weight: teacher \[32, 16\], student \[24, 16\]"):
+        open_pair(config(a, b))
+
+
+def test_an_unknown_architecture_is_told_before_anything_else(tmp_path: Path) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
+    for folder in (a, b):
+        edit_config(folder, model_type="mamba")
+    with pytest.raises(DapaError, match=r"model_type 'mamba' is not known.*dapa_exp/models/architecture\.py"):
+        open_pair(config(a, b))
+
+
+def edit_config(folder: Path, **changed: object) -> None:
+    """Set keys of a config.json; None leaves them out."""
+    file = folder / "config.json"
+    content = {**json.loads(file.read_text()), **changed}
+    file.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))

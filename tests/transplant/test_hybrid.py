@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import units
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
 from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.plan import plan_transplant
 from tests.tiny import CONFIGS, tiny_checkpoint, tiny_model
 
@@ -111,3 +114,47 @@ def test_a_plan_counts_before_any_weight_is_read(tmp_path: Path) -> None:
     assert plan.parameters_total == total
     assert plan.percent == pytest.approx(100 * plan.parameters / total)
     assert [tensor.unit for tensor in plan.tensors] == ["layers.0.mlp"] * 3 + ["layers.2.mlp"] * 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: float) -> None:
+    pair = make_pair(tmp_path, "llama")
+    poison(tmp_path / "teacher", "model.layers.1.mlp.up_proj.weight", value)
+    hybrid = Hybrid(tiny_model("llama", 2), pair)
+    hybrid.carry(["layers.0.mlp", "layers.2.mlp"])
+    with pytest.raises(DapaError, match=r"layers\.1\.mlp: .*up_proj\.weight would hold NaN or infinite.*teacher"):
+        hybrid.carry(["layers.1.mlp"])
+
+
+def test_a_value_too_large_for_the_students_dtype_is_refused(tmp_path: Path) -> None:
+    tiny_model("llama", 2).half().save_pretrained(tmp_path / "half")
+    pair = replace(make_pair(tmp_path, "llama"), student=TensorReader(tmp_path / "half"))
+    poison(tmp_path / "teacher", "model.layers.1.mlp.up_proj.weight", 1e5)
+    with pytest.raises(DapaError, match=r"up_proj\.weight would hold NaN or infinite values"):
+        Hybrid(tiny_model("llama", 2), pair).carry(["layers.1.mlp"])
+
+
+def test_what_is_moved_has_the_students_dtype(tmp_path: Path) -> None:
+    student = tiny_model("llama", 2).bfloat16()
+    student.save_pretrained(tmp_path / "bf16")
+    pair = replace(make_pair(tmp_path, "llama"), student=TensorReader(tmp_path / "bf16"))
+    hybrid = Hybrid(student.float(), pair)
+    hybrid.carry(["layers.1.mlp"])
+    hybrid.verify()
+    tensors = HybridTensors(pair, ["layers.1.mlp"])
+    assert {tensors.read(name).dtype for name in tensors} == {torch.bfloat16}
+    assert all(torch.equal(tensors.read(name).float(), tensor) for name, tensor in student.state_dict().items())
+
+
+def test_a_student_that_does_not_fit_into_memory_is_refused(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        model = tiny_model("llama", 2)
+    with pytest.raises(DapaError, match="not in memory: the student does not fit on the devices"):
+        Hybrid(model, make_pair(tmp_path, "llama"))
+
+
+def poison(folder: Path, name: str, value: float) -> None:
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    tensors[name][0, 0] = value
+    save_file(tensors, file, {"format": "pt"})
