@@ -103,6 +103,10 @@ def _download(model: Model, weights: bool) -> Path:
     name = model.id + (f"@{model.revision}" if model.revision else "")
     repository, file = model.id, None
     if model.id.endswith(".gguf"):
+        if model.id.count("/") < 2:
+            raise DapaError(
+                f"{name}: a GGUF file on the hub is named owner/name/file.gguf, one here starts with / or ./"
+            )
         owner, title, file = model.id.split("/", 2)
         repository = f"{owner}/{title}"
     patterns = [file] if file else [*_CONFIGS, *_WEIGHTS] if weights else _CONFIGS

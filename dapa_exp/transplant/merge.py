@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from dapa_exp.models.architecture import Part
+from dapa_exp.models.architecture import WHOLE, Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Copy
@@ -32,7 +32,10 @@ class HybridTensors:
 
     def read(self, name: str) -> torch.Tensor:
         """One whole tensor, in the student's dtype."""
+        moved = self._moved.get(name, [])
+        if [part.share for _, part in moved] == [WHOLE]:
+            return self._method.tensor(*moved[0])
         tensor = self._pair.student.read(name)
-        for unit, part in self._moved.get(name, ()):
+        for unit, part in moved:
             part.of(tensor).copy_(self._method.tensor(unit, part))
         return tensor

@@ -137,6 +137,13 @@ def test_a_folder_of_several_gguf_files_asks_which(tmp_path: Path) -> None:
         locate(model_at(tmp_path), weights=True)
 
 
+def test_a_gguf_file_that_is_neither_here_nor_on_the_hub(tmp_path: Path) -> None:
+    with pytest.raises(DapaError, match=r"named owner/name/file\.gguf, one here starts with / or \./"):
+        locate(Model(id="model.gguf", revision=None), weights=True)
+    with pytest.raises(DapaError, match=r"model\.gguf: No such file"):
+        locate(model_at(tmp_path / "model.gguf"), weights=True)
+
+
 @pytest.mark.parametrize("keep", [0, 100, -1000])
 def test_a_damaged_gguf_file_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path, keep: int) -> None:
     file = tmp_path / "cut.gguf"

@@ -175,8 +175,8 @@ def test_another_student_is_refused_by_name_of_the_file(pair: tuple[Path, Path],
     content = bytearray(first.read_bytes())
     content[-1] ^= 1
     first.write_bytes(content)
-    (other / "config.json").unlink()
-    with pytest.raises(DapaError, match=rf"config.json: missing\n  {first.name}: other content"):
+    (other / "config.json").write_text("{}")
+    with pytest.raises(DapaError, match=rf"config.json: other content \(SHA-256\)\n  {first.name}: other content"):
         apply_command([str(tmp_path / "patch"), str(other), str(tmp_path / "out")])
     assert_nothing_left(tmp_path, "patch", "other")
 
@@ -237,13 +237,15 @@ def test_a_tensor_that_is_not_the_measured_one_is_refused(run: Path, tmp_path: P
 
 
 def test_a_missing_shard_is_refused(own: tuple[Path, Path, Path], tmp_path: Path) -> None:
-    _, _, run = own
+    _, student, run = own
     finished = open_finished(run)
-    shard = finished.pair.student.tensors["lm_head.weight"].file
-    shard.unlink()
-    with pytest.raises(DapaError, match=f"the shard {shard.name} is missing"):
+    export(finished, tmp_path / "patch", "patch")
+    finished.pair.student.tensors["lm_head.weight"].file.unlink()
+    with pytest.raises(DapaError, match="No such file"):
         export(finished, tmp_path / "out", "checkpoint")
-    assert_nothing_left(tmp_path, "teacher", "student", "run")
+    with pytest.raises(DapaError, match="shards are missing"):
+        apply_command([str(tmp_path / "patch"), str(student), str(tmp_path / "out")])
+    assert_nothing_left(tmp_path, "teacher", "student", "run", "patch")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -6,12 +6,10 @@ in the kernel, and never becomes a tensor.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from dapa_exp.errors import DapaError
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
@@ -36,7 +34,6 @@ def write_checkpoint(
 
     Raises DapaError, and leaves nothing, where a file or tensor is missing, broken or not what it has to be.
     """
-    refuse_incomplete(folder, student)
     files = sorted({info.file for info in student.tensors.values()})
     companions = [file for file in sorted(folder.iterdir()) if _goes_along(file)]
     with placed(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
@@ -49,23 +46,6 @@ def write_checkpoint(
             (part / "chat_template.jinja").write_text(manifest.chat_template, encoding="utf-8")
         (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
         (part / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
-
-
-def refuse_incomplete(folder: Path, student: TensorReader) -> None:
-    """Raise DapaError where the student's index names a shard or tensor that is not there."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError) as error:
-        raise DapaError(f"{index}: damaged: {error}") from error
-    for shard in sorted(set(shards.values())):
-        if not (folder / shard).is_file():
-            raise DapaError(f"{folder}: the shard {shard} is missing, which {index.name} names")
-    for name, shard in shards.items():
-        if name not in student.tensors:
-            raise DapaError(f"{folder / shard}: has no tensor '{name}', which {index.name} says it holds")
 
 
 def _copy_weights(file: Path, part: Path, changed: Collection[str]) -> dict[str, Slot]:

@@ -9,7 +9,7 @@ from dapa_exp.errors import DapaError
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.export.checkpoint import write_checkpoint
 from dapa_exp.transplant.export.finished import FinishedRun, open_finished
-from dapa_exp.transplant.export.manifest import Manifest, file_digests, weight_files
+from dapa_exp.transplant.export.manifest import Manifest, weight_digests
 from dapa_exp.transplant.export.mergekit import write_recipe
 from dapa_exp.transplant.export.patch import Patch, write_patch
 
@@ -48,7 +48,7 @@ def export(run: FinishedRun, out: Path, kind: str) -> None:
         write_recipe(out, run)
         return
     folder, student = run.pair.student_folder, run.pair.student
-    files = file_digests(weight_files(folder))
+    files = weight_digests(folder, student)
 
     def describe(digests: dict[str, str]) -> Manifest:
         return Manifest(
@@ -72,14 +72,12 @@ def apply(file: Path, student: Path, out: Path) -> None:
     Raises DapaError where the patch is broken or the student is not the one that it was made for.
     """
     patch = Patch(file)
-    if not student.is_dir():
-        raise DapaError(f"{student}: no such folder")
-    found = file_digests(weight_files(student))
-    wrong = _differences(patch.manifest.student_files, found)
+    tensors = TensorReader(student)
+    wrong = _differences(patch.manifest.student_files, weight_digests(student, tensors))
     if wrong:
         name = patch.manifest.record.pair.student.id
         raise DapaError("\n".join([f"{student} is not {name}, for which the patch was made:", *wrong]))
-    write_checkpoint(out, student, TensorReader(student), patch, patch.expected, lambda _: patch.manifest)
+    write_checkpoint(out, student, tensors, patch, patch.expected, lambda _: patch.manifest)
 
 
 def _differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:

@@ -18,7 +18,8 @@ from dapa_exp.transplant.export.layout import Slot
 
 WORKERS = 2
 """Tensors in memory at a time: one is hashed while another is read or written."""
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 20
+"""Small enough to stay in the processor's cache between writing and reading back."""
 
 
 class Changed(Protocol):

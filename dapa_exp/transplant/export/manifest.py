@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dapa_exp.digests import file_digest
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.schema import Record
 
 MANIFEST = "dapa.json"
@@ -27,11 +27,7 @@ class Manifest(BaseModel):
     record: Record
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that decide what a checkpoint computes."""
-    return sorted(file for file in folder.iterdir() if file.name == "config.json" or file.suffix == ".safetensors")
-
-
-def file_digests(files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 of files, by name. A digest taken before, as by the run, is not taken again."""
-    return {file.name: file_digest(file) for file in files}
+def weight_digests(folder: Path, tensors: TensorReader) -> dict[str, str]:
+    """SHA-256, by name, of the files that decide what a checkpoint computes. The run's own are not taken again."""
+    files = {folder / "config.json", *(info.file for info in tensors.tensors.values())}
+    return {file.name: file_digest(file) for file in sorted(files)}

@@ -8,8 +8,10 @@ vocabulary does no harm.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,14 +19,13 @@ from typing import Any
 import yaml
 
 from dapa_exp.config.schema import Model
+from dapa_exp.digests import cache_root
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture, layer_of
-from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import FLOATS
 from dapa_exp.transplant.export.finished import FinishedRun
 from dapa_exp.transplant.export.place import placed
-
-DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -44,21 +45,32 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
             f"mergekit cannot do transplant={run.config.transplant.method} bit for bit;"
             " export a patch or a checkpoint instead"
         )
-    student, teacher = _reference(run.config.pair.student), _reference(run.config.family.teacher)
+    for name in _torn(run.pair, run.record.search.units_found):
+        raise DapaError(f"{name}: mergekit cannot move a share of a tensor's rows; export a patch or a checkpoint")
+    student = _reference(run.config.pair.student, run.pair.student_folder)
+    teacher = _reference(run.config.family.teacher, run.pair.teacher_folder)
     recipe = _recipe(run.pair, run.record.search.units_found, student, teacher)
     with placed(out, 1 << 20) as part:
         title = f"# The hybrid of run {run.record.identity}: mergekit-yaml {out.name} OUT\n"
         part.write_text(title + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 
 
-def _reference(model: Model) -> str:
-    """A model in mergekit's words: a folder, or a hub id and its revision."""
-    if not model.zoo_name and not model.folder:
+def _reference(model: Model, found: Path) -> str:
+    """A model in mergekit's words: a hub id and its revision, or the folder of one that is not, or was converted."""
+    if not model.folder and not found.is_relative_to(cache_root()):
         return f"{model.id}@{model.revision}" if model.revision else model.id
-    folder = str(locate(model, weights=False).resolve())
+    folder = str(found.resolve())
     if "@" in folder or "+" in folder:
         raise DapaError(f"{folder}: mergekit cannot read a path with '@' or '+'; move the model")
     return folder
+
+
+def _torn(pair: Pair, chosen: list[str]) -> list[str]:
+    """Tensors of which only some rows move, as where gate and up are stored as one."""
+    moved: defaultdict[str, Fraction] = defaultdict(Fraction)
+    for part in (part for unit in chosen for part in pair.units[unit]):
+        moved[part.tensor] += Fraction(1, part.share.count)
+    return [name for name, share in moved.items() if share != 1]
 
 
 def _recipe(pair: Pair, chosen: list[str], student: str, teacher: str) -> dict[str, Any]:
@@ -70,7 +82,7 @@ def _recipe(pair: Pair, chosen: list[str], student: str, teacher: str) -> dict[s
         "slices": [{"sources": _sources(run, student, teacher)} for run in [*no_layers, *runs, *no_layers]],
     }
     dtypes = {info.dtype for info in pair.student.tensors.values()}
-    return recipe | {"dtype": DTYPES[dtypes.pop()]} if len(dtypes) == 1 else recipe
+    return recipe | {"dtype": str(FLOATS[dtypes.pop()]).removeprefix("torch.")} if len(dtypes) == 1 else recipe
 
 
 def _sources(run: _Layers, student: str, teacher: str) -> list[dict[str, Any]]:
