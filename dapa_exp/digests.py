@@ -12,6 +12,8 @@ from platformdirs import user_cache_dir
 
 from dapa_exp.errors import DapaError
 
+CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
+
 
 def cache_root() -> Path:
     """Where models, downloads and digests are kept between runs: $DAPA_CACHE or the user's cache folder."""
@@ -28,10 +30,12 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and digests of a checkpoint's files: configs, tokenizer and safetensors."""
+    """SHA-256 over the names and digests of a checkpoint's files: configs, tokenizer, weights; of a file its own."""
+    if folder.is_file():
+        return file_digest(folder)
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".jinja", ".model"))
+    files = sorted(p for p in folder.iterdir() if p.suffix in CHECKPOINT_SUFFIXES)
     listing = [(p.name, file_digest(p)) for p in files]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 

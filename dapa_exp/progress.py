@@ -24,7 +24,7 @@ from rich.progress import (
 )
 
 PLAIN_INTERVAL_SECONDS = 5.0
-TABLE_WIDTH = 180
+TABLE_WIDTH = 200
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-ModuleName = Literal["layer", "mlp", "attention", "gate_proj", "up_proj", "down_proj"]
+ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
 AlgorithmName = Literal[
     "auto",
     "ddmin",
@@ -50,10 +50,11 @@ class _Group(BaseModel):
 
 
 class Model(_Group):
-    """A checkpoint: `zoo:NAME`, a folder (starting with `/`, `./` or `~`), or a hub id."""
+    """A checkpoint: `zoo:NAME`, a folder or a .gguf file (starting with `/`, `./` or `~`), or a hub id."""
 
     id: str
     revision: str | None
+    allow_pickle: bool = Field(default=False, description="read weights that are only there as pytorch_model.bin")
 
     @property
     def zoo_name(self) -> str | None:

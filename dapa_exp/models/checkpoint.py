@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING
 from dapa_exp.config.schema import Model
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture
-from dapa_exp.models.convert import TOKENIZER, dequantised, merged
+from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
 from dapa_exp.zoo import store
 
 _CONFIGS = ["*.json", *TOKENIZER]
@@ -40,6 +40,8 @@ def locate(model: Model, *, weights: bool) -> Path:
         return _with_adapter(found, weights)
     if not (found / "config.json").is_file():
         raise DapaError(f"{found}: no config.json there, so no checkpoint")
+    if weights and model.allow_pickle and not any(found.glob("model*.safetensors")):
+        return unpickled(found)
     return found
 
 
@@ -109,7 +111,8 @@ def _download(model: Model, weights: bool) -> Path:
             )
         owner, title, file = model.id.split("/", 2)
         repository = f"{owner}/{title}"
-    patterns = [file] if file else [*_CONFIGS, *_WEIGHTS] if weights else _CONFIGS
+    wanted = [*_CONFIGS, *_WEIGHTS, *["pytorch_model*.bin"] * model.allow_pickle] if weights else _CONFIGS
+    patterns = [file] if file else wanted
     try:
         folder = Path(snapshot_download(repository, revision=model.revision, allow_patterns=patterns))
     except GatedRepoError as error:

@@ -49,6 +49,21 @@ def dequantised(file: Path) -> Path:
     return _converted(file, ("gguf", file_digest(file)), fill)
 
 
+def unpickled(folder: Path) -> Path:
+    """The folder of a checkpoint whose weights were pickled, as safetensors. No code in a pickle is run.
+
+    Raises DapaError where torch refuses what it finds.
+    """
+
+    def fill(target: Path) -> None:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=False, weights_only=True)
+        model.save_pretrained(target)
+        _copy_tokenizer(folder, target)
+
+    weights = sorted(folder.glob("pytorch_model*.bin"))
+    return _converted(folder, ("pickle", folder_digest(folder), *map(file_digest, weights)), fill)
+
+
 def merged(adapter: Path, base: Path) -> Path:
     """The folder of a checkpoint that is `base` with a LoRA adapter merged into it, in the base's dtype.
 
@@ -63,10 +78,14 @@ def merged(adapter: Path, base: Path) -> Path:
         peft_model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
         for source in (base, adapter):
-            for file in (file for pattern in TOKENIZER for file in source.glob(pattern)):
-                shutil.copy(file, folder)
+            _copy_tokenizer(source, folder)
 
     return _converted(adapter, ("lora", folder_digest(adapter), folder_digest(base)), fill)
+
+
+def _copy_tokenizer(source: Path, target: Path) -> None:
+    for file in (file for pattern in TOKENIZER for file in source.glob(pattern)):
+        shutil.copy(file, target)
 
 
 def _converted(source: Path, key: tuple[str, ...], fill: Callable[[Path], None]) -> Path:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import gguf
 import numpy as np
+import peft
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -17,9 +19,6 @@ from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
-
-gguf = pytest.importorskip("gguf")
-peft = pytest.importorskip("peft")
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size": 64}
 """Rows of whole blocks of 32, which is what GGUF quantises."""
