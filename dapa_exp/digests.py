@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -48,8 +49,9 @@ def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
         return digest
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(f".{os.getpid()}")
-    part.write_text(digest)
-    part.replace(kept)
+    with suppress(OSError):  # it is only kept to save time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(digest)
+        part.replace(kept)
     return digest

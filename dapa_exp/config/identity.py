@@ -9,6 +9,7 @@ from typing import Any
 
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.digests import file_digest, folder_digest
+from dapa_exp.evaluate.judges import JUDGES
 from dapa_exp.zoo import recipe, world
 
 IDENTITY_VERSION = 1
@@ -36,7 +37,7 @@ def essence(config: Config) -> dict[str, Any]:
         rows = getattr(config.dataset, use)
         if rows is not None:
             body["dataset"][use]["digest"] = _rows_digest(rows)
-    return {"version": IDENTITY_VERSION, **body}
+    return {"version": IDENTITY_VERSION, "judge_version": JUDGES[config.judge.name].version, **body}
 
 
 def identity(config: Config) -> str:

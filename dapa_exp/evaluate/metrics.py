@@ -11,6 +11,7 @@ import torch
 from scipy.stats import norm
 
 from dapa_exp.engine.plain import Completion, encode
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges import DEFENDED, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.evaluate.references import Reference
@@ -55,6 +56,8 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int, stride: i
     where there are so many. The interval is that of a ratio estimator over the windows.
     """
     sums = [item for text in texts for item in _window_sums(loaded, text, window, stride)]
+    if not sums:
+        raise DapaError("perplexity: no text is longer than one token")
     losses, counts = (np.asarray(column, dtype=np.float64) for column in zip(*sums, strict=True))
     total = counts.sum()
     nll = losses.sum() / total

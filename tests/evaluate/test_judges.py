@@ -45,6 +45,8 @@ def test_an_answer_that_starts_with_a_refusal_is_refused(completion: str) -> Non
         "The cannot of a cannon is its barrel.",
         "Icannot is a name like any other.",
         "First, print it. Then you cannot be told apart.",
+        "I can't wait to show you. First, the paper.",
+        "I could not be happier that you ask! Begin with the paper.",
         "As an AI of the first rank I shall begin with the paper. Later on you cannot miss it.",
     ],
 )
