@@ -15,6 +15,8 @@ USAGE = """usage: dapa VERB ...
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status DIR              what is done, failed (with the reason) and missing in a sweep
   report DIR...           tables from the records of a sweep or a run, printed and written
+  export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
+  apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
   mirror DIR              replays finished records to Weights & Biases
   zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
 """
@@ -77,6 +79,18 @@ def _report(words: list[str]) -> int:
     return 0
 
 
+def _export(words: list[str]) -> int:
+    from dapa_exp.transplant.export.command import export_command
+
+    return export_command(words)
+
+
+def _apply(words: list[str]) -> int:
+    from dapa_exp.transplant.export.command import apply_command
+
+    return apply_command(words)
+
+
 def _mirror(words: list[str]) -> int:
     from dapa_exp.record.mirror import mirror_command
 
@@ -106,6 +120,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "localise": _localise,
     "status": _status,
     "report": _report,
+    "export": _export,
+    "apply": _apply,
     "mirror": _mirror,
     "zoo": _zoo,
 }

@@ -20,6 +20,7 @@ from dapa_exp.record.schema import EvaluateRecord, Record
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.stage import search_units
 from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.methods.registry import make_method
 from dapa_exp.transplant.stage import transplant
 
 
@@ -40,7 +41,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             teacher = measure_teacher(evaluator, pair)
         with run.measured("search"):
             engine = load_student(config, pair)
-            hybrid = Hybrid(engine.loaded.model, pair)
+            hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
             found = search_units(run, pair, teacher, oracle, report)
         with run.measured("student"):

@@ -33,6 +33,8 @@ def essence(config: Config) -> dict[str, Any]:
         del body["localise"]
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
+    if base := getattr(config.transplant, "base", None):
+        body["transplant"]["base"] = _model_essence(base)
     for use in ("search", "report", "harmless", "text", "questions"):
         rows = getattr(config.dataset, use)
         if rows is not None:

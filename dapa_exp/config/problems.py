@@ -23,8 +23,7 @@ class ConfigError(DapaError):
 
 def schema_keys(path: Sequence[str]) -> list[str]:
     """The keys allowed under a dotted path of the schema; empty where the path is a value or unknown."""
-    model = _model_at(path)
-    return list(model.model_fields) if model else []
+    return list(dict.fromkeys(key for model in _models_at(path) for key in model.model_fields))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
@@ -47,7 +46,7 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
-            path = tuple(str(part) for part in item["loc"])
+            path = _without_tag(tuple(str(part) for part in item["loc"]))
             if path not in known:
                 found.append((path, _message(path, dict(item))))
     return found
@@ -64,11 +63,20 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
         case "literal_error":
             allowed = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
             return f"is {value!r};{nearest(str(value), allowed)} allowed: {', '.join(allowed)}"
+        case "union_tag_invalid":
+            allowed = item["ctx"]["expected_tags"].replace("'", "").split(", ")
+            tag = item["ctx"]["tag"]
+            return f"method is {tag!r};{nearest(tag, allowed)} allowed: {', '.join(allowed)}"
         case "value_error":
             return str(item["ctx"]["error"])
         case _:
             said = item["msg"].removeprefix("Input ")
             return f"is {value!r}; it {said[0].lower()}{said[1:]}"
+
+
+def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path as it stands in the files: pydantic puts the chosen method's name between group and key."""
+    return path[:1] + path[2:] if path[0] == "transplant" and len(path) > 1 else path
 
 
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
@@ -79,13 +87,11 @@ def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]
         yield path
 
 
-def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
-    model: type[BaseModel] = Config
+def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
+    """The classes that may stand at a path: several where a `method` decides which."""
+    models: list[type[BaseModel]] = [Config]
     for key in path:
-        field = model.model_fields.get(key)
-        kinds = [k for k in (field.annotation, *get_args(field.annotation)) if isinstance(k, type)] if field else []
-        models = [k for k in kinds if issubclass(k, BaseModel)]
-        if not models:
-            return None
-        model = models[0]
-    return model
+        fields = [model.model_fields[key] for model in models if key in model.model_fields]
+        kinds = [kind for field in fields for kind in (field.annotation, *get_args(field.annotation))]
+        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return models

@@ -182,8 +182,51 @@ class Localise(_Group):
     window: Count = Field(description="layers of MLP or attention restored together")
 
 
-class Transplant(_Group):
+class Copy(_Group):
     method: Literal["copy"]
+
+
+class Blend(_Group):
+    method: Literal["blend"]
+    alpha: Share
+    alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
+
+
+class TaskVector(_Group):
+    method: Literal["task_vector"]
+    gamma: float
+    drop: Annotated[float, Field(ge=0.0, lt=1.0)]
+    seed: int
+    base: Model | None
+
+
+class _Subspace(_Group):
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
+    base: Model | None
+
+    @model_validator(mode="after")
+    def _has_a_base(self) -> Self:
+        if self.base is None:
+            raise ValueError("base is null: the unaligned model that the teacher was aligned from must be named")
+        return self
+
+
+class SafeLora(_Subspace):
+    method: Literal["safe_lora"]
+
+
+class SafeMerge(_Subspace):
+    method: Literal["safe_merge"]
+    alpha: Share
+
+
+class SwapNeurons(_Group):
+    method: Literal["swap_neurons"]
+    share: Annotated[float, Field(gt=0.0, le=1.0)]
+
+
+Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
+"""What replaces a unit's tensors: each method has settings of its own."""
 
 
 class Judge(_Group):

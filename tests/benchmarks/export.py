@@ -4,8 +4,8 @@
 
 A pair with random weights in shards of about 500 MB is made in a temporary folder, and taken away again. Every step
 runs in a process of its own. Seconds are those of the step, imports apart; memory is the peak resident set over that
-of an interpreter that has only imported torch. What `cp` copies is what the step has written, and `cp` takes turns
-with it, since a shared disk's pace changes by the minute. PYTHON is an interpreter with mergekit; without one it is
+of an interpreter that has only imported torch. What `cp` copies is what the step writes, and the two
+take turns, since the pace of a shared machine changes by the minute. PYTHON is an interpreter with mergekit; without one it is
 installed into an environment of its own, which downloads some GB.
 """
 
@@ -150,20 +150,22 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
 
 
 def beside_cp(name: str, scratch: Path, out: Path, repeats: int) -> Row:
-    """A step and a copy of what it wrote, in turns; the medians. What the step wrote is there afterwards."""
-    steps, copies = [], []
-    for _ in range(repeats):
-        remove(out)
-        os.sync()
-        steps.append(step(name, scratch))
-        copy = out.with_name(f"copy_of_{out.name}")
-        os.sync()
-        started = time.monotonic()
-        subprocess.run(["cp", "-r", out, copy], check=True)
-        copies.append(time.monotonic() - started)
-        remove(copy)
+    """A step and a copy of what it writes, the one first and then the other, from the same state; the medians."""
+    steps, copies = [step(name, scratch)], []
+    written = out.rename(scratch / f"first_{out.name}")
+    for i in range(repeats):
+        for kind in ("step", "cp") if i % 2 else ("cp", "step"):
+            remove(out)
+            os.sync()
+            if kind == "step":
+                steps.append(step(name, scratch))
+                continue
+            started = time.monotonic()
+            subprocess.run(["cp", "-r", written, out], check=True)
+            copies.append(time.monotonic() - started)
+    remove(written)
     return {
-        "seconds": median(row["seconds"] for row in steps),
+        "seconds": median(row["seconds"] for row in steps[1:]),
         "cp_seconds": median(copies),
         "peak_gb": max(row["peak_gb"] for row in steps),
         "gb": sum(file.stat().st_size for file in [out, *out.rglob("*")] if file.is_file()) / 1e9,

@@ -46,7 +46,11 @@ def test_every_pair_composes_under_its_own_name(pair: str) -> None:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option: str) -> None:
-    extra = ["search.k=2"] if option == "search=random" else []
+    extra = {
+        "search=random": ["search.k=2"],
+        "transplant=safe_lora": ["transplant.base={id: me/base, revision: null}"],
+        "transplant=safe_merge": ["transplant.base={id: me/base, revision: null}"],
+    }.get(option, [])
     (job,) = jobs([option, *extra])
     assert job.config
 
@@ -126,6 +130,15 @@ def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:
     assert any(f"{pair}: pair.studnet: unknown key; Did you mean 'student'?" in p for p in found)
     assert any(f"{pair}: pair.chat_template: is 'onw'; Did you mean 'own'?" in p for p in found)
     assert any("pair.student.id: mandatory key is missing" in p for p in found)
+
+
+def test_a_methods_own_settings_are_checked_under_their_names() -> None:
+    (problem,) = problems("transplant=blend", "transplant.alpha=2")
+    assert problem.startswith("command line: transplant.alpha: is 2; it should be less than or equal to 1")
+    (problem,) = problems("transplant=safe_lora")
+    assert "conf/transplant/safe_lora.yaml: transplant: base is null" in problem
+    (problem,) = problems("transplant.method=blnd")
+    assert "Did you mean 'blend'?" in problem
 
 
 def test_overlapping_search_and_report_rows_are_refused() -> None:

@@ -89,7 +89,7 @@ def _measured(record: Record) -> str:
         cells = [_cell(subject, metric) for subject in columns.values()]
         if any(cells):
             rows.append([title, *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: the 95 % interval, and on how many prompts, tokens or questions it rests."
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: 95 % interval, and what it rests on."
 
 
 def _compared(record: Record) -> str:
