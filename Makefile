@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCHMARKS := search_queries export demo
 
 .PHONY: install demo test lint bench clean
 
@@ -18,8 +19,10 @@ demo: install
 	$(BIN)/dapa zoo build
 	$(BIN)/dapa run -m +experiment=miniature
 
+# The zoo first, since tests in both processes need it.
 test: install
-	$(BIN)/pytest
+	$(BIN)/dapa zoo build
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
@@ -27,7 +30,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	for bench in tests/benchmarks/[a-z]*.py; do $(BIN)/python $$bench || exit 1; done
+	for bench in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$bench || exit 1; done
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
