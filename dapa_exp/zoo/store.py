@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
+from dapa_exp.digests import cache_root
 from dapa_exp.errors import DapaError
 from dapa_exp.zoo.recipe import digest, find
 
@@ -45,7 +44,7 @@ def manifest(name: str) -> dict[str, Any]:
 
 def lock(name: str) -> FileLock:
     """Return the lock that whoever builds a model holds."""
-    _root().mkdir(parents=True, exist_ok=True)
+    _folder(name).parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{_folder(name)}.lock")
 
 
@@ -67,13 +66,8 @@ def write(name: str, known: dict[str, Any], fill: Callable[[Path], None]) -> Non
     temporary.rename(folder)
 
 
-def _root() -> Path:
-    cache = os.environ.get("DAPA_CACHE")
-    return (Path(cache) if cache else user_cache_path("dapa_exp")) / "zoo"
-
-
 def _folder(name: str) -> Path:
-    return _root() / f"{name}-{digest(name)[:12]}"
+    return cache_root() / "zoo" / f"{name}-{digest(name)[:12]}"
 
 
 def _fault(name: str, thorough: bool) -> str | None:

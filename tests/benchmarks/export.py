@@ -4,9 +4,9 @@
 
 A pair with random weights in shards of about 500 MB is made in a temporary folder, and taken away again. Every step
 runs in a process of its own. Seconds are those of the step, imports apart; memory is the peak resident set over that
-of an interpreter that has only imported torch. What `cp` copies is what the step writes, and the two
-take turns, since the pace of a shared machine changes by the minute. PYTHON is an interpreter with mergekit; without one it is
-installed into an environment of its own, which downloads some GB.
+of an interpreter that has only imported torch. What `cp` copies is what the step writes, from a process like the
+step's, and the two take turns: the pace of a shared machine changes by the minute. PYTHON is an interpreter with
+mergekit; without one it is installed into an environment of its own, which downloads some GB.
 """
 
 from __future__ import annotations
@@ -88,11 +88,12 @@ def main() -> None:
     parser.add_argument("--mergekit", help="an interpreter with mergekit")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--step", help=argparse.SUPPRESS)
+    parser.add_argument("--copy", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help="where to work; by default a temporary folder")
     arguments = parser.parse_args()
     if arguments.step:
         out = arguments.scratch / OUTPUTS.get(arguments.step, "")
-        print(json.dumps(STEPS[arguments.step](arguments.scratch, out)))
+        print(json.dumps(copy_step(out) if arguments.copy else STEPS[arguments.step](arguments.scratch, out)))
         return
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         rows = measure(Path(scratch), arguments.layers, arguments.repeats, arguments.mergekit)
@@ -151,30 +152,32 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
 
 def beside_cp(name: str, scratch: Path, out: Path, repeats: int) -> Row:
     """A step and a copy of what it writes, the one first and then the other, from the same state; the medians."""
-    steps, copies = [step(name, scratch)], []
-    written = out.rename(scratch / f"first_{out.name}")
+    first = step(name, scratch)
+    written = out.rename(first_of(out))
+    rows: dict[bool, list[Row]] = {False: [], True: []}
     for i in range(repeats):
-        for kind in ("step", "cp") if i % 2 else ("cp", "step"):
+        for copy in (i % 2 == 0, i % 2 == 1):
             remove(out)
             os.sync()
-            if kind == "step":
-                steps.append(step(name, scratch))
-                continue
-            started = time.monotonic()
-            subprocess.run(["cp", "-r", written, out], check=True)
-            copies.append(time.monotonic() - started)
+            rows[copy].append(step(name, scratch, copy))
     remove(written)
     return {
-        "seconds": median(row["seconds"] for row in steps[1:]),
-        "cp_seconds": median(copies),
-        "peak_gb": max(row["peak_gb"] for row in steps),
+        "seconds": median(row["seconds"] for row in rows[False]),
+        "cp_seconds": median(row["seconds"] for row in rows[True]),
+        "peak_gb": max(row["peak_gb"] for row in [first, *rows[False]]),
         "gb": sum(file.stat().st_size for file in [out, *out.rglob("*")] if file.is_file()) / 1e9,
     }
 
 
-def step(name: str, scratch: Path) -> Row:
-    """Run one step in a process of its own."""
+def first_of(out: Path) -> Path:
+    """Where the first output of a step stays, for `cp` to copy."""
+    return out.with_name(f"first_{out.name}")
+
+
+def step(name: str, scratch: Path, copy: bool = False) -> Row:
+    """Run one step, or the copy of what it wrote first, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.export", "--step", name, "--scratch", str(scratch)]
+    command += ["--copy"] if copy else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: Row = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -235,6 +238,10 @@ def transplant_step(scratch: Path, out: Path) -> Row:
 def export_step(kind: str) -> Callable[[Path, Path], Row]:
     """A step that exports the finished run."""
     return lambda scratch, out: timed(lambda: export(open_finished(scratch / "run"), out, kind))
+
+
+def copy_step(out: Path) -> Row:
+    return timed(lambda: subprocess.run(["cp", "-r", first_of(out), out], check=True))
 
 
 def apply_step(scratch: Path, out: Path) -> Row:
