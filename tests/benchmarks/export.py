@@ -126,7 +126,7 @@ def make_checkpoint(folder: Path, layers: int, seed: int) -> None:
             shards.append({})
         shards[-1] |= {f"model.layers.{layer}.{name}.weight": shape for name, shape in LAYER.items()}
     folder.mkdir()
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards, start=1):
         file = f"model-{i:05}-of-{len(shards):05}.safetensors"
         tensors = {

@@ -182,7 +182,7 @@ def test_a_base_that_is_not_given_or_does_not_fit_is_refused(tmp_path: Path) -> 
     other = sharded(tmp_path / "base", "llama", 2, intermediate_size=32)
     for words, message in (
         ([based_on(other)], r"does not fit the student: .*shape \[16, 32\], not \[16, 24\]"),
-        ([], "transplant=safe_lora needs transplant.base"),
+        ([], "base is null: the unaligned model that the teacher was aligned from must be named"),
     ):
         with pytest.raises(DapaError, match=message):
             finish(tmp_path / str(len(words)), config_of(teacher, student, "transplant=safe_lora", *words), [UNIT])

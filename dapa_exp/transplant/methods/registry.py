@@ -23,8 +23,6 @@ METHODS: dict[str, Callable[..., Method]] = {
     "safe_merge": SafeMerge,
     "swap_neurons": SwapNeurons,
 }
-NEED_A_BASE = ("safe_lora", "safe_merge")
-"""With the student in the base's place, these would compare the teacher's alignment with itself."""
 
 
 def make_method(settings: Transplant, pair: Pair) -> Method:
@@ -34,17 +32,11 @@ def make_method(settings: Transplant, pair: Pair) -> Method:
     """
     options: dict[str, Any] = settings.model_dump(exclude={"method", "base"})
     if hasattr(settings, "base"):
-        options["base"] = _open_base(settings.method, settings.base, pair)
+        options["base"] = pair.student if settings.base is None else _open_base(settings.base, pair)
     return METHODS[settings.method](pair, **options)
 
 
-def _open_base(method: str, model: Model | None, pair: Pair) -> TensorReader:
-    if model is None:
-        if method in NEED_A_BASE:
-            raise DapaError(
-                f"transplant={method} needs transplant.base: the unaligned model that the teacher was aligned from"
-            )
-        return pair.student
+def _open_base(model: Model, pair: Pair) -> TensorReader:
     base = TensorReader(locate(model, weights=True))
     for name in (part.tensor for parts in pair.units.values() for part in parts):
         theirs, ours = base.tensors.get(name), pair.student.tensors[name]
