@@ -123,7 +123,8 @@ def test_a_killed_search_goes_on_where_it_was(here: Dapa, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_two_sweeps_at_once_and_ctrl_c(here: Dapa, tmp_path: Path) -> None:
-    words = quick("-m", BASE, "search.seed=1,2", "runtime.processes=2", f"record.dir={tmp_path}")
+    longer = ("dataset.search.rows=[0,96]", "search.threshold=1.0")  # than it takes to notice that both have begun
+    words = quick("-m", BASE, "search.seed=1,2", "runtime.processes=2", f"record.dir={tmp_path}", *longer)
     with started(*words, cwd=tmp_path) as first:
         wait_until(lambda: len(list(tmp_path.glob("single/*/search.jsonl"))) == 2)
         os.killpg(first.pid, signal.SIGSTOP)  # it keeps its hands on its runs
