@@ -45,13 +45,20 @@ def dapa(*words: str, cwd: Path, timeout: float = 120.0, **environment: str) -> 
 def started(*words: str, cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command in a process group of its own, all of it killed with the block; it prints to `said.txt`."""
     with (cwd / "said.txt").open("ab") as said:
-        process = subprocess.Popen([*DAPA, *words], cwd=cwd, stdout=said, stderr=said, start_new_session=True)
+        process = subprocess.Popen(
+            [*DAPA, *words], cwd=cwd, stdout=said, stderr=said, start_new_session=True, preexec_fn=_heed_interrupts
+        )
     try:
         yield process
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _heed_interrupts() -> None:
+    """A shell's background job, as a test suite may be, hands down that Ctrl-C is to be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 90.0) -> None:
