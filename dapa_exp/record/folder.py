@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -113,6 +114,7 @@ class RunFolder:
     def finish(self, record: Record) -> Record:
         """Write `record.json`. Its presence means that the run is done."""
         write_atomically(self.path / "record.json", record.model_dump_json(indent=1))
+        shutil.rmtree(self.path / "references", ignore_errors=True)  # up to a GB, and only of use to a resumed run
         return record
 
 

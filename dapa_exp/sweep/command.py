@@ -43,7 +43,6 @@ def run_command(words: list[str]) -> int:
 
 def plan_command(words: list[str]) -> int:
     """Print every run that `dapa run` with the same words would start, and what is done of it."""
-    register_resolvers()
     table = Table("run", "identity", "state", box=None)
     for job in jobs(words):
         table.add_row(job.folder.name, job.identity[:12], _state(job))

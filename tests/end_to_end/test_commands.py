@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_a_single_run_prints_its_table_within_a_minute(tmp_path: Path) -> None:
+def test_a_single_run_prints_its_table_and_leaves_nothing_it_needs_no_more(tmp_path: Path) -> None:
     said = dapa("run", "pair=mini-llama-small-style", cwd=tmp_path)
     assert said.code == 0, said.err
     assert "mini-llama-small-style" in said.out
@@ -30,6 +30,7 @@ def test_a_single_run_prints_its_table_within_a_minute(tmp_path: Path) -> None:
     (file,) = tmp_path.glob("multirun/single/*/record.json")
     subject = Record.model_validate_json(file.read_text()).evaluate.hybrid
     assert None not in (subject.over_refusal, subject.perplexity, subject.reasoning, subject.kl_to_student)
+    assert not (file.parent / "references").exists()
 
 
 @pytest.mark.slow
