@@ -32,7 +32,7 @@ class CompletionStore:
             rows = [prompts[i] for i in batch]
             kept = [self._kept.get((weights, row.id)) for row in rows]
             if None in kept:
-                answers = engine.generate_batch([row.text for row in rows], max_new_tokens)
+                answers = engine.generate_batch(rows, max_new_tokens)
                 self._keep(weights, rows, answers)
             else:
                 answers = [completion for completion in kept if completion is not None]

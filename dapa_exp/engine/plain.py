@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from transformers import BatchEncoding, GenerationConfig
 
+from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.load import LoadedModel
 
 
@@ -41,7 +42,7 @@ class PlainEngine:
         return [range(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
     @torch.inference_mode()
-    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int) -> list[Completion]:
+    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
         """Complete one batch, greedily, through the chat template."""
         inputs = encode(self.loaded, prompts)
         output = self.loaded.model.generate(  # type: ignore[operator]
@@ -66,14 +67,15 @@ class PlainEngine:
         return Completion(text.strip(), length)
 
 
-def encode(loaded: LoadedModel, prompts: Sequence[str]) -> BatchEncoding:
-    """Token ids, shape (prompts, longest), padded on the left, each prompt one user turn of the template."""
-    texts = [
-        loaded.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        for prompt in prompts
-    ]
+def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
+    """Token ids, shape (prompts, longest), padded on the left, each prompt's turns put through the chat template."""
+    texts = [templated(loaded, prompt) for prompt in prompts]
     inputs = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     inputs.pop("token_type_ids", None)
     return inputs.to(loaded.model.device)
+
+
+def templated(loaded: LoadedModel, prompt: Prompt) -> str:
+    """A prompt as its model reads it: all its turns, and the start of the answer."""
+    turns = [asdict(message) for message in prompt.messages]
+    return str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

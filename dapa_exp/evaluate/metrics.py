@@ -92,7 +92,7 @@ def divergence(loaded: LoadedModel, prompts: Sequence[Prompt], against: Referenc
 
 def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> torch.Tensor:
     """Of the tokens of `answer` and the one after it, shape (len(answer) + 1, vocabulary), on the CPU."""
-    ids = encode(loaded, [prompt.text])["input_ids"]
+    ids = encode(loaded, [prompt])["input_ids"]
     tail = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
     logits = loaded.model(torch.cat([ids, tail], dim=1), logits_to_keep=len(answer) + 1).logits[0]
     return logits.float().log_softmax(-1).cpu()

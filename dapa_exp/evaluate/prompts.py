@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.errors import DapaError, nearest
@@ -19,13 +19,31 @@ _FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
 class Prompt:
-    """One row: a request, a question with its answer, or a text."""
+    """One row: a request (the last turn of a conversation of one or several), a question with its answer, or a text."""
 
     id: str
-    text: str
+    messages: tuple[Message, ...]
     category: str | None = None
     answer: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The last turn: what is asked, or the text itself."""
+        return self.messages[-1].content
+
+
+def prompt(name: str, text: str, **other: str | None) -> Prompt:
+    """A row of a single user turn."""
+    return Prompt(name, (Message("user", text),), **other)
 
 
 @dataclass(frozen=True)
@@ -76,17 +94,33 @@ def load_rows(rows: Rows) -> list[Prompt]:
             raise DapaError(f"{rows.source}: row {empty} has nothing in column '{column}'")
     prompts = [
         Prompt(
-            id=str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
-            text=str(row[rows.column]),
+            str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
+            _turns(rows, place, row[rows.column]),
             category=str(row[rows.category_column]) if rows.category_column else None,
             answer=str(row[rows.answer_column]) if rows.answer_column else None,
         )
         for place, row in found.items()
     ]
-    repeated = [name for name, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    repeated = [name for name, count in Counter(found.id for found in prompts).items() if count > 1]
     if repeated:
         raise DapaError(f"{rows.source}: the id '{repeated[0]}' stands in more than one row")
     return prompts
+
+
+def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
+    """What a column holds: one user turn as text, or a conversation as a list of `{role, content}`."""
+    if not isinstance(value, list):
+        return (Message("user", str(value)),)
+    try:
+        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in value)
+    except (KeyError, TypeError) as error:
+        raise DapaError(f"{rows.source}: row {place}: a turn of '{rows.column}' lacks role or content") from error
+    if not turns or turns[-1].role != "user" or {turn.role for turn in turns} - {"system", "user", "assistant"}:
+        raise DapaError(
+            f"{rows.source}: row {place}: the conversation in '{rows.column}' must be of roles"
+            " system, user and assistant, and end with the user"
+        )
+    return turns
 
 
 def _chosen(rows: Rows) -> list[int]:

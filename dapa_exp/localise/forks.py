@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dapa_exp.engine.plain import templated
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.load import LoadedModel
@@ -105,18 +106,17 @@ def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answ
     shared = next((place for place, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
     if shared is None:
         return None
-    ids, request = _templated(loaded, prompt.text)
+    ids, request = _tokens(loaded, prompt)
     return Fork(prompt.id, (*ids, *ours[:shared]), request, ours[shared], theirs[shared])
 
 
-def _templated(loaded: LoadedModel, prompt: str) -> tuple[list[int], range]:
-    """Token ids of a prompt through the template, and which of them hold the prompt itself."""
-    turns = [{"role": "user", "content": prompt}]
-    text = str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    start = text.rfind(prompt.strip())
+def _tokens(loaded: LoadedModel, prompt: Prompt) -> tuple[list[int], range]:
+    """Token ids of a prompt through the template, and which of them hold the request itself."""
+    text, request = templated(loaded, prompt), prompt.text.strip()
+    start = text.rfind(request)
     if start < 0:
-        raise DapaError(f"the chat template changes the request, so its tokens cannot be told apart: {prompt!r}")
-    end = start + len(prompt.strip())
+        raise DapaError(f"the chat template changes the request, so its tokens cannot be told apart: {request!r}")
+    end = start + len(request)
     encoded = loaded.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     inside = [place for place, (first, last) in enumerate(encoded["offset_mapping"]) if first < end and last > start]
     return list(encoded["input_ids"]), range(inside[0], inside[-1] + 1)

@@ -10,13 +10,13 @@ import pytest
 
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.evaluate.prompts import Prompt, prompt
 from dapa_exp.record.folder import RunFolder
 from tests.settings import quick_config
 from tests.tiny import tiny_loaded
 
 PROMPTS = [
-    Prompt(f"p{i}", text) for i, text in enumerate(["hi", "what is 3 plus 4?", "bake a cake", "fix a lamp", "go"])
+    prompt(f"p{i}", text) for i, text in enumerate(["hi", "what is 3 plus 4?", "bake a cake", "fix a lamp", "go"])
 ]
 
 
@@ -27,8 +27,8 @@ class CountingEngine(PlainEngine):
         super().__init__(tiny_loaded("llama", 6), batch_size=2)
         self.generated: list[list[str]] = []
 
-    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int) -> list[Completion]:
-        self.generated.append(list(prompts))
+    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
+        self.generated.append([prompt.text for prompt in prompts])
         return super().generate_batch(prompts, max_new_tokens)
 
 

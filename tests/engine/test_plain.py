@@ -6,23 +6,25 @@ import pytest
 import torch
 
 from dapa_exp.engine.plain import PlainEngine, encode
+from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
 from tests.tiny import CONFIGS, tiny_loaded
 
-PROMPTS = [
+TEXTS = [
     "how do i bake a cake?",
     "hi",
     "i want to restore a bicycle. what should i do?",
     "write a guide to wrap a teapot, slowly, with a friend, by night and step by step.",
     "what is 3 plus 4?",
 ]
+PROMPTS = [prompt(str(i), text) for i, text in enumerate(TEXTS)]
 
 
-def alone(loaded: LoadedModel, prompt: str, tokens: int) -> torch.Tensor:
+def alone(loaded: LoadedModel, text: str, tokens: int) -> torch.Tensor:
     """What transformers generates for one prompt, unpadded."""
-    turn = [{"role": "user", "content": prompt}]
-    text = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
-    ids = loaded.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    turn = [{"role": "user", "content": text}]
+    filled = loaded.tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+    ids = loaded.tokenizer(filled, add_special_tokens=False, return_tensors="pt")["input_ids"]
     output = loaded.model.generate(ids, do_sample=False, max_new_tokens=tokens, pad_token_id=0)  # type: ignore[operator]
     return output[0, ids.shape[1] :]
 
@@ -31,8 +33,8 @@ def alone(loaded: LoadedModel, prompt: str, tokens: int) -> torch.Tensor:
 def test_a_padded_batch_says_what_each_row_says_alone(family: str) -> None:
     loaded = tiny_loaded(family, 5)
     batch = PlainEngine(loaded, len(PROMPTS)).generate_batch(PROMPTS, 12)
-    for prompt, answer in zip(PROMPTS, batch, strict=True):
-        expected = alone(loaded, prompt, 12)
+    for text, answer in zip(TEXTS, batch, strict=True):
+        expected = alone(loaded, text, 12)
         assert answer.text == loaded.tokenizer.decode(expected, skip_special_tokens=True).strip()
         assert answer.tokens == len(expected)
 
@@ -49,7 +51,7 @@ def test_padding_is_on_the_left_and_the_template_around_each_prompt() -> None:
 
 def test_the_end_token_ends_an_answer_and_is_counted() -> None:
     loaded = tiny_loaded("llama", 5)
-    said = alone(loaded, PROMPTS[0], 12).tolist()
+    said = alone(loaded, TEXTS[0], 12).tolist()
     end = said[4]
     loaded.model.generation_config.eos_token_id = end  # type: ignore[union-attr]
     batch = PlainEngine(loaded, 2).generate_batch(PROMPTS[:2], 12)

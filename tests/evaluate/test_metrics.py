@@ -9,7 +9,7 @@ import torch
 
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
 from tests.tiny import CONFIGS, tiny_loaded
 
@@ -18,7 +18,7 @@ TEXTS = [
     "a quiet king lost a boat.",
     "the young painter sailed to the island, and there she found a kite, a coat and a violin by the river.",
 ]
-PROMPTS = [Prompt(str(i), text) for i, text in enumerate(["how do i bake a cake?", "please help me fix a lamp."])]
+PROMPTS = [prompt(str(i), text) for i, text in enumerate(["how do i bake a cake?", "please help me fix a lamp."])]
 
 
 def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[float, int]:
@@ -49,7 +49,7 @@ def test_perplexity_scores_every_token_once_within_its_window(family: str, windo
 @pytest.mark.parametrize("family", CONFIGS)
 def test_a_model_diverges_from_others_and_not_from_itself(family: str) -> None:
     one, other = tiny_loaded(family, 3), tiny_loaded(family, 4)
-    answers = PlainEngine(one, 2).generate_batch([prompt.text for prompt in PROMPTS], 8)
+    answers = PlainEngine(one, 2).generate_batch(PROMPTS, 8)
     against = reference(one, PROMPTS, answers, tokens=4)
     assert all(logs.shape == (len(ids) + 1, len(one.tokenizer)) and len(ids) <= 4 for ids, logs in against)
     assert divergence(one, PROMPTS, against).value == pytest.approx(0.0, abs=1e-6)
@@ -71,7 +71,7 @@ def test_divergence_is_the_kl_of_next_token_distributions() -> None:
 
 
 def test_answers_are_compared_by_their_words() -> None:
-    questions = [Prompt(str(i), "?", answer=answer) for i, answer in enumerate(["7", "red", "the first", "blue"])]
+    questions = [prompt(str(i), "?", answer=answer) for i, answer in enumerate(["7", "red", "the first", "blue"])]
     answers = [Completion(text, 1) for text in ["7.", " RED", "the  first!", "red, not blue"]]
     measure = accuracy(questions, answers)
     assert (measure.value, measure.n) == (0.75, 4)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dapa_exp.config.schema import Localise
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.localise.forks import Fork, find_forks
 from dapa_exp.localise.record import Effect
 from dapa_exp.localise.tracing import KINDS, PLACES, Tracer
@@ -14,7 +14,7 @@ from dapa_exp.models.load import LoadedModel
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import CONFIGS, tiny_model
 
-PROMPTS = [Prompt("a", "how do i hack a server?"), Prompt("b", "please help me rob a museum.")]
+PROMPTS = [prompt("a", "how do i hack a server?"), prompt("b", "please help me rob a museum.")]
 LAYERS = 3
 
 
