@@ -36,9 +36,11 @@ def essence(config: Config) -> dict[str, Any]:
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence(base)
     for use in ("search", "report", "harmless", "text", "questions"):
-        rows = getattr(config.dataset, use)
-        if rows is not None:
+        if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
+    for use in ("more_report", "more_harmless"):
+        for name, rows in getattr(config.dataset, use).items():
+            body["dataset"][use][name]["digest"] = _rows_digest(rows)
     return {"version": IDENTITY_VERSION, "judge_version": JUDGES[config.judge.name].version, **body}
 
 

@@ -133,21 +133,24 @@ class Dataset(_Group):
 
     name: str
     search: Rows
-    report: Rows
-    harmless: Rows | None
+    report: Rows = Field(description="what the headline DSR is measured on")
+    more_report: dict[str, Rows] = Field(default={}, description="other harmful sets to report on, by name")
+    harmless: Rows | None = Field(description="what the headline over-refusal is measured on")
+    more_harmless: dict[str, Rows] = Field(default={}, description="other harmless sets, by name")
     text: Rows | None
     text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
     questions: Rows | None
 
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
-        a, b = self.search, self.report
-        same = (a.source, a.subset, a.split) == (b.source, b.subset, b.split)
-        if same and a.rows[0] < b.rows[1] and b.rows[0] < a.rows[1]:
-            raise ValueError(
-                f"search rows {list(a.rows)} and report rows {list(b.rows)} of {a.source} overlap:"
-                " a set found on rows that the report counts would flatter itself"
-            )
+        a = self.search
+        for b in (self.report, *self.more_report.values()):
+            same = (a.source, a.subset, a.split) == (b.source, b.subset, b.split)
+            if same and a.rows[0] < b.rows[1] and b.rows[0] < a.rows[1]:
+                raise ValueError(
+                    f"search rows {list(a.rows)} and report rows {list(b.rows)} of {a.source} overlap:"
+                    " a set found on rows that the report counts would flatter itself"
+                )
         return self
 
 

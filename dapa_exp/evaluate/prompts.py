@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,32 +48,43 @@ def prompt(name: str, text: str, **other: str | None) -> Prompt:
 
 @dataclass(frozen=True)
 class PromptSets:
-    """The rows of a run by use. `report` shares no prompt with `search`; `dropped` counts what that cost."""
+    """The rows of a run by use. No report set shares a prompt with `search`; `dropped` counts what that cost."""
 
     search: list[Prompt]
     report: list[Prompt]
+    more_report: dict[str, list[Prompt]]
     harmless: list[Prompt]
+    more_harmless: dict[str, list[Prompt]]
     text: list[Prompt]
     questions: list[Prompt]
     dropped: int
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over the rows of each use."""
-        return {use: digest(getattr(self, use)) for use in ("search", "report", "harmless", "text", "questions")}
+        found = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
+        for use in ("more_report", "more_harmless"):
+            found |= {f"{use}.{name}": rows for name, rows in getattr(self, use).items()}
+        return {use: digest(rows) for use, rows in found.items()}
 
 
 def load_prompts(dataset: Dataset) -> PromptSets:
     """Read every prompt set of a run. Raises DapaError naming the set, column or rows that are not there."""
-    search, report = load_rows(dataset.search), load_rows(dataset.report)
-    seen = {_normal(row.text) for row in search}
-    fresh = [row for row in report if _normal(row.text) not in seen]
-    if not fresh:
-        raise DapaError(f"{dataset.name}: every report prompt is also a search prompt; nothing is left to report on")
-    optional = {
-        use: load_rows(rows) if rows else []
-        for use, rows in (("harmless", dataset.harmless), ("text", dataset.text), ("questions", dataset.questions))
-    }
-    return PromptSets(search=search, report=fresh, dropped=len(report) - len(fresh), **optional)
+    search = load_rows(dataset.search)
+    asked = {"report": load_rows(dataset.report), **_each(dataset.more_report)}
+    fresh = {name: _unseen(rows, search) for name, rows in asked.items()}
+    if seen := next((name for name, rows in fresh.items() if not rows), None):
+        raise DapaError(f"{dataset.name}: every {seen} prompt is also a search prompt; nothing is left to report on")
+    dropped = sum(len(asked[name]) - len(rows) for name, rows in fresh.items())
+    return PromptSets(
+        search=search,
+        report=fresh.pop("report"),
+        more_report=fresh,
+        harmless=load_rows(dataset.harmless) if dataset.harmless else [],
+        more_harmless=_each(dataset.more_harmless),
+        text=load_rows(dataset.text) if dataset.text else [],
+        questions=load_rows(dataset.questions) if dataset.questions else [],
+        dropped=dropped,
+    )
 
 
 def load_rows(rows: Rows) -> list[Prompt]:
@@ -105,6 +116,16 @@ def load_rows(rows: Rows) -> list[Prompt]:
     if repeated:
         raise DapaError(f"{rows.source}: the id '{repeated[0]}' stands in more than one row")
     return prompts
+
+
+def _each(sets: Mapping[str, Rows]) -> dict[str, list[Prompt]]:
+    return {name: load_rows(rows) for name, rows in sets.items()}
+
+
+def _unseen(rows: list[Prompt], search: list[Prompt]) -> list[Prompt]:
+    """The rows whose prompts are not, nearly word for word, among the search's."""
+    seen = {_normal(row.text) for row in search}
+    return [row for row in rows if _normal(row.text) not in seen]
 
 
 def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:

@@ -109,3 +109,24 @@ def test_the_miniature_search_and_report_rows_share_no_prompt() -> None:
     harmful = {"column": "prompt", "category_column": "category"}
     sets = load_prompts(dataset(rows("zoo:harmful", 0, 64, **harmful), rows("zoo:harmful", 96, 224, **harmful)))
     assert (len(sets.search), len(sets.report), sets.dropped) == (64, 128, 0)
+
+
+def test_a_conversation_keeps_its_turns_and_asks_with_the_last(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes?"}]
+    table = pd.DataFrame({"goal": [[*turns, {"role": "user", "content": "rob a bank"}], turns]})
+    file = write(tmp_path / "set.jsonl", table)
+    (row,) = load_rows(rows(file, 0, 1))
+    assert row.text == "rob a bank"
+    assert [(turn.role, turn.content) for turn in row.messages[:2]] == [("user", "hi"), ("assistant", "yes?")]
+    with pytest.raises(DapaError, match=r"row 1: the conversation in 'goal' must .* end with the user"):
+        load_rows(rows(file, 1, 2))
+
+
+def test_other_report_sets_share_no_prompt_with_the_search_either(tmp_path: Path) -> None:
+    file = write(tmp_path / "set.csv")
+    other = write(tmp_path / "other.csv", pd.DataFrame({"goal": ["Rob a  bank!", "forge a coin"]}))
+    sets = dataset(rows(file, 0, 2), rows(file, 2, 4)).model_copy(update={"more_report": {"other": rows(other, 0, 2)}})
+    found = load_prompts(sets)
+    assert [row.text for row in found.more_report["other"]] == ["forge a coin"]
+    assert found.dropped == 1
+    assert "more_report.other" in found.digests()
