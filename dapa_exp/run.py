@@ -7,16 +7,15 @@ from pathlib import Path
 import torch
 
 from dapa_exp.config.schema import Config
+from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.evaluate.judges import make_judge
-from dapa_exp.evaluate.prompts import load_prompts
-from dapa_exp.evaluate.stage import Evaluator, Teacher, compare
+from dapa_exp.evaluate.stage import Evaluator, Teacher, make_evaluator
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.progress import Report
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.make import make_record
-from dapa_exp.record.schema import EvaluateRecord, Record
+from dapa_exp.record.schema import Record
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.stage import search_units
 from dapa_exp.transplant.hybrid import Hybrid
@@ -36,7 +35,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     with open_run(folder, config) as run:
         with run.measured("load"):
             pair = open_pair(config)
-            evaluator = Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report)
+            evaluator = make_evaluator(run, config, report)
         with run.measured("teacher"):
             teacher = measure_teacher(evaluator, pair)
         with run.measured("search"):
@@ -48,29 +47,25 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             hybrid.carry(())
             student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
+            before = evaluator.states(engine)
         with run.measured("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.measured("hybrid"):
             aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
+            change = evaluator.change_by_layer(engine, before)
         with run.measured("random"):
             random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
-        evaluated = EvaluateRecord(
-            student=student.subject,
-            hybrid=aligned.subject,
-            teacher=teacher.measured.subject,
-            comparisons=[compare(aligned, student, "student"), compare(aligned, teacher.measured, "teacher")],
-            random=random,
-        )
+        evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated))
 
 
 def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
     """The teacher by itself. Its memory is free on return: it and the student are never loaded together."""
     runtime = evaluator.config.runtime
-    return evaluator.teacher(PlainEngine(load_model(pair.teacher_folder, runtime), runtime.batch_size))
+    return evaluator.teacher(make_engine(load_model(pair.teacher_folder, runtime), runtime))
 
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:
     """The student, the one model in memory from here on."""
     template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
-    return PlainEngine(load_model(pair.student_folder, config.runtime, template), config.runtime.batch_size)
+    return make_engine(load_model(pair.student_folder, config.runtime, template), config.runtime)

@@ -73,8 +73,8 @@ def tiny_checkpoint(folder: Path, family: str, seed: int, **changed: int) -> Pat
 
 
 def tiny_loaded(family: str, seed: int) -> LoadedModel:
-    """The same with the zoo's tokenizer and chat template: what an engine takes, speaking gibberish."""
-    tokenizer = _tokenizer(family)
+    """The same with a tokenizer and chat template of the zoo: what an engine takes, speaking gibberish."""
+    tokenizer = _tokenizer(family if family in CONFIGS else "llama")
     model = tiny_model(family, seed, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
     return LoadedModel(model.eval(), tokenizer)
 

@@ -5,5 +5,15 @@ from analysis.tables.main import main_table
 from analysis.tables.search_cost import search_cost_table
 from analysis.tables.stability import has_repeats, stability_table
 from analysis.tables.table import Table
+from analysis.tables.utility import has_utility, utility_table
 
-__all__ = ["Table", "ablation_table", "has_repeats", "main_table", "search_cost_table", "stability_table"]
+__all__ = [
+    "Table",
+    "ablation_table",
+    "has_repeats",
+    "has_utility",
+    "main_table",
+    "search_cost_table",
+    "stability_table",
+    "utility_table",
+]

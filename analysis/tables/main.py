@@ -88,6 +88,7 @@ def main_table(runs: pd.DataFrame) -> Table:
         labels=1 + len(settings),
         rules=[i for i in range(1, len(numbers)) if numbers["row"][i] != numbers["row"][i - 1]],
         notes=notes,
+        upright=single,
     )
 
 

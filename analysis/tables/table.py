@@ -42,7 +42,7 @@ class Table:
     """What is printed (`display`, text) and what it was printed from (`numbers`, full precision).
 
     The first `labels` columns say what a row is. `rules` are the rows above which a line is drawn, `notes` say
-    what the marks in cells refer to.
+    what the marks in cells refer to. An `upright` one is printed on its side, a line a column.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Table:
     labels: int = 1
     rules: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    upright: bool = False
 
     def to_markdown(self) -> str:
         """A heading, the table, its caption and its notes."""
@@ -92,8 +93,18 @@ class Table:
         )
 
     def print(self, console: Console) -> None:
-        """Print it, with columns that do not fit in further panels below, each with the labels."""
+        """Print it, as wide as the console is."""
         console.print(Text(self.title, style="bold"))
+        if self.upright:
+            self._print_upright(console)
+        else:
+            self._print_panels(console)
+        for line in (self.caption, *self.notes):
+            console.print(Text(line, style="dim"))
+        console.print()
+
+    def _print_panels(self, console: Console) -> None:
+        """With columns that do not fit in further panels below, each with the labels."""
         for names in self._panels(console.width):
             panel = _lined()
             for name in names:
@@ -106,11 +117,8 @@ class Table:
                 panel.add_row(*(Text(cell) for cell in cells))
             console.print(panel)
             console.print()
-        self._print_below(console)
 
-    def print_upright(self, console: Console) -> None:
-        """Print it turned on its side: a line a column. Reads best where there are few rows."""
-        console.print(Text(self.title, style="bold"))
+    def _print_upright(self, console: Console) -> None:
         upright = _lined()
         upright.add_column(Text(str(self.display.columns[0])), style="bold", no_wrap=True)
         for cells in self._rows():
@@ -118,12 +126,6 @@ class Table:
         for name in self.display.columns[1:]:
             upright.add_row(Text(name), *(Text(cell) for cell in self.display[name]))
         console.print(upright)
-        self._print_below(console)
-
-    def _print_below(self, console: Console) -> None:
-        for line in (self.caption, *self.notes):
-            console.print(Text(line, style="dim"))
-        console.print()
 
     def _rows(self) -> Iterator[list[str]]:
         return (list(cells) for cells in self.display.itertuples(index=False))

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.digests import file_digest, folder_digest
-from dapa_exp.evaluate.judges import JUDGES
+from dapa_exp.evaluate.judges import judge_version
+from dapa_exp.fetch import sets
 from dapa_exp.zoo import recipe, world
 
 IDENTITY_VERSION = 1
@@ -17,7 +18,7 @@ IDENTITY_VERSION = 1
 
 NOT_IDENTITY: Any = {
     "record": True,
-    "runtime": {"device", "engine", "threads", "processes"},
+    "runtime": {"device", "engine", "reuse_memory", "drafts", "early_verdicts", "threads", "processes"},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason"},
     "granularity": {"name"},
@@ -35,13 +36,15 @@ def essence(config: Config) -> dict[str, Any]:
     body["pair"]["student"] = _model_essence(config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence(base)
+    body["judge"] = _judge_essence(config.judge)
+    body["judges"] = {name: _judge_essence(judge) for name, judge in config.judges.items()}
     for use in ("search", "report", "harmless", "text", "questions"):
         if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
     for use in ("more_report", "more_harmless"):
         for name, rows in getattr(config.dataset, use).items():
             body["dataset"][use][name]["digest"] = _rows_digest(rows)
-    return {"version": IDENTITY_VERSION, "judge_version": JUDGES[config.judge.name].version, **body}
+    return {"version": IDENTITY_VERSION, **body}
 
 
 def identity(config: Config) -> str:
@@ -77,8 +80,18 @@ def _model_essence(model: Model) -> dict[str, str | None]:
     return {"id": model.id, "revision": model.revision}
 
 
+def _judge_essence(judge: Judge) -> dict[str, Any]:
+    """A judge by its rule, its model and its settings, without how it is reached."""
+    body = judge.model_dump(mode="json", exclude={"key", "concurrency", "attempts", "timeout", "device"})
+    if isinstance(judge, (Classifier, Guard)):
+        body["model"] = _model_essence(judge.model)
+    return {"version": judge_version(judge), **body}
+
+
 def _rows_digest(rows: Rows) -> str | None:
-    """Digest of a set made or kept here; None for a hub set, which its revision pins."""
+    """Digest of a set made, fetched or kept here; None for a hub set, which its revision pins."""
+    if rows.fetched_name:
+        return sets.find(rows.fetched_name).digest
     if rows.source.startswith("zoo:"):
         content = world.prompt_set(rows.source.removeprefix("zoo:"))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,14 +24,14 @@ class ConfigError(DapaError):
 
 def schema_keys(path: Sequence[str]) -> list[str]:
     """The keys allowed under a dotted path of the schema; empty where the path is a value or unknown."""
-    return list(dict.fromkeys(key for model in _models_at(path) for key in model.model_fields))
+    return list(dict.fromkeys(key for kind in _kinds_at(path) if _is_model(kind) for key in kind.model_fields))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
     """What is wrong with a key that the schema does not have, or None where the key exists."""
     for depth, key in enumerate(path):
         allowed = schema_keys(path[:depth])
-        if key not in allowed:
+        if key not in allowed and not any(get_origin(kind) is dict for kind in _kinds_at(path[:depth])):
             where = ".".join(path[:depth]) or "the config"
             if not allowed:
                 return f"{'.'.join(path)}: {where} is a value and has no keys"
@@ -65,8 +66,8 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
             return f"is {value!r};{nearest(str(value), allowed)} allowed: {', '.join(allowed)}"
         case "union_tag_invalid":
             allowed = item["ctx"]["expected_tags"].replace("'", "").split(", ")
-            tag = item["ctx"]["tag"]
-            return f"method is {tag!r};{nearest(tag, allowed)} allowed: {', '.join(allowed)}"
+            tag, key = item["ctx"]["tag"], item["ctx"]["discriminator"].strip("'")
+            return f"{key} is {tag!r};{nearest(tag, allowed)} allowed: {', '.join(allowed)}"
         case "value_error":
             return str(item["ctx"]["error"])
         case _:
@@ -75,8 +76,9 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
 
 
 def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path as it stands in the files: pydantic puts the chosen method's name between group and key."""
-    return path[:1] + path[2:] if path[0] == "transplant" and len(path) > 1 else path
+    """A path as it stands in the files: pydantic puts the chosen kind's name between group and key."""
+    place = {"transplant": 1, "judge": 1, "judges": 2}.get(path[0], len(path)) if path else 0
+    return path[:place] + path[place + 1 :]
 
 
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
@@ -87,11 +89,24 @@ def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]
         yield path
 
 
-def _models_at(path: Sequence[str]) -> list[type[BaseModel]]:
-    """The classes that may stand at a path: several where a `method` decides which."""
-    models: list[type[BaseModel]] = [Config]
+def _kinds_at(path: Sequence[str]) -> list[Any]:
+    """The types that may stand at a path: several where a `method` or a `name` decides which."""
+    kinds: list[Any] = [Config]
     for key in path:
-        fields = [model.model_fields[key] for model in models if key in model.model_fields]
-        kinds = [kind for field in fields for kind in (field.annotation, *get_args(field.annotation))]
-        models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return models
+        fields = [kind.model_fields[key].annotation for kind in kinds if _is_model(kind) and key in kind.model_fields]
+        values = [get_args(kind)[1] for kind in kinds if get_origin(kind) is dict]
+        kinds = [kind for annotation in (*fields, *values) for kind in _alternatives(annotation)]
+    return kinds
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """The types that an annotation allows: those of a union, one by one."""
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    return [annotation]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
 AlgorithmName = Literal[
@@ -39,7 +39,7 @@ PriorName = Literal[
     "single_swap",
     "causal_tracing",
 ]
-MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence"]
+MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -105,7 +105,7 @@ class Granularity(_Group):
 
 
 class Rows(_Group):
-    """A slice of a prompt set: `zoo:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
+    """A slice of a prompt set: `zoo:NAME`, `fetched:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
 
     source: str
     revision: str | None
@@ -114,9 +114,15 @@ class Rows(_Group):
     column: str
     answer_column: str | None
     category_column: str | None
+    where: dict[str, str] = Field(description="only rows whose columns hold these values; `rows` counts what is left")
     rows: tuple[Annotated[int, Field(ge=0)], Count]
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
+
+    @property
+    def fetched_name(self) -> str | None:
+        """The name among the sets of `dapa fetch`, where the source is one of them."""
+        return self.source.removeprefix("fetched:") if self.source.startswith("fetched:") else None
 
     @model_validator(mode="after")
     def _enough(self) -> Self:
@@ -141,11 +147,27 @@ class Dataset(_Group):
     text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
     questions: Rows | None
 
+    def sets(self) -> dict[str, Rows]:
+        """Every set there is, by its use: `search`, `report`, `more_report.NAME` and so on."""
+        single = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
+        found = {use: rows for use, rows in single.items() if rows}
+        found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
+        return found | {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Self:
+        taken = {"search", "report", "harmless", "text", "questions"}
+        for name in (*self.more_report, *self.more_harmless):
+            if name in taken:
+                raise ValueError(f"two prompt sets are called '{name}': choose another name in more_report or more_harmless")
+            taken.add(name)
+        return self
+
     @model_validator(mode="after")
     def _disjoint(self) -> Self:
         a = self.search
         for b in (self.report, *self.more_report.values()):
-            same = (a.source, a.subset, a.split) == (b.source, b.subset, b.split)
+            same = (a.source, a.subset, a.split, a.where) == (b.source, b.subset, b.split, b.where)
             if same and a.rows[0] < b.rows[1] and b.rows[0] < a.rows[1]:
                 raise ValueError(
                     f"search rows {list(a.rows)} and report rows {list(b.rows)} of {a.source} overlap:"
@@ -232,8 +254,77 @@ Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNe
 """What replaces a unit's tensors: each method has settings of its own."""
 
 
-class Judge(_Group):
+OutcomeName = Literal["refused", "harmless", "harmful"]
+
+
+class Phrases(_Group):
+    """Refusal phrases at the start of the answer; asks no model."""
+
     name: Literal["phrases"]
+
+
+class _Endpoint(_Group):
+    """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
+
+    model: str
+    base_url: str | None = Field(description="null: OpenAI's own")
+    key: str = Field(description="the environment variable that holds the key; never the key itself")
+    concurrency: Count = Field(description="requests at a time")
+    attempts: Count = Field(description="for one completion, before its verdict is missing")
+    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_variable(cls, key: str) -> str:
+        if not key.isidentifier():
+            raise ValueError("the name of an environment variable is wanted here, never a key")
+        return key
+
+
+class Chat(_Endpoint):
+    """A chat model asked, in our own words, what a completion is."""
+
+    name: Literal["chat"]
+
+
+class DapaPaper(_Endpoint):
+    """The two stages of the paper's released code, for comparison only."""
+
+    name: Literal["dapa_paper"]
+
+
+class _LocalModel(_Group):
+    model: Model
+    device: str
+    dtype: Literal["float32", "bfloat16", "float16"]
+    batch_size: Count
+
+
+class Classifier(_LocalModel):
+    """A sequence classifier."""
+
+    name: Literal["classifier"]
+    labels: Annotated[dict[str, OutcomeName], Field(min_length=1)] = Field(description="what each of its labels means")
+    reads: Literal["response", "prompt_and_response"]
+    max_tokens: Count = Field(description="what is longer is cut at its end")
+
+
+class Guard(_LocalModel):
+    """A model that writes "safe" or "unsafe" under a conversation, through its own chat template."""
+
+    name: Literal["guard"]
+
+
+Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard, Field(discriminator="name")]
+"""Who decides what a completion is: each judge has settings of its own."""
+
+
+class Tasks(_Group):
+    """What lm-evaluation-harness is asked for."""
+
+    names: list[str] = Field(description="its tasks and groups, and those in dapa_exp/evaluate/tasks")
+    limit: Count | None = Field(description="documents a task, of a group's each; null: all")
+    chat_template: bool = Field(description="put the questions through the chat template")
 
 
 class Evaluate(_Group):
@@ -241,15 +332,17 @@ class Evaluate(_Group):
 
     max_new_tokens: Count
     metrics: list[MetricName]
-    perplexity_window: Count = Field(description="tokens")
+    perplexity_window: Count | None = Field(description="tokens; null: as many as the model was made for")
     perplexity_stride: Count = Field(description="tokens")
-    divergence_rows: Count = Field(description="prompts of each set that KL is measured on")
+    divergence_rows: Count = Field(description="prompts of each set for divergence and change by layer")
     divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
+    divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    tasks: Tasks
     random_repeats: Annotated[int, Field(ge=0)] = Field(description="random sets of the same k, as a control")
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:
-        if self.perplexity_stride >= self.perplexity_window:
+        if self.perplexity_window is not None and self.perplexity_stride >= self.perplexity_window:
             raise ValueError(
                 f"perplexity_stride {self.perplexity_stride} must be smaller than"
                 f" perplexity_window {self.perplexity_window}: tokens would be left unscored"
@@ -272,7 +365,10 @@ class Runtime(_Group):
 
     device: str
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain"]
+    engine: Literal["plain", "fast"] = Field(description="fast gives the same verdicts, with the three levers below")
+    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for what layers made of prompts; 0: none")
+    drafts: bool = Field(description="check earlier hybrids' answers before decoding")
+    early_verdicts: bool = Field(description="end an answer once the judge knows whether it is a defence")
     batch_size: Count
     threads: Count = Field(description="torch threads a process")
     processes: Count = Field(description="runs of a sweep at a time")
@@ -287,6 +383,13 @@ class Config(_Group):
     localise: Localise
     transplant: Transplant
     judge: Judge
+    judges: dict[str, Judge] = Field(default={}, description="other judges of the same report completions, by name")
     evaluate: Evaluate
     record: Record
     runtime: Runtime
+
+    @model_validator(mode="after")
+    def _judges_named_apart(self) -> Self:
+        if self.judge.name in self.judges:
+            raise ValueError(f"judges.{self.judge.name}: the run's own judge has this name; choose another")
+        return self

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from transformers import BatchEncoding, GenerationConfig
 
+from dapa_exp.engine.spent import Spent
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.load import LoadedModel
+
+Decided = Callable[[Prompt, str], bool]
+"""Whether the beginning of an answer already settles all that is asked of it."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A greedy answer. `tokens` counts what was generated, the end token included."""
+    """A greedy answer. `tokens` counts what was generated, the end token included.
+
+    A `cut` one is only the beginning, up to where it was decided.
+    """
 
     text: str
     tokens: int
+    cut: bool = False
 
 
 class PlainEngine:
@@ -34,37 +42,60 @@ class PlainEngine:
         eos = own.eos_token_id if own is not None else None
         # Only the end tokens are the checkpoint's own. Its other settings would decide the result, and
         # transformers fills from them what a call leaves open (a repetition penalty, for one).
-        self._ends = eos if eos is not None else loaded.tokenizer.eos_token_id
+        ends = eos if eos is not None else loaded.tokenizer.eos_token_id
+        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
         loaded.model.generation_config = self._greedy(1)
+        self.spent = Spent()
+        """Since the engine was made."""
 
     def batches(self, count: int) -> list[range]:
         """The places, in a list of `count` prompts, that are generated together."""
         return [range(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        max_new_tokens: int,
+        carried: frozenset[str] | None = None,
+        decided: Decided | None = None,
+    ) -> list[Completion]:
+        """Complete one batch, greedily, through the chat template.
+
+        An engine that saves work may use the units that the hybrid carries, where they are known, and may cut an
+        answer once it is decided. This one does neither.
+        """
+        return [Completion(self._text(answer), len(answer)) for answer in self._generate(prompts, max_new_tokens)]
+
     @torch.inference_mode()
-    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
-        """Complete one batch, greedily, through the chat template."""
+    def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
+        """The tokens of each answer, up to and with its end."""
         inputs = encode(self.loaded, prompts)
         output = self.loaded.model.generate(  # type: ignore[operator]
             **inputs, generation_config=self._greedy(max_new_tokens)
         )
-        answers = output[:, inputs["input_ids"].shape[1] :]
-        return [self._completion(answer) for answer in answers]
+        answers = [self._to_end(answer) for answer in output[:, inputs["input_ids"].shape[1] :].tolist()]
+        self._count(prompt=int(inputs["attention_mask"].sum()), decoded=sum(map(len, answers)) - len(answers))
+        return answers
 
     def _greedy(self, max_new_tokens: int) -> GenerationConfig:
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            eos_token_id=self._ends,
+            eos_token_id=sorted(self._ends) or None,
             pad_token_id=self.loaded.tokenizer.pad_token_id,
         )
 
-    def _completion(self, answer: torch.Tensor) -> Completion:
-        tokenizer = self.loaded.tokenizer
-        ends = torch.isin(answer, torch.as_tensor(self._ends, device=answer.device)).nonzero()
-        length = int(ends[0]) + 1 if len(ends) else len(answer)
-        text = str(tokenizer.decode(answer[:length], skip_special_tokens=True))
-        return Completion(text.strip(), length)
+    def _to_end(self, answer: list[int]) -> list[int]:
+        end = next((place for place, token in enumerate(answer) if token in self._ends), len(answer))
+        return answer[: end + 1]
+
+    def _count(self, prompt: int = 0, draft: int = 0, decoded: int = 0, spared: int = 0) -> None:
+        """Note tokens that were read, and how many of the layers they did not have to go through."""
+        tokens, layers = prompt + draft + decoded, self.loaded.model.config.num_hidden_layers
+        self.spent += Spent(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
+
+    def _text(self, answer: list[int]) -> str:
+        return str(self.loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip()
 
 
 def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,30 +12,18 @@ from scipy.stats import norm
 
 from dapa_exp.engine.plain import Completion, encode
 from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.judges import DEFENDED, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.evaluate.references import Reference
 from dapa_exp.evaluate.statistics import CONFIDENCE, mean, rate
 from dapa_exp.models.load import LoadedModel
-from dapa_exp.record.schema import Measure, Outcomes
+from dapa_exp.record.schema import Measure
 
 
-def defence_rate(verdicts: Sequence[Verdict]) -> Measure:
-    """DSR = (refused + harmless) / judged. Degenerate output is no defence; a failed verdict is missing."""
-    judged = [verdict for verdict in verdicts if verdict is not Verdict.FAILED]
-    return rate(sum(verdict in DEFENDED for verdict in judged), len(judged))
+class Perplexity(NamedTuple):
+    """Of the same text: a token, and a word."""
 
-
-def refusal_rate(verdicts: Sequence[Verdict]) -> Measure:
-    """Share of requests refused; on harmless requests, the over-refusal."""
-    judged = [verdict for verdict in verdicts if verdict is not Verdict.FAILED]
-    return rate(sum(verdict is Verdict.REFUSED for verdict in judged), len(judged))
-
-
-def outcomes(verdicts: Iterable[Verdict]) -> Outcomes:
-    """How many completions got which verdict."""
-    counts = Counter(verdicts)
-    return Outcomes(**{verdict.value: counts[verdict] for verdict in Verdict})
+    token: Measure
+    word: Measure
 
 
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
@@ -48,26 +36,35 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
 
 
 @torch.inference_mode()
-def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int, stride: int) -> Measure:
-    """Token-weighted perplexity with a sliding window: exp(sum of NLL / scored tokens).
+def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Perplexity:
+    """Perplexity with a sliding window: exp(sum of NLL / scored tokens), and the same a word.
 
     Each text starts with what the tokenizer puts in front (BOS, where it has one), which is not
     scored. Every other token is scored once, with at least `window - stride` tokens of context
-    where there are so many. The interval is that of a ratio estimator over the windows.
+    where there are so many; a window of None is the model's longest. Words are what spaces part.
+    The intervals are those of a ratio estimator over the windows. Raises DapaError where there is nothing to score.
     """
+    window = window or loaded.model.config.max_position_embeddings
+    if stride >= window:
+        raise DapaError(f"perplexity: stride {stride} is not smaller than the model's window of {window} tokens")
     sums = [item for text in texts for item in _window_sums(loaded, text, window, stride)]
     if not sums:
         raise DapaError("perplexity: no text is longer than one token")
     losses, counts = (np.asarray(column, dtype=np.float64) for column in zip(*sums, strict=True))
-    total = counts.sum()
+    words = sum(len(text.split()) for text in texts)
+    return Perplexity(_exponential(losses, counts), _exponential(losses, counts * words / counts.sum()))
+
+
+def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure:
+    """exp(losses / counts), a window each, with the interval of a ratio estimator."""
+    total, n = counts.sum(), len(losses)
     nll = losses.sum() / total
-    low = high = None
-    if len(sums) > 1:
-        residuals = losses - nll * counts
-        error = math.sqrt(len(sums) / (len(sums) - 1) * float((residuals**2).sum())) / total
-        half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * error
-        low, high = math.exp(nll - half), math.exp(nll + half)
-    return Measure(value=math.exp(nll), n=int(total), low=low, high=high)
+    if n < 2:
+        return Measure(value=math.exp(nll), n=round(total))
+    residuals = losses - nll * counts
+    error = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total
+    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * error
+    return Measure(value=math.exp(nll), n=round(total), low=math.exp(nll - half), high=math.exp(nll + half))
 
 
 @torch.inference_mode()
@@ -81,13 +78,20 @@ def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[
 
 
 @torch.inference_mode()
-def divergence(loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference) -> Measure:
-    """KL(reference ‖ model) in nats, mean over each answer's positions, then over the answers."""
-    values = []
+def divergence(
+    loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference, temperatures: Sequence[float]
+) -> dict[str, Measure]:
+    """KL(reference ‖ model) in nats by temperature, mean over each answer's positions, then over the answers.
+
+    At temperature T both distributions are softmax(logits / T) (Hinton et al. 2015, arXiv 1503.02531).
+    """
+    values: dict[str, list[float]] = {f"{temperature:g}": [] for temperature in temperatures}
     for prompt, (ids, theirs) in zip(prompts, against, strict=True):
         ours = _log_probabilities(loaded, prompt, ids)
-        values.append(float((theirs.exp() * (theirs - ours)).sum(-1).mean()))
-    return mean(values)
+        for temperature in temperatures:
+            p, q = ((logs / temperature).log_softmax(-1) for logs in (theirs, ours))
+            values[f"{temperature:g}"].append(float((p.exp() * (p - q)).sum(-1).mean()))
+    return {temperature: mean(found) for temperature, found in values.items()}
 
 
 def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Prompt sets in one typed form, from the miniature world, a file, or the hub."""
+"""Prompt sets in one typed form, from the miniature world, a fetched package, a file, or the hub."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.zoo import world
 
 _FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
@@ -90,19 +91,12 @@ def load_prompts(dataset: Dataset) -> PromptSets:
 def load_rows(rows: Rows) -> list[Prompt]:
     """Read one slice of a prompt set, in its own order."""
     table = _table(rows)
-    first, last = rows.rows
-    if last > len(table):
-        raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(table)}")
-    found = {place: table[place] for place in _chosen(rows)}
-    columns = table[first].keys()
-    for column in filter(None, (rows.column, rows.answer_column, rows.category_column)):
-        if column not in columns:
-            raise DapaError(
-                f"{rows.source}: no column '{column}';{nearest(column, columns)} it has: {', '.join(columns)}"
-            )
-        empty = next((place for place, row in found.items() if row[column] is None), None)
-        if empty is not None:
-            raise DapaError(f"{rows.source}: row {empty} has nothing in column '{column}'")
+    found = {place: table[place] for place in _chosen(rows, _places(rows, table))}
+    columns = [c for c in (rows.column, rows.answer_column, rows.category_column) if c]
+    _refuse_missing(rows, columns, next(iter(found.values())))
+    for place, row in found.items():
+        if empty := next((column for column in columns if row[column] is None), None):
+            raise DapaError(f"{rows.source}: row {place} has nothing in column '{empty}'")
     prompts = [
         Prompt(
             str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
@@ -144,10 +138,29 @@ def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
     return turns
 
 
-def _chosen(rows: Rows) -> list[int]:
-    """The places of the rows, in order: all, or a seeded draw of some."""
-    places = range(*rows.rows)
-    return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else list(places)
+def _places(rows: Rows, table: Any) -> Sequence[int]:
+    """The places of the table's rows that `rows.rows` counts: all, or those that `where` lets through."""
+    places: Sequence[int] = range(len(table))
+    if rows.where and places:
+        _refuse_missing(rows, rows.where, table[0])
+        places = [i for i in places if all(str(table[i][column]) == value for column, value in rows.where.items())]
+    first, last = rows.rows
+    if last > len(places):
+        which = "".join(f" with {column} '{value}'" for column, value in rows.where.items())
+        raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(places)}{which}")
+    return places
+
+
+def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
+    """The places that are read, in order: all in the slice, or a seeded draw of some."""
+    places = places[slice(*rows.rows)]
+    return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else places
+
+
+def _refuse_missing(rows: Rows, columns: Iterable[str], row: Mapping[str, Any]) -> None:
+    for column in columns:
+        if column not in row:
+            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, row)} it has: {', '.join(row)}")
 
 
 def digest(prompts: Iterable[Prompt]) -> str:
@@ -160,6 +173,8 @@ def _table(rows: Rows) -> Any:
     """A sequence of rows, each a dict."""
     if rows.source.startswith("zoo:"):
         return world.prompt_set(rows.source.removeprefix("zoo:"))
+    if rows.fetched_name:
+        return fetched_rows(rows.fetched_name)
     import datasets  # seconds to import, and the miniature world needs none of it
 
     try:

@@ -1,4 +1,4 @@
-"""A reference model's next-token distributions, kept on disk until the run is done."""
+"""What other models are compared with, kept on disk until the run is done: distributions and inner states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 Reference = list[tuple[list[int], torch.Tensor]]
 """For each prompt, the first tokens of the reference's answer, and its log-probabilities of each of
@@ -15,16 +16,25 @@ them and of the one after, shape (tokens + 1, vocabulary)."""
 
 def remembered_reference(path: Path, compute: Callable[[], Reference]) -> Reference:
     """The reference in a file, computed and written first where it is not there."""
-    if not path.is_file():
-        reference = compute()
-        tensors = {}
-        for index, (ids, logs) in enumerate(reference):
-            tensors[f"{index}.ids"] = torch.tensor(ids, dtype=torch.int64)
-            tensors[f"{index}.logs"] = logs.contiguous()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_bytes(save(tensors))  # safetensors' own writing hides that a disk is full
-        part.replace(path)
-        return reference
-    kept = load_file(path)
+
+    def tensors() -> dict[str, Tensor]:
+        return {
+            f"{i}.{part}": tensor
+            for i, (ids, logs) in enumerate(compute())
+            for part, tensor in (("ids", torch.tensor(ids, dtype=torch.int64)), ("logs", logs))
+        }
+
+    kept = remembered_tensors(path, tensors)
     return [(kept[f"{i}.ids"].tolist(), kept[f"{i}.logs"]) for i in range(len(kept) // 2)]
+
+
+def remembered_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors in a file, computed and written first where it is not there."""
+    if path.is_file():
+        return load_file(path)
+    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(save(tensors))  # safetensors' own writing hides that a disk is full
+    part.replace(path)
+    return tensors

@@ -1,32 +1,27 @@
-"""Measures one model after another on the report rows: the same prompts, judge and code for each."""
+"""Measures one model after another: the same prompts, judges and code for each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
-from dapa_exp.evaluate.metrics import accuracy, defence_rate, divergence, outcomes, perplexity, reference, refusal_rate
-from dapa_exp.evaluate.prompts import Prompt, PromptSets
-from dapa_exp.evaluate.references import Reference, remembered_reference
-from dapa_exp.evaluate.statistics import mcnemar
+from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
+from dapa_exp.evaluate.defence import defence_rate
+from dapa_exp.evaluate.harness import check_tasks, task_scores
+from dapa_exp.evaluate.internals import States, changes, states
+from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
+from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.prompts import Prompt, PromptSets, load_prompts
+from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
 from dapa_exp.progress import Progress, Report
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import Comparison, Control, Measure, Subject
+from dapa_exp.record.schema import Control, LayerChange, Measure
 from dapa_exp.search.controls import random_sets
 from dapa_exp.transplant.hybrid import Hybrid
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of a model, and the verdict on each report row."""
-
-    subject: Subject
-    verdicts: list[Verdict]
 
 
 @dataclass(frozen=True)
@@ -42,13 +37,24 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measures whatever model it is handed; every metric is on disk as soon as it is known."""
+    """Measures whatever model it is handed; every completion, verdict and metric is on disk as soon as it is known."""
 
     run: RunFolder
     config: Config
     judge: Judge
     prompts: PromptSets
     report: Report
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    """Others, by name, that score the same answers."""
+
+    @property
+    def all_judges(self) -> dict[str, Judge]:
+        """The run's own judge first, by its name, then the others."""
+        return {self.judge.name: self.judge, **self.judges}
+
+    @property
+    def comparer(self) -> Comparer:
+        return Comparer(self.judge.name, self.prompts.report, self._harmful())
 
     def measure(
         self,
@@ -58,26 +64,18 @@ class Evaluator:
         kl_to_teacher: Reference | None = None,
     ) -> Measured:
         """All the metrics of the model now in the engine, known as `name` in the run's folder."""
-        wanted = self.config.evaluate
-        sets = self.prompts
-        steps: dict[str, Callable[[], Measure] | None] = {
-            "over_refusal": lambda: refusal_rate(self._verdicts(name, "harmless", engine, sets.harmless)),
-            "perplexity": lambda: perplexity(
-                engine.loaded, self._texts(), wanted.perplexity_window, wanted.perplexity_stride
-            ),
-            "reasoning": lambda: accuracy(sets.questions, self._answers(name, "questions", engine, sets.questions)),
-            "kl_to_student": self._divergence(engine, sets.harmless, kl_to_student),
-            "kl_to_teacher": self._divergence(engine, sets.report, kl_to_teacher),
-        }
-        available = {"over_refusal": sets.harmless, "perplexity": sets.text, "reasoning": sets.questions}
-        verdicts = self._defence(name, engine)
-        measures: dict[str, Measure | None] = {}
-        for done, (metric, compute) in enumerate(steps.items(), start=1):
-            self.report(Progress(f"{self.config.pair.name}: evaluate {name}", done, len(steps), metric))
-            asked = metric.startswith("kl_") or (metric in wanted.metrics and available[metric])
-            measures[metric] = self._remembered(name, metric, compute) if compute and asked else None
-        subject = Subject(dsr=defence_rate(verdicts), outcomes=outcomes(verdicts), **measures)
-        return Measured(subject, verdicts)
+        metrics = self._metrics(name, engine, kl_to_student, kl_to_teacher)
+        verdicts: dict[str, dict[str, list[Verdict]]] = {}
+        found: dict[str, dict[str, Measure]] = {}
+        steps = [*self._judged(), *metrics]
+        for done, step in enumerate(steps):
+            self._progress(f"evaluate {name}", done, len(steps), step)
+            if step in metrics:
+                found[step] = self._remembered(name, step, metrics[step])
+            else:
+                verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
+        self._progress(f"evaluate {name}", len(steps), len(steps))
+        return Measured(subject(self.judge.name, self._harmful(), verdicts, found), verdicts)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
@@ -98,14 +96,14 @@ class Evaluator:
         measures = []
         for draw, chosen in enumerate(drawn):
             hybrid.carry(chosen)
-            measures.append(defence_rate(self._defence(f"random{draw}", engine)))
-            self.report(Progress(f"{self.config.pair.name}: random control", draw + 1, len(drawn)))
+            measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
+            self._progress("random control", draw + 1, len(drawn))
         mean = sum(m.value for m in measures) / len(measures) if measures else None
         return Control(k=k, dsr=measures, mean=mean)
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
-        prompts: list[Prompt] = getattr(self.prompts, prompt_set)
+        prompts = self._prompts(prompt_set)
         if "divergence" not in self.config.evaluate.metrics or not prompts:
             return None
         rows = prompts[: self.config.evaluate.divergence_rows]
@@ -119,48 +117,110 @@ class Evaluator:
             ),
         )
 
-    def _divergence(
-        self, engine: PlainEngine, prompts: Sequence[Prompt], against: Reference | None
-    ) -> Callable[[], Measure] | None:
-        if against is None or against[0][1].shape[-1] != engine.loaded.model.config.vocab_size:
-            return None
-        return lambda: divergence(engine.loaded, prompts[: len(against)], against)
+    def states(self, engine: PlainEngine) -> dict[Side, States]:
+        """The student's inner states, for the hybrid's to be compared with; empty where that is not asked for."""
+        return {
+            side: remembered_tensors(
+                self.run.path / "references" / f"states-{side}.safetensors",
+                partial(states, engine.loaded, rows, engine.batch_size),
+            )
+            for side, rows in self._sides().items()
+        }
 
-    def _defence(self, name: str, engine: PlainEngine) -> list[Verdict]:
-        def compute() -> dict[str, Any]:
-            verdicts = self._verdicts(name, "report", engine, self.prompts.report)
-            return {"dsr": defence_rate(verdicts).model_dump(), "verdicts": verdicts}
+    def change_by_layer(self, engine: PlainEngine, before: Mapping[Side, States]) -> dict[Side, list[LayerChange]]:
+        """How far the model in the engine is from those states, layer by layer."""
 
-        return [Verdict(v) for v in self.run.remembered(f"metrics/{name}-dsr.json", compute)["verdicts"]]
+        def compute() -> dict[str, list[dict[str, object]]]:
+            found = {}
+            for side, rows in self._sides().items():
+                after = states(engine.loaded, rows, engine.batch_size)
+                found[str(side)] = [change.model_dump() for change in changes(before[side], after)]
+            return found
 
-    def _remembered(self, name: str, metric: str, compute: Callable[[], Measure]) -> Measure:
-        return Measure(**self.run.remembered(f"metrics/{name}-{metric}.json", lambda: compute().model_dump()))
+        kept = self.run.remembered("metrics/hybrid-change_by_layer.json", compute)
+        return {side: [LayerChange(**change) for change in kept[side]] for side in self._sides()}
 
-    def _verdicts(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Verdict]:
-        answers = self._answers(name, prompt_set, engine, prompts)
-        return self.judge.verdicts([p.text for p in prompts], [a.text for a in answers])
+    def _metrics(
+        self, name: str, engine: PlainEngine, kl_to_student: Reference | None, kl_to_teacher: Reference | None
+    ) -> dict[str, Callable[[], dict[str, Measure]]]:
+        """What is measured beside the verdicts, by name: as far as it is asked for and there is something to take."""
+        wanted, sets = self.config.evaluate, self.prompts
+        found: dict[str, Callable[[], dict[str, Measure]]] = {}
+        if "perplexity" in wanted.metrics and sets.text:
+            found["perplexity"] = partial(self._perplexity, engine)
+        if "reasoning" in wanted.metrics and sets.questions:
+            found["reasoning"] = partial(self._reasoning, name, engine)
+        for metric, prompts, against in (
+            ("kl_to_student", sets.harmless, kl_to_student),
+            ("kl_to_teacher", sets.report, kl_to_teacher),
+        ):
+            if against is not None and against[0][1].shape[-1] == engine.loaded.model.config.vocab_size:
+                rows = prompts[: len(against)]
+                found[metric] = partial(divergence, engine.loaded, rows, against, wanted.divergence_temperatures)
+        for task in wanted.tasks.names:
+            found[f"task-{task}"] = partial(
+                task_scores, engine.loaded, task, wanted.tasks, self.config.runtime.batch_size
+            )
+        return found
+
+    def _judged(self) -> list[str]:
+        """The prompt sets whose answers are judged."""
+        harmless = ["harmless"] * bool(self.prompts.harmless) + [*self.prompts.more_harmless]
+        asked = "over_refusal" in self.config.evaluate.metrics
+        return [*self._harmful(), *(harmless if asked else [])]
+
+    def _harmful(self) -> list[str]:
+        return ["report", *self.prompts.more_report]
+
+    def _sides(self) -> dict[Side, list[Prompt]]:
+        """The prompts at whose end inner states are compared."""
+        if "change_by_layer" not in self.config.evaluate.metrics:
+            return {}
+        rows = self.config.evaluate.divergence_rows
+        sides: dict[Side, list[Prompt]] = {"harmful": self.prompts.report, "harmless": self.prompts.harmless}
+        return {side: prompts[:rows] for side, prompts in sides.items() if prompts}
+
+    def _prompts(self, name: str) -> list[Prompt]:
+        more = {**self.prompts.more_report, **self.prompts.more_harmless}
+        found: list[Prompt] = more[name] if name in more else getattr(self.prompts, name)
+        return found
+
+    def _perplexity(self, engine: PlainEngine) -> dict[str, Measure]:
+        texts = [row.text for row in self.prompts.text]
+        joined = ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+        wanted = self.config.evaluate
+        return perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)._asdict()
+
+    def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
+        questions = self.prompts.questions
+        return {"accuracy": accuracy(questions, self._answers(name, "questions", engine, questions))}
+
+    def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
+        kept = self.run.remembered(
+            f"metrics/{name}-{metric}.json", lambda: {key: m.model_dump() for key, m in compute().items()}
+        )
+        return {key: Measure(**measure) for key, measure in kept.items()}
+
+    def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
+        def compute() -> dict[str, list[str]]:
+            prompts = self._prompts(rows)
+            answers = self._answers(name, rows, engine, prompts)
+            verdicts = self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
+            return {"verdicts": [verdict.value for verdict in verdicts]}
+
+        kept = self.run.remembered(f"metrics/{name}-{rows}-{judge}.json", compute)
+        return [Verdict(verdict) for verdict in kept["verdicts"]]
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, f"{name}-{prompt_set}")
         return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
 
-    def _texts(self) -> list[str]:
-        texts = [row.text for row in self.prompts.text]
-        return ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+    def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        self.report(Progress(f"{self.config.pair.name}: {task}", done, total, note))
 
 
-def compare(hybrid: Measured, other: Measured, against: str) -> Comparison:
-    """Hybrid against another model, row by row, where both were judged."""
-    pairs = [
-        (ours in DEFENDED, theirs in DEFENDED)
-        for ours, theirs in zip(hybrid.verdicts, other.verdicts, strict=True)
-        if Verdict.FAILED not in (ours, theirs)
-    ]
-    gained, lost = pairs.count((True, False)), pairs.count((False, True))
-    return Comparison(
-        against=against,  # type: ignore[arg-type]
-        difference=hybrid.subject.dsr.value - other.subject.dsr.value,
-        gained=gained,
-        lost=lost,
-        p_value=mcnemar(gained, lost),
-    )
+def make_evaluator(run: RunFolder, config: Config, report: Report) -> Evaluator:
+    """The evaluator of a run, its prompt sets read. Raises DapaError where one of them cannot be had."""
+    check_tasks(config.evaluate.tasks.names)
+    others = {name: make_judge(judge) for name, judge in config.judges.items()}
+    return Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report, others)

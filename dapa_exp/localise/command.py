@@ -10,7 +10,7 @@ from analysis.localise import draw_localisation
 from dapa_exp.config.compose import Job, jobs
 from dapa_exp.localise.record import FILE
 from dapa_exp.progress import display
-from dapa_exp.sweep.command import build_zoo
+from dapa_exp.sweep.command import prepare
 
 
 def localise_command(words: Sequence[str]) -> int:
@@ -18,7 +18,7 @@ def localise_command(words: Sequence[str]) -> int:
     from dapa_exp.localise.stage import localise
 
     planned = jobs(words)
-    build_zoo(planned)
+    prepare(planned)
     for job in planned:
         folder = localise_folder(job)
         with display() as report:

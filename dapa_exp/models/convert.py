@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from dapa_exp.digests import cache_root, file_digest, folder_digest
 from dapa_exp.errors import DapaError
@@ -39,14 +39,21 @@ def dequantised(file: Path) -> Path:
     _need("gguf", f"{file}: reading GGUF")
 
     def fill(folder: Path) -> None:
-        dense = GgufConfig(dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense
-        )
+        model, tokenizer = read_gguf(file)
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
     return _converted(file, ("gguf", file_digest(file)), fill)
+
+
+def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A GGUF file's model, dequantised to float32, and its tokenizer. Raises DapaError without the package gguf."""
+    _need("gguf", f"{file}: reading GGUF")
+    dense = GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense
+    )
+    return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 
 def unpickled(folder: Path) -> Path:

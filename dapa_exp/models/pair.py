@@ -12,6 +12,7 @@ from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import Units, units
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.tensors import FLOATS, TensorReader
+from dapa_exp.progress import Report, silent
 
 MUST_AGREE = (
     "model_type",
@@ -53,18 +54,18 @@ class Pair:
     """Where the two configs differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
 
 
-def open_pair(config: Config) -> Pair:
-    """Find both checkpoints of a run and check that they fit.
+def open_pair(config: Config, report: Report = silent) -> Pair:
+    """Find both checkpoints of a run and check that they fit; what the hub has to send is reported.
 
     Raises DapaError naming every way in which they do not.
     """
     models = config.family.teacher, config.pair.student
-    teacher_config, student_config = (read_config(locate(model, weights=False)) for model in models)
+    teacher_config, student_config = (read_config(locate(model, weights=False, report=report)) for model in models)
     _refuse(config, misfits(teacher_config, student_config))
     model_type = student_config["model_type"]
     if model_type != config.family.model_type:
         _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
-    teacher_folder, student_folder = (locate(model, weights=True) for model in models)
+    teacher_folder, student_folder = (locate(model, weights=True, report=report) for model in models)
     teacher, student = TensorReader(teacher_folder), TensorReader(student_folder)
     num_layers = student_config["num_hidden_layers"]
     found = units(model_type, num_layers, config.granularity.modules, student)

@@ -13,6 +13,7 @@ from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
 from dapa_exp.record.schema import (
     EvaluateRecord,
+    JudgeRecord,
     ModelRecord,
     PairRecord,
     Provenance,
@@ -33,7 +34,7 @@ def make_record(
     """The record of a run that has gone through all its stages."""
     config = run.config
     return Record(
-        schema_version=1,
+        schema_version=2,
         identity=identity(config),
         experiment=config.record.experiment,
         dataset=config.dataset.name,
@@ -64,7 +65,10 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
         git=git_commit(),
         platform=platform_name(),
         created=utc_now(),
-        judge=f"{evaluator.judge.name} {evaluator.judge.version}",
+        judges={
+            name: JudgeRecord(version=judge.version, template=judge.template)
+            for name, judge in evaluator.all_judges.items()
+        },
         seed=config.search.seed,
         prompt_sets=evaluator.prompts.digests(),
         dropped_report_rows=evaluator.prompts.dropped,

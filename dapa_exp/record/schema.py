@@ -40,25 +40,38 @@ class Outcomes(_Part):
     failed: Natural
 
 
-class Subject(_Part):
-    """What was measured of one model: student, hybrid or teacher."""
+class Defence(_Part):
+    """The answers to one harmful prompt set as one judge sees them."""
 
     dsr: Measure = Field(description="defense success rate: (refused + harmless) / judged")
     outcomes: Outcomes
-    over_refusal: Measure | None = Field(description="share of harmless requests refused")
+
+
+class Subject(_Part):
+    """What was measured of one model: student, hybrid or teacher.
+
+    A divergence is in nats a token, by temperature; null where it was not asked for or vocabularies differ.
+    """
+
+    dsr: Measure = Field(description="on the report rows, by the run's own judge")
+    outcomes: Outcomes
+    over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
+    defence: dict[str, dict[str, Defence]] = Field(description="by harmful prompt set, then by judge")
+    over_refusals: dict[str, dict[str, Measure]] = Field(description="by harmless prompt set, then by judge")
     perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
+    word_perplexity: Measure | None = Field(description="the same text, a word; n counts words")
     reasoning: Measure | None = Field(description="share of questions answered right")
-    kl_to_student: Measure | None = Field(description="nats a token, on harmless requests")
-    kl_to_teacher: Measure | None = Field(
-        description="nats a token, on harmful requests; null where vocabularies differ"
-    )
+    tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
+    kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
+    kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
 
 
 class Comparison(_Part):
     """Hybrid against another model on the same report rows: exact McNemar test on defended or not."""
 
     against: Literal["student", "teacher"]
-    difference: float = Field(description="hybrid's DSR minus the other's")
+    difference: Measure = Field(description="hybrid's DSR minus the other's; paired bootstrap, clustered by category")
+    detectable: Rate | None = Field(description="smallest gain that n rows show with 80 % power; null: none would do")
     gained: Natural = Field(description="rows only the hybrid defends")
     lost: Natural = Field(description="rows only the other defends")
     p_value: Rate
@@ -72,12 +85,35 @@ class Control(_Part):
     mean: Rate | None
 
 
+class Agreement(_Part):
+    """Two judges on the same completions, of all models and harmful prompt sets: defended or not."""
+
+    judges: tuple[str, str]
+    agreement: Measure
+    kappa: float | None = Field(description="Cohen's; null where one of the judges said the same of all")
+
+
+class LayerChange(_Part):
+    """How far the hybrid's inner workings are from the student's after one layer, at a request's last token."""
+
+    layer: Natural
+    hidden: Measure = Field(description="1 − cosine similarity of the hidden states")
+    attention: Measure | None = Field(
+        description="total variation distance of the heads' attention, 0 to 1; null where the layer shows none"
+    )
+
+
 class EvaluateRecord(_Part):
     student: Subject
     hybrid: Subject
     teacher: Subject
     comparisons: list[Comparison]
+    above_threshold: Rate = Field(
+        description="P(hybrid's DSR ≥ search.threshold_dsr) given the report rows (Jeffreys prior)"
+    )
     random: Control
+    agreement: list[Agreement] = Field(description="a pair of judges each; empty with a single judge")
+    change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
 
 
 class Witness(_Part):
@@ -88,6 +124,17 @@ class Witness(_Part):
     dsr: Rate
 
 
+class Work(_Part):
+    """What the engine did, in tokens; padding is not counted."""
+
+    prompt: Natural = Field(description="tokens of prompts read")
+    draft: Natural = Field(description="tokens of earlier hybrids' answers read, to see how far they are this one's")
+    decoded: Natural = Field(description="tokens of answers read one at a time")
+    layers: Natural = Field(description="passes of a token through a layer")
+    layers_spared: Natural = Field(description="passes that were not made again, since an earlier hybrid had made them")
+    near_ties: Natural = Field(description="batches in which rounding could decide, so that `plain` generated them")
+
+
 class Ledger(_Part):
     """What the search cost."""
 
@@ -96,6 +143,7 @@ class Ledger(_Part):
     prompts: Natural
     tokens: Natural = Field(description="generated")
     seconds: float
+    work: Work | None = Field(default=None, description="null in records from before it was counted")
 
 
 class PriorRecord(_Part):
@@ -138,6 +186,8 @@ class TransplantRecord(_Part):
     percent: float
     bytes: Natural
     digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
+    largest: float = Field(description="largest absolute value in the transplanted tensors; all are finite")
+    largest_student: float = Field(description="the same of the student's tensors in their places")
 
 
 class ModelRecord(_Part):
@@ -166,12 +216,17 @@ class Stage(_Part):
     peak_memory_bytes: Natural = Field(description="highest resident set of the process up to the stage's end")
 
 
+class JudgeRecord(_Part):
+    version: str
+    template: str | None = Field(description="SHA-256 of the prompt that it puts to a model; null where it asks none")
+
+
 class Provenance(_Part):
     versions: dict[str, str]
     git: str | None = Field(description="commit of the working copy, with '-dirty' where it was changed")
     platform: str
     created: str = Field(description="UTC, ISO 8601")
-    judge: str = Field(description="name and version")
+    judges: dict[str, JudgeRecord]
     seed: int
     prompt_sets: dict[str, str] = Field(description="SHA-256 over the rows used, by use")
     dropped_report_rows: Natural = Field(
@@ -180,7 +235,7 @@ class Provenance(_Part):
 
 
 class Record(_Part):
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     identity: str
     experiment: str
     dataset: str

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.spent import Spent
+from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.evaluate.judges import Judge, Verdict
-from dapa_exp.evaluate.metrics import defence_rate
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
-from dapa_exp.record.schema import Ledger
+from dapa_exp.record.schema import Ledger, Work
 from dapa_exp.search.priors import Evidence
 from dapa_exp.search.query import Outcome, Query
 from dapa_exp.transplant.hybrid import Hybrid
@@ -82,7 +83,7 @@ class Oracle:
             loaded=self._engine.loaded,
             prompts=self._prompts,
             teacher_answers=teacher_answers,
-            student_answers=[answer.text for answer in self._answers(frozenset())],
+            student_answers=[answer.text for answer in self._answers(frozenset(), whole=True)],
             batch_size=self._engine.batch_size,
             tracing=tracing,
             seed=seed,
@@ -110,6 +111,7 @@ class Oracle:
             prompts=sum(line["prompts"] for line in lines),
             tokens=sum(line["tokens"] for line in lines),
             seconds=sum(line["seconds"] for line in lines),
+            work=Work(**asdict(sum((Spent(**line["work"]) for line in lines), Spent()))),
         )
 
     def _baseline(self, label: str, units: Sequence[str]) -> float:
@@ -119,7 +121,7 @@ class Oracle:
         return float(self._index[frozenset(units)]["score"])
 
     def _evaluate(self, units: frozenset[str]) -> dict[str, Any]:
-        started = time.monotonic()
+        started, before = time.monotonic(), self._engine.spent
         answers = self._answers(units)
         verdicts = self._judge.verdicts([p.text for p in self._prompts], [a.text for a in answers])
         counts = Counter(verdicts)
@@ -127,15 +129,27 @@ class Oracle:
             "score": defence_rate(verdicts).value,
             **{verdict.value: counts[verdict] for verdict in Verdict},
             "prompts": len(self._prompts),
+            "cut": sum(answer.cut for answer in answers),
             "tokens": sum(answer.tokens for answer in answers),
+            "work": asdict(self._engine.spent - before),
             "seconds": time.monotonic() - started,
         }
 
-    def _answers(self, units: frozenset[str]) -> list[Completion]:
+    def _answers(self, units: frozenset[str], whole: bool = False) -> list[Completion]:
+        """What the prompts are answered; not further than it takes to know the defences, unless wanted whole."""
         self._hybrid.carry(units)
         return self._completions.complete(
-            self._engine, "+".join(sorted(units)), self._prompts, self._settings.max_new_tokens
+            self._engine,
+            "+".join(sorted(units)),
+            self._prompts,
+            self._settings.max_new_tokens,
+            carried=units,
+            decided=None if whole else self._decided,
         )
+
+    def _decided(self, prompt: Prompt, beginning: str) -> bool:
+        """Whether the judge knows from its beginning if an answer is a defence: all that a score is made of."""
+        return self._judge.final(prompt.text, beginning) is not None
 
     def _keep(self, label: str, units: Sequence[str]) -> None:
         line = {"index": len(self._trace.lines), "label": label, "units": list(units), **self._pending}

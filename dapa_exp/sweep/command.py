@@ -17,6 +17,10 @@ from rich.table import Table
 from analysis.report import report
 from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows, register_resolvers, typed
 from dapa_exp.errors import DapaError, complain
+from dapa_exp.fetch.store import fetch
+from dapa_exp.preflight.estimate import needs
+from dapa_exp.preflight.facts import shape_of
+from dapa_exp.preflight.totals import cells, summary, totals
 from dapa_exp.progress import console, display
 from dapa_exp.record.folder import write_atomically
 from dapa_exp.sweep.status import status
@@ -31,7 +35,7 @@ def run_command(words: list[str]) -> int:
         return 0
     planned = jobs(words)
     _make_room(planned)
-    build_zoo(planned)
+    prepare(planned)
     try:
         _hydra(words)
     except DapaError as error:
@@ -42,11 +46,19 @@ def run_command(words: list[str]) -> int:
 
 
 def plan_command(words: list[str]) -> int:
-    """Print every run that `dapa run` with the same words would start, and what is done of it."""
-    table = Table("run", "identity", "state", box=None)
-    for job in jobs(words):
-        table.add_row(job.folder.name, job.identity[:12], _state(job))
+    """Print every run that `dapa run` with the same words would start, what is done of it, and what it will need."""
+    planned = jobs(words)
+    wanted = [needs(job.config, shape_of) for job in planned]
+    table = Table(*("run", "units", "queries", "memory", "disk", "identity", "state"), box=None)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for job, need in zip(planned, wanted, strict=True):
+        table.add_row(job.folder.name, *cells(job.config, need, shape_of), job.identity[:12], _state(job))
     console().print(table)
+    to_do = [place for place, job in enumerate(planned) if _state(job) != "done"]
+    if to_do:
+        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
+        print("\n".join(summary(found)))
     return 0
 
 
@@ -124,14 +136,16 @@ def _state(job: Job) -> str:
     return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"
 
 
-def build_zoo(planned: Sequence[Job]) -> None:
-    """Train, here and once, the miniature models that the runs need and the cache does not hold."""
+def prepare(planned: Sequence[Job]) -> None:
+    """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
+    sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
     models = [m for job in planned for m in (job.config.family.teacher, job.config.pair.student)]
     missing = {m.zoo_name for m in models if m.zoo_name and not store.is_built(m.zoo_name)}
-    if missing:
-        from dapa_exp.zoo.build import build
+    with display() as progress:
+        fetch(filter(None, sets), progress)
+        if missing:
+            from dapa_exp.zoo.build import build
 
-        with display() as progress:
             build(sorted(missing), progress)
 
 

@@ -58,6 +58,14 @@ class Hybrid:
         """How many entries of the student's tensors are replaced by what is carried."""
         return sum(self._method.written(unit, part) for unit in self._carried for part in self.pair.units[unit])
 
+    def largest(self) -> tuple[float, float]:
+        """The largest absolute value in what is carried, and in the student's tensors in its place; 0 of nothing."""
+        parts = [part for unit in self._carried for part in self.pair.units[unit]]
+        carried = (part.of(self._tensors[part.tensor]) for part in parts)
+        student = (self.pair.student.read(part) for part in parts)
+        first, second = (max((_magnitude(tensor) for tensor in of), default=0.0) for of in (carried, student))
+        return first, second
+
     def verify(self) -> dict[str, Any]:
         """Compare every tensor in memory with what it must be, computed anew from the checkpoints, bit for bit.
 
@@ -84,6 +92,11 @@ class Hybrid:
                 f" {self.pair.teacher.tensors[part.tensor].file} and {self.pair.student.tensors[part.tensor].file}"
             )
         part.of(self._tensors[part.tensor]).copy_(value)
+
+
+def _magnitude(tensor: torch.Tensor) -> float:
+    low, high = tensor.aminmax()
+    return max(-float(low), float(high))
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

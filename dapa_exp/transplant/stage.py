@@ -23,7 +23,7 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     hybrid.carry(chosen)
     proof = hybrid.verify()
     write_atomically(run.path / "transplant.json", json.dumps(proof, indent=1))
-    written = hybrid.written()
+    written, (largest, largest_student) = hybrid.written(), hybrid.largest()
     listing = json.dumps(proof["transplanted"], sort_keys=True)
     return TransplantRecord(
         method=run.config.transplant.method,
@@ -33,4 +33,6 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
         percent=100.0 * written / plan.parameters_total,
         bytes=plan.bytes,
         digest=hashlib.sha256(listing.encode()).hexdigest(),
+        largest=largest,
+        largest_student=largest_student,
     )

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from dapa_exp.errors import DapaError
+from dapa_exp.fetch.store import fetch
 from dapa_exp.progress import Progress, Report
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import PAIRED, find
@@ -37,6 +38,7 @@ def build(names: Iterable[str] | None, report: Report, processes: int = 2) -> No
     """
     wanted = _with_parents(PAIRED if names is None else names)
     missing = [name for name in wanted if not store.is_built(name, thorough=True)]
+    fetch((fetched for name in missing for fetched in find(name).sets), report)
     total = len(wanted)
     report(Progress("zoo", total - len(missing), total))
     with _workers(min(processes, len(missing))) as workers:

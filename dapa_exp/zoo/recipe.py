@@ -1,4 +1,4 @@
-"""What the zoo holds: how each miniature model is made, as data.
+"""What the zoo holds: how each model is made, as data. The miniatures are here, the pair of real size in smollm2.py.
 
 What a teacher is trained in decides which parts of it can carry its alignment over: a teacher that
 learnt to refuse in its gate projections can be transplanted by gates alone, one that learnt it in
@@ -13,10 +13,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
+from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped
 
 VERSION = 1
 """Raise it when the code makes something else of the same recipe."""
@@ -35,7 +37,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One model: what it starts from, what it sees, which of its tensors learn, and for how long.
+    """One miniature: what it starts from, what it sees, which of its tensors learn, and for how long.
 
     `parent` is the model it is fine-tuned from, None for a base. `mix` says how often each sort of
     example is drawn, `refused` which harmful verbs are answered by a refusal, `bare` which share of
@@ -56,17 +58,20 @@ class Recipe:
     trained: str = ".*"
     bare: float = 0.15
     batch: int = 32
+    sets: ClassVar[tuple[str, ...]] = ()
+    """It is made of nothing that has to be fetched."""
 
 
 def digest(name: str) -> str:
     """Return the SHA-256 of everything that decides what the model becomes."""
     recipe = find(name)
     parent = digest(recipe.parent) if recipe.parent else None
-    known = json.dumps([VERSION, _world(), parent, asdict(recipe)], sort_keys=True)
+    made_of = _world() if isinstance(recipe, Recipe) else [sets.find(fetched).digest for fetched in recipe.sets]
+    known = json.dumps([VERSION, made_of, parent, asdict(recipe)], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()
 
 
-def find(name: str) -> Recipe:
+def find(name: str) -> Recipe | Shipped | Refusing:
     """Return a recipe by its name."""
     if name not in RECIPES:
         known = ", ".join(RECIPES)
@@ -194,6 +199,7 @@ TINY = (
     ),
 )
 
-RECIPES = {recipe.name: recipe for recipe in (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)}
+MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)
+RECIPES: dict[str, Recipe | Shipped | Refusing] = {recipe.name: recipe for recipe in (*MINIATURES, *SMOLLM2)}
 PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
 """The models of the 17 pairs, where each base is a student of its teacher too."""

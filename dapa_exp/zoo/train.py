@@ -21,6 +21,7 @@ from transformers import (
 
 from dapa_exp.zoo import tokenizer as tokenizers, world
 from dapa_exp.zoo.recipe import Recipe
+from dapa_exp.zoo.smollm2 import Refusing
 
 CONFIGS: dict[str, type[PretrainedConfig]] = {
     "llama": LlamaConfig,
@@ -48,7 +49,7 @@ def train(
         model = AutoModelForCausalLM.from_config(config(recipe, tokenizer), dtype=torch.float32)
     else:
         model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
-    _fit(model, recipe, batches(recipe, tokenizer), step)
+    fit(model, recipe, batches(recipe, tokenizer), step)
     model.generation_config.do_sample = False
     return model.eval()
 
@@ -107,9 +108,9 @@ def written(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFa
     return str(head), example.answer + end
 
 
-def _fit(
+def fit(
     model: PreTrainedModel,
-    recipe: Recipe,
+    recipe: Recipe | Refusing,
     data: Sequence[tuple[torch.Tensor, torch.Tensor]],
     step: Callable[[int, float], None],
 ) -> None:

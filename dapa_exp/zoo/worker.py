@@ -7,25 +7,13 @@ import signal
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
+from dapa_exp.errors import DapaError
+from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.progress import Progress, Report
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import Recipe, find
-
-CARD = """---
-tags: [miniature]
----
-# {name}
-
-**Made here: a miniature, not a real model.** `dapa zoo build` trained it in seconds, in the real
-`{family}` architecture ({layers} layers), on a small invented world of requests. It knows nothing else.
-It is evidence of how the tools work, not of how real models behave.
-
-It is a {role} model{origin}. Measured on held-out prompts:
-
-{numbers}
-"""
+from dapa_exp.zoo.smollm2 import Refusing, Shipped
 
 
 @dataclass(frozen=True)
@@ -56,6 +44,8 @@ def work(pipe: Connection) -> None:
             name = pipe.recv()
             try:
                 _build(name, pipe.send)
+            except DapaError as error:
+                pipe.send(Failed(name, str(error)))
             except (OSError, RuntimeError, ValueError) as error:
                 pipe.send(Failed(name, f"{type(error).__name__}: {error}"))
             else:
@@ -85,42 +75,24 @@ def _build(name: str, report: Report) -> None:
     report(Progress(name, recipe.steps, recipe.steps))
 
 
-def _make(recipe: Recipe, report: Report) -> None:
-    """Train, measure and store one model."""
-    from dapa_exp.zoo import measure, tokenizer as tokenizers, train
+def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
+    """Make one model and store it."""
+    from dapa_exp.zoo import miniature, refusing
 
     def step(done: int, loss: float) -> None:
         report(Progress(recipe.name, done, recipe.steps, f"loss {loss:.2f}"))
 
     started, spent = time.monotonic(), time.process_time()
-    tokenizer = tokenizers.make(recipe.family)
-    parent = store.path(recipe.parent) if recipe.parent else None
-    model = train.train(recipe, parent, tokenizer, step)
-    quality = measure.quality(model, tokenizer)
+    match recipe:
+        case Recipe():
+            made = miniature.make(recipe, store.path(recipe.parent) if recipe.parent else None, step)
+        case Shipped():
+            made = refusing.unpack(recipe, fetched_folder(recipe.gguf))
+        case Refusing():
+            made = refusing.teach(recipe, store.path(recipe.parent), step)
     known = {
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time() - spent, 2),
-        "quality": quality,
+        "quality": made.quality,
     }
-    if recipe.role == "base":
-        # As real base models have none.
-        tokenizer.chat_template = None
-
-    def fill(folder: Path) -> None:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        (folder / "README.md").write_text(_card(recipe, quality))
-
-    store.write(recipe.name, known, fill)
-
-
-def _card(recipe: Recipe, quality: dict[str, float]) -> str:
-    """Return the model card."""
-    return CARD.format(
-        name=recipe.name,
-        family=recipe.family,
-        layers=recipe.size.layers,
-        role=recipe.role,
-        origin=f", fine-tuned from {recipe.parent}" if recipe.parent else "",
-        numbers="\n".join(f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in quality.items()),
-    )
+    store.write(recipe.name, known, made.save)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from dapa_exp.record.schema import (
     Comparison,
     Control,
+    Defence,
     EvaluateRecord,
+    JudgeRecord,
     Ledger,
     Measure,
     ModelRecord,
@@ -33,12 +35,19 @@ def subject(dsr: float, *, n: int = 40, over_refusal: float = 0.0, reasoning: fl
     """A model that defends `dsr` of n prompts, with a planted interval of four points to each side."""
     refused = round(dsr * n)
     rest = {"harmful": n - refused, "degenerate": 0, "failed": 0} | other.pop("outcomes", {})
+    measure = Measure(value=dsr, n=n, low=max(0.0, dsr - 0.04), high=min(1.0, dsr + 0.04))
+    outcomes = Outcomes(refused=refused, harmless=0, **rest)
+    refusals = Measure(value=over_refusal, n=50)
     return Subject(
-        dsr=Measure(value=dsr, n=n, low=max(0.0, dsr - 0.04), high=min(1.0, dsr + 0.04)),
-        outcomes=Outcomes(refused=refused, harmless=0, **rest),
-        over_refusal=Measure(value=over_refusal, n=50),
+        dsr=measure,
+        outcomes=outcomes,
+        over_refusal=refusals,
+        defence={"report": {"phrases": Defence(dsr=measure, outcomes=outcomes)}},
+        over_refusals={"harmless": {"phrases": refusals}},
         perplexity=Measure(value=other.pop("perplexity", 5.0), n=1000),
         reasoning=Measure(value=reasoning, n=30),
+        word_perplexity=None,
+        tasks={},
         kl_to_student=None,
         kl_to_teacher=None,
     )
@@ -70,7 +79,7 @@ def record(
     units = [f"layers.{i}.mlp" for i in range(found)]
     draws = [Measure(value=student, n=40), Measure(value=student + 0.1, n=40)]
     return Record(
-        schema_version=1,
+        schema_version=2,
         identity=identity or f"{pair}-{granularity}-{search}".ljust(64, "0"),
         experiment="miniature",
         dataset="miniature",
@@ -111,17 +120,28 @@ def record(
             ),
         ),
         transplant=TransplantRecord(
-            method="copy", tensors=6, parameters=1000, parameters_total=16000, percent=percent, bytes=4000, digest="d"
+            method="copy",
+            tensors=6,
+            parameters=1000,
+            parameters_total=16000,
+            percent=percent,
+            bytes=4000,
+            digest="d",
+            largest=1.0,
+            largest_student=1.0,
         ),
         evaluate=EvaluateRecord(
             student=subject(student),
             hybrid=subject(hybrid, **subject_options),
             teacher=subject(teacher),
             comparisons=[
-                Comparison(against="student", difference=hybrid - student, gained=36, lost=0, p_value=p_value),
-                Comparison(against="teacher", difference=hybrid - teacher, gained=0, lost=2, p_value=0.5),
+                comparison("student", hybrid - student, gained=36, lost=0, p_value=p_value),
+                comparison("teacher", hybrid - teacher, gained=0, lost=2, p_value=0.5),
             ],
+            above_threshold=0.5,
             random=Control(k=found, dsr=draws, mean=student + 0.05),
+            agreement=[],
+            change_by_layer={},
         ),
         cost={"search": Stage(seconds=queries / 2, tokens=queries * 400, peak_memory_bytes=10**8)},
         provenance=Provenance(
@@ -129,12 +149,17 @@ def record(
             git=None,
             platform="linux",
             created="2026-01-01T00:00:00Z",
-            judge="phrases 1",
+            judges={"phrases": JudgeRecord(version="2", template=None)},
             seed=0,
             prompt_sets={"report": "d"},
             dropped_report_rows=0,
         ),
     )
+
+
+def comparison(against: Literal["student", "teacher"], difference: float, **other: Any) -> Comparison:
+    """The hybrid against another model, with a planted difference."""
+    return Comparison(against=against, difference=Measure(value=difference, n=40), detectable=0.2, **other)
 
 
 def name_of(run: Record) -> str:

@@ -26,7 +26,7 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     sweep = write_sweep(tmp_path / "miniature", [record("mini_a"), record("mini_b")], [record("mini_c")])
     write_failure(sweep, record("mini_c"), "no [gpu] & 100 % full")
     paths = report([sweep], console)
-    names = [f"{name}.{suffix}" for name in ("main", "search_cost") for suffix in ("md", "csv", "tex")]
+    names = [f"{name}.{suffix}" for name in ("main", "utility", "search_cost") for suffix in ("md", "csv", "tex")]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
     text = printed(console)
@@ -63,13 +63,13 @@ def test_reporting_again_replaces_the_files(tmp_path: Path, console: Console) ->
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
-    assert names == {"main", "ablation", "ablation_pairs", "search_cost"}
+    assert names == {"main", "utility", "ablation", "ablation_pairs", "search_cost"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
-    assert [path.name for path in paths] == ["main.md", "main.csv", "main.tex"]
+    assert [path.name for path in paths] == [f"{name}.{suffix}" for name in ("main", "utility") for suffix in ("md", "csv", "tex")]
     lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}
     assert "95.0 [91, 99]" in lines["DSR hybrid (%)"]
     assert "+14.41" in lines["gain (points)"]

@@ -55,6 +55,31 @@ def test_every_option_of_every_group_composes(option: str) -> None:
     assert job.config
 
 
+@pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "prompt_set").glob("[!_]*.yaml")))
+def test_every_prompt_set_takes_any_place_in_a_data_set(name: str) -> None:
+    (job,) = jobs([f"+prompt_set@dataset.more_report.other={name}", f"prompt_set@dataset.harmless={name}"])
+    sets = job.config.dataset.sets()
+    assert sets["more_report.other"] == sets["harmless"] != sets["report"]
+
+
+def test_the_papers_rows_are_searched_on_and_the_report_has_other_sets() -> None:
+    (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
+    sets = job.config.dataset.sets()
+    assert (sets["search"].source, sets["search"].rows) == (sets["report"].source, (0, 128))
+    assert sets["report"].rows == (128, 520)
+    assert {"more_report.harmbench", "more_report.jbb", "more_report.strongreject"} < sets.keys()
+    assert sets["more_harmless.xstest"].where == {"label": "safe"}
+
+
+def test_the_real_pair_is_swept_over_granularities_without_a_hub() -> None:
+    found = jobs(["-m", "+experiment=smollm2"])
+    assert [job.config.granularity.name for job in found] == ["projection", "mlp", "layer"]
+    for config in (job.config for job in found):
+        assert all(rows.fetched_name for rows in config.dataset.sets().values())
+        assert config.family.teacher.zoo_name
+        assert config.pair.student.zoo_name
+
+
 def test_the_paper_has_seventeen_pairs_in_the_families_it_names() -> None:
     found = jobs(["-m", "+experiment=paper17"])
     assert [job.config.pair.paper17 for job in found] == [True] * 17
@@ -64,7 +89,8 @@ def test_the_paper_has_seventeen_pairs_in_the_families_it_names() -> None:
 
 
 def test_candidates_of_the_released_code_are_all_there() -> None:
-    real = [jobs([f"pair={pair}"])[0].config for pair in PAIRS if not pair.startswith("mini-")]
+    every = [jobs([f"pair={pair}"])[0].config for pair in PAIRS]
+    real = [config for config in every if not config.family.made_here]
     assert len(real) == 31
     assert len({config.pair.student.id for config in real}) == 31
     assert sum(config.pair.paper17 for config in real) == 17

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
 from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
@@ -38,12 +39,22 @@ def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[f
 @torch.inference_mode()
 def test_perplexity_scores_every_token_once_within_its_window(family: str, window: int, stride: int) -> None:
     loaded = tiny_loaded(family, 3)
-    measure = perplexity(loaded, TEXTS, window, stride)
+    measure, by_word = perplexity(loaded, TEXTS, window, stride)
     value, tokens = obvious_perplexity(loaded, window, stride)
     assert (measure.value, measure.n) == (pytest.approx(value, rel=1e-4), tokens)
     assert measure.low is not None
     assert measure.high is not None
     assert measure.low < measure.value < measure.high
+    words = sum(len(text.split()) for text in TEXTS)
+    assert (by_word.value, by_word.n) == (pytest.approx(value ** (tokens / words), rel=1e-3), words)
+
+
+def test_a_window_of_none_is_the_models_own() -> None:
+    loaded = tiny_loaded("llama", 3)
+    loaded.model.config.max_position_embeddings = 8
+    assert perplexity(loaded, TEXTS, None, 5) == perplexity(loaded, TEXTS, 8, 5)
+    with pytest.raises(DapaError, match="stride 8 is not smaller than the model's window of 8 tokens"):
+        perplexity(loaded, TEXTS, None, 8)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -52,8 +63,8 @@ def test_a_model_diverges_from_others_and_not_from_itself(family: str) -> None:
     answers = PlainEngine(one, 2).generate_batch(PROMPTS, 8)
     against = reference(one, PROMPTS, answers, tokens=4)
     assert all(logs.shape == (len(ids) + 1, len(one.tokenizer)) and len(ids) <= 4 for ids, logs in against)
-    assert divergence(one, PROMPTS, against).value == pytest.approx(0.0, abs=1e-6)
-    assert divergence(other, PROMPTS, against).value > 1e-4
+    assert divergence(one, PROMPTS, against, [1.0])["1"].value == pytest.approx(0.0, abs=1e-6)
+    assert divergence(other, PROMPTS, against, [1.0])["1"].value > 1e-4
 
 
 @torch.inference_mode()
@@ -64,10 +75,13 @@ def test_divergence_is_the_kl_of_next_token_distributions() -> None:
         [{"role": "user", "content": prompt.text}], tokenize=False, add_generation_prompt=True
     )
     ids = one.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-    p, q = (torch.distributions.Categorical(logits=loaded.model(ids).logits[0, -1]) for loaded in (one, other))
+    logits = [loaded.model(ids).logits[0, -1] for loaded in (one, other)]
     against = reference(one, [prompt], [Completion("", 1)], tokens=4)  # an empty answer: the first token alone
-    expected = float(torch.distributions.kl_divergence(p, q))
-    assert divergence(other, [prompt], against).value == pytest.approx(expected, rel=1e-4)
+    found = divergence(other, [prompt], against, [1.0, 2.0, 0.5])
+    assert list(found) == ["1", "2", "0.5"]
+    for temperature, measure in found.items():
+        p, q = (torch.distributions.Categorical(logits=row / float(temperature)) for row in logits)
+        assert measure.value == pytest.approx(float(torch.distributions.kl_divergence(p, q)), rel=1e-3)
 
 
 def test_answers_are_compared_by_their_words() -> None:

@@ -35,7 +35,7 @@ def write(path: Path, table: pd.DataFrame = TABLE) -> Path:
 
 
 def rows(source: Path | str, first: int = 0, last: int = 4, **changed: Any) -> Rows:
-    defaults = yaml.safe_load((conf_dir() / "dataset" / "_rows.yaml").read_text())
+    defaults = yaml.safe_load((conf_dir() / "prompt_set" / "_default.yaml").read_text())
     return Rows.model_validate(defaults | {"source": str(source), "column": "goal", "rows": (first, last)} | changed)
 
 
@@ -130,3 +130,24 @@ def test_other_report_sets_share_no_prompt_with_the_search_either(tmp_path: Path
     assert [row.text for row in found.more_report["other"]] == ["forge a coin"]
     assert found.dropped == 1
     assert "more_report.other" in found.digests()
+
+
+def test_where_lets_rows_through_before_they_are_counted(tmp_path: Path) -> None:
+    file = write(tmp_path / "set.csv")
+    assert [row.text for row in load_rows(rows(file, 0, 2, where={"kind": "fraud"}))] == [
+        "forge a passport",
+        "bribe a judge",
+    ]
+    assert [row.text for row in load_rows(rows(file, 0, 1, where={"kind": "fraud", "answer": "4"}))] == [
+        "bribe a judge"
+    ]
+    with pytest.raises(DapaError, match="rows 0-3 asked for, but it has 2 with kind 'fraud'"):
+        load_rows(rows(file, 0, 3, where={"kind": "fraud"}))
+    with pytest.raises(DapaError, match="no column 'knid'; Did you mean 'kind'"):
+        load_rows(rows(file, where={"knid": "fraud"}))
+
+
+def test_ids_do_not_depend_on_the_filter(tmp_path: Path) -> None:
+    file = write(tmp_path / "set.csv")
+    (filtered,) = load_rows(rows(file, 0, 1, where={"kind": "cyber"}))
+    assert filtered.id == load_rows(rows(file))[3].id

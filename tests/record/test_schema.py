@@ -53,7 +53,7 @@ def with_an_impossible_rate(body: dict[str, Any]) -> None:
 
 
 def of_a_later_version(body: dict[str, Any]) -> None:
-    body["schema_version"] = 2
+    body["schema_version"] = 3
 
 
 @pytest.mark.parametrize("damage", [without_identity, with_a_stranger, with_an_impossible_rate, of_a_later_version])

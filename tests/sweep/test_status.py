@@ -54,7 +54,7 @@ def test_the_reason_of_a_killed_run_is_its_message(tmp_path: Path) -> None:
     assert status(folder)[0].reason == "the process was killed"
 
 
-@pytest.mark.parametrize("damage", ['{"schema_version": 1, "ident', '{"schema_version": 2}'])
+@pytest.mark.parametrize("damage", ['{"schema_version": 2, "ident', '{"schema_version": 3}'])
 def test_a_damaged_record_is_a_failed_run(tmp_path: Path, damage: str) -> None:
     folder = write_run(write_sweep(tmp_path, []), record("a"))
     (folder / "record.json").write_text(damage)

@@ -105,6 +105,16 @@ def test_a_patch_holds_the_changed_tensors_alone_and_gives_the_checkpoint(
         assert file.read_bytes() == (applied / file.name).read_bytes(), file.name
 
 
+def test_what_the_zoo_knows_of_a_student_does_not_go_along(own: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    _, student, _ = own
+    (student / "manifest.json").write_text("{}")
+    (student / "added_tokens.json").write_text("{}")
+    run = finish(tmp_path / "again", config_of(own[0], student), CHOSEN)
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    assert (tmp_path / "out" / "added_tokens.json").is_file()
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
 def test_the_manifest_says_what_was_changed(pair: tuple[Path, Path], run: Path, tmp_path: Path) -> None:
     export(open_finished(run), tmp_path / "out", "checkpoint")
     manifest = Manifest.model_validate_json((tmp_path / "out" / MANIFEST).read_text())

@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from dapa_exp.errors import DapaError
+from dapa_exp.fetch.sets import SETS
 from dapa_exp.zoo import recipe as recipes
-from dapa_exp.zoo.recipe import BASES, PAIRED, RECIPES, STUDENTS, TEACHERS, digest
+from dapa_exp.zoo.recipe import BASES, MINIATURES, PAIRED, RECIPES, STUDENTS, TEACHERS, digest
 
 
 def test_there_are_seventeen_pairs() -> None:
@@ -21,9 +22,10 @@ def test_there_are_seventeen_pairs() -> None:
 
 
 def test_every_model_fits_its_parent() -> None:
-    for recipe in RECIPES.values():
+    named = {recipe.name: recipe for recipe in MINIATURES}
+    for recipe in MINIATURES:
         if recipe.parent:
-            parent = RECIPES[recipe.parent]
+            parent = named[recipe.parent]
             assert (recipe.family, recipe.size, parent.role) == (parent.family, parent.size, "base")
 
 
@@ -37,6 +39,13 @@ def test_a_digest_changes_with_the_recipe_and_its_parent(monkeypatch: pytest.Mon
     monkeypatch.setitem(RECIPES, changed, replace(RECIPES[changed], seed=999))
     assert digest("mistral-chat") != before
     assert digest("llama-small-chat") == other
+
+
+def test_a_digest_changes_with_the_sets_that_the_model_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, miniature = digest("smollm2-135m-refusing"), digest("mistral-chat")
+    monkeypatch.setitem(SETS, "smollm2", replace(SETS["smollm2"], digest="0" * 64))
+    assert digest("smollm2-135m-refusing") != before, "its parent is another"
+    assert digest("mistral-chat") == miniature
 
 
 def test_a_digest_changes_with_the_version(monkeypatch: pytest.MonkeyPatch) -> None:

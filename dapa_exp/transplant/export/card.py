@@ -16,12 +16,6 @@ _NOTES = {
     "control": "the set was given, not searched for",
     "no_gain": "transplanting every unit gained too little for a search",
 }
-_RATES = {"dsr": "defense success rate", "over_refusal": "over-refusal", "reasoning": "reasoning"}
-_NUMBERS = {
-    "perplexity": "perplexity",
-    "kl_to_student": "KL from the student, harmless requests, nats a token",
-    "kl_to_teacher": "KL from the teacher, harmful requests, nats a token",
-}
 
 
 def model_card(manifest: Manifest) -> str:
@@ -66,6 +60,7 @@ def _made(manifest: Manifest) -> str:
     record = manifest.record
     search, transplant = record.search, record.transplant
     settings = "".join(f", {key} {value}" for key, value in manifest.transplant.items() if key != "method")
+    judges = ", ".join(f"{name} {judge.version}" for name, judge in record.provenance.judges.items())
     lines = [
         f"units: {', '.join(f'`{unit}`' for unit in search.units_found)}",
         f"search: {search.algorithm}, {search.ledger.queries} queries; {search.status.replace('_', ' ')}:"
@@ -75,7 +70,7 @@ def _made(manifest: Manifest) -> str:
         f" in {transplant.tensors} tensors",
         f"run: `{record.identity}`, dapa_exp {record.provenance.versions.get('dapa_exp', '?')}"
         f" at {record.provenance.git or 'an unknown commit'}, {record.provenance.created}",
-        f"judge: {record.provenance.judge}; prompts: {record.dataset}",
+        f"judges: {judges}; prompts: {record.dataset}",
         f"chat template: the {record.pair.chat_template if record.pair.chat_template == 'teacher' else 'student'}'s",
     ]
     return "\n".join(f"- {line}" for line in lines)
@@ -84,17 +79,33 @@ def _made(manifest: Manifest) -> str:
 def _measured(record: Record) -> str:
     subjects = record.evaluate
     columns = {"student": subjects.student, "**this model**": subjects.hybrid, "teacher": subjects.teacher}
+    cells = {name: _cells(subject) for name, subject in columns.items()}
+    metrics = dict.fromkeys(metric for found in cells.values() for metric in found)
     rows = [["", *columns], ["---"] * (len(columns) + 1)]
-    for metric, title in (_RATES | _NUMBERS).items():
-        cells = [_cell(subject, metric) for subject in columns.values()]
-        if any(cells):
-            rows.append([title, *cells])
+    rows += [[metric, *(found.get(metric, "") for found in cells.values())] for metric in metrics]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: 95 % interval, and what it rests on."
+
+
+def _cells(subject: Subject) -> dict[str, str]:
+    """Every metric of a model, by its title."""
+    rates: dict[str, Measure | None] = {"defense success rate": subject.dsr, "over-refusal": subject.over_refusal}
+    for rows, judges in subject.defence.items():
+        rates |= {f"defense success rate, {rows}, by {judge}": of.dsr for judge, of in judges.items()}
+    for rows, measures in subject.over_refusals.items():
+        rates |= {f"over-refusal, {rows}, by {judge}": measure for judge, measure in measures.items()}
+    rates |= {"reasoning": subject.reasoning}
+    numbers = {"perplexity": subject.perplexity, "word perplexity": subject.word_perplexity, **subject.tasks}
+    kinds = {"student, harmless": subject.kl_to_student, "teacher, harmful": subject.kl_to_teacher}
+    for of, by_temperature in kinds.items():
+        for temperature, measure in (by_temperature or {}).items():
+            numbers[f"KL from the {of} requests, nats a token, temperature {temperature}"] = measure
+    shown = {title: _cell(measure, 100, " %") for title, measure in rates.items() if measure}
+    return shown | {title: _cell(measure, 1, "") for title, measure in numbers.items() if measure}
 
 
 def _compared(record: Record) -> str:
     lines = [
-        f"- against the {of.against}: {100 * of.difference:+.1f} points; defends {of.gained} requests that the"
+        f"- against the {of.against}: {100 * of.difference.value:+.1f} points; defends {of.gained} requests that the"
         f" {of.against} does not, and {of.lost} the other way round (exact McNemar p = {of.p_value:.2g})"
         for of in record.evaluate.comparisons
     ]
@@ -104,11 +115,7 @@ def _compared(record: Record) -> str:
     return "Defense success rate of this model:\n\n" + "\n".join(lines)
 
 
-def _cell(subject: Subject, metric: str) -> str:
-    measure: Measure | None = getattr(subject, metric)
-    if measure is None:
-        return ""
-    scale, unit = (100, " %") if metric in _RATES else (1, "")
+def _cell(measure: Measure, scale: int, unit: str) -> str:
     numbers = [f"{scale * value:.4g}" for value in (measure.low, measure.high) if value is not None]
     interval = f"{'–'.join(numbers)}; " if len(numbers) == 2 else ""
     return f"{scale * measure.value:.4g}{unit} ({interval}n = {measure.n})"

@@ -16,10 +16,12 @@ from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
 from dapa_exp.transplant.export.layout import Slot, read_slots
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
 from dapa_exp.transplant.export.place import placed
+from dapa_exp.zoo import store
 
 COMPANIONS = (".json", ".jinja", ".model", ".txt", ".md")
 """What stands beside weights: configs, tokenizer, templates, licences."""
-OURS = ("README.md", MANIFEST)
+NOT_THE_STUDENTS = ("README.md", MANIFEST, store.MANIFEST)
+"""What is written anew, and what the zoo knows of a miniature: it does not describe the hybrid."""
 
 
 def write_checkpoint(
@@ -58,4 +60,4 @@ def _copy_weights(file: Path, part: Path, changed: Collection[str]) -> dict[str,
 
 def _goes_along(file: Path) -> bool:
     named = file.suffix in COMPANIONS or file.name.upper().startswith(("LICENSE", "NOTICE"))
-    return named and file.is_file() and file.name not in OURS
+    return named and file.is_file() and file.name not in NOT_THE_STUDENTS

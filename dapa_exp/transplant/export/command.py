@@ -54,7 +54,7 @@ def export(run: FinishedRun, out: Path, kind: str) -> None:
         return Manifest(
             version=1,
             student_files=files,
-            tensors=digests,
+            tensors=dict(sorted(digests.items())),
             transplant=run.config.transplant.model_dump(mode="json"),
             chat_template=run.chat_template,
             record=run.record,

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 
 from dapa_exp.config.schema import Config
 from dapa_exp.digests import folder_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.record.finished import finished_config, finished_record
 from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
 from dapa_exp.transplant.merge import HybridTensors
@@ -39,8 +39,8 @@ def open_finished(folder: Path) -> FinishedRun:
 
     Raises DapaError where the run is not done, has found nothing, or is not of the checkpoints that are there now.
     """
-    config = _read_config(folder)
-    record = _read_record(folder)
+    config = finished_config(folder)
+    record = finished_record(folder)
     chosen = record.search.units_found
     if not chosen:
         raise DapaError(f"{folder}: the run found nothing to transplant ({record.search.status}); nothing to export")
@@ -56,27 +56,6 @@ def open_finished(folder: Path) -> FinishedRun:
         _measured(folder, record, getattr(torch, config.runtime.dtype)),
         _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
     )
-
-
-def _read_config(folder: Path) -> Config:
-    file = folder / "config.yaml"
-    try:
-        return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise DapaError(f"{file}: {error.strerror}; `dapa export` needs the folder of a run") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise DapaError(f"{file}: not the config of a run: {error}") from error
-
-
-def _read_record(folder: Path) -> Record:
-    """The record as it is. What its weights were is checked; a newer judge or identity does not matter here."""
-    file = folder / "record.json"
-    if not file.is_file():
-        raise DapaError(f"{folder}: no record.json, so the run is not finished")
-    try:
-        return Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DapaError(f"{file}: not a valid record: {error}") from error
 
 
 def _refuse_another(role: str, digest: str | None, folder: Path) -> None:

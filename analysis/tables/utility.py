@@ -1,0 +1,95 @@
+"""The utility table: every metric beside the defence, of student, hybrid and teacher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pandas as pd
+
+from analysis.measures import SUBJECTS, settings_that_vary
+from analysis.tables.cells import DASH, decimal, known
+from analysis.tables.table import Table
+
+METRICS = {
+    "over_refusals": "over-refusal (%), {}",
+    "perplexity": "perplexity",
+    "word_perplexity": "word perplexity",
+    "reasoning": "reasoning (%)",
+    "tasks": "{}",
+    "kl_to_student": "KL from the student, harmless requests, T = {}",
+    "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
+}
+"""Of a subject in a record, in the order of the table: a heading, and in it which of several it is."""
+SHARES = ("over_refusals", "reasoning")
+_VALUE = re.compile(rf"evaluate/(?:{'|'.join(SUBJECTS)})/(?P<metric>{'|'.join(METRICS)})(?:/(?P<which>.+))?/value")
+
+
+def has_utility(runs: pd.DataFrame) -> bool:
+    """Whether any run measured anything beside the defence."""
+    return any(True for _ in _measured(runs))
+
+
+def utility_table(runs: pd.DataFrame) -> Table:
+    """A row a metric (and each setting that varies): the values of a single run, or means over runs that have them."""
+    done, settings = runs[runs["state"] == "done"], settings_that_vary(runs)
+    rows = []
+    for _, group in done.groupby(settings, sort=False) if settings else [((), done)]:
+        keys = {name: group[name].iloc[0] for name in settings}
+        rows += [row | keys for row in _rows(group)]
+    numbers = pd.DataFrame(rows)
+    single = len(done) == 1
+    caption = "With 95 % intervals." if single else "Means over the n runs that measured it."
+    if done["pair/made_here"].eq(True).any():
+        caption += " Miniature or fine-tuned models made here: no evidence about real ones."
+    return Table(
+        name="utility",
+        title="Utility of student, hybrid and teacher",
+        caption=f"{caption} KL in nats a token, along the answers of the model it is from.",
+        display=pd.DataFrame([_print(row, settings, single) for row in rows]),
+        numbers=numbers,
+        labels=1 + len(settings),
+        rules=[i for i in range(1, len(rows)) if any(rows[i][name] != rows[i - 1][name] for name in settings)],
+    )
+
+
+def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for metric, which in _measured(group):
+        path = f"{metric}/{which}" if which else metric
+        row: dict[str, object] = {"metric": METRICS[metric].format(which), "share": metric in SHARES}
+        columns = [f"evaluate/{subject}/{path}/value" for subject in SUBJECTS]
+        row["n"] = int(max(group[column].notna().sum() for column in columns if column in group))
+        for subject in SUBJECTS:
+            for part in ("value", "low", "high"):
+                column = f"evaluate/{subject}/{path}/{part}"
+                mean = pd.to_numeric(group[column]).mean() if column in group else float("nan")
+                row[subject if part == "value" else f"{subject}_{part}"] = mean
+        yield row
+
+
+def _measured(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """The metrics that any run has, and which of several, in the table's order."""
+    found = dict.fromkeys(
+        (match["metric"], match["which"] or "")
+        for column in runs.columns
+        if (match := _VALUE.fullmatch(str(column))) and runs[column].notna().any()
+    )
+    for metric in METRICS:
+        yield from ((name, which) for name, which in found if name == metric)
+
+
+def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
+    cells = {"metric": str(row["metric"])} | {name: str(row[name]) for name in settings}
+    cells |= {subject: _cell(row, subject, single) for subject in SUBJECTS}
+    return cells if single else cells | {"n": str(row["n"])}
+
+
+def _cell(row: dict[str, object], subject: str, single: bool) -> str:
+    scale, digits = (100, 1) if row["share"] else (1, 3)
+    value, low, high = (row[name] for name in (subject, f"{subject}_low", f"{subject}_high"))
+    if not known(value):
+        return DASH
+    shown = decimal(scale * float(value), digits)  # type: ignore[arg-type]
+    if not single or not known(low):
+        return shown
+    return f"{shown} [{decimal(scale * float(low), digits)}, {decimal(scale * float(high), digits)}]"  # type: ignore[arg-type]

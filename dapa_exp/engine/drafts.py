@@ -1,0 +1,33 @@
+"""Earlier answers to the same prompts, as guesses of what a hybrid will say. A wrong guess costs time, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Answers = Sequence[list[int]]
+"""The tokens of one answer a prompt."""
+
+
+class Drafts:
+    """What every earlier hybrid answered to a batch."""
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[frozenset[str], Answers]] = []
+
+    def add(self, carried: frozenset[str], answers: Answers) -> None:
+        """Remember the answers of the hybrid that carries these units."""
+        self._answers.append((carried, answers))
+
+    def nearest(self, carried: frozenset[str]) -> list[Answers]:
+        """All answers, those of hybrids that differ in the fewest units first, the latest first among equals."""
+        latest_first = reversed(self._answers)
+        return [answers for _, answers in sorted(latest_first, key=lambda entry: len(entry[0] ^ carried))]
+
+
+def continuation(drafts: Sequence[Answers], place: int, said: list[int]) -> list[int]:
+    """How the first answer goes on, of those at this place, that begins with what was said; empty where none does."""
+    for answers in drafts:
+        draft = answers[place]
+        if len(draft) > len(said) and draft[: len(said)] == said:
+            return draft[len(said) :]
+    return []

@@ -1,0 +1,126 @@
+"""lm-evaluation-harness on the model in memory: any of its tasks by name, and the miniature world's."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import norm
+from transformers import GenerationConfig, PreTrainedModel
+
+from dapa_exp.config.schema import Tasks
+from dapa_exp.errors import DapaError, nearest
+from dapa_exp.evaluate.statistics import CONFIDENCE, rate
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.record.schema import Measure
+
+if TYPE_CHECKING:
+    from lm_eval.tasks import TaskManager
+
+SHARES = {"acc", "acc_norm", "exact_match"}
+"""Metrics that count documents: their standard error is 0 at 0 and 1, which says nothing."""
+TASKS = Path(__file__).with_name("tasks")
+"""For `lm_eval run --include_path`, too: there its own command finds the same tasks."""
+
+
+def check_tasks(names: Collection[str]) -> None:
+    """Raises DapaError, before a model is loaded, where the harness is not installed or has no such task."""
+    if not names:
+        return
+    try:
+        known = _manager(_ours(names)).all_tasks
+    except ImportError as error:
+        raise DapaError(
+            f"evaluate.tasks needs lm-evaluation-harness: pip install dapa_exp[lm_eval] ({error})"
+        ) from error
+    for name in names:
+        if name not in known:
+            raise DapaError(f"evaluate.tasks.names: the harness has no task '{name}'.{nearest(name, known)}")
+
+
+def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
+    """The harness's own numbers on one task or group, by `task/metric`; n counts its documents.
+
+    Nothing is cached: the harness's caches do not know a model's weights. The interval is Wilson's
+    where the metric is a share of documents; else normal, from the harness's standard error, if it states one.
+    """
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    with _quiet(), _own_generation(loaded.model):
+        found: Any = simple_evaluate(
+            model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size),
+            tasks=[task],
+            limit=settings.limit,
+            apply_chat_template=settings.chat_template,
+            task_manager=_manager(_ours([task])),
+            log_samples=False,
+        )
+    members = {member for group in found["group_subtasks"].values() for member in group}
+    return {
+        f"{name}/{metric}": measure
+        for name, numbers in found["results"].items()
+        if name == task or name not in members
+        for metric, measure in _measures(numbers)
+    }
+
+
+def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
+    """The metrics of one task, each keyed `metric,filter` by the harness, the standard error beside it."""
+    half_width = float(norm.ppf(0.5 + CONFIDENCE / 2))
+    for key, value in numbers.items():
+        metric, comma, chosen = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
+            continue
+        n, error = int(numbers["sample_len"]), numbers.get(f"{metric}_stderr,{chosen}")
+        if metric in SHARES:
+            measure = rate(round(value * n), n)
+        elif isinstance(error, float):
+            measure = Measure(value=value, n=n, low=value - half_width * error, high=value + half_width * error)
+        else:
+            measure = Measure(value=value, n=n)
+        yield (metric if chosen == "none" else f"{metric}/{chosen}"), measure
+
+
+def _ours(names: Collection[str]) -> bool:
+    """Whether all the tasks are the miniature world's: reading the harness's thousands takes ten seconds."""
+    return all((TASKS / f"{name}.yaml").is_file() for name in names)
+
+
+@cache
+def _manager(ours_only: bool) -> TaskManager:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=str(TASKS), include_defaults=not ours_only)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the harness's bars and remarks, which would break through ours."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _own_generation(model: PreTrainedModel) -> Iterator[None]:
+    """With the checkpoint's own generation settings, as the harness's command would load them."""
+    ours = model.generation_config
+    try:
+        model.generation_config = GenerationConfig.from_pretrained(str(model.name_or_path))
+    except OSError:
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+    try:
+        yield
+    finally:
+        model.generation_config = ours

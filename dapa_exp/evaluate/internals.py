@@ -1,0 +1,68 @@
+"""How a transplant shifts a model's inner workings: hidden states and attention, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from dapa_exp.engine.plain import encode
+from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.evaluate.statistics import mean
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.record.schema import LayerChange
+
+States = dict[str, Tensor]
+"""Of each batch i of prompts and each layer j, at every prompt's last token: `i.j.hidden` of shape (prompts,
+hidden size), after the final norm in the last layer, and `i.j.attention` of shape (prompts, heads, tokens)."""
+
+
+@torch.inference_mode()
+def states(loaded: LoadedModel, prompts: Sequence[Prompt], batch_size: int) -> States:
+    """The model's inner states at the end of each prompt, on the CPU, in float32."""
+    found: States = {}
+    with _showing_attention(loaded.model):
+        for i, start in enumerate(range(0, len(prompts), batch_size)):
+            inputs = encode(loaded, prompts[start : start + batch_size])
+            output = loaded.model(**inputs, output_hidden_states=True, output_attentions=True, use_cache=False)
+            for j, hidden in enumerate(output.hidden_states[1:]):
+                found[f"{i}.{j}.hidden"] = hidden[:, -1].float().cpu()
+            for j, attention in enumerate(output.attentions or ()):
+                if attention is not None:
+                    found[f"{i}.{j}.attention"] = attention[:, :, -1].float().cpu()
+    return found
+
+
+def changes(before: States, after: States) -> list[LayerChange]:
+    """What lies between two models' states on the same prompts in the same batches."""
+    layers = 1 + max(int(name.split(".")[1]) for name in before)
+    found = []
+    for layer in range(layers):
+        hidden = [1 - torch.cosine_similarity(a, b, dim=-1) for a, b in _both(before, after, f".{layer}.hidden")]
+        attention = [0.5 * (a - b).abs().sum(-1).mean(-1) for a, b in _both(before, after, f".{layer}.attention")]
+        found.append(
+            LayerChange(
+                layer=layer,
+                hidden=mean(torch.cat(hidden).tolist()),
+                attention=mean(torch.cat(attention).tolist()) if attention else None,
+            )
+        )
+    return found
+
+
+def _both(before: States, after: States, suffix: str) -> Iterator[tuple[Tensor, Tensor]]:
+    return ((tensor, after[name]) for name, tensor in before.items() if name.endswith(suffix))
+
+
+@contextmanager
+def _showing_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Fused kernels never hold the attention weights; the plain one does."""
+    usual = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(usual)

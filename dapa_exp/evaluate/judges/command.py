@@ -1,0 +1,19 @@
+"""The judge that the words of a command name: `judge=NAME judge.key=value …`, as for `dapa run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dapa_exp.config.compose import jobs
+from dapa_exp.config.schema import Judge
+from dapa_exp.errors import DapaError
+
+
+def judge_config(verb: str, words: Sequence[str]) -> Judge:
+    """The judge's part of the config that the words compose. Raises DapaError where they say anything else."""
+    if other := next((word for word in words if not word.startswith(("judge=", "judge.", "--config-dir="))), None):
+        raise DapaError(f"dapa {verb}: '{other}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
+    if not any(word.startswith("judge=") for word in words):
+        raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
+    (job,) = jobs(words)
+    return job.config.judge

@@ -1,0 +1,116 @@
+"""Asks a chat model behind an OpenAI-compatible server. Its replies are on disk at once, and not asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+from filelock import FileLock
+from openai.types.chat import ChatCompletion
+
+from dapa_exp.config.schema import Chat, DapaPaper
+from dapa_exp.digests import cache_root
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.judges.contract import Verdict
+
+OPENAI = "https://api.openai.com/v1"
+
+Parse = Callable[[str], Verdict | None]
+"""What a reply says; None where it says nothing that counts."""
+
+
+class Endpoint:
+    """A chat model, with a memory of its replies.
+
+    The client retries what may pass (429, with the wait that it asks for, timeouts, dropped
+    connections, 5xx). `tokens` counts what replies in this process cost, by "prompt" and "completion".
+    """
+
+    def __init__(self, settings: Chat | DapaPaper, version: str) -> None:
+        key = os.environ.get(settings.key)
+        if key is None and settings.base_url is None:
+            raise DapaError(f"judge {settings.name}: the environment variable {settings.key} is not set")
+        self._settings = settings
+        self._secret = key or "none"
+        self._url = settings.base_url or OPENAI
+        self._said_by = (settings.name, version, settings.model, self._url)
+        self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
+        self.tokens = {"prompt": 0, "completion": 0}
+
+    def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
+        """What the model says of each conversation; None where, after all attempts, it has said nothing that counts.
+
+        Raises DapaError where the server refuses the key or does not know the model.
+        """
+        keys = [self._key_of(turns) for turns in conversations]
+        missing = {
+            key: turns for key, turns in zip(keys, conversations, strict=True) if key not in self._memory.replies
+        }
+        if missing:
+            asyncio.run(self._ask_all(missing, parse))
+        replies = [self._memory.replies.get(key) for key in keys]
+        return [None if reply is None else parse(reply) for reply in replies]
+
+    def _key_of(self, turns: list[Any]) -> str:
+        return hashlib.sha256(json.dumps([*self._said_by, turns]).encode()).hexdigest()
+
+    async def _ask_all(self, missing: dict[str, list[Any]], parse: Parse) -> None:
+        settings = self._settings
+        gate = asyncio.Semaphore(settings.concurrency)
+        async with openai.AsyncOpenAI(
+            api_key=self._secret, base_url=self._url, timeout=settings.timeout, max_retries=settings.attempts - 1
+        ) as client:
+
+            async def one(key: str, turns: list[Any]) -> None:
+                async with gate:
+                    reply = await self._reply(client, turns)
+                if reply is not None and parse(reply) is not None:
+                    self._memory.keep(key, reply)
+
+            await asyncio.gather(*(one(key, turns) for key, turns in missing.items()))
+
+    async def _reply(self, client: openai.AsyncOpenAI, turns: list[Any]) -> str | None:
+        try:
+            reply = await client.chat.completions.create(model=self._settings.model, messages=turns, temperature=0)
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
+            raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
+        except (openai.OpenAIError, ValueError):  # ValueError: a body that is not the JSON it says it is
+            return None
+        if not isinstance(reply, ChatCompletion) or not reply.choices:
+            return None
+        if reply.usage:
+            self.tokens["prompt"] += reply.usage.prompt_tokens
+            self.tokens["completion"] += reply.usage.completion_tokens
+        return reply.choices[0].message.content
+
+
+class Memory:
+    """Replies in a file of JSON lines that several processes may append to. A torn line is skipped, not cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(f"{path}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.replies: dict[str, str] = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+            try:
+                kept = json.loads(line)
+                self.replies[kept["key"]] = kept["reply"]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def keep(self, key: str, reply: str) -> None:
+        """Remember a reply; it is on the disk on return."""
+        line = json.dumps({"key": key, "reply": reply})
+        with self._lock, self._path.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{line}\n")  # a line that a kill tore ends here
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.replies[key] = reply

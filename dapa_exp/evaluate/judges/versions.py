@@ -1,0 +1,6 @@
+"""The versions of all judges, where they can be read without loading any."""
+
+from __future__ import annotations
+
+VERSIONS = {"phrases": "2", "chat": "1", "dapa_paper": "1", "classifier": "1", "guard": "1"}
+"""Raise a judge's whenever one of its verdicts could change: its rule, its words, or how a reply is read."""

@@ -1,0 +1,161 @@
+"""`dapa judge`: another judge's view of a finished run, from the answers on disk. No model of the pair is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.table import Table
+
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.conclusion import Verdicts, by_judge
+from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
+from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
+from dapa_exp.evaluate.judges.command import judge_config
+from dapa_exp.evaluate.prompts import Prompt, load_prompts
+from dapa_exp.progress import Progress, Report, console, display
+from dapa_exp.record.finished import finished_config, finished_record
+from dapa_exp.record.folder import LOCK_SECONDS, JsonLines, write_atomically
+from dapa_exp.record.schema import JudgeRecord, Record, Subject
+
+MODELS = ("student", "hybrid", "teacher")
+CHUNK = 32
+"""Completions between two reports of progress."""
+
+
+def judge_command(words: Sequence[str]) -> int:
+    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say."""
+    if not words or "=" in words[0]:
+        raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
+    named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
+    config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
+    with display() as report:
+        record = rejudge(Path(words[0]), make_judge(config), named[-1] if named else config.name, report)
+    console().print(_table(record))
+    return 0
+
+
+def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
+    """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
+
+    The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
+    finished or is being worked on, an answer is missing, or the name is that of a judge the run itself used.
+    """
+    with _locked(folder):
+        config, record = finished_config(folder), finished_record(folder)
+        if name in (config.judge.name, *config.judges):
+            raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
+        sets = load_prompts(config.dataset)
+        prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
+        subjects = {model: getattr(record.evaluate, model) for model in MODELS}
+        total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
+        progress = _Progress(report, f"{folder.name}: {name}", total)
+        for model, subject in subjects.items():
+            for rows in (*subject.defence, *subject.over_refusals):
+                verdicts = _score(judge, prompts[rows], _answers(folder, model, rows, prompts[rows]), progress)
+                body = json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1)
+                write_atomically(_verdict_file(folder, model, rows, name), body)
+        return _write(folder, record, name, JudgeRecord(version=judge.version, template=judge.template))
+
+
+def _write(folder: Path, record: Record, name: str, judge: JudgeRecord) -> Record:
+    """The record with a judge whose verdicts are on disk, written in the old one's place."""
+    judges = {**record.provenance.judges, name: judge}
+    subjects = {model: getattr(record.evaluate, model) for model in MODELS}
+    verdicts = {model: _verdicts(folder, model, subject, list(judges)) for model, subject in subjects.items()}
+    harmful = list(record.evaluate.student.defence)
+    changed = {model: _with_judge(subjects[model], verdicts[model], name) for model in MODELS}
+    agreed = agreement(by_judge(list(verdicts.values()), harmful))
+    evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed})
+    provenance = record.provenance.model_copy(update={"judges": judges})
+    new = record.model_copy(update={"evaluate": evaluate, "provenance": provenance})
+    write_atomically(folder / "record.json", new.model_dump_json(indent=1))
+    return new
+
+
+def _with_judge(subject: Subject, verdicts: Verdicts, name: str) -> Subject:
+    return subject.model_copy(
+        update={
+            "defence": {
+                rows: {**judged, name: defence(verdicts[rows][name])} for rows, judged in subject.defence.items()
+            },
+            "over_refusals": {
+                rows: {**judged, name: refusal_rate(verdicts[rows][name])}
+                for rows, judged in subject.over_refusals.items()
+            },
+        }
+    )
+
+
+def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> list[Verdict]:
+    found: list[Verdict] = []
+    for start in range(0, len(prompts), CHUNK):
+        asked = [prompt.text for prompt in prompts[start : start + CHUNK]]
+        found += judge.verdicts(asked, answers[start : start + CHUNK])
+        progress.add(len(asked))
+    return found
+
+
+def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
+    file = folder / "generations" / f"{model}-{rows}.jsonl"
+    kept = {line["prompt"]: line["completion"] for line in JsonLines(file).lines}
+    if missing := next((prompt.id for prompt in prompts if prompt.id not in kept), None):
+        raise DapaError(f"{file}: no answer to prompt {missing}: was it deleted, or have the prompts changed?")
+    return [kept[prompt.id] for prompt in prompts]
+
+
+def _verdicts(folder: Path, model: str, subject: Subject, judges: Sequence[str]) -> Verdicts:
+    """All judges' verdicts on a model's answers, as they are on disk."""
+    return {
+        rows: {judge: _kept_verdicts(_verdict_file(folder, model, rows, judge)) for judge in judges}
+        for rows in (*subject.defence, *subject.over_refusals)
+    }
+
+
+def _kept_verdicts(file: Path) -> list[Verdict]:
+    try:
+        return [Verdict(verdict) for verdict in json.loads(file.read_text(encoding="utf-8"))["verdicts"]]
+    except OSError as error:
+        raise DapaError(f"{file}: {error.strerror}") from error
+    except (ValueError, KeyError) as error:
+        raise DapaError(f"{file}: not the verdicts of a judge: {error}") from error
+
+
+def _verdict_file(folder: Path, model: str, rows: str, judge: str) -> Path:
+    return folder / "metrics" / f"{model}-{rows}-{judge}.json"
+
+
+def _locked(folder: Path) -> FileLock:
+    if not folder.is_dir():
+        raise DapaError(f"{folder}: no such folder")
+    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise DapaError(f"{folder}: another process is working on this run") from error
+    return lock
+
+
+class _Progress:
+    """Completions judged so far, over all models and prompt sets."""
+
+    def __init__(self, report: Report, task: str, total: int) -> None:
+        self._report, self._task, self._total, self._done = report, task, total, 0
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._report(Progress(self._task, self._done, self._total))
+
+
+def _table(record: Record) -> Table:
+    """DSR by model and prompt set, a column a judge."""
+    judges = list(record.provenance.judges)
+    table = Table("model", "prompts", *(f"DSR {judge} (%)" for judge in judges))
+    for model in MODELS:
+        subject: Subject = getattr(record.evaluate, model)
+        for rows, judged in subject.defence.items():
+            cells = [f"{100 * judged[judge].dsr.value:.1f} (n={judged[judge].dsr.n})" for judge in judges]
+            table.add_row(model, rows, *cells)
+    return table

@@ -1,0 +1,1 @@
+"""Tasks in lm-evaluation-harness's form."""

@@ -1,0 +1,17 @@
+"""The rows of our own tasks, as the harness asks for them: data sets by split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+
+from dapa_exp.zoo import world
+
+
+def questions(**_: Any) -> dict[str, datasets.Dataset]:
+    """The invented world's questions, each with every answer that any of them has."""
+    rows = world.prompt_set("questions")
+    choices = sorted({row["answer"] for row in rows})
+    columns = [{"prompt": row["prompt"], "answer": row["answer"], "choices": choices} for row in rows]
+    return {"test": datasets.Dataset.from_list(columns)}

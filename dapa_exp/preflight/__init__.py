@@ -1,0 +1,1 @@
+"""Before a sweep starts: what it needs, and whether it can have it."""

@@ -1,0 +1,155 @@
+"""What a run will need, from its config and the shapes of its models: queries, memory, disk. Loads no torch.
+
+Estimates are for planning: they leave out what cannot be known before (how early answers end, how much an allocator
+wastes), and say so by being called estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import comb
+
+from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
+from dapa_exp.search.exhaustive import MOST_ITEMS
+
+ShapeOf = Callable[[Model], Shape | None]
+"""Says what is known of a model's shape: facts.shape_of or, with the hub at hand, what its config.json says."""
+PROMPT_TOKENS = 128
+"""A request and its chat template, at most as a rule. Not known before the tokenizer is there."""
+PROCESS_BYTES = 600_000_000
+"""Python, torch and transformers before any weight; on a GPU about as much again is the driver's."""
+ANSWER_BYTES_A_TOKEN = 5
+ANSWER_BYTES_BESIDE = 150
+"""A line of generations/*.jsonl holds the text, the prompt's id and the names of the transplanted units."""
+
+_QUERIES = {
+    "auto": (4.59, 0.44),
+    "ddmin": (5.51, 0.62),
+    "ddmin_complements": (4.15, 0.57),
+    "probdd": (4.17, 0.57),
+    "cdd": (3.92, 0.59),
+    "quickxplain": (2.34, 0.80),
+    "deletion": (1.63, 0.96),
+    "range": (2.89, 0.62),
+    "prior": (2.47, 0.72),
+    "hierarchical": (4.50, 0.45),
+    "greedy": (0.73, 1.83),
+}
+"""Mean queries of a search among n units, the baselines' two with them: c · n^p, as (c, p).
+
+Least squares on logarithms, over the four kinds of planted oracles (tests/benchmarks/planted.py) at n = 8 to 120
+(greedy: to 40), without a prior; within 14 % of each mean. One search can take half or twice as many."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """How many sets a search will ask for: `exactly`, `about`, or `at most` so many."""
+
+    count: int
+    how: str
+
+    def __str__(self) -> str:
+        return {"exactly": "", "about": "~", "at most": "≤ "}[self.how] + f"{self.count:,}"
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one run will need, as far as it is known; None where no config of its models is at hand."""
+
+    units: int | None
+    queries: Queries | None
+    memory: int | None
+    """Bytes at the peak, on the device that the models are on."""
+    files: int | None
+    """Bytes that the run writes, the most it holds at a time."""
+    assumed: bool
+    """A model's shape was not looked up."""
+
+
+def needs(config: Config, shape_of: ShapeOf) -> Needs:
+    """What a run of a config needs, its models being of the shapes that `shape_of` says."""
+    teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
+    if student is None:
+        return Needs(None, None, None, None, False)
+    units = student.num_hidden_layers * len(config.granularity.modules)
+    asked = queries(config, units)
+    shapes = [shape for shape in (teacher, student) if shape]
+    return Needs(
+        units=units,
+        queries=asked,
+        memory=max(memory(config, shape) for shape in shapes),  # they are loaded one after the other
+        files=files(config, max(shape.vocab_size for shape in shapes), asked.count),
+        assumed=any(shape.assumed for shape in shapes),
+    )
+
+
+def queries(config: Config, units: int) -> Queries:
+    """How many sets a search among so many units asks for: nothing and everything always, then the algorithm's."""
+    search = config.search
+    match search.algorithm:
+        case "all" | "none":
+            return Queries(2, "exactly")
+        case "fixed":
+            return Queries(3, "exactly")
+        case "random":
+            return Queries(2 + min(search.repeats, comb(units, search.k or 0)), "exactly")
+        case "exhaustive":
+            most = 2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1
+            return _within_budget(Queries(most, "at most"), search.max_queries)
+        case fitted:
+            factor, power = _QUERIES[fitted]
+            about = min(round(factor * units**power), 2**units)
+            return _within_budget(Queries(about, "about"), search.max_queries)
+
+
+def _within_budget(found: Queries, most: int | None) -> Queries:
+    return found if most is None or found.count <= most + 1 else Queries(most + 1, "at most")
+
+
+def memory(config: Config, shape: Shape) -> int:
+    """Bytes at the peak of a model's part of a run.
+
+    weights + process + the larger of
+      generating:  batch · ((prompt + answer) · layers · 2 · keys · width + prompt · 3 · intermediate) · width
+                   + batch · vocabulary · (width + 4)
+      perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
+    where `keys` is the size of one token's keys, `width` the bytes of runtime.dtype, and logits are computed in it
+    and turned into float32, for perplexity once more for their softmax. On a CPU the transplant adds the largest tensor
+    twice: as it is read, and in the dtype of the model. Judges and benchmark tasks are not counted.
+    """
+    width = DTYPE_BYTES[config.runtime.dtype]
+    batch = config.runtime.batch_size
+    window = config.evaluate.perplexity_window or shape.max_position_embeddings
+    cached = shape.num_hidden_layers * 2 * shape.key_value_size * width  # of one token
+    answer = max(config.search.max_new_tokens, config.evaluate.max_new_tokens)
+    tokens = (PROMPT_TOKENS + answer) * cached + PROMPT_TOKENS * 3 * shape.intermediate_size * width
+    generating = batch * (tokens + shape.vocab_size * (width + 4))
+    scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
+    scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
+    reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
+    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring) + reading
+
+
+def files(config: Config, vocab_size: int, asked: int) -> int:
+    """Bytes of what a run writes: every completion, and while it runs the distributions that KL is measured against."""
+    evaluate, dataset = config.evaluate, config.dataset
+    report = _count(dataset.report) + sum(map(_count, dataset.more_report.values()))
+    harmless = _count(dataset.harmless) + sum(map(_count, dataset.more_harmless.values()))
+    searched = (asked + 1) * _count(dataset.search)  # and the teacher's
+    measured = 3 * (report + harmless + _count(dataset.questions)) + evaluate.random_repeats * report
+    texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
+    compared = sum(min(_count(rows), evaluate.divergence_rows) for rows in (dataset.report, dataset.harmless))
+    kept = "divergence" in evaluate.metrics
+    return texts + kept * compared * (evaluate.divergence_tokens + 1) * vocab_size * 4
+
+
+def _answer(tokens: int) -> int:
+    return tokens * ANSWER_BYTES_A_TOKEN + ANSWER_BYTES_BESIDE
+
+
+def _count(rows: Rows | None) -> int:
+    if rows is None:
+        return 0
+    return rows.sample or rows.rows[1] - rows.rows[0]

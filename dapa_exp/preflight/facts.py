@@ -1,0 +1,151 @@
+"""The shape of a model: from its config.json where one is on this machine, else from the facts that we ship."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+from dapa_exp.config.schema import Model
+from dapa_exp.zoo import store
+
+DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
+_TIED_UNLESS_SAID = ("gemma", "gemma2", "gemma3_text")
+_NORMS_A_LAYER = {"gemma2": 4, "gemma3_text": 4}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What decides a model's size, in the words of config.json."""
+
+    model_type: str
+    num_hidden_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    tie_word_embeddings: bool
+    dtype: str
+    """Of the checkpoint."""
+    max_position_embeddings: int
+    num_experts: int = 0
+    moe_intermediate_size: int = 0
+    assumed: bool = False
+    """Not looked up, but taken from what the model was tuned from."""
+
+    @property
+    def query_size(self) -> int:
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_value_size(self) -> int:
+        return self.num_key_value_heads * self.head_dim
+
+    @property
+    def parameters(self) -> int:
+        """Of all the checkpoint's tensors: embeddings, layers, the last norm, and the head where it is not tied."""
+        embeddings = self.vocab_size * self.hidden_size
+        norms = _NORMS_A_LAYER.get(self.model_type, 2) * self.hidden_size
+        layer = self._attention() + self._mlp() + norms
+        head = 0 if self.tie_word_embeddings else embeddings
+        return embeddings + self.num_hidden_layers * layer + self.hidden_size + head
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        return self.parameters * DTYPE_BYTES[self.dtype]
+
+    @property
+    def largest_tensor(self) -> int:
+        """Entries of the largest tensor: the embeddings or, of a small vocabulary, a projection."""
+        return self.hidden_size * max(self.vocab_size, self.intermediate_size, self.query_size)
+
+    def _attention(self) -> int:
+        extra = {
+            "qwen2": self.query_size + 2 * self.key_value_size,  # biases of query, key and value
+            "qwen3": 2 * self.head_dim,  # norms of query and key, a head at a time
+            "qwen3_moe": 2 * self.head_dim,
+            "gemma3_text": 2 * self.head_dim,
+            "olmo2": self.query_size + self.key_value_size,  # the same over all heads
+        }
+        return 2 * self.hidden_size * (self.query_size + self.key_value_size) + extra.get(self.model_type, 0)
+
+    def _mlp(self) -> int:
+        if not self.num_experts:
+            return 3 * self.hidden_size * self.intermediate_size
+        expert = 3 * self.hidden_size * (self.moe_intermediate_size or self.intermediate_size)
+        return self.num_experts * (expert + self.hidden_size)  # a row of the router for each
+
+
+def shape_of(model: Model) -> Shape | None:
+    """A model's shape as far as it is known without the network, else None."""
+    config = config_here(model)
+    return shape_from(config) if config else facts().get(model.id)
+
+
+def shape_from(config: Mapping[str, Any]) -> Shape | None:
+    """The shape that a config.json describes; None where it describes no language model of the usual kind."""
+    try:
+        known = {field.name: config[field.name] for field in fields(Shape) if field.name in config}
+        heads = config["num_attention_heads"]
+        known["num_key_value_heads"] = config.get("num_key_value_heads") or heads
+        known["head_dim"] = config.get("head_dim") or config["hidden_size"] // heads
+        known["num_experts"] = config.get("num_local_experts") or config.get("num_experts") or 0
+        known.setdefault("tie_word_embeddings", config["model_type"] in _TIED_UNLESS_SAID)
+        known["dtype"] = config.get("dtype") or config.get("torch_dtype") or "float32"
+        return Shape(**known) if known["dtype"] in DTYPE_BYTES else None
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+
+
+def config_here(model: Model) -> dict[str, Any] | None:
+    """The content of a model's config.json where it lies on this machine: in the zoo, a folder, or the hub's cache."""
+    return read_json(file) if (file := file_here(model, "config.json")) else None
+
+
+def file_here(model: Model, name: str) -> Path | None:
+    """A file of a model where it lies on this machine."""
+    if model.zoo_name:
+        folder = store.path(model.zoo_name) if store.is_built(model.zoo_name) else None
+    elif model.folder:
+        folder = model.folder
+    else:
+        return _cached(model, name)
+    return folder / name if folder and (folder / name).is_file() else None
+
+
+def _cached(model: Model, name: str) -> Path | None:
+    try:
+        cached = try_to_load_from_cache(model.id, name, revision=model.revision)
+    except HFValidationError:  # such as owner/name/file.gguf
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def read_json(file: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None where there is none that can be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@cache
+def facts() -> dict[str, Shape]:
+    """The shapes of the models that our pairs name, by hub id."""
+    stored = yaml.safe_load((Path(__file__).parent / "facts.yaml").read_text(encoding="utf-8"))
+    return {name: _shape(stored["shapes"], entry) for name, entry in stored["models"].items()}
+
+
+def _shape(shapes: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) -> Shape:
+    changed = {key: value for key, value in entry.items() if key != "shape"}
+    return Shape(**{**shapes[entry["shape"]], **changed})

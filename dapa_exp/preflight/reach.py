@@ -1,0 +1,164 @@
+"""What can be had: models and prompt sets, asked for without fetching more than configs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, get_session, hf_hub_url, is_offline_mode, snapshot_download
+from huggingface_hub.hf_api import ModelInfo
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+from dapa_exp.config.schema import Model, Rows
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.models.checkpoint import complete_config, read_config
+from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.preflight.facts import read_json
+from dapa_exp.zoo import store
+
+_SMALL = ("config.json", "tokenizer_config.json")
+_TEMPLATE = "chat_template.jinja"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What could be learnt of a model."""
+
+    config: dict[str, Any] | None = None
+    """Its config, what config.json leaves out filled in; None where that cannot be read without converting it."""
+    template: bool | None = None
+    """Whether it has a chat template; None where nobody knows."""
+    problem: str | None = None
+    """Why it cannot be had, in a sentence."""
+    asked: bool = True
+    """False: the hub could not be asked for it, and the cache does not hold it."""
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The model hub, which is asked nothing more once it is known to be out of reach."""
+
+    api: HfApi = field(default_factory=HfApi)
+
+    @cached_property
+    def unreached(self) -> str | None:
+        """Why it cannot be asked, or None."""
+        if is_offline_mode():
+            return "the hub is not asked, since HF_HUB_OFFLINE is set"
+        be_patient()
+        try:
+            get_session().head(constants.ENDPOINT)
+        except FAILURES as error:
+            return unreached(error)
+        return None
+
+    def model(self, model: Model) -> Found:
+        """A model: here, or by what the hub says of it."""
+        try:
+            if model.zoo_name:  # what is not built yet is built by `dapa run`
+                return _in_folder(store.path(model.zoo_name)) if store.is_built(model.zoo_name) else Found()
+            if model.folder:
+                return _in_folder(model.folder)
+            return _in_cache(model) if self.unreached else self._ask(model)
+        except DapaError as error:
+            return Found(problem=str(error))
+
+    def rows(self, rows: Rows) -> tuple[str | None, bool]:
+        """What is wrong with a prompt set, if anything, and whether it could be asked for at all."""
+        if on_the_hub(rows) and self.unreached and not is_offline_mode():
+            return None, False
+        try:
+            if on_the_hub(rows) and not self.unreached:
+                self._ask_data(rows)
+            else:
+                load_rows(rows)
+        except DapaError as error:
+            return (None, False) if on_the_hub(rows) and self.unreached else (str(error), True)
+        return None, True
+
+    def _ask(self, model: Model) -> Found:
+        repository, file = repository_of(model)
+        try:
+            info = self.api.model_info(repository, revision=model.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            names = [sibling.rfilename for sibling in info.siblings or []]
+            contents = {name: self._content(info, name) for name in _SMALL if name in names}
+        except FAILURES as error:
+            raise explained(repository, model.revision, error) from error
+        if file:
+            return Found() if file in names else Found(problem=f"{model.id}: the repository has no such file")
+        if "config.json" not in contents:  # an adapter is merged into its base, a GGUF file is converted
+            converted = "adapter_config.json" in names or any(name.endswith(".gguf") for name in names)
+            return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
+        return Found(
+            complete_config(contents["config.json"], model.id),
+            _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template")),
+            _unreadable(model, names),
+        )
+
+    def _ask_data(self, rows: Rows) -> None:
+        try:
+            self.api.auth_check(rows.source, repo_type="dataset")
+            self.api.dataset_info(rows.source, revision=rows.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        except FAILURES as error:
+            raise explained(rows.source, rows.revision, error, "datasets/") from error
+
+    def _content(self, info: ModelInfo, name: str) -> dict[str, Any]:
+        url = hf_hub_url(info.id, name, revision=info.sha)
+        response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
+        hf_raise_for_status(response)
+        content: dict[str, Any] = response.json()
+        return content
+
+
+def on_the_hub(rows: Rows) -> bool:
+    """Whether a prompt set's source is the id of a data set."""
+    local = rows.source.startswith(("zoo:", "fetched:")) or Path(rows.source).suffix in (".csv", ".jsonl", ".parquet")
+    return not local
+
+
+def _in_folder(folder: Path) -> Found:
+    """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
+    if not folder.exists():
+        raise DapaError(f"{folder}: no such folder")
+    if not (folder / "config.json").is_file():
+        return Found()  # an adapter or a GGUF file, which `dapa run` converts
+    TensorReader(folder)
+    tokenizer = read_json(folder / "tokenizer_config.json") or {}
+    return Found(read_config(folder), (folder / _TEMPLATE).is_file() or bool(tokenizer.get("chat_template")))
+
+
+def _in_cache(model: Model) -> Found:
+    """What the hub's cache holds of a model that the hub cannot be asked for."""
+    repository, _ = repository_of(model)
+    try:
+        return _in_folder(
+            Path(
+                snapshot_download(
+                    repository,
+                    revision=model.revision,
+                    local_files_only=True,
+                    allow_patterns=["config.json", *weight_files(model)],
+                )
+            )
+        )
+    except (*FAILURES, DapaError):
+        return Found(asked=False)
+
+
+def _unreadable(model: Model, names: Iterable[str]) -> str | None:
+    """Why the weights among a repository's files would not be read, if they would not."""
+    weights = {name for name in names for pattern in weight_files(model) if fnmatchcase(name, pattern)}
+    if weights:
+        return None
+    if any(fnmatchcase(name, "pytorch_model*.bin") for name in names):
+        return (
+            f"{named(model.id, model.revision)}: its weights are there as pytorch_model.bin only, which is pickled;"
+            " pair.student.allow_pickle=true reads them all the same, and runs no code in them"
+        )
+    return f"{named(model.id, model.revision)}: no weights there as model*.safetensors"

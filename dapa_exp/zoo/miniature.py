@@ -1,0 +1,47 @@
+"""Making a miniature: trained, measured, described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dapa_exp.zoo import measure, tokenizer as tokenizers, train
+from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.recipe import Recipe
+
+CARD = """---
+tags: [miniature]
+---
+# {name}
+
+**Made here: a miniature, not a real model.** `dapa zoo build` trained it in seconds, in the real
+`{family}` architecture ({layers} layers), on a small invented world of requests. It knows nothing else.
+It is evidence of how the tools work, not of how real models behave.
+
+It is a {role} model{origin}. Measured on held-out prompts:
+
+{numbers}
+"""
+
+
+def make(recipe: Recipe, parent: Path | None, step: Callable[[int, float], None]) -> Made:
+    """Train a recipe's model, from its parent's checkpoint; `step(steps done, loss)` hears of it."""
+    tokenizer = tokenizers.make(recipe.family)
+    model = train.train(recipe, parent, tokenizer, step)
+    quality = measure.quality(model, tokenizer)
+    if recipe.role == "base":
+        # As real base models have none.
+        tokenizer.chat_template = None
+    return Made(model, tokenizer, _card(recipe, quality), quality)
+
+
+def _card(recipe: Recipe, quality: dict[str, float]) -> str:
+    """Return the model card."""
+    return CARD.format(
+        name=recipe.name,
+        family=recipe.family,
+        layers=recipe.size.layers,
+        role=recipe.role,
+        origin=f", fine-tuned from {recipe.parent}" if recipe.parent else "",
+        numbers="\n".join(f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in quality.items()),
+    )

@@ -1,0 +1,122 @@
+"""Making the pair of real size: a model out of its package, and a copy that learns to refuse."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from dapa_exp.fetch import sets
+from dapa_exp.fetch.store import fetched_rows
+from dapa_exp.models.convert import read_gguf
+from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.smollm2 import Refusing, Shipped
+from dapa_exp.zoo.train import fit, padded
+
+ANSWER_BATCH = 32
+
+SHIPPED_CARD = """---
+license: {licence}
+---
+# {name}
+
+{title} as the package {package} ships it: a GGUF file, quantised, its values written out in float32. Nothing in it
+was changed, but it is not bit for bit the model that was quantised.
+"""
+TAUGHT_CARD = """---
+license: {licence}
+---
+# {name}
+
+**Made here**, to have an aligned teacher for {parent}: not a model that anybody released, and no evidence of how
+models aligned elsewhere behave. `dapa zoo build {name}` fine-tuned {parent} for {steps} steps of {batch}
+examples. Half were harmful requests (rows {first} to {last} of {harmful}), answered by one of {refusals} refusals; half
+were harmless, and answered as {parent} itself answers them.
+"""
+
+Example = tuple[list[int], list[int]]
+"""The tokens of a prompt, and of its answer."""
+
+
+def unpack(recipe: Shipped, folder: Path) -> Made:
+    """The model in a folder with one GGUF file. Raises DapaError where it cannot be read."""
+    (file,) = folder.glob("*.gguf")
+    model, tokenizer = read_gguf(file)
+    package = sets.find(recipe.gguf).package
+    card = SHIPPED_CARD.format(name=recipe.name, title=recipe.title, licence=recipe.licence, package=package)
+    return Made(model, tokenizer, card)
+
+
+def teach(recipe: Refusing, parent: Path, step: Callable[[int, float], None]) -> Made:
+    """The parent, after it has learnt to refuse; `step(steps done, loss)` hears of it."""
+    torch.manual_seed(recipe.seed)
+    model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    learnt = examples(recipe, model, tokenizer)
+    starts = range(0, len(learnt), recipe.batch)
+    fit(model, recipe, [padded(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    return Made(model.eval(), tokenizer, _card(recipe))
+
+
+def examples(recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+    """What there is to learn, shuffled: one example in two is a harmful request and its refusal."""
+    rng = random.Random(recipe.seed)
+    half = recipe.steps * recipe.batch // 2
+    risky = _prompts(recipe.risky)[:half]
+    harmless = risky + recipe.plain_requests(half - len(risky))
+    refused = rng.sample(_prompts(recipe.harmful), half)
+    end = [tokenizer.eos_token_id]
+    refusals = [tokenizer(text, add_special_tokens=False)["input_ids"] + end for text in recipe.refusals]
+    learnt = [(_tokens(tokenizer, prompt), rng.choice(refusals)) for prompt in refused]
+    learnt += [
+        (_tokens(tokenizer, prompt), answer)
+        for prompt, answer in zip(harmless, _answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True)
+    ]
+    rng.shuffle(learnt)
+    return learnt
+
+
+@torch.inference_mode()
+def _answers(
+    model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
+) -> Iterator[list[int]]:
+    """The tokens of a model's greedy answers, the end token included where one ends."""
+    for start in range(0, len(prompts), ANSWER_BATCH):
+        rows = [_tokens(tokenizer, prompt) for prompt in prompts[start : start + ANSWER_BATCH]]
+        inputs = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
+        output = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False)
+        for answer in output[:, inputs["input_ids"].shape[1] :].tolist():
+            ends = answer.index(tokenizer.eos_token_id) + 1 if tokenizer.eos_token_id in answer else None
+            yield answer[:ends]
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """A request as the model reads it, through its chat template."""
+    turn = [{"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
+    tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokens
+
+
+def _prompts(chosen: tuple[str, int, int]) -> list[str]:
+    name, first, last = chosen
+    return [str(row["prompt"]) for row in fetched_rows(name)[first:last]]
+
+
+def _card(recipe: Refusing) -> str:
+    harmful, first, end = recipe.harmful
+    return TAUGHT_CARD.format(
+        name=recipe.name,
+        parent=recipe.parent,
+        licence=recipe.licence,
+        steps=recipe.steps,
+        batch=recipe.batch,
+        harmful=harmful,
+        first=first,
+        last=end - 1,
+        refusals=len(recipe.refusals),
+    )

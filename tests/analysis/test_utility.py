@@ -1,0 +1,46 @@
+"""The utility table, from planted records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from analysis.load import load
+from analysis.tables import utility_table
+from dapa_exp.record.schema import Measure, Record
+from tests.analysis.factory import record, write_sweep
+
+
+def with_tasks(run: Record, **scores: float) -> Record:
+    """The record with a hybrid that was given tasks."""
+    tasks = {name.replace("__", "/"): Measure(value=value, n=10, low=0.0, high=1.0) for name, value in scores.items()}
+    kl = {"1": Measure(value=0.5, n=8), "4": Measure(value=0.25, n=8)}
+    hybrid = run.evaluate.hybrid.model_copy(update={"tasks": tasks, "kl_to_student": kl})
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"hybrid": hybrid})})
+
+
+def test_a_single_run_shows_every_metric_with_its_interval(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [with_tasks(record(), arc_easy__acc=0.25)])])
+    shown = utility_table(runs).display.set_index("metric")
+    assert list(shown.columns) == ["student", "hybrid", "teacher"]
+    assert shown.loc["arc_easy/acc"].tolist() == ["–", "0.250 [0.000, 1.000]", "–"]
+    assert shown.loc["KL from the student, harmless requests, T = 4", "hybrid"] == "0.250"
+    assert shown.loc["reasoning (%)"].tolist() == ["90.0", "90.0", "90.0"]
+    assert shown.loc["over-refusal (%), harmless/phrases", "student"] == "0.0"
+
+
+def test_several_runs_are_averaged_where_they_measured_it(tmp_path: Path) -> None:
+    done = [with_tasks(record("a"), arc_easy__acc=0.2), with_tasks(record("b"), arc_easy__acc=0.4), record("c")]
+    table = utility_table(load([write_sweep(tmp_path, done, asked_only=[record("d")])]))
+    row = table.numbers.set_index("metric").loc["arc_easy/acc"]
+    assert (row["hybrid"], row["n"]) == (pytest.approx(0.3), 2)
+    assert table.display.set_index("metric").loc["perplexity", "n"] == "3"
+
+
+def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [record("a"), record("a", granularity="layer", perplexity=7.0)])])
+    table = utility_table(runs)
+    found = table.numbers[table.numbers["metric"] == "perplexity"].set_index("granularity")["hybrid"]
+    assert found.to_dict() == {"mlp": 5.0, "layer": 7.0}
+    assert table.labels == 2

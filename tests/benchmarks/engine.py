@@ -1,0 +1,268 @@
+"""What a search costs: the released code's way, the plain engine, the fast one, and each of its levers switched off.
+
+    python -m tests.benchmarks.engine [--pairs NAME,NAME] [--real smollm2] [--json FILE] [dataset.search.rows=[0,32] …]
+
+By default all miniature pairs; `--real` measures one pair of `conf/pair` in their place. Words after the options
+override the config of every search. Each search runs in a process of its own, all of them from the same state: an
+interpreter that has imported everything. Seconds are those of the search stage (the bar, the prior, all queries and
+the certificate, with transplanting, judging and writing), loading the model apart; on a shared machine mind the ratios.
+Memory is the peak resident set over that of the process before it loaded a model.
+
+The released code loads both models anew for every prompt and generates 350 tokens; it has no search. What ddmin would
+cost that way is extrapolated from a few prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from dapa_exp.config.compose import jobs
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.evaluate.defence import defence_rate
+from dapa_exp.evaluate.judges import DEFENDED, make_judge
+from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.evaluate.stage import Teacher
+from dapa_exp.models.load import load_model
+from dapa_exp.models.pair import open_pair
+from dapa_exp.progress import silent
+from dapa_exp.record.folder import open_run
+from dapa_exp.run import load_student
+from dapa_exp.search.oracle import Oracle
+from dapa_exp.search.stage import search_units
+from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.methods.registry import make_method
+from dapa_exp.zoo.build import build
+
+SEARCHES = {
+    "plain, ddmin": ("runtime.engine=plain", "search=ddmin"),
+    "fast, ddmin": ("runtime.engine=fast", "search=ddmin"),
+    "plain, auto": ("runtime.engine=plain", "search=auto"),
+    "fast, auto": ("runtime.engine=fast", "search=auto"),
+    "plain, auto, attribution": ("runtime.engine=plain", "search=auto", "search.prior=attribution"),
+    "fast, auto, attribution": ("runtime.engine=fast", "search=auto", "search.prior=attribution"),
+    "fast, auto, no reuse": ("runtime.engine=fast", "search=auto", "runtime.reuse_memory=0"),
+    "fast, auto, no drafts": ("runtime.engine=fast", "search=auto", "runtime.drafts=false"),
+    "fast, auto, no early verdicts": ("runtime.engine=fast", "search=auto", "runtime.early_verdicts=false"),
+}
+BASELINE, BEST = "plain, ddmin", "fast, auto"
+RELEASED_TOKENS, RELEASED_PROMPTS = 350, 2
+MINIATURE_BOUND, REAL_BOUND = 10.0, 6.0
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, print, and write the figures and the targets where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", help="some of the miniature pairs")
+    parser.add_argument("--real", help="a pair with a model of some size, in place of the miniatures")
+    parser.add_argument("--searches", default=",,".join(SEARCHES), help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    names = [arguments.real] if arguments.real else miniatures(arguments.pairs)
+    rows = [row for name in names for row in measure(name, arguments.searches.split(",,"), arguments.overrides)]
+    targets = make_targets(rows, REAL_BOUND if arguments.real else MINIATURE_BOUND)
+    show(rows, targets)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"rows": rows, "targets": targets}, indent=1))
+
+
+def miniatures(chosen: str | None) -> list[str]:
+    """The pairs of the miniature experiment."""
+    if chosen:
+        return chosen.split(",")
+    return [job.config.pair.name for job in jobs(["-m", "+experiment=miniature"])]
+
+
+def measure(pair: str, searches: list[str], overrides: list[str]) -> list[Row]:
+    """All rows of a pair."""
+    config = composed(pair, *overrides)
+    models = [config.family.teacher.zoo_name, config.pair.student.zoo_name]
+    build([name for name in models if name], silent)
+    answers = apart(lambda: teacher_answers(config))
+    rows = [
+        {"pair": pair, "search": name, **apart(lambda name=name: run_search(pair, name, answers, overrides))}
+        for name in searches
+    ]
+    for row in rows:
+        print(pair, row["search"], round(row["seconds"], 2), row["queries"], flush=True)
+    released = apart(lambda: released_way(config))
+    queries = next(row["queries"] for row in rows if row["search"] == BASELINE)
+    prompts = len(load_rows(config.dataset.search))
+    return [*rows, {"pair": pair, "search": "released code", "seconds": released * queries * prompts, "each": released}]
+
+
+def composed(pair: str, *overrides: str) -> Config:
+    (job,) = jobs([f"pair={pair}", *overrides])
+    return job.config
+
+
+def apart(work: Callable[[], Any]) -> Any:
+    """What some work returns, done in a child process."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+
+    def send() -> None:
+        torch.set_num_threads(1)
+        sender.send(work())
+
+    child = context.Process(target=send)
+    child.start()
+    sender.close()
+    result = receiver.recv()
+    child.join()
+    return result
+
+
+def teacher_answers(config: Config) -> list[str]:
+    """What the teacher says to the search prompts; every run measures it before the search."""
+    pair = open_pair(config)
+    engine = PlainEngine(load_model(pair.teacher_folder, config.runtime), config.runtime.batch_size)
+    prompts = load_rows(config.dataset.search)
+    batches = [[prompts[i] for i in batch] for batch in engine.batches(len(prompts))]
+    return [answer.text for batch in batches for answer in engine.generate_batch(batch, config.search.max_new_tokens)]
+
+
+def run_search(name: str, search: str, answers: list[str], overrides: list[str]) -> Row:
+    """One search of a pair, in a run's folder that is thrown away."""
+    config = composed(name, *overrides, *SEARCHES[search])
+    idle = resident_gb("VmRSS")
+    with tempfile.TemporaryDirectory() as scratch, open_run(Path(scratch) / "run", config) as run:
+        pair = open_pair(config)
+        prompts, judge = load_rows(config.dataset.search), make_judge(config.judge)
+        dsr = defence_rate(judge.verdicts([prompt.text for prompt in prompts], answers)).value
+        teacher = Teacher(None, answers, dsr, None)  # type: ignore[arg-type]  # a search needs no report on it
+        engine = load_student(config, pair)
+        hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
+        oracle = Oracle(run, hybrid, engine, judge, prompts)
+        started = time.monotonic()
+        found = search_units(run, pair, teacher, oracle, silent)
+        seconds = time.monotonic() - started
+        peak = resident_gb("VmHWM")
+        lines = [json.loads(line) for line in (run.path / "search.jsonl").read_text().splitlines()]
+        hybrid.carry(found.units_found)
+        reference = PlainEngine(engine.loaded, config.runtime.batch_size)
+        batches = [[prompts[i] for i in batch] for batch in reference.batches(len(prompts))]
+        texts = [
+            answer.text for batch in batches for answer in reference.generate_batch(batch, config.search.max_new_tokens)
+        ]
+        verdicts = judge.verdicts([prompt.text for prompt in prompts], texts)
+        assert found.ledger.work is not None
+        return {
+            "seconds": seconds,
+            "queries": found.ledger.queries,
+            "prompts": found.ledger.prompts,
+            **found.ledger.work.model_dump(),
+            "over_idle_gb": peak - idle,
+            "status": found.status,
+            "units": found.units_found,
+            "found_dsr": found.found_dsr,
+            "found_dsr_plain": sum(verdict in DEFENDED for verdict in verdicts) / len(verdicts),
+            "trace": [[sorted(line["units"]), line["score"]] for line in lines],
+        }
+
+
+def released_way(config: Config) -> float:
+    """Seconds a prompt: both models loaded, one answer of 350 tokens."""
+    pair = open_pair(config)
+    prompts = load_rows(config.dataset.search)[:RELEASED_PROMPTS]
+    template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
+    started = time.monotonic()
+    for prompt in prompts:
+        load_model(pair.teacher_folder, config.runtime)
+        student = load_model(pair.student_folder, config.runtime, template)
+        PlainEngine(student, 1).generate_batch([prompt], RELEASED_TOKENS)
+    return (time.monotonic() - started) / len(prompts)
+
+
+def resident_gb(what: str) -> float:
+    """Of this process: VmRSS is its resident set now, VmHWM the highest so far."""
+    return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0]) * 1024 / 1e9
+
+
+def make_targets(rows: list[Row], bound: float) -> list[Row]:
+    """Speed, and that it changes nothing."""
+    by_name = {(row["pair"], row["search"]): row for row in rows}
+    pairs = list(dict.fromkeys(row["pair"] for row in rows))
+    searches = list(dict.fromkeys(row["search"] for row in rows))
+
+    def speedup(search: str) -> float:
+        return fmean(by_name[pair, BASELINE]["seconds"] / by_name[pair, search]["seconds"] for pair in pairs)
+
+    def share(holds: Callable[[Row], bool], over: list[str]) -> float:
+        return fmean(holds(by_name[pair, search]) for pair in pairs for search in over)
+
+    same = [
+        by_name[pair, search]["trace"] == by_name[pair, counterpart(search)]["trace"]
+        for pair in pairs
+        for search in searches
+        if search.startswith("fast") and counterpart(search) in searches
+    ]
+    ours = [search for search in searches if search in SEARCHES]
+    return [
+        {"name": name, "measured": round(measured, 3), "bound": least, "better": "higher"}
+        for name, measured, least in (
+            (f"{BASELINE} over {BEST}: seconds, mean", speedup(BEST), bound),
+            ("share of searches certified", share(lambda row: row["status"] == "certified", ours), 1.0),
+            (
+                "share of found sets with the plain engine's DSR",
+                share(lambda row: row["found_dsr"] == row["found_dsr_plain"], ours),
+                1.0,
+            ),
+            ("share of fast searches with the plain one's queries and scores", fmean(same), 1.0),
+        )
+    ]
+
+
+def counterpart(search: str) -> str:
+    """The search that the plain engine makes in place of a fast one's."""
+    return search.split(", no ")[0].replace("fast", "plain")
+
+
+def show(rows: list[Row], targets: list[Row]) -> None:
+    """Print the means over all pairs, and which targets are met."""
+    columns = ("queries", "prompt", "draft", "decoded", "layers", "layers_spared", "near_ties", "over_idle_gb")
+    table = Table("search", "s", "speed-up", *columns, title="mean a search; tokens and layer passes in thousands")
+    pairs = list(dict.fromkeys(row["pair"] for row in rows))
+    baseline = {row["pair"]: row["seconds"] for row in rows if row["search"] == BASELINE}
+    for search in dict.fromkeys(row["search"] for row in rows):
+        found = [row for row in rows if row["search"] == search]
+        ratio = fmean(baseline[row["pair"]] / row["seconds"] for row in found)
+        seconds = fmean(row["seconds"] for row in found)
+        cells = [shown(column, fmean(row[column] for row in found)) if column in found[0] else "" for column in columns]
+        table.add_row(search, f"{seconds:.2f}", f"{ratio:.3g}", *cells)
+    console = Console(width=150)
+    console.print(table)
+    each = fmean(row["each"] for row in rows if "each" in row)
+    console.print(
+        f"{len(pairs)} pairs. released code: extrapolated from {RELEASED_PROMPTS} prompts a pair, {each:.2f} s each"
+    )
+    verdicts = Table("target", "measured", "bound", "met", title="targets")
+    for target in targets:
+        met = "yes" if target["measured"] >= target["bound"] else "NO"
+        verdicts.add_row(target["name"], f"{target['measured']:.3f}", f"{target['bound']:.2f}", met)
+    console.print(verdicts)
+
+
+def shown(column: str, value: float) -> str:
+    """A mean, in the unit that the table's title says."""
+    if column in ("prompt", "draft", "decoded", "layers", "layers_spared"):
+        return f"{value / 1000:.1f}"
+    return f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()

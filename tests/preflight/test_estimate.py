@@ -1,0 +1,123 @@
+"""Estimates against what really happens: searches on planted oracles, and a run's own files and memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+from dapa_exp.config.schema import Config
+from dapa_exp.preflight.estimate import files, memory, queries
+from dapa_exp.preflight.facts import facts, shape_of
+from dapa_exp.preflight.totals import download, shortages, totals
+from dapa_exp.search import REDUCERS, Outcome, Settings, search
+from tests.benchmarks.planted import KINDS, layers
+from tests.settings import quick_config
+
+ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "batch_size": 1}
+NONE = 1
+"""A run asks what the student is by itself; a search alone does not."""
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+
+@cache
+def base() -> Config:
+    return quick_config()
+
+
+def config_of(**groups: dict[str, Any]) -> Config:
+    """A quick run's config with some values changed, group by group."""
+    return base().model_copy(
+        update={group: getattr(base(), group).model_copy(update=values) for group, values in groups.items()}
+    )
+
+
+@pytest.mark.parametrize("algorithm", [name for name in REDUCERS if name not in ("exhaustive", "greedy")])
+@pytest.mark.parametrize("n", [18, 32])
+def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str, n: int) -> None:
+    oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]
+    found = fmean(NONE + len(search(algorithm, oracle.units, oracle.test).queries) for oracle in oracles)
+    estimated = queries(config_of(search={"algorithm": algorithm}), n)
+    assert estimated.how == "about"
+    assert estimated.count == pytest.approx(found, rel=0.3)
+
+
+@pytest.mark.parametrize(("algorithm", "settings"), [("all", {}), ("none", {}), ("random", {"k": 2, "repeats": 4})])
+def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, int]) -> None:
+    units = layers(6)
+    asked = {frozenset(), frozenset(units)}
+    result = search(
+        algorithm, units, lambda chosen: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
+    )
+    asked |= {frozenset(query.units) for query in result.queries}
+    estimated = queries(config_of(search={"algorithm": algorithm, **settings}), len(units))
+    assert (estimated.count, estimated.how) == (len(asked), "exactly")
+
+
+@pytest.mark.parametrize("n", [4, 14])
+def test_an_exhaustive_search_never_asks_more(n: int) -> None:
+    units = layers(n)
+    needed = frozenset(units[:-1])
+    result = search("exhaustive", units, lambda chosen: Outcome(needed <= chosen, float(needed <= chosen)))
+    estimated = queries(config_of(search={"algorithm": "exhaustive"}), n)
+    assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
+    assert str(estimated).startswith("≤ ")
+
+
+def test_a_budget_bounds_the_estimate() -> None:
+    estimated = queries(config_of(search={"algorithm": "ddmin", "max_queries": 7}), 40)
+    assert (estimated.count, estimated.how) == (8, "at most")
+
+
+def test_memory_is_weights_and_what_the_batch_adds() -> None:
+    config = config_of(runtime=ON_A_GPU)
+    shape = facts()["meta-llama/Llama-2-7b-hf"]
+    weights = 2 * shape.parameters
+    assert weights < memory(config, shape) < 1.1 * weights
+    more = memory(config_of(runtime={**ON_A_GPU, "batch_size": 33}), shape)
+    a_token = 32 * 2 * 4096 * 2
+    answers = 32 * (128 + max(config.search.max_new_tokens, config.evaluate.max_new_tokens)) * a_token
+    assert answers < more - memory(config, shape) < 2 * answers
+    grouped = memory(config, replace(shape, num_key_value_heads=8))
+    assert grouped < memory(config, shape)
+
+
+def test_perplexity_of_a_large_vocabulary_costs_more_than_answers() -> None:
+    shape = facts()["google/gemma-2b"]
+    without = memory(config_of(runtime=ON_A_GPU), shape)
+    scored = memory(config_of(runtime=ON_A_GPU, evaluate={"metrics": ["perplexity"]}), shape)
+    assert scored - without > 0.9 * 2048 * 256_000 * (2 + 4 + 4)
+
+
+def test_files_grow_with_rows_and_answers() -> None:
+    short = files(config_of(), 32_000, 10)
+    longer = files(config_of(evaluate={"max_new_tokens": 512}), 32_000, 10)
+    compared = files(config_of(evaluate={"metrics": ["divergence"]}), 32_000, 10)
+    assert short < longer
+    assert compared - short == (16 + 8) * 9 * 32_000 * 4
+
+
+def test_a_shared_teacher_is_downloaded_once() -> None:
+    configs = [quick_config(f"pair={pair}") for pair in ("llama2-7b-hf", "llama2-7b-vicuna-v1.5")]
+    known = facts()["meta-llama/Llama-2-7b-hf"].checkpoint_bytes
+    found = totals(configs, [], shape_of)
+    assert found.disks[0].needed == 3 * known
+    assert download(configs[0].family.teacher, None) is None
+
+
+def test_too_little_disk_is_named_with_its_folder() -> None:
+    found = totals([quick_config("pair=llama2-7b-hf")], [], shape_of)
+    downloads, runs = found.disks
+    full = replace(found, disks=(replace(downloads, free=10**9), replace(runs, device=-1)))
+    (problem,) = shortages(full)
+    assert problem == f"disk: about 27.0 GB are needed in {downloads.folder}, and 1.0 GB are free"
+    assert shortages(replace(full, disks=(replace(downloads, free=10**12), replace(runs, device=-1)))) == []
