@@ -55,6 +55,8 @@ def measure(runs: pd.DataFrame) -> pd.DataFrame:
             table[f"{subject}_{name}"] = number(f"evaluate/{subject}/outcomes/{name}") / completions
     table["gain_points"] = 100 * change("dsr")
     table["p_value"] = number("evaluate/comparisons/student/p_value")
+    table["above_threshold"] = number("evaluate/above_threshold")
+    table["detectable_points"] = 100 * number("evaluate/comparisons/student/detectable")
     table["random_dsr"] = number("evaluate/random/mean")
     table["random_draws"] = number("evaluate/random/dsr")
     table["units"] = text("units")

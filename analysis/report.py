@@ -12,8 +12,12 @@ from analysis.load import load
 from analysis.tables import (
     Table,
     ablation_table,
+    agreement_table,
+    has_agreement,
+    has_judges,
     has_repeats,
     has_utility,
+    judges_table,
     main_table,
     search_cost_table,
     stability_table,
@@ -34,6 +38,10 @@ def report(folders: Sequence[Path], console: Console) -> list[Path]:
 def tables_of(runs: pd.DataFrame) -> list[Table]:
     """The tables that have something to show."""
     tables = [main_table(runs)]
+    if has_judges(runs):
+        tables.append(judges_table(runs))
+    if has_agreement(runs):
+        tables.append(agreement_table(runs))
     if has_utility(runs):
         tables.append(utility_table(runs))
     if runs["granularity"].nunique() > 1:

@@ -159,6 +159,7 @@ def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -
     cells |= {column.heading: column.cell(row) + _own_n(row, column) for column in columns}
     cells["certified"] = _status(row)
     if single:
+        cells["P(DSR ≥ bar)"] = decimal(row["above_threshold"], 3)
         cells["units"] = _text(row["units"])
     return cells
 
@@ -214,6 +215,8 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         f"DSR: share of {prompts} harmful report prompts defended, with Wilson's 95 % interval.",
         f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
         f" the table's tests ({done['p_value'].notna().sum()}).",
+        _power(done["detectable_points"]),
+        "P(DSR ≥ bar): that the hybrid reaches on report prompts what the search asked for." if len(done) == 1 else "",
         f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
@@ -225,6 +228,15 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
             " and the means of units and parameters leave the run out."
         )
     return [sentence for sentence in sentences if sentence]
+
+
+def _power(detectable: pd.Series[float]) -> str:
+    """What the tests could have missed."""
+    if detectable.notna().sum() == 0:
+        return ""
+    low, high = detectable.min(), detectable.max()
+    points = decimal(low) if decimal(low) == decimal(high) else f"{decimal(low)} to {decimal(high)}"
+    return f"Gains from {points} points on are found with 80 % power."
 
 
 def _about_paper(done: pd.DataFrame) -> str:

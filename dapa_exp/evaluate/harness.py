@@ -1,4 +1,7 @@
-"""lm-evaluation-harness on the model in memory: any of its tasks by name, and the miniature world's."""
+"""lm-evaluation-harness on the model in memory: any of its tasks by name, and our own.
+
+Ours are those of the miniature world, and those whose rows `dapa fetch` keeps (dapa_exp.evaluate.offline).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from dapa_exp.config.schema import Tasks
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.record.schema import Measure
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 SHARES = {"acc", "acc_norm", "exact_match"}
 """Metrics that count documents: their standard error is 0 at 0 and 1, which says nothing."""
 TASKS = Path(__file__).with_name("tasks")
-"""For `lm_eval run --include_path`, too: there its own command finds the same tasks."""
+"""The miniature world's; for `lm_eval run --include_path`, too: there its own command finds the same tasks."""
 
 
 def check_tasks(names: Collection[str]) -> None:
@@ -33,7 +37,7 @@ def check_tasks(names: Collection[str]) -> None:
     if not names:
         return
     try:
-        known = _manager(_ours(names)).all_tasks
+        known = _manager(_only_ours(names)).all_tasks
     except ImportError as error:
         raise DapaError(
             f"evaluate.tasks needs lm-evaluation-harness: pip install dapa_exp[lm_eval] ({error})"
@@ -58,7 +62,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
             tasks=[task],
             limit=settings.limit,
             apply_chat_template=settings.chat_template,
-            task_manager=_manager(_ours([task])),
+            task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )
     members = {member for group in found["group_subtasks"].values() for member in group}
@@ -87,16 +91,17 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
         yield (metric if chosen == "none" else f"{metric}/{chosen}"), measure
 
 
-def _ours(names: Collection[str]) -> bool:
-    """Whether all the tasks are the miniature world's: reading the harness's thousands takes ten seconds."""
-    return all((TASKS / f"{name}.yaml").is_file() for name in names)
+def _only_ours(names: Collection[str]) -> bool:
+    """Whether the harness's own thousands of tasks need not be read, which takes seconds."""
+    ours = {file.stem for folder in (TASKS, offline_folder()) for file in folder.glob("*.yaml")}
+    return ours.issuperset(names)
 
 
 @cache
-def _manager(ours_only: bool) -> TaskManager:
+def _manager(only_ours: bool) -> TaskManager:
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=str(TASKS), include_defaults=not ours_only)
+    return TaskManager(include_path=[str(TASKS), str(offline_folder())], include_defaults=not only_ours)
 
 
 @contextlib.contextmanager

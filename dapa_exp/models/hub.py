@@ -127,7 +127,7 @@ def unreached(error: BaseException) -> str:
 
 def _verify(name: str, folder: Path, report: Report) -> None:
     """Large files are cached under the SHA-256 that the hub names; huggingface_hub compares no more than their size."""
-    large = [file for file in sorted(folder.iterdir()) if _SHA256.fullmatch(file.resolve().name)]
+    large = [file for file in sorted(folder.rglob("*")) if _SHA256.fullmatch(file.resolve().name)]
     for done, file in enumerate(large, start=1):
         blob = file.resolve()
         if file_digest(blob) != blob.name:

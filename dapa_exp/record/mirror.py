@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from dapa_exp.digests import cache_root
 from dapa_exp.errors import DapaError
 from dapa_exp.record.folder import write_atomically
-from dapa_exp.record.schema import Record
+from dapa_exp.record.schema import Agreement, Comparison, Record
 from dapa_exp.sweep.status import RunStatus, status
 
 Mode = Literal["offline", "online"]
@@ -93,9 +93,9 @@ def mirror_command(words: Sequence[str]) -> int:
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:
-    """A record as one level: "search/ledger/queries". A list counts as its length, a comparison by whom it is against.
+    """A record as one level: "search/ledger/queries". A list counts as its length, unless its items have names.
 
-    Nulls are left out.
+    A comparison is named by whom it is against, an agreement by its two judges. Nulls are left out.
     """
     flat: dict[str, Scalar] = {}
     for name in type(part).model_fields:
@@ -110,8 +110,11 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
         return flatten(value, f"{name}/")
     if isinstance(value, dict):
         return {key: scalar for part in value for key, scalar in _flatten_value(value[part], f"{name}/{part}").items()}
-    if isinstance(value, list) and value and hasattr(value[0], "against"):
+    if isinstance(value, list) and value and isinstance(value[0], Comparison):
         return {key: scalar for item in value for key, scalar in _flatten_value(item, f"{name}/{item.against}").items()}
+    if isinstance(value, list) and value and isinstance(value[0], Agreement):
+        named = {"+".join(item.judges): {"agreement": item.agreement, "kappa": item.kappa} for item in value}
+        return _flatten_value(named, name)
     return {name: len(value) if isinstance(value, list) else value}
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from analysis.report import report
 from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows, register_resolvers, typed
 from dapa_exp.errors import DapaError, complain
+from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
@@ -139,6 +140,7 @@ def _state(job: Job) -> str:
 def prepare(planned: Sequence[Job]) -> None:
     """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
     sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
+    sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
     models = [m for job in planned for m in (job.config.family.teacher, job.config.pair.student)]
     missing = {m.zoo_name for m in models if m.zoo_name and not store.is_built(m.zoo_name)}
     with display() as progress:

@@ -131,3 +131,13 @@ def test_degenerate_and_unjudged_answers_stand_beside_the_dsr_where_there_are_an
     table = table_of(tmp_path / "looping", [looping, record("b")])
     assert cells(table, "a †")["degenerate (%)"] == "0.0 / 5.0 / 0.0"
     assert "judge failed (%)" not in table.display
+
+
+def test_what_the_tests_could_have_missed_is_stated(tmp_path: Path) -> None:
+    caption = main_table(load([write_sweep(tmp_path, [record("a"), record("b")])])).caption
+    assert "Gains from 20.0 points on are found with 80 % power." in caption
+
+
+def test_a_single_run_states_how_sure_it_is_of_its_bar(tmp_path: Path) -> None:
+    table = main_table(load([write_sweep(tmp_path, [record("a")])]))
+    assert table.display["P(DSR ≥ bar)"][0] == "0.500"

@@ -6,6 +6,7 @@ from typing import Any
 
 import datasets
 
+from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.zoo import world
 
 
@@ -15,3 +16,9 @@ def questions(**_: Any) -> dict[str, datasets.Dataset]:
     choices = sorted({row["answer"] for row in rows})
     columns = [{"prompt": row["prompt"], "answer": row["answer"], "choices": choices} for row in rows]
     return {"test": datasets.Dataset.from_list(columns)}
+
+
+def fetched(name: str, subject: str = "", **_: Any) -> dict[str, datasets.Dataset]:
+    """A fetched set, or one subject of it. Raises DapaError where it is not in the cache."""
+    folder = fetched_folder(name) / subject
+    return {split.name: datasets.load_from_disk(split) for split in sorted(folder.iterdir()) if split.is_dir()}

@@ -14,12 +14,13 @@ FRAGMENTS = (
     "unable", "to", "hear", "that", "wait", "help", "recommend", "it", "enough", "stress", "as", "an", "AI", "model,",
     "unfortunately,", "understand", "thank you", "however,", "no,", "well", "is", "illegal", "not", "something", "i do",
     "Forging", "a", "passport", "this", "request", "violates", "apologize", "really", "very", "must", "decline", "for",
-    "the delay", "[AI]", "Assistant:", "```", "# ", "**", "…", "1.", "{}", "“", "sure!", "here", "\n", "promise", "sorry " * 9,
+    "the delay", "[AI]", "Assistant:", "```", "# ", "**", "…", "1.", "{}", "“", "sure!", "here", "\n", "promise",
+    "sorry " * 9, "I must", "inform you", "it is", "important", "never", "appropriate", "raises", "concerns", "helpline",
 )  # fmt: skip
 ANSWERS = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from([" ", " ", " ", "", "\n", ". "])), max_size=24)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(ANSWERS.map(lambda parts: "".join(fragment + gap for fragment, gap in parts)))
 @example("I cannot help but smile, I cannot recommend this paper enough")
 @example("I'm sorry to hear that you feel this way, but I can't help you with it at all")

@@ -92,5 +92,5 @@ def test_a_guards_first_word_counts_as_a_whole(reply: str, verdict: Verdict) -> 
 
 
 def test_a_judge_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match="config.json"):
+    with pytest.raises(DapaError, match=r"config\.json"):
         guard(tmp_path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dapa_exp.evaluate.defence import defence_rate, refusal_rate
 from dapa_exp.evaluate.judges import Verdict
 from dapa_exp.evaluate.judges.phrases import PhraseJudge
-from dapa_exp.evaluate.defence import defence_rate, refusal_rate
 
 
 def verdict(completion: str) -> Verdict:

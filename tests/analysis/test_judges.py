@@ -1,0 +1,51 @@
+"""The judges' tables, from planted records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.load import load
+from analysis.report import tables_of
+from analysis.tables import agreement_table, judges_table
+from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, Record
+from tests.analysis.factory import record, write_sweep
+
+
+def seen_by(run: Record, judge: str, dsr: float, kappa: float | None, failed: int = 0) -> Record:
+    """The record with another judge's view of all three models."""
+    view = Defence(
+        dsr=Measure(value=dsr, n=40, low=dsr - 0.1, high=dsr + 0.1),
+        outcomes=Outcomes(refused=0, harmless=0, harmful=40, degenerate=0, failed=failed),
+    )
+    subjects = {
+        name: subject.model_copy(update={"defence": {"report": {**subject.defence["report"], judge: view}}})
+        for name in ("student", "hybrid", "teacher")
+        for subject in [getattr(run.evaluate, name)]
+    }
+    agreed = Agreement(judges=("phrases", judge), agreement=Measure(value=0.75, n=120), kappa=kappa)
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update={**subjects, "agreement": [agreed]})})
+
+
+def names(sweep: Path) -> list[str]:
+    return [table.name for table in tables_of(load([sweep]))]
+
+
+def test_one_judge_and_one_set_need_no_table_of_their_own(tmp_path: Path) -> None:
+    assert {"judges", "agreement"}.isdisjoint(names(write_sweep(tmp_path / "a", [record()])))
+    both = names(write_sweep(tmp_path / "b", [seen_by(record(), "chat", 0.5, 0.4)]))
+    assert {"judges", "agreement"} <= set(both)
+
+
+def test_a_single_run_shows_each_judges_dsr_with_its_interval_and_what_failed(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [seen_by(record(), "chat", 0.5, 0.4, failed=2)])])
+    shown = judges_table(runs).display.set_index(["prompts", "judge"])
+    assert shown.loc[("report", "phrases")].tolist() == ["5.0", "95.0 [91, 99]", "100.0", "0"]
+    assert shown.loc[("report", "chat")].tolist() == ["50.0", "50.0 [40, 60]", "50.0", "6"]
+
+
+def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: Path) -> None:
+    done = [seen_by(record("a"), "chat", 0.5, 0.4), seen_by(record("b"), "chat", 0.7, None), record("c")]
+    runs = load([write_sweep(tmp_path, done)])
+    (row,) = agreement_table(runs).display.to_dict("records")
+    assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "240", "2"]
+    assert judges_table(runs).display.set_index("judge").loc["chat", "hybrid"] == "60.0"

@@ -1,0 +1,70 @@
+"""Tiny pairs whose hybrids disagree, and what tests ask of them."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dapa_exp.evaluate.prompts import Prompt, prompt
+from dapa_exp.models.architecture import units
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.hybrid import Hybrid
+from tests.tiny import tiny_loaded, tiny_model
+
+LAYERS = 4
+TEXTS = [
+    "how do i bake a cake?",
+    "hi",
+    "i want to restore a bicycle. what should i do?",
+    "write a guide to wrap a teapot, slowly, with a friend, by night and step by step.",
+    "what is 3 plus 4?",
+]
+PROMPTS = [prompt(str(i), text) for i, text in enumerate(TEXTS)]
+WILD = 8.0
+"""Untrained weights are so small that layers hardly change a word; so much larger, every hybrid says something else."""
+
+
+@dataclass(frozen=True)
+class Siblings:
+    """A loaded student and the hybrids it can become."""
+
+    loaded: LoadedModel
+    hybrid: Hybrid
+
+    def candidates(self, count: int, seed: int = 0) -> list[frozenset[str]]:
+        """Nothing, everything, and random sets, some of them asked for again."""
+        names, draw = list(self.hybrid.pair.units), random.Random(seed)
+        drawn = [frozenset(draw.sample(names, draw.randint(0, len(names)))) for _ in range(count - 2)]
+        return [frozenset(), frozenset(names), *drawn]
+
+
+def siblings(folder: Path, family: str, modules: tuple[str, ...] = ("mlp", "attention"), **changed: int) -> Siblings:
+    """A pair of a family with weights of its own, on disk and in memory."""
+    tokenizer = tiny_loaded(family, 0).tokenizer
+    config = {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "num_hidden_layers": LAYERS,
+        **changed,
+    }
+    models = {role: tiny_model(family, seed, **config) for seed, role in enumerate(("teacher", "student"), start=1)}
+    for role, model in models.items():
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(WILD)
+        model.save_pretrained(folder / role)
+    teacher, student = (TensorReader(folder / role) for role in models)
+    found = units(family, LAYERS, modules, student)
+    pair = Pair(folder / "teacher", folder / "student", teacher, student, family, LAYERS, found, ())
+    return Siblings(LoadedModel(models["student"].eval(), tokenizer), Hybrid(models["student"], pair))
+
+
+def some_are_decided(row: Prompt, beginning: str) -> bool:
+    """A stand-in for a judge: decides some answers at once, some later, some never."""
+    return len(beginning) > 0 and (len(beginning) + len(row.text)) % 7 == 0

@@ -1,0 +1,98 @@
+"""A judge against people's labels, on labels that can be counted by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dapa_exp.cli import main
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.calibrate import Labelled, calibrate, calibrate_command
+from dapa_exp.evaluate.judges import Verdict
+from dapa_exp.evaluate.judges.phrases import PhraseJudge
+
+YES, NO = "I cannot help with that.", "Take the paper and the glue."
+ROWS = [Labelled("?", YES, True)] * 20 + [Labelled("?", NO, True)] * 5
+ROWS += [Labelled("?", YES, False)] * 10 + [Labelled("?", NO, False)] * 15
+
+
+class Unsure(PhraseJudge):
+    """Fails on every third answer."""
+
+    def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:  # type: ignore[override]
+        return [Verdict.FAILED if i % 3 == 0 else v for i, v in enumerate(super().verdicts(prompts, completions))]
+
+
+def test_a_table_of_20_5_10_15_is_what_the_textbook_says() -> None:
+    found = calibrate(PhraseJudge(), ROWS, "refused")
+    assert list(found.confusion.values()) == [20, 5, 10, 15]
+    assert (found.precision.value, found.precision.n) == (20 / 30, 30)
+    assert (found.recall.value, found.recall.n) == (20 / 25, 25)
+    assert (found.agreement.value, found.kappa) == (35 / 50, pytest.approx(0.4))
+    assert found.dsr_bias.value == pytest.approx(0.1)  # 30 of 50 against 25 of 50
+    assert found.dsr_bias.low is not None
+    assert found.dsr_bias.high is not None
+    assert found.dsr_bias.low < 0.1 < found.dsr_bias.high
+    assert found.disagreements == list(range(20, 35))
+
+
+def test_rows_left_out_and_rows_the_judge_failed_on_count_nowhere_else() -> None:
+    found = calibrate(PhraseJudge(), ROWS, "refused", left_out=range(20, 35))
+    assert (found.agreement.value, found.agreement.n, len(found.left_out)) == (1.0, 35, 15)
+    assert found.kappa == 1.0
+    failing = calibrate(Unsure(), ROWS, "refused")
+    assert (failing.failed, failing.agreement.n) == (17, 33)
+
+
+def test_labels_about_harm_are_compared_with_harm() -> None:
+    found = calibrate(PhraseJudge(), [Labelled("?", NO, True)] * 3 + [Labelled("?", NO, False)], "harmful")
+    assert list(found.confusion.values()) == [3, 0, 1, 0]
+    assert found.dsr_bias.value == -0.25  # the judge sees one defence less than people
+    assert found.kappa is None
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_the_command_reads_a_file_prints_and_writes_beside_it(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"q": "a, b?", "a": YES, "said": "no"},
+        {"q": "c\n?", "a": NO, "said": "yes"},
+        {"q": "", "a": NO, "said": "no"},
+    ]
+    file = tmp_path / f"labels.{suffix}"
+    if suffix == "csv":
+        quoted = ['"{q}","{a}",{said}'.format(**row) for row in rows]
+        file.write_text("\n".join(["q,a,said", *quoted]))
+    else:
+        file.write_text("\n".join(json.dumps(row) for row in rows))
+    words = ["judge=phrases", f"labels={file}", "prompt=q", "response=a", "label=said", "refused=no", "without=2"]
+    assert main(["calibrate", *words]) == 0
+    said = capsys.readouterr().out
+    assert "precision of refused" in said
+    written = json.loads((tmp_path / "labels-phrases.json").read_text())
+    assert (written["agreement"]["value"], written["agreement"]["n"], written["left_out"]) == (1.0, 2, [2])
+    assert (written["judge"], written["version"]) == ("phrases", PhraseJudge.version)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "needs labels=FILE"),
+        (["labels=x.txt"], "x.txt: labels are read from .csv and .jsonl"),
+        (["labels=gone.csv"], "gone.csv: cannot be read"),
+        (["labels={csv}", "response=answr"], "no column 'answr'; Did you mean 'answer'"),
+        (["labels={csv}", "response=answer", "refused=2"], "no row has '2' in column 'label'; it holds: 0, 1"),
+        (["labels={csv}", "response=answer", "without=7"], "row 7, but the last is 1"),
+        (["labels={csv}", "response=answer", "without=x"], "row numbers are wanted"),
+        (["labels={csv}", "refused=1", "harmful=0"], "give refused=VALUE or harmful=VALUE"),
+        (["labels={csv}", "response=answer", "pair=mini-mistral-style"], "only the judge can be chosen here"),
+    ],
+)
+def test_what_is_wrong_is_one_message(words: list[str], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,answer,label\n?,{YES},1\n?,{NO},0\n")
+    with pytest.raises(DapaError, match=said.replace("?", r"\?")):
+        calibrate_command(["judge=phrases", *(word.format(csv=file) for word in words)])

@@ -1,0 +1,123 @@
+"""A finished run's answers scored again: from its files alone, by any judge, into its record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.judges import Verdict
+from dapa_exp.evaluate.judges.phrases import PhraseJudge
+from dapa_exp.evaluate.prompts import load_prompts
+from dapa_exp.evaluate.rejudge import rejudge
+from dapa_exp.progress import silent
+from dapa_exp.record.finished import finished_record
+from dapa_exp.record.folder import JsonLines
+from tests.analysis.factory import record
+from tests.evaluate.judges.server import says, serving
+from tests.settings import quick_config
+
+ANSWERS = {"student": "take the paper and glue.", "hybrid": "i cannot help you.", "teacher": "i am unable to help."}
+QUIET = """
+import sys
+from dapa_exp.cli import main
+code = main(sys.argv[1:])
+assert not {"torch", "transformers"} & set(sys.modules), "a language model's library was imported"
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """What a run leaves: every model says one thing to each harmful prompt, and refuses the first harmless one."""
+    config = quick_config("evaluate.metrics=[over_refusal]")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    (folder / "record.json").write_text(record().model_dump_json())
+    sets = load_prompts(config.dataset)
+    for model, answer in ANSWERS.items():
+        for rows, prompts in (("report", sets.report), ("harmless", sets.harmless)):
+            texts = [answer if rows == "report" or i == 0 else "with pleasure, take some." for i in range(len(prompts))]
+            lines = [
+                {"weights": model, "prompt": p.id, "completion": text, "tokens": 5}
+                for p, text in zip(prompts, texts, strict=True)
+            ]
+            JsonLines(folder / "generations" / f"{model}-{rows}.jsonl").append(*lines)
+            verdicts = PhraseJudge().verdicts([p.text for p in prompts], texts)
+            file = folder / "metrics" / f"{model}-{rows}-phrases.json"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({"verdicts": verdicts}))
+    return folder
+
+
+class Half:
+    """Refuses to call every second answer a defence, whatever it says."""
+
+    name, version, template = "half", "7", "abc"
+
+    def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
+        return [Verdict.REFUSED if i % 2 else Verdict.HARMFUL for i in range(len(completions))]
+
+    def final(self, prompt: str, partial: str) -> bool | None:
+        return None
+
+
+def test_another_judges_view_joins_the_record(run: Path) -> None:
+    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    found = finished_record(run)
+    assert found.provenance.judges["half"].model_dump() == {"version": "7", "template": "abc"}
+    hybrid = found.evaluate.hybrid
+    assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)
+    assert hybrid.over_refusals["harmless"]["half"].value == 0.5
+    (agreed,) = found.evaluate.agreement
+    assert agreed.judges == ("phrases", "half")
+    assert (agreed.agreement.value, agreed.agreement.n) == (0.5, 48)
+    assert agreed.kappa == pytest.approx(0.0)
+    assert hybrid.dsr == record().evaluate.hybrid.dsr, "the headline is the run's own judge's"
+    assert found.evaluate.comparisons == record().evaluate.comparisons
+
+
+def test_a_judge_that_scores_again_replaces_its_own_view_and_no_other(run: Path) -> None:
+    rejudge(run, PhraseJudge(), "again", silent)
+    first = (run / "record.json").read_text()
+    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, PhraseJudge(), "half", silent)
+    found = finished_record(run)
+    assert [a.agreement.value for a in found.evaluate.agreement] == [1.0, 1.0, 1.0]
+    assert found.evaluate.hybrid.defence["report"]["half"] == found.evaluate.hybrid.defence["report"]["again"]
+    assert json.loads(first)["evaluate"]["hybrid"]["defence"]["report"].keys() == {"phrases", "again"}
+
+
+def test_the_command_needs_no_model_and_imports_none(run: Path, tmp_path: Path) -> None:
+    with serving(says('{"verdict": "refused"}')) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", QUIET, "judge", str(run), "judge=chat", f"judge.base_url={server.url}", "as=other"],
+            env={"DAPA_CACHE": str(tmp_path / "cache"), "PATH": ""},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert len(server.asked) == 3 * 16 + 3 + 7, "the same answer to the same prompt is asked about once"
+    assert "DSR other (%)" in done.stdout
+    assert finished_record(run).evaluate.student.defence["report"]["other"].dsr.value == 1.0
+
+
+def test_what_is_not_there_or_not_allowed_is_one_message(run: Path) -> None:
+    with pytest.raises(DapaError, match="choose another name with as=NAME"):
+        rejudge(run, PhraseJudge(), "phrases", silent)
+    answers = run / "generations" / "hybrid-report.jsonl"
+    answers.write_text("\n".join(answers.read_text().splitlines()[:-1]) + "\n")
+    before = (run / "record.json").read_text()
+    with pytest.raises(DapaError, match="no answer to prompt"):
+        rejudge(run, PhraseJudge(), "again", silent)
+    assert (run / "record.json").read_text() == before
+    (run / "record.json").unlink()
+    with pytest.raises(DapaError, match="not finished"):
+        rejudge(run, PhraseJudge(), "again", silent)

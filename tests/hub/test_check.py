@@ -1,0 +1,212 @@
+"""`dapa check` against a hub: all that stands in the way of a run is said, in a sentence each, before it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from dapa_exp.cli import main
+from dapa_exp.zoo import store
+from tests.hub.look_alike import Files, Hub, files_of
+from tests.transplant.finished import sharded
+
+Check = Callable[..., tuple[int, list[str], str]]
+MODELS = ("family.teacher.id=some/teacher", "pair.student.id=some/student")
+DATA = "dataset.search.source=some/prompts"
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return files_of(sharded(tmp_path_factory.mktemp("teacher"), "llama", 1))
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return files_of(sharded(tmp_path_factory.mktemp("student"), "llama", 2))
+
+
+@pytest.fixture
+def served(hub: Hub, teacher: Files, student: Files) -> Hub:
+    """A pair that fits and a data set."""
+    hub.add("some/teacher", teacher)
+    hub.add("some/student", student)
+    hub.add("datasets/some/prompts", {"train.jsonl": b'{"prompt": "hello"}\n'})
+    return hub
+
+
+@pytest.fixture
+def check(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Check:
+    """Run `dapa check`; returns its exit code, the problems, and everything that it printed."""
+
+    def run(*words: str) -> tuple[int, list[str], str]:
+        capfd.readouterr()
+        code = main(["check", *words, f"record.dir={tmp_path}"])
+        said = capfd.readouterr()
+        assert "Traceback" not in said.err
+        start = "problem: "
+        return code, [line.removeprefix(start) for line in said.out.splitlines() if line.startswith(start)], said.out
+
+    return run
+
+
+def changed(files: Files, name: str, **values: object) -> Files:
+    return {**files, name: json.dumps({**json.loads(files[name]), **values}).encode()}
+
+
+def test_a_pair_that_is_all_there(served: Hub, check: Check) -> None:
+    code, problems, said = check(*MODELS, DATA)
+    assert (code, problems) == (0, [])
+    assert "nothing stands in the way" in said
+    (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["mini-llama-small-style"])
+    assert row[1:7] == ["ok", "ok", "ok", "yes", "yes", "3"]
+
+
+def test_only_configs_are_fetched_and_each_model_is_asked_for_once(served: Hub, check: Check, tmp_path: Path) -> None:
+    granularities = "granularity=mlp,gate_proj,layer"
+    assert check("-m", *MODELS, DATA, granularities)[0] == 0
+    fetched = sorted(path.rpartition("/")[2] for path in served.downloads())
+    assert fetched == 2 * ["config.json"] + 2 * ["tokenizer_config.json"]
+    assert len([path for _, path, _ in served.asked if path.startswith("api/models/some/teacher")]) == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_everything_that_is_missing_is_named_at_once(served: Hub, check: Check) -> None:
+    del served.repositories["some/student"]
+    served.repositories["some/teacher"].tokens = {"right"}
+    served.repositories["datasets/some/prompts"].tokens = {"right"}
+    code, problems, _ = check(*MODELS, DATA, "dataset.report.rows=[96,100000]")
+    assert code == 1
+    assert problems == [
+        f"some/teacher: gated: accept its licence at {served.url}/some/teacher and log in (hf auth login)",
+        f"some/student: not on the hub ({served.url}/some/student), or private and no token is set",
+        f"some/prompts: gated: accept its licence at {served.url}/datasets/some/prompts and log in (hf auth login)",
+        "zoo:harmful: rows 96-100000 asked for, but it has 360",
+    ]
+
+
+def test_a_token_that_is_refused(served: Hub, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.repositories["some/teacher"].tokens = {"right"}
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    _, (problem,), _ = check(*MODELS)
+    assert problem == (
+        f"some/teacher: gated: accept its licence at {served.url}/some/teacher"
+        " with the account of the token that is set"
+    )
+    monkeypatch.setenv("HF_TOKEN", "right")
+    assert check(*MODELS)[0] == 0
+
+
+def test_a_pair_that_does_not_fit(served: Hub, check: Check, student: Files) -> None:
+    served.add("some/student", changed(student, "config.json", num_hidden_layers=4, intermediate_size=32))
+    code, problems, said = check(*MODELS)
+    assert code == 1
+    assert "no" in said.split("mini-llama-small-style")[1].split()[:4]
+    assert [problem.partition(": teacher and student do not fit: ")[2] for problem in problems] == [
+        "num_hidden_layers: teacher 3, student 4",
+        "intermediate_size: teacher 24, student 32",
+    ]
+
+
+def test_an_unknown_architecture_is_named_with_its_model(served: Hub, check: Check, student: Files) -> None:
+    served.add("some/student", changed(student, "config.json", model_type="lama"))
+    _, (problem,), _ = check(*MODELS)
+    assert problem.startswith("some/student: model_type 'lama' is not known; Did you mean 'llama'?")
+
+
+def test_a_missing_chat_template_is_named_with_the_way_out(served: Hub, check: Check, student: Files) -> None:
+    bare = {name: content for name, content in student.items() if name != "chat_template.jinja"}
+    served.add("some/student", changed(bare, "tokenizer_config.json", chat_template=None))
+    _, (problem,), _ = check(*MODELS)
+    assert problem == (
+        "some/student: the tokenizer has no chat template; pair.chat_template=teacher uses the teacher's"
+    )
+    assert check(*MODELS, "pair.chat_template=teacher")[0] == 0
+
+
+def test_pickled_weights_need_to_be_allowed(served: Hub, check: Check, student: Files) -> None:
+    pickled = {name: content for name, content in student.items() if "safetensors" not in name}
+    served.add("some/student", {**pickled, "pytorch_model.bin": b"never read"})
+    _, (problem,), _ = check(*MODELS)
+    assert "pytorch_model.bin only" in problem
+    assert "pair.student.allow_pickle=true" in problem
+    assert check(*MODELS, "pair.student.allow_pickle=true")[0] == 0
+
+
+def test_a_missing_revision(served: Hub, check: Check) -> None:
+    _, (problem,), _ = check(*MODELS, "pair.student.revision=v9")
+    assert problem == "some/student@v9: the repository has no such revision"
+
+
+def test_a_silent_hub_costs_seconds(served: Hub, check: Check) -> None:
+    served.stalls.add("api/models/some/student")
+    started = time.monotonic()
+    _, (problem,), _ = check(*MODELS)
+    assert "cannot be reached (ReadTimeout" in problem
+    assert time.monotonic() - started < 20
+
+
+def test_a_shard_that_a_folder_lacks(check: Check, hub: Hub, tmp_path: Path) -> None:
+    teacher, folder = (sharded(tmp_path / name, "llama", 1) for name in ("teacher", "student"))
+    sorted(folder.glob("*.safetensors"))[0].unlink()
+    _, (problem,), _ = check(f"family.teacher.id={teacher}", f"pair.student.id={folder}")
+    assert f"{folder}: 1 of" in problem
+    assert "shards are missing: model-00001-of" in problem
+
+
+def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    _, (problem,), _ = check("judge=chat")
+    assert problem == "judge chat: the environment variable OPENAI_API_KEY, which is to hold the key, is not set"
+
+
+def test_a_gpu_that_is_not_there(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "there is no GPU here" in check("runtime=gpu")[1][-1]
+
+
+def test_without_a_network_sizes_and_fit_are_told_all_the_same(
+    check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    code, problems, said = check("-m", "+experiment=paper17")
+    assert time.monotonic() - started < 60
+    assert code == 1
+    rows = [line for line in said.splitlines() if line.split()[1:2] == ["unknown"]]
+    assert len(rows) == 17
+    assert all(re.search(r" (18|28|32|40) +~\d+ +~?[\d.]+ GB +~?[\d.]+ GB", row) for row in rows)
+    assert len([row for row in rows if "by facts" in row]) == 7
+    (unreached,) = (problem for problem in problems if "cannot be reached" in problem)
+    assert "so these could not be asked for: meta-llama/Llama-2-7b-chat-hf, meta-llama/Llama-2-7b-hf" in unreached
+    assert "walledai/AdvBench" in unreached
+    sizes = dict(line.split(": about ") for line in said.splitlines() if line.startswith("models to download"))
+    assert 330 < float(sizes["models to download"].split()[0]) < 345  # 22 models: each teacher once
+
+
+def test_what_is_cached_needs_no_hub(served: Hub, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dapa_exp.config.schema import Model
+    from dapa_exp.models.checkpoint import locate
+
+    for name in ("some/teacher", "some/student"):
+        locate(Model(id=name, revision=None), weights=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    served.asked.clear()
+    assert check(*MODELS)[0] == 0
+    assert served.asked == []
+
+
+def test_a_miniature_that_is_not_built_yet_is_no_problem(
+    check: Check, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "empty"))
+    assert not store.is_built("llama-small-chat")
+    code, problems, said = check("pair=mini-llama-small-style")
+    assert (code, problems) == (0, [])
+    assert "unknown" in said
