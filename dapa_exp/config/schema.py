@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
 AlgorithmName = Literal[
@@ -159,7 +159,7 @@ class Dataset(_Group):
         taken = {"search", "report", "harmless", "text", "questions"}
         for name in (*self.more_report, *self.more_harmless):
             if name in taken:
-                raise ValueError(f"two prompt sets are called '{name}': choose another name in more_report or more_harmless")
+                raise ValueError(f"two prompt sets are called '{name}': more_report and more_harmless need other names")
             taken.add(name)
         return self
 
@@ -388,8 +388,10 @@ class Config(_Group):
     record: Record
     runtime: Runtime
 
-    @model_validator(mode="after")
-    def _judges_named_apart(self) -> Self:
-        if self.judge.name in self.judges:
-            raise ValueError(f"judges.{self.judge.name}: the run's own judge has this name; choose another")
-        return self
+    @field_validator("judges")
+    @classmethod
+    def _named_apart(cls, judges: dict[str, Judge], info: ValidationInfo) -> dict[str, Judge]:
+        own: Judge | None = info.data.get("judge")
+        if own is not None and own.name in judges:
+            raise ValueError(f"'{own.name}': the run's own judge has this name; choose another")
+        return judges

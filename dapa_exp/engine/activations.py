@@ -45,7 +45,7 @@ class Activations:
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0
-        self._budget = budget
+        self.budget = budget
         self._kept: dict[Key, Activation] = {}
         self._used: dict[Key, int] = {}
         self._clock = 0
@@ -55,7 +55,7 @@ class Activations:
 
         What the last layer makes is left out: no other hybrid could use it.
         """
-        if not self._budget:
+        if not self.budget:
             return []
         layer_units = [(layer_of(unit), unit) for unit in carried]
         return [
@@ -78,7 +78,7 @@ class Activations:
         """Keep one of the path last asked for, where the budget has room for it."""
         self._kept[key], self._used[key] = activation, self._clock
         self.bytes += activation.bytes
-        while self.bytes > self._budget:
+        while self.bytes > self.budget:
             # Of those used together the highest layer's, since it is of no use without those below it.
             dropped = min(self._used, key=lambda key: (self._used[key], -key.layer))
             del self._used[dropped]

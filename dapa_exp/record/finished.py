@@ -15,7 +15,7 @@ def finished_config(folder: Path) -> Config:
     """The config that a run was carried out with. Raises DapaError where the folder is not a run's."""
     file = folder / "config.yaml"
     try:
-        return Config.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        return Config.model_validate(yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
     except OSError as error:
         raise DapaError(f"{file}: {error.strerror}; this needs the folder of a run") from error
     except (ValueError, yaml.YAMLError) as error:

@@ -128,7 +128,7 @@ def _from_config(run: RunStatus) -> RunStatus:
     if run.pair:
         return run
     try:
-        config = yaml.safe_load((run.path / "config.yaml").read_text())
+        config = yaml.load((run.path / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
         return replace(
             run,
             pair=config["pair"]["name"],

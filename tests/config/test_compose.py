@@ -57,9 +57,9 @@ def test_every_option_of_every_group_composes(option: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "prompt_set").glob("[!_]*.yaml")))
 def test_every_prompt_set_takes_any_place_in_a_data_set(name: str) -> None:
-    (job,) = jobs([f"+prompt_set@dataset.more_report.other={name}", f"prompt_set@dataset.harmless={name}"])
+    (job,) = jobs([f"+prompt_set@dataset.more_harmless.other={name}", f"prompt_set@dataset.harmless={name}"])
     sets = job.config.dataset.sets()
-    assert sets["more_report.other"] == sets["harmless"] != sets["report"]
+    assert sets["more_harmless.other"] == sets["harmless"] != sets["report"]
 
 
 def test_the_papers_rows_are_searched_on_and_the_report_has_other_sets() -> None:

@@ -171,6 +171,7 @@ def test_a_gpu_that_is_not_there(check: Check, hub: Hub, monkeypatch: pytest.Mon
     assert "there is no GPU here" in check("runtime=gpu")[1][-1]
 
 
+@pytest.mark.slow
 def test_without_a_network_sizes_and_fit_are_told_all_the_same(
     check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ class Manifest(BaseModel):
 
     version: Literal[1]
     student_files: dict[str, str] = Field(description="SHA-256 of the student's config.json and weight files, by name")
-    tensors: dict[str, str] = Field(description="SHA-256 of each changed tensor, over dtype, shape and bytes")
+    tensors: dict[str, str] = Field(description="BLAKE3 of each changed tensor, over dtype, shape and bytes")
     transplant: dict[str, Any] = Field(description="the method and its settings")
     chat_template: str | None = Field(description="the teacher's, where the model was measured with it")
     record: Record

@@ -16,7 +16,8 @@ from dapa_exp.evaluate.judges.versions import VERSIONS
 COMPOSE = """
 import sys
 from dapa_exp.config.compose import jobs
-print([job.config.judge.name for job in jobs(["judge=guard"])], sorted({"torch", "transformers", "openai"} & set(sys.modules)))
+(job,) = jobs(["judge=guard"])
+print(job.config.judge.name, sorted({"torch", "transformers", "openai"} & set(sys.modules)))
 """
 
 
@@ -67,4 +68,4 @@ def test_the_identity_knows_the_judges_but_not_how_they_are_reached() -> None:
 
 def test_naming_a_judge_loads_no_model_and_no_client() -> None:
     said = subprocess.run([sys.executable, "-c", COMPOSE], capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout.strip() == "['guard'] []"
+    assert said.stdout.strip() == "guard []"

@@ -1,0 +1,170 @@
+"""The fast engine says what the reference engine says, whatever it saves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dapa_exp.engine.fast import FastEngine
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.evaluate.prompts import Prompt
+from tests.engine.siblings import LAYERS, PROMPTS, Siblings, siblings, some_are_decided
+from tests.tiny import EVERY_CONFIG
+
+UNLIMITED = 10**9
+ONE_LAYER = 20_000
+"""Bytes: room for what one or two layers made of the prompts."""
+LENGTH = 10
+
+
+def fast(tiny: Siblings, reuse_bytes: int = UNLIMITED, **levers: bool) -> FastEngine:
+    return FastEngine(tiny.loaded, len(PROMPTS), reuse_bytes=reuse_bytes, **levers)
+
+
+def plain(tiny: Siblings, length: int = LENGTH) -> list[Completion]:
+    return PlainEngine(tiny.loaded, len(PROMPTS)).generate_batch(PROMPTS, length)
+
+
+@pytest.mark.parametrize("family", EVERY_CONFIG)
+def test_every_hybrid_of_every_architecture_says_the_same(tmp_path: Path, family: str) -> None:
+    tiny = siblings(tmp_path, family)
+    engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny)]
+    said = set()
+    for carried in tiny.candidates(6):
+        tiny.hybrid.carry(carried)
+        expected = plain(tiny)
+        said |= {answer.text for answer in expected}
+        for engine in engines:
+            assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
+    assert len(said) > 2 * len(PROMPTS)  # or there would be nothing to confuse
+    spared = [engine.spent.layers_spared for engine in engines]
+    assert 0 == spared[0] <= spared[1] < spared[2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modules", [("layer",), ("gate_proj", "up_proj", "down_proj")])
+@pytest.mark.parametrize("family", ["llama", "mistral", "gemma"])
+def test_long_searches_say_the_same(tmp_path: Path, family: str, modules: tuple[str, ...]) -> None:
+    tiny = siblings(tmp_path, family, modules)
+    engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny), fast(tiny, drafts=False)]
+    for carried in tiny.candidates(20, seed=1):
+        tiny.hybrid.carry(carried)
+        expected = plain(tiny)
+        for engine in engines:
+            assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+def test_a_sliding_window_shorter_than_the_prompts(tmp_path: Path, family: str) -> None:
+    tiny = siblings(tmp_path, family, sliding_window=6)
+    engine = fast(tiny)
+    for carried in tiny.candidates(5):
+        tiny.hybrid.carry(carried)
+        assert engine.generate_batch(PROMPTS, LENGTH, carried) == plain(tiny)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_a_cut_answer_is_the_answers_beginning_up_to_where_it_was_decided(tmp_path: Path, family: str) -> None:
+    tiny = siblings(tmp_path, family)
+    engine = fast(tiny)
+    cut = 0
+    for carried in tiny.candidates(5):
+        tiny.hybrid.carry(carried)
+        beginnings = [plain(tiny, length) for length in range(1, LENGTH + 1)]
+        answers = engine.generate_batch(PROMPTS, LENGTH, carried, some_are_decided)
+        for place, answer in enumerate(answers):
+            said = [beginning[place].text for beginning in beginnings]
+            ends = beginnings[-1][place].tokens
+            decided = [k for k in range(1, ends) if some_are_decided(PROMPTS[place], said[k - 1])]
+            expected = decided[0] if decided else ends
+            assert answer == Completion(said[expected - 1], expected, cut=bool(decided))
+            cut += answer.cut
+    assert 0 < cut < 5 * len(PROMPTS)
+
+
+def test_answers_that_were_cut_are_gone_on_with_where_they_are_wanted_whole(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    engine = fast(tiny)
+    assert any(answer.cut for answer in engine.generate_batch(PROMPTS, LENGTH, frozenset(), some_are_decided))
+    assert engine.generate_batch(PROMPTS, LENGTH, frozenset()) == plain(tiny)
+
+
+def test_each_lever_saves_what_it_is_there_for_and_can_be_switched_off(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+
+    def again(engine: FastEngine, decided: Callable[[Prompt, str], bool] | None = None) -> list[int]:
+        """What the same hybrid costs the second time."""
+        engine.generate_batch(PROMPTS, LENGTH, frozenset(), decided)
+        before = engine.spent
+        engine.generate_batch(PROMPTS, LENGTH, frozenset(), decided)
+        spent = engine.spent - before
+        return [spent.prompt, spent.draft, spent.decoded, spent.layers_spared]
+
+    (prompt, draft, decoded, spared), said = again(fast(tiny)), sum(answer.tokens for answer in plain(tiny))
+    assert spared == prompt * (LAYERS - 1)
+    assert decoded == len(PROMPTS)  # the first token: all others are in the draft
+    assert draft == said - 2 * len(PROMPTS)  # its last one need not be read
+    assert again(fast(tiny, reuse_bytes=0)) == [prompt, draft, decoded, 0]
+    assert again(fast(tiny, drafts=False)) == [prompt, 0, said - len(PROMPTS), spared]
+    assert again(fast(tiny), lambda row, text: True)[1:3] == [0, 0]
+    assert again(fast(tiny, early_verdicts=False), lambda row, text: True)[1:3] == [draft, decoded]
+
+
+def test_weights_that_are_not_named_are_never_taken_for_earlier_ones(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    engine = fast(tiny)
+    engine.generate_batch(PROMPTS, LENGTH, frozenset())
+    tiny.hybrid.carry(tiny.hybrid.pair.units)
+    before = engine.spent
+    assert engine.generate_batch(PROMPTS, LENGTH) == plain(tiny)
+    assert (engine.spent - before).layers_spared == 0
+
+
+def test_the_same_prompts_in_other_batches_are_other_batches(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "gemma")
+    engine = fast(tiny)
+    expected = plain(tiny)
+    engine.generate_batch(PROMPTS, LENGTH, frozenset())
+    assert engine.generate_batch(PROMPTS[1:3], LENGTH, frozenset()) == expected[1:3]
+    assert engine.generate_batch(PROMPTS[::-1], LENGTH, frozenset()) == expected[::-1]
+
+
+def test_the_reference_decides_where_two_tokens_are_as_likely(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    head = tiny.loaded.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head[1::2] = head[::2]  # every token has a twin
+    engine = fast(tiny)
+    assert engine.generate_batch(PROMPTS, LENGTH, frozenset()) == plain(tiny)
+    assert engine.spent.near_ties == 1
+    cut = engine.generate_batch(PROMPTS, LENGTH, frozenset(), lambda row, text: True)
+    assert [answer.tokens for answer in cut] == [1] * len(PROMPTS)
+
+
+def test_layers_are_themselves_again_after_a_pass_that_failed(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    engine = fast(tiny)
+    engine.generate_batch(PROMPTS, LENGTH, frozenset())
+    top = tiny.loaded.model.get_submodule(f"model.layers.{LAYERS - 1}")
+    failing = top.register_forward_pre_hook(lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        engine.generate_batch(PROMPTS, LENGTH, frozenset())
+    failing.remove()
+    assert plain(tiny) == engine.generate_batch(PROMPTS, LENGTH, frozenset())
+    tiny.hybrid.carry(tiny.hybrid.pair.units)
+    assert plain(tiny) == engine.generate_batch(PROMPTS, LENGTH, frozenset(tiny.hybrid.pair.units))
+
+
+def test_bfloat16_runs_every_lever(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    tiny.loaded.model.to(torch.bfloat16)
+    engine = fast(tiny)
+    for carried in tiny.candidates(4):
+        tiny.hybrid.carry(carried)
+        answers = engine.generate_batch(PROMPTS, LENGTH, carried)
+        assert all(0 < answer.tokens <= LENGTH for answer in answers)
+    assert engine.spent.near_ties == 0
+    assert engine.spent.layers_spared > 0
