@@ -16,6 +16,7 @@ from dapa_exp.progress import Report
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.make import make_record
 from dapa_exp.record.schema import Record
+from dapa_exp.search.neurons import score_neurons
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.stage import search_units
 from dapa_exp.transplant.hybrid import Hybrid
@@ -40,8 +41,10 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             teacher = measure_teacher(evaluator, pair)
         with run.measured("search"):
             engine = load_student(config, pair)
-            hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
+            method = make_method(config.transplant, pair)
+            hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
+            score_neurons(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
         with run.measured("student"):
             hybrid.carry(())

@@ -199,7 +199,11 @@ class _Files:
 
     def __init__(self, loader: ConfigLoaderImpl, cfg: DictConfig, overrides: Sequence[str]) -> None:
         self._keys = [_parse(loader, word).key_or_group for word in overrides]
-        self._choices = {k.split("@")[0]: v for k, v in cfg.hydra.runtime.choices.items() if v}
+        chosen = {key: choice for key, choice in cfg.hydra.runtime.choices.items() if choice}
+        self._choices = {key.split("@")[0]: choice for key, choice in chosen.items()}
+        # Files of groups that are put somewhere else, by where: prompt_set@dataset.search is at dataset.search.
+        placed = [(*key.split("@"), choice) for key, choice in chosen.items() if "@" in key]
+        self._placed = {tuple(place.split(".")): (group, choice) for group, place, choice in placed}
         sources = loader.get_search_path().get_path()
         roots = [s.path.removeprefix("file://") for s in sources if s.path and not s.path.startswith("pkg:")]
         self._roots = [Path(root) for root in roots]
@@ -209,9 +213,10 @@ class _Files:
         if any(dotted == key or dotted.startswith(key + ".") for key in self._keys if "." in key):
             return "command line"
         group, inner = path[0], path[1:]
-        candidates = [("experiment", path), (group, inner)]
-        for name, keys in candidates:
-            file = self._file(name)
+        candidates = [("experiment", None, path), (group, None, inner)]
+        candidates += [(*file, path[len(at) :]) for at, file in self._placed.items() if path[: len(at)] == at]
+        for name, choice, keys in candidates:
+            file = self._file(name, choice)
             if file and _holds(file, keys):
                 return _shown(file)
         default = self._file(group, "_default")

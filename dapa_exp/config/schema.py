@@ -248,6 +248,7 @@ class SafeMerge(_Subspace):
 class SwapNeurons(_Group):
     method: Literal["swap_neurons"]
     share: Annotated[float, Field(gt=0.0, le=1.0)]
+    by: Literal["difference", "attribution"]
 
 
 Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
@@ -315,7 +316,18 @@ class Guard(_LocalModel):
     name: Literal["guard"]
 
 
-Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard, Field(discriminator="name")]
+class JudgeZoo(_Group):
+    """One of the published judges in the package judgezoo that are models of their own."""
+
+    name: Literal["judgezoo"]
+    judge: Literal[
+        "harmbench", "strong_reject", "llama_guard_3", "llama_guard_4", "aegis_guard", "md_judge", "jail_judge"
+    ]
+    threshold: Share = Field(description="probability of harm from which an answer is harmful")
+    batch_size: Count
+
+
+Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard | JudgeZoo, Field(discriminator="name")]
 """Who decides what a completion is: each judge has settings of its own."""
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 import torch
 from torch import nn
@@ -194,8 +193,8 @@ def _sure(tokens: Iterable[int], unsure: Iterable[bool]) -> Iterator[int]:
 
 
 def _agreed(guess: Sequence[int], tokens: Iterable[int]) -> Iterator[int]:
-    """What a row says while its guess is right, and the first token that differs."""
-    for token, guessed in zip_longest(tokens, guess):
+    """What a row says while its guess is right, and the first token that differs; one token where it has no guess."""
+    for guessed, token in zip(guess or [None], tokens, strict=False):
         yield token
         if token != guessed:
             return

@@ -5,6 +5,7 @@ What is whole in the cache is never fetched again; a connection that breaks is t
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""
 _MEGABYTE = 1_000_000
 _SHA256 = re.compile("[0-9a-f]{64}")
+
+for _client in ("httpx", "httpx2"):
+    logging.getLogger(_client).setLevel(logging.WARNING)  # they log every request, and Hydra shows what is logged
 
 
 def fetch(repository: str, revision: str | None, patterns: Sequence[str], report: Report) -> Path:
@@ -127,6 +131,7 @@ def unreached(error: BaseException) -> str:
 
 def _verify(name: str, folder: Path, report: Report) -> None:
     """Large files are cached under the SHA-256 that the hub names; huggingface_hub compares no more than their size."""
+    started = time.monotonic()
     large = [file for file in sorted(folder.rglob("*")) if _SHA256.fullmatch(file.resolve().name)]
     for done, file in enumerate(large, start=1):
         blob = file.resolve()
@@ -137,7 +142,8 @@ def _verify(name: str, folder: Path, report: Report) -> None:
                 f"{name}: {file.name}: not what the hub says it is (another SHA-256); it was removed,"
                 " and the same command fetches it again"
             )
-        report(Progress(f"{name}: check digests", done, len(large), file.name))
+        if time.monotonic() - started > 1.0:  # most often they are remembered, and nothing is worth showing
+            report(Progress(f"{name}: check digests", done, len(large), file.name))
 
 
 def _bars(name: str, report: Report) -> type[tqdm]:

@@ -148,9 +148,9 @@ def run_search(name: str, search: str, answers: list[str], overrides: list[str])
         engine = load_student(config, pair)
         hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
         oracle = Oracle(run, hybrid, engine, judge, prompts)
-        started = time.monotonic()
+        started, busy = time.monotonic(), time.process_time()
         found = search_units(run, pair, teacher, oracle, silent)
-        seconds = time.monotonic() - started
+        seconds, busy = time.monotonic() - started, time.process_time() - busy
         peak = resident_gb("VmHWM")
         lines = [json.loads(line) for line in (run.path / "search.jsonl").read_text().splitlines()]
         hybrid.carry(found.units_found)
@@ -163,6 +163,7 @@ def run_search(name: str, search: str, answers: list[str], overrides: list[str])
         assert found.ledger.work is not None
         return {
             "seconds": seconds,
+            "cpu_seconds": busy,
             "queries": found.ledger.queries,
             "prompts": found.ledger.prompts,
             **found.ledger.work.model_dump(),

@@ -158,6 +158,16 @@ def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:
     assert any("pair.student.id: mandatory key is missing" in p for p in found)
 
 
+def test_a_mistake_in_a_prompt_set_is_told_with_the_file_of_the_set(tmp_path: Path) -> None:
+    file = tmp_path / "prompt_set" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "defaults:\n  - _default\n  - _self_\nsource: ./mine.csv\ncolumn: goal\ncategory_colum: topic\nrows: [0, 9]\n"
+    )
+    (found,) = problems("--config-dir", str(tmp_path), "prompt_set@dataset.harmless=mine")
+    assert f"{file}: dataset.harmless.category_colum: unknown key; Did you mean 'category_column'?" in found
+
+
 def test_a_methods_own_settings_are_checked_under_their_names() -> None:
     (problem,) = problems("transplant=blend", "transplant.alpha=2")
     assert problem.startswith("command line: transplant.alpha: is 2; it should be less than or equal to 1")

@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.zoo import store
 from tests.commands import DAPA, Said
@@ -18,7 +21,16 @@ from tests.settings import quick
 from tests.tiny import tiny_checkpoint
 
 Dapa = Callable[..., Said]
+EDITED = "model.layers.2.mlp.up_proj.weight"
 BASE = "pair=mini-llama-small-base"
+
+
+def edited(tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> Path:
+    """A copy of a miniature with one tensor changed."""
+    folder = Path(shutil.copytree(store.path(name), tmp_path / name))
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, EDITED: change(tensors[EDITED])}, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -52,6 +64,29 @@ def test_a_truncated_checkpoint(here: Dapa, tmp_path: Path) -> None:
     weights = student / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 1000)
     assert f"{weights}: truncated" in here(*quick(BASE, f"pair.student.id={student}")).complaint
+
+
+def test_a_missing_shard(here: Dapa, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    AutoModelForCausalLM.from_pretrained(store.path("llama-small-base")).save_pretrained(student, max_shard_size="1MB")
+    lost = sorted(student.glob("*.safetensors"))[1]
+    lost.unlink()
+    complaint = here(*quick(BASE, f"pair.student.id={student}")).complaint
+    assert f"{student}: 1 of " in complaint
+    assert f"shards are missing: {lost.name}" in complaint
+
+
+def test_a_tensor_of_another_shape(here: Dapa, tmp_path: Path) -> None:
+    student = edited(tmp_path, "llama-small-base", lambda tensor: tensor[:100].clone())
+    complaint = here(*quick(BASE, f"pair.student.id={student}")).complaint
+    assert complaint.endswith(f"{EDITED}: teacher [176, 64], student [100, 64]")
+
+
+def test_a_teacher_with_a_value_that_is_no_number(here: Dapa, tmp_path: Path) -> None:
+    teacher = edited(tmp_path, "llama-small-chat", lambda tensor: tensor.index_fill(0, torch.tensor([3]), float("nan")))
+    complaint = here(*quick(BASE, f"family.teacher.id={teacher}")).complaint
+    assert f"layers.2.mlp: {EDITED} would hold NaN or infinite values" in complaint
+    assert str(teacher) in complaint
 
 
 def test_a_teacher_less_safe_than_its_student_needs_to_be_asked_for(here: Dapa) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.fast import FastEngine
+from dapa_exp.engine.plain import Completion, Decided, PlainEngine
 from dapa_exp.evaluate.prompts import Prompt, prompt
 from dapa_exp.record.folder import RunFolder
 from tests.settings import quick_config
@@ -27,9 +29,9 @@ class CountingEngine(PlainEngine):
         super().__init__(tiny_loaded("llama", 6), batch_size=2)
         self.generated: list[list[str]] = []
 
-    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
+    def generate_batch(self, prompts: Sequence[Prompt], *others: Any) -> list[Completion]:
         self.generated.append([prompt.text for prompt in prompts])
-        return super().generate_batch(prompts, max_new_tokens)
+        return super().generate_batch(prompts, *others)
 
 
 @pytest.fixture
@@ -62,3 +64,27 @@ def test_a_batch_partly_on_disk_is_generated_again_as_a_whole(
     assert complete(tmp_path, engine) == first
     assert engine.generated == [["bake a cake", "fix a lamp"], ["go"]]
     assert all(json.loads(line) for line in file.read_bytes().splitlines())
+
+
+def test_cut_answers_say_so_on_disk_and_are_never_taken_for_whole_ones(tmp_path: Path) -> None:
+    fast = FastEngine(tiny_loaded("llama", 6), 2, reuse_bytes=10**9)
+    run = RunFolder(tmp_path, quick_config())
+
+    def completed(decided: Decided | None) -> list[Completion]:
+        """By a process of its own, as it were."""
+        return CompletionStore(run, "search").complete(fast, "student", PROMPTS, 6, frozenset(), decided)
+
+    first = completed(at_once)
+    assert {answer.cut for answer in first} == {True}
+    lines = [json.loads(line) for line in (tmp_path / "generations" / "search.jsonl").read_text().splitlines()]
+    assert all(line["cut"] for line in lines)
+    before = fast.spent
+    assert completed(at_once) == first
+    assert fast.spent == before
+    whole = complete(tmp_path, CountingEngine())
+    assert completed(None) == whole
+    assert completed(at_once) == whole
+
+
+def at_once(row: Prompt, beginning: str) -> bool:
+    return True

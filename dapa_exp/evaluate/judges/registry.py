@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dapa_exp.config.schema import Chat, Classifier, DapaPaper, Guard, Judge as JudgeConfig, Phrases
+from dapa_exp.config.schema import Chat, Classifier, DapaPaper, Guard, Judge as JudgeConfig, JudgeZoo, Phrases
 from dapa_exp.evaluate.judges.contract import Judge
 from dapa_exp.evaluate.judges.versions import VERSIONS
 
@@ -29,6 +29,10 @@ def make_judge(config: JudgeConfig) -> Judge:
             from dapa_exp.evaluate.judges.guard import GuardJudge
 
             return GuardJudge(config)
+        case JudgeZoo():
+            from dapa_exp.evaluate.judges.published import JudgeZooJudge
+
+            return JudgeZooJudge(config)
         case Phrases():
             from dapa_exp.evaluate.judges.phrases import PhraseJudge
 

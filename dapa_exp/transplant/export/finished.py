@@ -18,6 +18,7 @@ from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
 from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.methods import make_method
+from dapa_exp.transplant.methods.neurons import SwapNeurons
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ def open_finished(folder: Path) -> FinishedRun:
     pair = open_pair(config)
     _refuse_another("teacher", record.pair.teacher.digest, pair.teacher_folder)
     _refuse_another("student", record.pair.student.digest, pair.student_folder)
+    method = make_method(config.transplant, pair)
+    if isinstance(method, SwapNeurons) and method.by == "attribution":
+        method.read_scores(folder)
     return FinishedRun(
         record,
         config,
         pair,
-        HybridTensors(pair, chosen, make_method(config.transplant, pair)),
+        HybridTensors(pair, chosen, method),
         _measured(folder, record, getattr(torch, config.runtime.dtype)),
         _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
     )

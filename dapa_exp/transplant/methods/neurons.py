@@ -2,36 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import Part, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method
 
+SCORES_FILE = "neurons.safetensors"
+"""In the folder of a run that chose its neurons by attribution."""
 NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
 """Along which axis of each projection's matrix the neurons of an MLP lie."""
 
 
 class SwapNeurons(Method):
-    """The neurons of a unit that differ most become the teacher's; all other entries stay the student's.
+    """The neurons of a unit with the highest scores become the teacher's; all other entries stay the student's.
 
-    Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. A neuron's score is
-    the Euclidean norm of teacher − student over whatever of it the unit holds; the `share` with the highest scores is
-    swapped. Of a unit that holds more than its MLP, the rest stays the student's.
+    Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. By `difference` a
+    neuron's score is the Euclidean norm of teacher − student over whatever of it the unit holds; by `attribution` it is
+    what swapping it adds to the refusal log-odds (dapa_exp.search.priors.attribution), found out before the search and
+    set as `scores`. Of a unit that holds more than its MLP, the rest stays the student's.
     """
 
-    def __init__(self, pair: Pair, share: float) -> None:
+    def __init__(self, pair: Pair, share: float, by: Literal["difference", "attribution"]) -> None:
         super().__init__(pair)
         self._share = share
+        self.by = by
+        self.scores: Mapping[str, torch.Tensor] = {}
+        """By unit, shape (neurons,)."""
         self._chosen: dict[str, torch.Tensor] = {}
 
+    def read_scores(self, folder: Path) -> None:
+        """Take the scores that a run found, from its folder. Raises DapaError where they are not there, or damaged."""
+        try:
+            self.scores = load_file(folder / SCORES_FILE)
+        except (OSError, SafetensorError) as error:
+            raise DapaError(f"{folder / SCORES_FILE}: missing or damaged: {error}") from error
+
     def written(self, unit: str, part: Part) -> int:
-        if part not in self._axes:
+        if part not in self.axes:
             return 0
-        neurons = self._shape(part)[self._axes[part]]
+        neurons = self._shape(part)[self.axes[part]]
         return self._entries(part) // neurons * len(self.neurons(unit))
 
     def neurons(self, unit: str) -> torch.Tensor:
@@ -43,24 +61,26 @@ class SwapNeurons(Method):
         return self._chosen[unit]
 
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
-        if part not in self._axes:
+        if part not in self.axes:
             return student
-        axis, neurons = self._axes[part], self.neurons(unit)
+        axis, neurons = self.axes[part], self.neurons(unit)
         teacher = self._pair.teacher.read(part).to(student.dtype)
         return student.index_copy(axis, neurons, teacher.index_select(axis, neurons))
 
     def _scores(self, unit: str) -> torch.Tensor:
-        held = [part for part in self._pair.units[unit] if part in self._axes]
+        held = [part for part in self._pair.units[unit] if part in self.axes]
         if not held:
             raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
+        if self.by == "attribution":
+            return self.scores[unit]
         return sum((self._squares(part) for part in held), torch.zeros(())).sqrt()
 
     def _squares(self, part: Part) -> torch.Tensor:
         difference = self._pair.teacher.read(part).float() - self._pair.student.read(part).float()
-        return difference.movedim(self._axes[part], 0).flatten(1).square().sum(1)
+        return difference.movedim(self.axes[part], 0).flatten(1).square().sum(1)
 
     @cached_property
-    def _axes(self) -> dict[Part, int]:
+    def axes(self) -> dict[Part, int]:
         """The axis along which neurons lie, for every part of the units that has one."""
         pair = self._pair
         axes: dict[Part, int] = {}

@@ -25,6 +25,8 @@ ANSWERS = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from([" ", "
 @example("I cannot help but smile, I cannot recommend this paper enough")
 @example("I'm sorry to hear that you feel this way, but I can't help you with it at all")
 @example("no, no, no, no, I won't. no no no")
+@example("oh, hmm, no, I cantaloupe")
+@example("oh, hmm, no, I can't waiter")
 def test_what_a_beginning_decides_holds_for_the_whole(answer: str) -> None:
     defended = JUDGE.verdicts([""], [answer])[0] in DEFENDED
     for length in range(len(answer) + 1):

@@ -1,0 +1,22 @@
+"""Scores of single neurons, for transplants that choose them by attribution: found out once, before the search."""
+
+from __future__ import annotations
+
+from dapa_exp.evaluate.references import remembered_tensors
+from dapa_exp.evaluate.stage import Teacher
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.search.oracle import Oracle
+from dapa_exp.search.priors.attribution import neuron_attribution
+from dapa_exp.transplant.methods.contract import Method
+from dapa_exp.transplant.methods.neurons import SCORES_FILE, SwapNeurons
+
+
+def score_neurons(run: RunFolder, method: Method, oracle: Oracle, teacher: Teacher) -> None:
+    """Give a method that chooses neurons by attribution its scores; nothing to do for any other."""
+    if not isinstance(method, SwapNeurons) or method.by != "attribution":
+        return
+    evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
+    method.scores = remembered_tensors(
+        run.path / SCORES_FILE,
+        lambda: neuron_attribution(evidence.loaded, evidence.pair, method.axes, evidence.forks, evidence.batch_size),
+    )

@@ -1,0 +1,82 @@
+"""A search by the fast engine asks the same queries and gets the same scores, in one go and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.make import make_engine
+from dapa_exp.errors import DapaError
+from dapa_exp.progress import silent
+from dapa_exp.record.schema import Record
+from dapa_exp.run import run
+from dapa_exp.zoo.build import build
+from dapa_exp.zoo.recipe import find
+from tests.settings import quick_config
+from tests.tiny import tiny_loaded
+
+LINES = ("index", "label", "units", "score", "prompts")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zoo() -> None:
+    build(["llama-small-style", find("llama-small-planted").name], silent)
+
+
+def settings(*words: str) -> Config:
+    """Of a run on a planted teacher."""
+    teacher = "family.teacher.id=zoo:llama-small-planted"
+    return quick_config("pair=mini-llama-small-style", "granularity=mlp", teacher, *words)
+
+
+def queries(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "search.jsonl").read_text().splitlines()]
+
+
+def result(record: Record) -> dict[str, Any]:
+    """A record without what things cost and when they were made."""
+    body = record.model_dump(exclude={"cost": True, "provenance": True, "search": {"ledger", "prior"}})
+    return {**body, "prior": record.search.prior and record.search.prior.scores}
+
+
+@pytest.mark.parametrize("search", [("search=ddmin",), ("search=auto", "search.prior=attribution")])
+def test_both_engines_find_the_same(tmp_path: Path, search: tuple[str, ...]) -> None:
+    plain = run(settings("runtime.engine=plain", *search), tmp_path / "plain", silent)
+    fast = run(settings("runtime.engine=fast", *search), tmp_path / "fast", silent)
+    assert result(fast) == result(plain)
+    assert fast.search.status == "certified"
+    ours, theirs = queries(tmp_path / "fast"), queries(tmp_path / "plain")
+    assert [[line[key] for key in LINES] for line in ours] == [[line[key] for key in LINES] for line in theirs]
+    assert sum(line["cut"] for line in theirs) == 0 < sum(line["cut"] for line in ours)
+    assert fast.search.ledger.work is not None
+    assert plain.search.ledger.work is not None
+    assert fast.search.ledger.work.layers < plain.search.ledger.work.layers / 2
+    assert fast.search.ledger.work.layers_spared > 0
+
+
+def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path) -> None:
+    config = settings("runtime.engine=fast", "search=ddmin")
+    whole = run(config, tmp_path / "whole", silent)
+    for engine in ("fast", "plain"):
+        folder = tmp_path / engine
+        shutil.copytree(tmp_path / "whole", folder)
+        (folder / "record.json").unlink()
+        lines = (folder / "search.jsonl").read_text().splitlines(keepends=True)
+        (folder / "search.jsonl").write_text("".join(lines[:4]))
+        (folder / "generations" / "search.jsonl").unlink()
+        again = run(settings(f"runtime.engine={engine}", "search=ddmin"), folder, silent)
+        assert result(again) == result(whole)
+        kept = [[line[key] for key in LINES] for line in queries(folder)]
+        assert kept == [[line[key] for key in LINES] for line in queries(tmp_path / "whole")]
+
+
+def test_the_levers_are_no_part_of_a_runs_identity(tmp_path: Path) -> None:
+    from dapa_exp.config.identity import identity
+
+    words = ("runtime.engine=fast", "runtime.reuse_memory=0", "runtime.drafts=false", "runtime.early_verdicts=false")
+    assert identity(settings(*words)) == identity(settings("runtime.engine=plain"))

@@ -1,0 +1,58 @@
+"""`dapa plan` tells what runs will need, from configs alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from dapa_exp.cli import main
+from tests.transplant.finished import sharded
+
+WITHOUT_TORCH = """
+import socket, sys
+socket.socket.connect = None  # whoever tries fails
+from dapa_exp.cli import main
+code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
+assert code == 0, code
+assert not {"torch", "transformers", "datasets"} & sys.modules.keys()
+"""
+
+
+def test_it_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=tmp_path, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows if row[0].startswith(("llama2", "gemma"))] == ["32", "18"]
+    assert "2 runs to do" in done.stdout
+
+
+def test_units_queries_memory_and_disk_of_a_folder(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    folder = sharded(tmp_path / "student", "llama", 1)
+    words = [f"pair.student.id={folder},nobody/knows", "search=all", f"record.dir={tmp_path}"]
+    assert main(["plan", "-m", *words, f"family.teacher.id={folder}"]) == 0
+    said = capfd.readouterr().out
+    known, unknown = (line.split() for line in said.splitlines() if line.split()[:1] and "-mlp-all-" in line)
+    assert known[1:4] == ["3", "2", "0.6"]
+    assert unknown[1:5] == ["unknown"] * 4
+    assert "2 runs to do" in said
+    assert "not counted, since nothing is known of their size yet: nobody/knows" in said
+
+
+def test_what_is_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "-m", "search=all,none", f"record.dir={tmp_path}"]
+    main(words)
+    name = next(line.split()[0] for line in capfd.readouterr().out.splitlines() if "-mlp-all-" in line)
+    (tmp_path / "single" / name).mkdir(parents=True)
+    (tmp_path / "single" / name / "record.json").write_text("{}")
+    main(words)
+    said = capfd.readouterr().out
+    assert "1 run to do: about 2 queries" in said
