@@ -23,16 +23,26 @@ from analysis.tables import (
     stability_table,
     utility_table,
 )
+from dapa_exp.errors import DapaError
+from dapa_exp.progress import console
 from dapa_exp.record.folder import write_atomically
 
 
-def report(folders: Sequence[Path], console: Console) -> list[Path]:
+def report(folders: Sequence[Path], shown_on: Console) -> list[Path]:
     """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first."""
     runs = load(folders)
     tables = tables_of(runs)
     for table in tables:
-        table.print(console)
+        table.print(shown_on)
     return [path for table in tables for path in _write(table, folders[0] / "report")]
+
+
+def report_command(words: list[str]) -> int:
+    """`dapa report DIR...`"""
+    if not words:
+        raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
+    report([Path(word) for word in words], console())
+    return 0
 
 
 def tables_of(runs: pd.DataFrame) -> list[Table]:

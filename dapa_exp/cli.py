@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from importlib import import_module
 
 from dapa_exp.errors import DapaError, complain, nearest
 
@@ -26,6 +26,25 @@ USAGE = """usage: dapa VERB ...
 """
 
 
+VERBS = {
+    "run": "dapa_exp.sweep.command:run_command",
+    "plan": "dapa_exp.sweep.command:plan_command",
+    "check": "dapa_exp.preflight.command:check_command",
+    "localise": "dapa_exp.localise.command:localise_command",
+    "status": "dapa_exp.sweep.status:status_command",
+    "report": "analysis.report:report_command",
+    "export": "dapa_exp.transplant.export.command:export_command",
+    "apply": "dapa_exp.transplant.export.command:apply_command",
+    "judge": "dapa_exp.evaluate.rejudge:judge_command",
+    "calibrate": "dapa_exp.evaluate.calibrate:calibrate_command",
+    "mirror": "dapa_exp.record.mirror:mirror_command",
+    "fetch": "dapa_exp.fetch.command:fetch_command",
+    "zoo": "dapa_exp.zoo.command:zoo_command",
+}
+"""Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
+the verb and returns the exit code."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `dapa`. Returns the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -36,124 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         print(f"dapa: no verb '{verb}'.{nearest(verb, VERBS)}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    module, function = VERBS[verb].split(":")
     try:
-        return VERBS[verb](rest)
+        code: int = getattr(import_module(module), function)(rest)
     except DapaError as error:
         complain(error)
         return 2
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
-
-
-def _run(words: list[str]) -> int:
-    from dapa_exp.sweep.command import run_command
-
-    return run_command(words)
-
-
-def _plan(words: list[str]) -> int:
-    from dapa_exp.sweep.command import plan_command
-
-    return plan_command(words)
-
-
-def _check(words: list[str]) -> int:
-    from dapa_exp.preflight.command import check_command
-
-    return check_command(words)
-
-
-def _localise(words: list[str]) -> int:
-    from dapa_exp.localise.command import localise_command
-
-    return localise_command(words)
-
-
-def _status(words: list[str]) -> int:
-    from dapa_exp.progress import console
-    from dapa_exp.sweep.status import show, status
-
-    statuses = status(_one_folder("status", words))
-    show(statuses, console())
-    return 0 if all(run.state == "done" for run in statuses) else 1
-
-
-def _report(words: list[str]) -> int:
-    from analysis.report import report
-    from dapa_exp.progress import console
-
-    if not words:
-        raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
-    report([Path(word) for word in words], console())
-    return 0
-
-
-def _export(words: list[str]) -> int:
-    from dapa_exp.transplant.export.command import export_command
-
-    return export_command(words)
-
-
-def _apply(words: list[str]) -> int:
-    from dapa_exp.transplant.export.command import apply_command
-
-    return apply_command(words)
-
-
-def _judge(words: list[str]) -> int:
-    from dapa_exp.evaluate.rejudge import judge_command
-
-    return judge_command(words)
-
-
-def _calibrate(words: list[str]) -> int:
-    from dapa_exp.evaluate.calibrate import calibrate_command
-
-    return calibrate_command(words)
-
-
-def _mirror(words: list[str]) -> int:
-    from dapa_exp.record.mirror import mirror_command
-
-    return mirror_command(words)
-
-
-def _fetch(words: list[str]) -> int:
-    from dapa_exp.fetch.command import fetch_command
-
-    return fetch_command(words)
-
-
-def _zoo(words: list[str]) -> int:
-    from dapa_exp.progress import display
-    from dapa_exp.zoo.build import build
-
-    if not words or words[0] != "build":
-        raise DapaError("dapa zoo knows one word: build")
-    with display() as progress:
-        build(words[1:] or None, progress)
-    return 0
-
-
-def _one_folder(verb: str, words: list[str]) -> Path:
-    if len(words) != 1:
-        raise DapaError(f"dapa {verb} needs one folder, such as multirun/miniature")
-    return Path(words[0])
-
-
-VERBS: dict[str, Callable[[list[str]], int]] = {
-    "run": _run,
-    "plan": _plan,
-    "check": _check,
-    "localise": _localise,
-    "status": _status,
-    "report": _report,
-    "export": _export,
-    "apply": _apply,
-    "judge": _judge,
-    "calibrate": _calibrate,
-    "mirror": _mirror,
-    "fetch": _fetch,
-    "zoo": _zoo,
-}
+    return code

@@ -76,7 +76,7 @@ class Family(_Group):
     teacher: Model
     num_layers: Count
     paper_layers: tuple[int, int] = Field(description="first and last layer of the paper's released code")
-    made_here: bool = Field(description="true for miniature models, which are no evidence about real ones")
+    made_here: bool = Field(description="true where models were trained here: no evidence about those of others")
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:

@@ -28,12 +28,12 @@ _TEMPLATE = "chat_template.jinja"
 
 @dataclass(frozen=True)
 class Found:
-    """What could be learnt of a model."""
+    """What could be learnt of a model or a prompt set."""
 
     config: dict[str, Any] | None = None
-    """Its config, what config.json leaves out filled in; None where that cannot be read without converting it."""
+    """A model's config, what config.json leaves out filled in; None where that cannot be read without converting it."""
     template: bool | None = None
-    """Whether it has a chat template; None where nobody knows."""
+    """Whether the model has a chat template; None where nobody knows."""
     problem: str | None = None
     """Why it cannot be had, in a sentence."""
     asked: bool = True
@@ -69,18 +69,19 @@ class Hub:
         except DapaError as error:
             return Found(problem=str(error))
 
-    def rows(self, rows: Rows) -> tuple[str | None, bool]:
-        """What is wrong with a prompt set, if anything, and whether it could be asked for at all."""
-        if on_the_hub(rows) and self.unreached and not is_offline_mode():
-            return None, False
+    def rows(self, rows: Rows) -> Found:
+        """A prompt set: read where that needs no network, else by what the hub says of it."""
+        far = on_the_hub(rows)
+        if far and self.unreached and not is_offline_mode():
+            return Found(asked=False)
         try:
-            if on_the_hub(rows) and not self.unreached:
+            if far and not self.unreached:
                 self._ask_data(rows)
             else:
                 load_rows(rows)
         except DapaError as error:
-            return (None, False) if on_the_hub(rows) and self.unreached else (str(error), True)
-        return None, True
+            return Found(asked=False) if far and self.unreached else Found(problem=str(error))
+        return Found()
 
     def _ask(self, model: Model) -> Found:
         repository, file = repository_of(model)
@@ -116,10 +117,12 @@ class Hub:
         return content
 
 
-def on_the_hub(rows: Rows) -> bool:
-    """Whether a prompt set's source is the id of a data set."""
-    local = rows.source.startswith(("zoo:", "fetched:")) or Path(rows.source).suffix in (".csv", ".jsonl", ".parquet")
-    return not local
+def on_the_hub(source: Model | Rows) -> bool:
+    """Whether a model or a prompt set is named by its id on the hub."""
+    if isinstance(source, Model):
+        return not (source.zoo_name or source.folder)
+    files = (".csv", ".jsonl", ".parquet")
+    return not source.source.startswith(("zoo:", "fetched:")) and Path(source.source).suffix not in files
 
 
 def _in_folder(folder: Path) -> Found:

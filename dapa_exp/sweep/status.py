@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dapa_exp.errors import DapaError
+from dapa_exp.progress import console
 from dapa_exp.record.schema import Record
 
 State = Literal["done", "failed", "interrupted", "missing"]
@@ -57,7 +58,16 @@ def status(folder: Path) -> list[RunStatus]:
     return [_read(run) for run in runs]
 
 
-def show(statuses: list[RunStatus], console: Console) -> None:
+def status_command(words: list[str]) -> int:
+    """`dapa status DIR`: 0 where all that was asked for is done, else 1."""
+    if len(words) != 1:
+        raise DapaError("dapa status needs one folder, such as multirun/miniature")
+    statuses = status(Path(words[0]))
+    show(statuses, console())
+    return 0 if all(run.state == "done" for run in statuses) else 1
+
+
+def show(statuses: list[RunStatus], shown_on: Console) -> None:
     """Print a line a run, with the settings that differ between them, and a count of each state."""
     settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in statuses}) > 1]
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -68,10 +78,10 @@ def show(statuses: list[RunStatus], console: Console) -> None:
         cells = [run.pair or run.folder, *(getattr(run, s) for s in settings)]
         state = Text(run.state, style=STYLES[run.state])
         table.add_row(*(Text(cell) for cell in cells), state, Text(run.reason or ""))
-    console.print(table)
+    shown_on.print(table)
     count = Counter(run.state for run in statuses)
     counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
-    console.print(f"{len(statuses)} run{'s' if len(statuses) > 1 else ''}: {counts}", highlight=False)
+    shown_on.print(f"{len(statuses)} run{'s' if len(statuses) > 1 else ''}: {counts}", highlight=False)
 
 
 def _is_run(path: Path) -> bool:

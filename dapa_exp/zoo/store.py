@@ -28,7 +28,7 @@ def path(name: str) -> Path:
     """Return the checkpoint folder of a built model."""
     fault = _fault(name, thorough=False)
     if fault:
-        raise DapaError(f"The zoo's model '{name}' {fault}. Run: dapa zoo build")
+        raise DapaError(f"The zoo's model '{name}' {fault}. Run: dapa zoo build {name}")
     return _folder(name)
 
 

@@ -50,7 +50,7 @@ def _front_matter(record: Record) -> dict[str, Any]:
 def _warnings(record: Record) -> list[str]:
     warnings = []
     if record.pair.made_here:
-        warnings.append("> **Made here**: a miniature model. Its numbers are no evidence about real ones.")
+        warnings.append("> **Made here**: a miniature, or taught to refuse here. No evidence about models of others.")
     if not record.search.passed:
         warnings.append("> The set of units did **not** reach what the search asked of it.")
     return warnings

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dapa_exp.config.schema import Classifier, Guard, Model
+from dapa_exp.config.schema import Classifier, Guard, JudgeZoo, Model
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
 from dapa_exp.evaluate.judges.guard import parse
+from dapa_exp.evaluate.judges.published import verdicts_of
 from tests.evaluate.judges import planted
 
 LOCAL: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 2}
@@ -89,6 +91,17 @@ def test_a_mark_inside_a_completion_is_text_to_a_guard(checkpoints: Path, mark: 
 )
 def test_a_guards_first_word_counts_as_a_whole(reply: str, verdict: Verdict) -> None:
     assert parse(reply) is verdict
+
+
+def test_probabilities_of_harm_are_verdicts_and_what_is_not_there_is_missing() -> None:
+    assert verdicts_of([0.2, None, 0.5], 3, 0.5) == [Verdict.HARMLESS, Verdict.FAILED, Verdict.HARMFUL]
+    assert verdicts_of([0.2, 0.9], 3, 0.5) == [Verdict.FAILED] * 3
+
+
+def test_the_extra_that_is_needed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "judgezoo", None)
+    with pytest.raises(DapaError, match=r"pip install 'dapa_exp\[judgezoo\]'"):
+        make_judge(JudgeZoo(name="judgezoo", judge="harmbench", threshold=0.5, batch_size=1))
 
 
 def test_a_judge_that_is_not_there_is_one_message(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""What stands in the way of a sweep: everything that its runs read is asked for, once, and put together by run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from dapa_exp.config.schema import Config, Judge, Model, Rows
+from dapa_exp.models.hub import named
+from dapa_exp.models.pair import misfits
+from dapa_exp.preflight.facts import Shape, shape_from, shape_of
+from dapa_exp.preflight.reach import Found, Hub, on_the_hub
+from dapa_exp.preflight.totals import models_of
+from dapa_exp.progress import Progress, Report
+
+WORKERS = 8
+"""Questions to the hub at a time."""
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of everything that a sweep reads. Each thing was asked for once."""
+
+    models: dict[Model, Found]
+    sets: dict[str, Found]
+    """Prompt sets, by `set_key`."""
+    unreached: str | None
+    """Why the hub could not be asked, where anything lies there."""
+
+    def shape_of(self, model: Model) -> Shape | None:
+        """A model's shape, by its own config where that is known, else by our facts."""
+        config = self.models[model].config
+        return (shape_from(config) if config else None) or shape_of(model)
+
+
+def look(configs: Sequence[Config], report: Report) -> Findings:
+    """Ask for every model and prompt set that runs of these configs read."""
+    hub = Hub()
+    models = {model: model for config in configs for model in _models_read(config)}
+    sets = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values()}
+    far = any(map(on_the_hub, models)) or any(map(on_the_hub, sets.values()))
+    unreached = hub.unreached if far else None  # asked first, so that no two threads wait for it
+    return Findings(
+        _ask("check: models", models, hub.model, report), _ask("check: prompt sets", sets, hub.rows, report), unreached
+    )
+
+
+def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
+    """What stands in the way of the runs, in sentences."""
+    known = {**{model.id: found for model, found in findings.models.items()}, **findings.sets}
+    if not_asked := [name for name, found in known.items() if not found.asked]:
+        yield f"{findings.unreached}, so these could not be asked for: {', '.join(not_asked)}"
+    yield from (found.problem for found in (*findings.models.values(), *findings.sets.values()) if found.problem)
+    for config in configs:
+        yield from _pair_problems(config, findings)
+        yield from _judge_problems(config)
+
+
+def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
+    for misfit in pair_misfits(config, findings) or []:
+        yield f"{config.pair.name}: teacher and student do not fit: {misfit}"
+    needed = dict.fromkeys((config.family.teacher, template_of(config)))
+    for model in (model for model in needed if findings.models[model].template is False):
+        hint = "" if model == config.family.teacher else "; pair.chat_template=teacher uses the teacher's"
+        yield f"{model.id}: the tokenizer has no chat template{hint}"
+
+
+def _judge_problems(config: Config) -> Iterator[str]:
+    for judge in _judges(config):
+        key = getattr(judge, "key", None)
+        if key and not os.environ.get(key):
+            yield f"judge {judge.name}: the environment variable {key}, which is to hold the key, is not set"
+
+
+def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
+    """Every way in which teacher and student do not fit; None where one of them is not known, or only assumed."""
+    pair = config.family.teacher, config.pair.student
+    teacher, student = (findings.models[model].config for model in pair)
+    if teacher is None or student is None:
+        shapes = [shape for model in pair if (shape := findings.shape_of(model)) and not shape.assumed]
+        if len(shapes) < len(pair):
+            return None
+        teacher, student = map(asdict, shapes)
+    wrong = misfits(teacher, student)
+    if not wrong and student["model_type"] != config.family.model_type:
+        wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
+    return wrong
+
+
+def template_of(config: Config) -> Model:
+    """The model whose chat template the student's prompts go through."""
+    return config.family.teacher if config.pair.chat_template == "teacher" else config.pair.student
+
+
+def _models_read(config: Config) -> list[Model]:
+    """Every model of a run, those of its judges among them."""
+    asked = [getattr(judge, "model", None) for judge in _judges(config)]
+    return [*models_of(config), *(model for model in asked if isinstance(model, Model))]
+
+
+def _judges(config: Config) -> list[Judge]:
+    return [config.judge, *config.judges.values()]
+
+
+def set_key(rows: Rows) -> str:
+    """What a prompt set is asked for by: the hub by its id alone, others by rows and columns too."""
+    return named(rows.source, rows.revision) if on_the_hub(rows) else rows.model_dump_json()
+
+
+def _ask(task: str, things: dict[Any, Thing], ask: Callable[[Thing], Answer], report: Report) -> dict[Any, Answer]:
+    """Ask for all things, some at a time, and show how far it is."""
+    answers = {}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for done, (key, answer) in enumerate(zip(things, pool.map(ask, things.values()), strict=True), start=1):
+            answers[key] = answer
+            report(Progress(task, done, len(things)))
+    return answers

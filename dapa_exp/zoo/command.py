@@ -1,0 +1,16 @@
+"""`dapa zoo`: the models that are made here."""
+
+from __future__ import annotations
+
+from dapa_exp.errors import DapaError
+from dapa_exp.progress import display
+from dapa_exp.zoo.build import build
+
+
+def zoo_command(words: list[str]) -> int:
+    """`dapa zoo build [NAME...]`: all miniatures, or the named models."""
+    if not words or words[0] != "build":
+        raise DapaError("dapa zoo knows one word: build")
+    with display() as progress:
+        build(words[1:] or None, progress)
+    return 0

@@ -1,0 +1,27 @@
+"""The `dapa` command: every verb is there, and a wrong one is answered."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+from dapa_exp.cli import USAGE, VERBS, main
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_its_function_and_its_line_of_help(verb: str) -> None:
+    module, function = VERBS[verb].split(":")
+    assert callable(getattr(import_module(module), function))
+    assert f"\n  {verb} " in USAGE
+
+
+def test_an_unknown_verb_is_answered_by_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["exprot"]) == 2
+    assert "no verb 'exprot'. Did you mean 'export'?" in capsys.readouterr().err
+
+
+def test_a_command_without_its_folder_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("status", "report"):
+        assert main([verb]) == 2
+        assert f"dapa {verb} needs" in capsys.readouterr().err
