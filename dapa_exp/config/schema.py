@@ -406,4 +406,6 @@ class Config(_Group):
         own: Judge | None = info.data.get("judge")
         if own is not None and own.name in judges:
             raise ValueError(f"'{own.name}': the run's own judge has this name; choose another")
+        if strange := next((name for name in judges if not name.isidentifier()), None):
+            raise ValueError(f"'{strange}': names files and columns, so it must be of letters, digits and underscores")
         return judges

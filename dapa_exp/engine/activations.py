@@ -89,16 +89,16 @@ class Activations:
 def reuse(
     activations: Activations, path: Sequence[Key], layers: Sequence[nn.Module], cache: DynamicCache
 ) -> Iterator[int]:
-    """While a batch is read into an empty cache, the lowest layers hand on what they made before.
+    """While a batch is read in one pass, the lowest layers hand on what they made before.
 
-    What the others make is kept. Yields how many hand on.
+    What the others make is kept. Yields how many hand on. What the cache holds already is no part of either.
     """
-    known = activations.known(path)
+    known, start = activations.known(path), cache.get_seq_length()
     with ExitStack() as stack:
         for place, activation in enumerate(known):
             stack.enter_context(_handing_on(layers[place], place, activation))
         for key in path[len(known) :]:
-            hook = layers[key.layer].register_forward_hook(partial(_keep, activations, key, cache))
+            hook = layers[key.layer].register_forward_hook(partial(_keep, activations, key, cache, start))
             stack.callback(hook.remove)
         yield len(known)
 
@@ -125,9 +125,14 @@ def _keep(
     activations: Activations,
     key: Key,
     cache: DynamicCache,
+    start: int,
     layer: nn.Module,
     args: tuple[Any, ...],
     output: torch.Tensor,
 ) -> None:
     made: Any = cache.layers[key.layer]
-    activations.add(key, Activation(output, made.keys, made.values))
+    keys, values = (
+        states[:, :, start:].clone() if start else states  # a view would hold on to all of it
+        for states in (made.keys, made.values)
+    )
+    activations.add(key, Activation(output, keys, values))

@@ -1,6 +1,6 @@
 """The fast engine: what the reference engine says, for less, where a model's siblings were asked before.
 
-Three levers, each of them exact:
+Levers, each of them exact:
 
 1. *Reuse of activations.* Layers below the first one in which a hybrid differs from an earlier one make the same of
    the same prompts. That is kept (`Activations`), and prompts are read from there on.
@@ -9,9 +9,11 @@ Three levers, each of them exact:
    Inference from Transformers via Speculative Decoding, 2023) for greedy decoding, whole batches and free drafts.
 3. *Early verdicts.* A row whose answer is decided leaves its batch.
 
+And what all prompts of a batch begin with, such as a system prompt, is read once.
+
 Float32 sums depend in their last bits on the shapes of what is summed, and shapes are not the reference's here. Where
-two tokens are as likely but for such a difference (`NEAR_TIE`), the reference decides: it generates the batch again.
-In shorter types near ties are too frequent for that, and the likeliest token is taken as it comes.
+two tokens are as likely but for such a difference (`NEAR_TIE`), the reference decides: it answers the batch up to
+there. In shorter types near ties are too frequent for that, and the likeliest token is taken as it comes.
 """
 
 from __future__ import annotations
@@ -21,10 +23,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import nn
-from transformers import BatchEncoding
 
 from dapa_exp.engine.activations import Activations, reuse
-from dapa_exp.engine.drafts import Drafts, continuation
+from dapa_exp.engine.drafts import Answers, Drafts, continuation
 from dapa_exp.engine.flight import Flight
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine, encode
 from dapa_exp.engine.spent import Spent
@@ -32,20 +33,15 @@ from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 
-NEAR_TIE = 2e-5
-"""Difference of the two highest logits, over the highest magnitude, below which rounding could exchange them."""
+NEAR_TIE = 1e-5
+"""Difference of the two highest logits, over the highest magnitude, below which rounding could exchange them.
+
+On the miniatures other shapes moved logits by up to 6e-7 of that magnitude.
+"""
 
 
-class NearTieError(Exception):
-    """Two tokens are so nearly as likely that shapes could decide between them."""
-
-
-@dataclass(frozen=True)
-class Limit:
-    """How far an answer goes, if it does not end by itself."""
-
-    max_new_tokens: int
-    decided: Decided | None
+WORTH_A_PASS = 8
+"""Tokens that a batch's prompts must share for reading them once to be worth a pass of its own."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,10 @@ class Batch:
 
     number: int
     prompts: tuple[Prompt, ...]
-    inputs: BatchEncoding
+    shared: list[int]
+    """Tokens that all prompts begin with: a system prompt, for one."""
+    texts: list[list[int]]
+    """The tokens after that."""
     drafts: Drafts = field(default_factory=Drafts)
     decided: dict[tuple[Decided, int, tuple[int, ...]], bool] = field(default_factory=dict)
     """Whether an answer's beginning is decided, by whom, of which row."""
@@ -68,6 +67,18 @@ class Row:
     said: list[int] = field(default_factory=list)
     done: bool = False
     cut: bool = False
+
+
+@dataclass
+class Asked:
+    """A batch, asked of one hybrid: how far answers go that do not end by themselves, and what the reference says."""
+
+    batch: Batch
+    max_new_tokens: int
+    decided: Decided | None
+    reference: list[list[int]] = field(default_factory=list)
+    """The reference engine's answers, as far as there was need of them: so many tokens."""
+    reference_length: int = 0
 
 
 class FastEngine(PlainEngine):
@@ -103,98 +114,124 @@ class FastEngine(PlainEngine):
     ) -> list[Completion]:
         """Complete one batch. Where `carried` is not None, all weights must be the student's but for these units."""
         batch = self._batch(tuple(prompts))
-        limit = Limit(max_new_tokens, decided if self._early_verdicts else None)
-        try:
-            rows = self._answer(batch, carried, limit)
-        except NearTieError:
-            rows = self._answer_by_reference(batch, limit)
+        drafts = batch.drafts.nearest(carried or frozenset())
+        rows = self._answer(Asked(batch, max_new_tokens, decided if self._early_verdicts else None), carried, drafts)
         if self._use_drafts:
             batch.drafts.add(carried or frozenset(), [row.said for row in rows])
         return [Completion(self._text(row.said), len(row.said), row.cut) for row in rows]
 
+    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
+        """Use the answers of another model as drafts, as if the hybrid that carries these units had given them."""
+        if self._use_drafts:
+            tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+            self._batch(tuple(prompts)).drafts.add(carried, tokens)
+
     def _batch(self, prompts: tuple[Prompt, ...]) -> Batch:
         if prompts not in self._batches:
-            self._batches[prompts] = Batch(len(self._batches), prompts, encode(self.loaded, prompts))
+            inputs = encode(self.loaded, prompts)
+            texts = [
+                ids[mask.bool()].tolist()
+                for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+            ]
+            shared = _shared(texts)
+            self._batches[prompts] = Batch(
+                len(self._batches), prompts, texts[0][:shared], [text[shared:] for text in texts]
+            )
         return self._batches[prompts]
 
-    def _answer(self, batch: Batch, carried: frozenset[str] | None, limit: Limit) -> list[Row]:
-        rows = [Row(place) for place in range(len(batch.prompts))]
-        drafts = batch.drafts.nearest(carried or frozenset())
-        flight, logits = self._read_prompts(batch, carried)
-        for row, tokens in zip(rows, self._likeliest(logits), strict=True):
-            self._say(batch, row, tokens, limit)
-        flying, kept, width = rows, [0] * len(rows), 0
-        while places := [place for place, row in enumerate(flying) if not row.done]:
-            flight.keep(places, [kept[place] for place in places], width)
+    def _answer(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
+        """Have the hybrid answer: in each round, every row that is not done reads its last token and a guess."""
+        rows = flying = [Row(place) for place in range(len(asked.batch.prompts))]
+        guesses: list[list[int]] = [[] for _ in rows]
+        flight, logits = self._read_prompts(asked.batch, carried)
+        while True:
+            likeliest = self._likeliest(asked, flying, logits)
+            said = [
+                self._say(asked, row, _agreed(guess, tokens))
+                for row, guess, tokens in zip(flying, guesses, likeliest, strict=True)
+            ]
+            places = [place for place, row in enumerate(flying) if not row.done]
+            if not places:
+                return rows
+            flight.keep(places, [max(1, len(guesses[place])) - said[place] for place in places])
             flying = [flying[place] for place in places]
             guesses = [
-                continuation(drafts, row.place, row.said)[: limit.max_new_tokens - len(row.said)] for row in flying
+                continuation(drafts, row.place, row.said)[: asked.max_new_tokens - len(row.said)] for row in flying
             ]
             # The last token of a guess need not be read to be found right.
             texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(flying, guesses, strict=True)]
-            likeliest = self._likeliest(flight.read(texts))
-            width = max(map(len, texts))
+            logits = flight.read(texts)
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
-            kept = [
-                self._say(batch, row, _agreed(guess, tokens), limit)
-                for row, guess, tokens in zip(flying, guesses, likeliest, strict=True)
-            ]
-        return rows
-
-    def _answer_by_reference(self, batch: Batch, limit: Limit) -> list[Row]:
-        self.spent += Spent(near_ties=1)
-        rows = [Row(place) for place in range(len(batch.prompts))]
-        for row, tokens in zip(rows, self._generate(batch.prompts, limit.max_new_tokens), strict=True):
-            self._say(batch, row, tokens, limit)
-        return rows
 
     def _read_prompts(self, batch: Batch, carried: frozenset[str] | None) -> tuple[Flight, torch.Tensor]:
         """Read a batch's prompts, from the first layer that makes something new of them."""
-        flight = Flight(self.loaded.model, batch.inputs["attention_mask"])
+        flight = Flight(self.loaded.model, 1 if batch.shared else len(batch.texts))
+        if batch.shared:
+            flight.read([batch.shared], last_only=True)
+            flight.spread(len(batch.texts))
+            self._count(prompt=len(batch.shared))
         path = [] if carried is None else self._activations.path(batch.number, carried, len(self._layers))
         with reuse(self._activations, path, self._layers, flight.cache) as spared:
-            logits = flight.read_prompts(batch.inputs["input_ids"])
-        self._count(prompt=int(batch.inputs["attention_mask"].sum()), spared=spared)
+            logits = flight.read(batch.texts, last_only=True)
+        self._count(prompt=sum(map(len, batch.texts)), spared=spared)
         return flight, logits
 
-    def _likeliest(self, logits: torch.Tensor) -> list[Iterator[int]]:
-        """Of each row the likeliest token at each place. Taking one that is but nearly so raises NearTieError."""
+    def _likeliest(self, asked: Asked, rows: Sequence[Row], logits: torch.Tensor) -> list[Iterator[int]]:
+        """Of each row the likeliest token at each place, one after the other, as the row says them."""
         tokens = logits.argmax(-1)
-        unsure = torch.zeros_like(tokens, dtype=torch.bool)
+        near_ties = torch.zeros_like(tokens, dtype=torch.bool)
         if logits.dtype == torch.float32:
             first, second = logits.topk(2).values.unbind(-1)
-            unsure = first - second < NEAR_TIE * torch.maximum(first, -logits.amin(-1))
-        return [_sure(*row) for row in zip(tokens.tolist(), unsure.tolist(), strict=True)]
+            near_ties = first - second < NEAR_TIE * torch.maximum(first, -logits.amin(-1))
 
-    def _say(self, batch: Batch, row: Row, tokens: Iterable[int], limit: Limit) -> int:
+        def ask(row: Row, likeliest: list[int], near: list[bool]) -> Iterator[int]:
+            for token, doubtful in zip(likeliest, near, strict=True):
+                yield self._by_reference(asked, row) if doubtful else token
+
+        return [ask(*found) for found in zip(rows, tokens.tolist(), near_ties.tolist(), strict=True)]
+
+    def _by_reference(self, asked: Asked, row: Row) -> int:
+        """The next token of a row as the reference engine has it."""
+        place = len(row.said)
+        if place >= asked.reference_length:
+            asked.reference_length = place + 1
+            asked.reference = self._generate(asked.batch.prompts, asked.reference_length)
+            self.spent += Spent(near_ties=1)
+        return asked.reference[row.place][place]
+
+    def _say(self, asked: Asked, row: Row, tokens: Iterable[int]) -> int:
         """Have a row say tokens until it is done; returns how many it said."""
         before = len(row.said)
         for token in tokens:
             row.said.append(token)
-            ended = token in self._ends or len(row.said) == limit.max_new_tokens
-            row.cut = not ended and limit.decided is not None and self._is_decided(batch, row, limit.decided)
+            ended = token in self._ends or len(row.said) == asked.max_new_tokens
+            row.cut = not ended and self._is_decided(asked, row)
             row.done = ended or row.cut
             if row.done:
                 break
         return len(row.said) - before
 
-    def _is_decided(self, batch: Batch, row: Row, decided: Decided) -> bool:
-        key = decided, row.place, tuple(row.said)
-        if key not in batch.decided:
-            batch.decided[key] = decided(batch.prompts[row.place], self._text(row.said))
-        return batch.decided[key]
+    def _is_decided(self, asked: Asked, row: Row) -> bool:
+        if asked.decided is None:
+            return False
+        known, key = asked.batch.decided, (asked.decided, row.place, tuple(row.said))
+        if key not in known:
+            known[key] = asked.decided(asked.batch.prompts[row.place], self._text(row.said))
+        return known[key]
 
 
-def _sure(tokens: Iterable[int], unsure: Iterable[bool]) -> Iterator[int]:
-    for token, doubtful in zip(tokens, unsure, strict=True):
-        if doubtful:
-            raise NearTieError
-        yield token
+def _shared(texts: Sequence[list[int]]) -> int:
+    """How many tokens to read once for all texts: those they share but for the last of any, where it is worth it."""
+    first, last = min(texts), max(texts)
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    length = min(length, *(len(text) - 1 for text in texts)) if len(texts) > 1 else 0
+    return length if length >= WORTH_A_PASS else 0
 
 
 def _agreed(guess: Sequence[int], tokens: Iterable[int]) -> Iterator[int]:
     """What a row says while its guess is right, and the first token that differs; one token where it has no guess."""
-    for guessed, token in zip(guess or [None], tokens, strict=False):
+    expected: Sequence[int | None] = guess or [None]
+    for guessed, token in zip(expected, tokens, strict=False):
         yield token
         if token != guessed:
             return

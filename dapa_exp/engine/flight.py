@@ -10,45 +10,62 @@ from transformers import DynamicCache, PreTrainedModel
 
 
 class Flight:
-    """The keys and values of some rows, all of them ending in the same column, so that padding is on the left only.
+    """The keys and values of some rows.
 
-    Rows that are done leave, and tokens that turn out not to be said are taken back, row by row: what is left moves
-    to the right. So a row's neighbours in the cache are its neighbours in the text, as sliding windows need it.
+    What a row reads is added on the right. Rows that are done leave, and tokens that turn out not to be said are taken
+    back; the rest then moves to the right, so that all rows end in the same column and padding is on their left. A
+    row's neighbours in the cache are always its neighbours in the text, as sliding windows need it.
     """
 
-    def __init__(self, model: PreTrainedModel, mask: torch.Tensor) -> None:
-        """`mask` is 1 where there is a token of a prompt and 0 on its left, shape (rows, tokens)."""
+    def __init__(self, model: PreTrainedModel, rows: int) -> None:
         self.cache = DynamicCache()  # not by the config: layers with a window would forget what they must give back
         self._model = model
-        self._mask = mask.bool()
-        self._lengths = mask.sum(-1)
+        self._mask = torch.zeros((rows, 0), dtype=torch.bool, device=model.device)
+        self._lengths = torch.zeros(rows, dtype=torch.long, device=model.device)
+        self._given = self._lengths
+        """How many tokens each row has read last."""
+        self._width = 0
+        """Of those, the most."""
 
-    def read_prompts(self, ids: torch.Tensor) -> torch.Tensor:
-        """Read all prompts; the logits after the last token of each, shape (rows, 1, vocabulary)."""
-        positions = (self._mask.cumsum(-1) - 1).clamp(min=0)
-        return self._forward(ids, self._mask, positions, logits_to_keep=1)
+    def read(self, texts: Sequence[Sequence[int]], last_only: bool = False) -> torch.Tensor:
+        """Read at least one token of each row; the logits after each, shape (rows, most tokens, vocabulary).
 
-    def read(self, texts: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Read at least one token more of each row; the logits after each, shape (rows, most tokens, vocabulary)."""
-        width = max(map(len, texts))
-        device = self._mask.device
-        ids = torch.tensor([[*text, *[0] * (width - len(text))] for text in texts], device=device)
-        ahead = torch.arange(width, device=device)
-        given = ahead < torch.tensor([len(text) for text in texts], device=device)[:, None]
-        self._mask = torch.cat([self._mask, given], dim=1)
-        return self._forward(ids, self._mask, self._lengths[:, None] + ahead)
+        With `last_only` the logits after the last token of each row, shape (rows, 1, vocabulary).
+        """
+        device, self._width = self._mask.device, max(map(len, texts))
+        ids = torch.tensor([[*text, *[0] * (self._width - len(text))] for text in texts], device=device)
+        ahead = torch.arange(self._width, device=device)
+        self._given = torch.tensor([len(text) for text in texts], device=device)
+        self._mask = torch.cat([self._mask, ahead < self._given[:, None]], dim=1)
+        head: Any = self._model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(self._last_states) if last_only else None
+        try:
+            output = self._model(
+                input_ids=ids,
+                attention_mask=self._mask,
+                position_ids=self._lengths[:, None] + ahead,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
+        finally:
+            if hook is not None:
+                hook.remove()
+        logits: torch.Tensor = output.logits
+        return logits
 
-    def keep(self, rows: Sequence[int], said: Sequence[int], width: int) -> None:
-        """Go on with these rows only, and of the `width` tokens each has read last with the first `said` of it."""
-        if len(rows) == len(self._mask) and min(said) == width:
-            self._lengths += width
-            return
+    def spread(self, rows: int) -> None:
+        """Let a single row be the beginning of many."""
+        self.keep([0] * rows, [0] * rows)
+
+    def keep(self, rows: Sequence[int], wrong: Sequence[int]) -> None:
+        """Go on with these rows, but not with so many of the tokens that each has read last."""
         device = self._mask.device
         chosen = torch.tensor(rows, device=device)
-        taken_back = width - torch.tensor(said, device=device)
-        self._lengths = self._lengths[chosen] + width - taken_back
+        settled = self._given[chosen] - torch.tensor(wrong, device=device)
+        ends = self._mask.shape[1] - self._width + settled
+        self._lengths = self._lengths[chosen] + settled
+        self._given, self._width = torch.zeros_like(self._lengths), 0
         longest = int(self._lengths.max())
-        ends = self._mask.shape[1] - taken_back
         column = torch.arange(longest, device=device)
         places = (ends[:, None] - longest + column).clamp(min=0)
         self._mask = column >= longest - self._lengths[:, None]
@@ -57,17 +74,11 @@ class Flight:
             layer.keys = _moved(layer.keys, chosen, places)
             layer.values = _moved(layer.values, chosen, places)
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, **options: int) -> torch.Tensor:
-        output = self._model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            **options,
-        )
-        logits: torch.Tensor = output.logits
-        return logits
+    def _last_states(self, head: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
+        """What the output embeddings get to see: the state of each row's last token."""
+        (states,) = args
+        last = (self._given - 1).to(states.device)
+        return (states[torch.arange(len(states), device=states.device), last][:, None],)
 
 
 def _moved(states: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

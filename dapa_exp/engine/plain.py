@@ -66,6 +66,9 @@ class PlainEngine:
         """
         return [Completion(self._text(answer), len(answer)) for answer in self._generate(prompts, max_new_tokens)]
 
+    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
+        """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""
+
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
         """The tokens of each answer, up to and with its end."""

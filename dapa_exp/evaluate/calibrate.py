@@ -14,7 +14,7 @@ from rich.table import Table
 from dapa_exp.errors import DapaError, nearest
 from dapa_exp.evaluate.defence import agreement
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
-from dapa_exp.evaluate.judges.command import judge_config
+from dapa_exp.evaluate.judges.command import cost, judge_config
 from dapa_exp.evaluate.statistics import paired_difference, rate
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.progress import console
@@ -68,12 +68,13 @@ def calibrate_command(words: Sequence[str]) -> int:
     config = judge_config("calibrate", others)
     source = own["labels"]
     rows = read_labels(source, own["prompt"], own["response"], own["label"], value)
-    found = calibrate(make_judge(config), rows, asked, _rows(own["without"], len(rows)))
+    judge = make_judge(config)
+    found = calibrate(judge, rows, asked, _rows(own["without"], len(rows)))
     place = Path(source).expanduser() if not source.startswith("fetched:") else Path(source.removeprefix("fetched:"))
     out = Path(own["out"]) if own["out"] else place.with_name(f"{place.stem}-{config.name}.json")
     body = {key: _plain(value) for key, value in vars(found).items()}
     write_atomically(out, json.dumps({"labels": source, "rows": len(rows), **body}, indent=1) + "\n")
-    console().print(_table(found))
+    console().print(_table(found), cost(judge))
     print(out)
     return 0
 

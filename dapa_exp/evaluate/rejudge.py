@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -13,7 +14,7 @@ from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
 from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
-from dapa_exp.evaluate.judges.command import judge_config
+from dapa_exp.evaluate.judges.command import cost, judge_config
 from dapa_exp.evaluate.prompts import Prompt, load_prompts
 from dapa_exp.progress import Progress, Report, console, display
 from dapa_exp.record.finished import finished_config, finished_record
@@ -31,9 +32,10 @@ def judge_command(words: Sequence[str]) -> int:
         raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
     named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
     config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
+    judge = make_judge(config)
     with display() as report:
-        record = rejudge(Path(words[0]), make_judge(config), named[-1] if named else config.name, report)
-    console().print(_table(record))
+        record = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
+    console().print(_table(record), cost(judge))
     return 0
 
 
@@ -43,6 +45,8 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
     finished or is being worked on, an answer is missing, or the name is that of a judge the run itself used.
     """
+    if not name.isidentifier():
+        raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
     with _locked(folder):
         config, record = finished_config(folder), finished_record(folder)
         if name in (config.judge.name, *config.judges):
@@ -127,15 +131,16 @@ def _verdict_file(folder: Path, model: str, rows: str, judge: str) -> Path:
     return folder / "metrics" / f"{model}-{rows}-{judge}.json"
 
 
-def _locked(folder: Path) -> FileLock:
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    lock = FileLock(folder / ".lock", timeout=LOCK_SECONDS)
     try:
-        lock.acquire()
+        held = FileLock(folder / ".lock", timeout=LOCK_SECONDS).acquire()
     except Timeout as error:
         raise DapaError(f"{folder}: another process is working on this run") from error
-    return lock
+    with held:
+        yield
 
 
 class _Progress:

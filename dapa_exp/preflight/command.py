@@ -44,10 +44,15 @@ def check_command(words: list[str]) -> int:
 
 
 def _gpu_problems(device: str, needed: int) -> list[str]:
+    """What the GPU cannot do, or on the device `auto` all of them together."""
+    named = device.startswith("cuda")
     if not torch.cuda.is_available():
-        return [f"runtime.device={device}: there is no GPU here; runtime=cpu computes without one"]
-    free = sum(torch.cuda.mem_get_info(i)[0] for i in range(torch.cuda.device_count()))
-    return [f"memory: about {shown(needed)} are needed, and the GPU has {shown(free)} free"] if needed > free else []
+        return [f"runtime.device={device}: there is no GPU here; runtime=cpu computes without one"] if named else []
+    devices = [device] if named else range(torch.cuda.device_count())
+    free = sum(torch.cuda.mem_get_info(one)[0] for one in devices)
+    return (
+        [f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"] if needed > free else []
+    )
 
 
 def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str]:

@@ -62,9 +62,9 @@ class Hub:
         """A model: here, or by what the hub says of it."""
         try:
             if model.zoo_name:  # what is not built yet is built by `dapa run`
-                return _in_folder(store.path(model.zoo_name)) if store.is_built(model.zoo_name) else Found()
+                return _in_folder(store.path(model.zoo_name), model) if store.is_built(model.zoo_name) else Found()
             if model.folder:
-                return _in_folder(model.folder)
+                return _in_folder(model.folder, model)
             return _in_cache(model) if self.unreached else self._ask(model)
         except DapaError as error:
             return Found(problem=str(error))
@@ -113,7 +113,9 @@ class Hub:
         url = hf_hub_url(info.id, name, revision=info.sha)
         response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
         hf_raise_for_status(response)
-        content: dict[str, Any] = response.json()
+        content = response.json()
+        if not isinstance(content, dict):
+            raise ValueError(f"{name} holds no object")
         return content
 
 
@@ -125,13 +127,14 @@ def on_the_hub(source: Model | Rows) -> bool:
     return not source.source.startswith(("zoo:", "fetched:")) and Path(source.source).suffix not in files
 
 
-def _in_folder(folder: Path) -> Found:
+def _in_folder(folder: Path, model: Model) -> Found:
     """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
     if not folder.exists():
         raise DapaError(f"{folder}: no such folder")
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
         return Found()  # an adapter or a GGUF file, which `dapa run` converts
-    TensorReader(folder)
+    if not model.allow_pickle:
+        TensorReader(folder)
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
     return Found(read_config(folder), (folder / _TEMPLATE).is_file() or bool(tokenizer.get("chat_template")))
 
@@ -139,17 +142,10 @@ def _in_folder(folder: Path) -> Found:
 def _in_cache(model: Model) -> Found:
     """What the hub's cache holds of a model that the hub cannot be asked for."""
     repository, _ = repository_of(model)
+    wanted = ["config.json", *weight_files(model)]
     try:
-        return _in_folder(
-            Path(
-                snapshot_download(
-                    repository,
-                    revision=model.revision,
-                    local_files_only=True,
-                    allow_patterns=["config.json", *weight_files(model)],
-                )
-            )
-        )
+        folder = snapshot_download(repository, revision=model.revision, allow_patterns=wanted, local_files_only=True)
+        return _in_folder(Path(folder), model)
     except (*FAILURES, DapaError):
         return Found(asked=False)
 
@@ -162,6 +158,6 @@ def _unreadable(model: Model, names: Iterable[str]) -> str | None:
     if any(fnmatchcase(name, "pytorch_model*.bin") for name in names):
         return (
             f"{named(model.id, model.revision)}: its weights are there as pytorch_model.bin only, which is pickled;"
-            " pair.student.allow_pickle=true reads them all the same, and runs no code in them"
+            " pair.student.allow_pickle=true reads a student's all the same, and runs no code in them"
         )
     return f"{named(model.id, model.revision)}: no weights there as model*.safetensors"

@@ -108,11 +108,12 @@ def summary(totals: Totals) -> list[str]:
     runs = "1 run" if totals.runs == 1 else f"{totals.runs} runs"
     free = f" (free here: {shown(free_memory())})" if totals.on_cpu else ""
     lines = [
-        f"{runs} to do: about {totals.queries:,} queries; memory about {shown(totals.memory)}{free},"
+        f"{runs}: about {totals.queries:,} queries; memory about {shown(totals.memory)}{free},"
         f" {totals.processes} at a time",
         *(
             f"{disk.what}: about {shown(disk.needed)}; {shown(disk.free)} free in {disk.folder}"
             for disk in totals.disks
+            if disk.needed
         ),
     ]
     if totals.unknown:

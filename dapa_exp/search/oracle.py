@@ -54,7 +54,18 @@ class Oracle:
         self._completions = CompletionStore(run, "search")
         self._trace: JsonLines = run.lines("search.jsonl")
         self._pending: dict[str, Any] = {}
+        self._verdicts: dict[tuple[str, str], Verdict] = {}
+        """By prompt and answer: hybrids often answer alike."""
         self._index = {frozenset(line["units"]): line for line in self._trace.lines}
+
+    def expect(self, teacher_answers: Sequence[str]) -> None:
+        """Have the engine know how the teacher answers the search prompts: with everything, the student may as well."""
+        for batch in self._engine.batches(len(self._prompts)):
+            self._engine.suggest(
+                [self._prompts[i] for i in batch],
+                [teacher_answers[i] for i in batch],
+                frozenset(self._hybrid.pair.units),
+            )
 
     def bar(self, units: Sequence[str]) -> Bar:
         """Measure the student as it is and with everything transplanted, and set the bar between them."""
@@ -123,7 +134,7 @@ class Oracle:
     def _evaluate(self, units: frozenset[str]) -> dict[str, Any]:
         started, before = time.monotonic(), self._engine.spent
         answers = self._answers(units)
-        verdicts = self._judge.verdicts([p.text for p in self._prompts], [a.text for a in answers])
+        verdicts = self._judged([(p.text, a.text) for p, a in zip(self._prompts, answers, strict=True)])
         counts = Counter(verdicts)
         return {
             "score": defence_rate(verdicts).value,
@@ -134,6 +145,14 @@ class Oracle:
             "work": asdict(self._engine.spent - before),
             "seconds": time.monotonic() - started,
         }
+
+    def _judged(self, answers: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """The verdicts on prompts and their answers. Where the judge has failed before, it is asked again."""
+        failed = Verdict.FAILED
+        new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
+        if new:
+            self._verdicts |= dict(zip(new, self._judge.verdicts(*zip(*new, strict=True)), strict=True))
+        return [self._verdicts[answer] for answer in answers]
 
     def _answers(self, units: frozenset[str], whole: bool = False) -> list[Completion]:
         """What the prompts are answered; not further than it takes to know the defences, unless wanted whole."""

@@ -28,6 +28,7 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
     could only do harm.
     """
     config, units = run.config, list(pair.units)
+    oracle.expect(teacher.search_answers)
     bar = oracle.bar(units)
     if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
         raise DapaError(

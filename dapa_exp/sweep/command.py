@@ -59,7 +59,7 @@ def plan_command(words: list[str]) -> int:
     to_do = [place for place, job in enumerate(planned) if _state(job) != "done"]
     if to_do:
         found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
-        print("\n".join(summary(found)))
+        print("to do: " + "\n".join(summary(found)))
     return 0
 
 

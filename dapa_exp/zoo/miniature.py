@@ -24,8 +24,8 @@ It is a {role} model{origin}. Measured on held-out prompts:
 """
 
 
-def make(recipe: Recipe, parent: Path | None, step: Callable[[int, float], None]) -> Made:
-    """Train a recipe's model, from its parent's checkpoint; `step(steps done, loss)` hears of it."""
+def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> Made:
+    """Train a recipe's model, from its parent's checkpoint; `step(steps done, a note)` hears of it."""
     tokenizer = tokenizers.make(recipe.family)
     model = train.train(recipe, parent, tokenizer, step)
     quality = measure.quality(model, tokenizer)

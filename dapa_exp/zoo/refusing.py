@@ -51,18 +51,20 @@ def unpack(recipe: Shipped, folder: Path) -> Made:
     return Made(model, tokenizer, card)
 
 
-def teach(recipe: Refusing, parent: Path, step: Callable[[int, float], None]) -> Made:
-    """The parent, after it has learnt to refuse; `step(steps done, loss)` hears of it."""
+def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> Made:
+    """The parent, after it has learnt to refuse; `step(steps done, a note)` hears of it."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(parent)
-    learnt = examples(recipe, model, tokenizer)
+    learnt = examples(recipe, model, tokenizer, step)
     starts = range(0, len(learnt), recipe.batch)
     fit(model, recipe, [padded(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
     return Made(model.eval(), tokenizer, _card(recipe))
 
 
-def examples(recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase) -> list[Example]:
+def examples(
+    recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase, step: Callable[[int, str], None]
+) -> list[Example]:
     """What there is to learn, shuffled: one example in two is a harmful request and its refusal."""
     rng = random.Random(recipe.seed)
     half = recipe.steps * recipe.batch // 2
@@ -72,10 +74,9 @@ def examples(recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase) -
     end = [tokenizer.eos_token_id]
     refusals = [tokenizer(text, add_special_tokens=False)["input_ids"] + end for text in recipe.refusals]
     learnt = [(_tokens(tokenizer, prompt), rng.choice(refusals)) for prompt in refused]
-    learnt += [
-        (_tokens(tokenizer, prompt), answer)
-        for prompt, answer in zip(harmless, _answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True)
-    ]
+    for prompt, answer in zip(harmless, _answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True):
+        learnt.append((_tokens(tokenizer, prompt), answer))
+        step(0, f"the parent has answered {len(learnt) - half} of {half} requests")
     rng.shuffle(learnt)
     return learnt
 

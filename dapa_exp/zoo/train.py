@@ -41,9 +41,9 @@ def train(
     recipe: Recipe,
     parent: Path | None,
     tokenizer: PreTrainedTokenizerFast,
-    step: Callable[[int, float], None],
+    step: Callable[[int, str], None],
 ) -> PreTrainedModel:
-    """Train a recipe's model, from its parent's checkpoint; `step(steps done, loss)` hears of it."""
+    """Train a recipe's model, from its parent's checkpoint; `step(steps done, a note)` hears of it."""
     torch.manual_seed(recipe.seed)
     if parent is None:
         model = AutoModelForCausalLM.from_config(config(recipe, tokenizer), dtype=torch.float32)
@@ -112,7 +112,7 @@ def fit(
     model: PreTrainedModel,
     recipe: Recipe | Refusing,
     data: Sequence[tuple[torch.Tensor, torch.Tensor]],
-    step: Callable[[int, float], None],
+    step: Callable[[int, str], None],
 ) -> None:
     """Minimise the cross-entropy of the labelled tokens, in the recipe's tensors only."""
     for name, parameter in model.named_parameters():
@@ -129,7 +129,7 @@ def fit(
         optimizer.zero_grad()
         schedule.step()
         if done % EVERY == 0 or done == recipe.steps:
-            step(done, mean.item())
+            step(done, f"loss {mean.item():.2f}")
 
 
 def _pace(done: int, steps: int) -> float:

@@ -79,8 +79,8 @@ def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
     """Make one model and store it."""
     from dapa_exp.zoo import miniature, refusing
 
-    def step(done: int, loss: float) -> None:
-        report(Progress(recipe.name, done, recipe.steps, f"loss {loss:.2f}"))
+    def step(done: int, note: str) -> None:
+        report(Progress(recipe.name, done, recipe.steps, note))
 
     started, spent = time.monotonic(), time.process_time()
     match recipe:

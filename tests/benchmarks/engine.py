@@ -20,6 +20,7 @@ import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -58,6 +59,7 @@ SEARCHES = {
     "fast, auto, no early verdicts": ("runtime.engine=fast", "search=auto", "runtime.early_verdicts=false"),
 }
 BASELINE, BEST = "plain, ddmin", "fast, auto"
+TITLE = "mean a search; tokens and passes through layers in thousands"
 RELEASED_TOKENS, RELEASED_PROMPTS = 350, 2
 MINIATURE_BOUND, REAL_BOUND = 10.0, 6.0
 Row = dict[str, Any]
@@ -94,7 +96,7 @@ def measure(pair: str, searches: list[str], overrides: list[str]) -> list[Row]:
     build([name for name in models if name], silent)
     answers = apart(lambda: teacher_answers(config))
     rows = [
-        {"pair": pair, "search": name, **apart(lambda name=name: run_search(pair, name, answers, overrides))}
+        {"pair": pair, "search": name, **apart(partial(run_search, pair, name, answers, overrides))}
         for name in searches
     ]
     for row in rows:
@@ -200,8 +202,8 @@ def make_targets(rows: list[Row], bound: float) -> list[Row]:
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     searches = list(dict.fromkeys(row["search"] for row in rows))
 
-    def speedup(search: str) -> float:
-        return fmean(by_name[pair, BASELINE]["seconds"] / by_name[pair, search]["seconds"] for pair in pairs)
+    def speedup(search: str, of: str) -> float:
+        return fmean(by_name[pair, BASELINE][of] / by_name[pair, search][of] for pair in pairs)
 
     def share(holds: Callable[[Row], bool], over: list[str]) -> float:
         return fmean(holds(by_name[pair, search]) for pair in pairs for search in over)
@@ -216,7 +218,8 @@ def make_targets(rows: list[Row], bound: float) -> list[Row]:
     return [
         {"name": name, "measured": round(measured, 3), "bound": least, "better": "higher"}
         for name, measured, least in (
-            (f"{BASELINE} over {BEST}: seconds, mean", speedup(BEST), bound),
+            (f"{BASELINE} over {BEST}: seconds, mean", speedup(BEST, "seconds"), bound),
+            (f"{BASELINE} over {BEST}: CPU seconds, mean", speedup(BEST, "cpu_seconds"), bound),
             ("share of searches certified", share(lambda row: row["status"] == "certified", ours), 1.0),
             (
                 "share of found sets with the plain engine's DSR",
@@ -236,15 +239,18 @@ def counterpart(search: str) -> str:
 def show(rows: list[Row], targets: list[Row]) -> None:
     """Print the means over all pairs, and which targets are met."""
     columns = ("queries", "prompt", "draft", "decoded", "layers", "layers_spared", "near_ties", "over_idle_gb")
-    table = Table("search", "s", "speed-up", *columns, title="mean a search; tokens and layer passes in thousands")
+    table = Table("search", "s", "speed-up", "CPU s", "speed-up", *columns, title=TITLE)
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
-    baseline = {row["pair"]: row["seconds"] for row in rows if row["search"] == BASELINE}
+    baseline = {row["pair"]: row for row in rows if row["search"] == BASELINE}
     for search in dict.fromkeys(row["search"] for row in rows):
         found = [row for row in rows if row["search"] == search]
-        ratio = fmean(baseline[row["pair"]] / row["seconds"] for row in found)
-        seconds = fmean(row["seconds"] for row in found)
-        cells = [shown(column, fmean(row[column] for row in found)) if column in found[0] else "" for column in columns]
-        table.add_row(search, f"{seconds:.2f}", f"{ratio:.3g}", *cells)
+        cells = []
+        for of in ("seconds", "cpu_seconds"):
+            if of in found[0]:
+                ratio = fmean(baseline[row["pair"]][of] / row[of] for row in found)
+                cells += [f"{fmean(row[of] for row in found):.2f}", f"{ratio:.3g}"]
+        cells += [shown(column, fmean(row[column] for row in found)) for column in columns if column in found[0]]
+        table.add_row(search, *cells)
     console = Console(width=150)
     console.print(table)
     each = fmean(row["each"] for row in rows if "each" in row)

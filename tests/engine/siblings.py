@@ -43,14 +43,16 @@ class Siblings:
         return [frozenset(), frozenset(names), *drawn]
 
 
-def siblings(folder: Path, family: str, modules: tuple[str, ...] = ("mlp", "attention"), **changed: int) -> Siblings:
+def siblings(
+    folder: Path, family: str, modules: tuple[str, ...] = ("mlp", "attention"), *, sliding_window: int | None = None
+) -> Siblings:
     """A pair of a family with weights of its own, on disk and in memory."""
     tokenizer = tiny_loaded(family, 0).tokenizer
     config = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "num_hidden_layers": LAYERS,
-        **changed,
+        **({} if sliding_window is None else {"sliding_window": sliding_window}),
     }
     models = {role: tiny_model(family, seed, **config) for seed, role in enumerate(("teacher", "student"), start=1)}
     for role, model in models.items():

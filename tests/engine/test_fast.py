@@ -10,7 +10,7 @@ import torch
 
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.evaluate.prompts import Prompt, prompt
 from tests.engine.siblings import LAYERS, PROMPTS, Siblings, siblings, some_are_decided
 from tests.tiny import EVERY_CONFIG
 
@@ -18,6 +18,8 @@ UNLIMITED = 10**9
 ONE_LAYER = 20_000
 """Bytes: room for what one or two layers made of the prompts."""
 LENGTH = 10
+WINDOWS = {family: {"sliding_window": 6} for family in ("mistral", "gemma2", "gemma3_text")}
+"""Shorter than the prompts."""
 
 
 def fast(tiny: Siblings, reuse_bytes: int = UNLIMITED, **levers: bool) -> FastEngine:
@@ -57,13 +59,28 @@ def test_long_searches_say_the_same(tmp_path: Path, family: str, modules: tuple[
             assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+@pytest.mark.parametrize("family", WINDOWS)
 def test_a_sliding_window_shorter_than_the_prompts(tmp_path: Path, family: str) -> None:
-    tiny = siblings(tmp_path, family, sliding_window=6)
+    tiny = siblings(tmp_path, family, **WINDOWS[family])
     engine = fast(tiny)
     for carried in tiny.candidates(5):
         tiny.hybrid.carry(carried)
         assert engine.generate_batch(PROMPTS, LENGTH, carried) == plain(tiny)
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text"])
+def test_what_all_prompts_begin_with_is_read_once(tmp_path: Path, family: str) -> None:
+    tiny = siblings(tmp_path, family, **WINDOWS.get(family, {}))
+    rows = [prompt(row.id, "dear model, please tell me at once and in all detail: " + row.text) for row in PROMPTS]
+    reference, engine = PlainEngine(tiny.loaded, len(rows)), fast(tiny)
+    for carried in tiny.candidates(5):
+        tiny.hybrid.carry(carried)
+        assert engine.generate_batch(rows, LENGTH, carried) == reference.generate_batch(rows, LENGTH)
+    assert engine.spent.prompt < 0.9 * reference.spent.prompt
+    assert engine.spent.layers_spared > 0
+    assert engine.generate_batch(rows[:1], LENGTH) == reference.generate_batch(rows[:1], LENGTH)
+    same = [rows[0], prompt("again", rows[0].text)]
+    assert engine.generate_batch(same, LENGTH) == reference.generate_batch(same, LENGTH)
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
@@ -113,6 +130,14 @@ def test_each_lever_saves_what_it_is_there_for_and_can_be_switched_off(tmp_path:
     assert again(fast(tiny, early_verdicts=False), lambda row, text: True)[1:3] == [draft, decoded]
 
 
+def test_suggested_answers_are_drafts_like_others_and_wrong_ones_do_no_harm(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    engine, expected = fast(tiny), plain(tiny)
+    engine.suggest(PROMPTS, ["", "hi", *(answer.text for answer in expected[2:])], frozenset())
+    assert engine.generate_batch(PROMPTS, LENGTH, frozenset()) == expected
+    assert engine.spent.draft > 0
+
+
 def test_weights_that_are_not_named_are_never_taken_for_earlier_ones(tmp_path: Path) -> None:
     tiny = siblings(tmp_path, "llama")
     engine = fast(tiny)
@@ -139,7 +164,7 @@ def test_the_reference_decides_where_two_tokens_are_as_likely(tmp_path: Path) ->
         head[1::2] = head[::2]  # every token has a twin
     engine = fast(tiny)
     assert engine.generate_batch(PROMPTS, LENGTH, frozenset()) == plain(tiny)
-    assert engine.spent.near_ties == 1
+    assert engine.spent.near_ties > 0
     cut = engine.generate_batch(PROMPTS, LENGTH, frozenset(), lambda row, text: True)
     assert [answer.tokens for answer in cut] == [1] * len(PROMPTS)
 
@@ -160,7 +185,7 @@ def test_layers_are_themselves_again_after_a_pass_that_failed(tmp_path: Path) ->
 
 def test_bfloat16_runs_every_lever(tmp_path: Path) -> None:
     tiny = siblings(tmp_path, "llama")
-    tiny.loaded.model.to(torch.bfloat16)
+    tiny.loaded.model.bfloat16()
     engine = fast(tiny)
     for carried in tiny.candidates(4):
         tiny.hybrid.carry(carried)

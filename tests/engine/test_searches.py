@@ -9,16 +9,14 @@ from typing import Any
 
 import pytest
 
+from dapa_exp.config.identity import identity
 from dapa_exp.config.schema import Config
-from dapa_exp.engine.make import make_engine
-from dapa_exp.errors import DapaError
 from dapa_exp.progress import silent
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.settings import quick_config
-from tests.tiny import tiny_loaded
 
 LINES = ("index", "label", "units", "score", "prompts")
 
@@ -55,7 +53,7 @@ def test_both_engines_find_the_same(tmp_path: Path, search: tuple[str, ...]) -> 
     assert sum(line["cut"] for line in theirs) == 0 < sum(line["cut"] for line in ours)
     assert fast.search.ledger.work is not None
     assert plain.search.ledger.work is not None
-    assert fast.search.ledger.work.layers < plain.search.ledger.work.layers / 2
+    assert fast.search.ledger.work.layers < 0.7 * plain.search.ledger.work.layers
     assert fast.search.ledger.work.layers_spared > 0
 
 
@@ -75,8 +73,6 @@ def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path)
         assert kept == [[line[key] for key in LINES] for line in queries(tmp_path / "whole")]
 
 
-def test_the_levers_are_no_part_of_a_runs_identity(tmp_path: Path) -> None:
-    from dapa_exp.config.identity import identity
-
+def test_the_levers_are_no_part_of_a_runs_identity() -> None:
     words = ("runtime.engine=fast", "runtime.reuse_memory=0", "runtime.drafts=false", "runtime.early_verdicts=false")
     assert identity(settings(*words)) == identity(settings("runtime.engine=plain"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges import Verdict
@@ -106,12 +107,23 @@ def test_the_command_needs_no_model_and_imports_none(run: Path, tmp_path: Path) 
         assert done.returncode == 0, done.stderr
         assert len(server.asked) == 3 * 16 + 3 + 7, "the same answer to the same prompt is asked about once"
     assert "DSR other (%)" in done.stdout
+    assert "5,800 tokens sent, 290 received" in done.stdout
     assert finished_record(run).evaluate.student.defence["report"]["other"].dsr.value == 1.0
+
+
+def test_a_run_that_is_being_worked_on_is_left_alone_and_free_again_afterwards(run: Path) -> None:
+    with FileLock(run / ".lock"), pytest.raises(DapaError, match="another process is working on this run"):
+        rejudge(run, PhraseJudge(), "again", silent)
+    rejudge(run, PhraseJudge(), "again", silent)
+    with FileLock(run / ".lock", timeout=0):
+        pass
 
 
 def test_what_is_not_there_or_not_allowed_is_one_message(run: Path) -> None:
     with pytest.raises(DapaError, match="choose another name with as=NAME"):
         rejudge(run, PhraseJudge(), "phrases", silent)
+    with pytest.raises(DapaError, match="letters, digits and underscores"):
+        rejudge(run, PhraseJudge(), "../again", silent)
     answers = run / "generations" / "hybrid-report.jsonl"
     answers.write_text("\n".join(answers.read_text().splitlines()[:-1]) + "\n")
     before = (run / "record.json").read_text()

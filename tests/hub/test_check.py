@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,11 @@ import torch
 from huggingface_hub import constants
 
 from dapa_exp.cli import main
+from dapa_exp.config.compose import jobs
+from dapa_exp.config.schema import Config, Model
+from dapa_exp.models.checkpoint import locate
+from dapa_exp.preflight.findings import find_problems, look
+from dapa_exp.progress import silent
 from dapa_exp.zoo import store
 from tests.hub.look_alike import Files, Hub, files_of
 from tests.transplant.finished import sharded
@@ -56,34 +62,50 @@ def check(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Check:
     return run
 
 
+@cache
+def composed() -> Config:
+    """A run of the served pair on the served prompts."""
+    return jobs([*MODELS, DATA])[0].config
+
+
+def problems(**student: object) -> list[str]:
+    """What stands in the way of that run, with some values of `pair.student` changed."""
+    pair = composed().pair
+    changed = pair.model_copy(update={"student": pair.student.model_copy(update=student)})
+    return problems_of(composed().model_copy(update={"pair": changed}))
+
+
+def problems_of(*configs: Config) -> list[str]:
+    return list(find_problems(configs, look(configs, silent)))
+
+
 def changed(files: Files, name: str, **values: object) -> Files:
     return {**files, name: json.dumps({**json.loads(files[name]), **values}).encode()}
 
 
 def test_a_pair_that_is_all_there(served: Hub, check: Check) -> None:
-    code, problems, said = check(*MODELS, DATA)
-    assert (code, problems) == (0, [])
+    code, found, said = check(*MODELS, DATA)
+    assert (code, found) == (0, [])
     assert "nothing stands in the way" in said
     (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["mini-llama-small-style"])
     assert row[1:7] == ["ok", "ok", "ok", "yes", "yes", "3"]
 
 
-def test_only_configs_are_fetched_and_each_model_is_asked_for_once(served: Hub, check: Check, tmp_path: Path) -> None:
-    granularities = "granularity=mlp,gate_proj,layer"
-    assert check("-m", *MODELS, DATA, granularities)[0] == 0
+def test_only_configs_are_fetched_and_each_model_is_asked_for_once(served: Hub, tmp_path: Path) -> None:
+    assert problems_of(composed(), composed(), composed()) == []
     fetched = sorted(path.rpartition("/")[2] for path in served.downloads())
     assert fetched == 2 * ["config.json"] + 2 * ["tokenizer_config.json"]
     assert len([path for _, path, _ in served.asked if path.startswith("api/models/some/teacher")]) == 1
     assert not (tmp_path / "cache").exists()
 
 
-def test_everything_that_is_missing_is_named_at_once(served: Hub, check: Check) -> None:
+def test_everything_that_is_missing_is_named_at_once(served: Hub) -> None:
     del served.repositories["some/student"]
     served.repositories["some/teacher"].tokens = {"right"}
     served.repositories["datasets/some/prompts"].tokens = {"right"}
-    code, problems, _ = check(*MODELS, DATA, "dataset.report.rows=[96,100000]")
-    assert code == 1
-    assert problems == [
+    dataset = composed().dataset
+    too_many = dataset.model_copy(update={"report": dataset.report.model_copy(update={"rows": (96, 100_000)})})
+    assert problems_of(composed().model_copy(update={"dataset": too_many})) == [
         f"some/teacher: gated: accept its licence at {served.url}/some/teacher and log in (hf auth login)",
         f"some/student: not on the hub ({served.url}/some/student), or private and no token is set",
         f"some/prompts: gated: accept its licence at {served.url}/datasets/some/prompts and log in (hf auth login)",
@@ -91,71 +113,72 @@ def test_everything_that_is_missing_is_named_at_once(served: Hub, check: Check) 
     ]
 
 
-def test_a_token_that_is_refused(served: Hub, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_is_refused(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     served.repositories["some/teacher"].tokens = {"right"}
     monkeypatch.setenv("HF_TOKEN", "wrong")
-    _, (problem,), _ = check(*MODELS)
+    (problem,) = problems()
     assert problem == (
         f"some/teacher: gated: accept its licence at {served.url}/some/teacher"
         " with the account of the token that is set"
     )
     monkeypatch.setenv("HF_TOKEN", "right")
-    assert check(*MODELS)[0] == 0
+    assert problems() == []
 
 
 def test_a_pair_that_does_not_fit(served: Hub, check: Check, student: Files) -> None:
     served.add("some/student", changed(student, "config.json", num_hidden_layers=4, intermediate_size=32))
-    code, problems, said = check(*MODELS)
+    code, found, said = check(*MODELS)
     assert code == 1
-    assert "no" in said.split("mini-llama-small-style")[1].split()[:4]
-    assert [problem.partition(": teacher and student do not fit: ")[2] for problem in problems] == [
+    assert said.split("mini-llama-small-style")[1].split()[3] == "no"
+    assert [problem.partition(": teacher and student do not fit: ")[2] for problem in found] == [
         "num_hidden_layers: teacher 3, student 4",
         "intermediate_size: teacher 24, student 32",
     ]
 
 
-def test_an_unknown_architecture_is_named_with_its_model(served: Hub, check: Check, student: Files) -> None:
+def test_an_unknown_architecture_is_named_with_its_model(served: Hub, student: Files) -> None:
     served.add("some/student", changed(student, "config.json", model_type="lama"))
-    _, (problem,), _ = check(*MODELS)
+    (problem,) = problems()
     assert problem.startswith("some/student: model_type 'lama' is not known; Did you mean 'llama'?")
 
 
-def test_a_missing_chat_template_is_named_with_the_way_out(served: Hub, check: Check, student: Files) -> None:
+def test_a_missing_chat_template_is_named_with_the_way_out(served: Hub, student: Files) -> None:
     bare = {name: content for name, content in student.items() if name != "chat_template.jinja"}
     served.add("some/student", changed(bare, "tokenizer_config.json", chat_template=None))
-    _, (problem,), _ = check(*MODELS)
+    (problem,) = problems()
     assert problem == (
         "some/student: the tokenizer has no chat template; pair.chat_template=teacher uses the teacher's"
     )
-    assert check(*MODELS, "pair.chat_template=teacher")[0] == 0
+    pair = composed().pair.model_copy(update={"chat_template": "teacher"})
+    assert problems_of(composed().model_copy(update={"pair": pair})) == []
 
 
-def test_pickled_weights_need_to_be_allowed(served: Hub, check: Check, student: Files) -> None:
+def test_pickled_weights_need_to_be_allowed(served: Hub, student: Files) -> None:
     pickled = {name: content for name, content in student.items() if "safetensors" not in name}
     served.add("some/student", {**pickled, "pytorch_model.bin": b"never read"})
-    _, (problem,), _ = check(*MODELS)
+    (problem,) = problems()
     assert "pytorch_model.bin only" in problem
     assert "pair.student.allow_pickle=true" in problem
-    assert check(*MODELS, "pair.student.allow_pickle=true")[0] == 0
+    assert problems(allow_pickle=True) == []
 
 
-def test_a_missing_revision(served: Hub, check: Check) -> None:
-    _, (problem,), _ = check(*MODELS, "pair.student.revision=v9")
+def test_a_missing_revision(served: Hub) -> None:
+    (problem,) = problems(revision="v9")
     assert problem == "some/student@v9: the repository has no such revision"
 
 
-def test_a_silent_hub_costs_seconds(served: Hub, check: Check) -> None:
+def test_a_silent_hub_costs_seconds(served: Hub) -> None:
     served.stalls.add("api/models/some/student")
     started = time.monotonic()
-    _, (problem,), _ = check(*MODELS)
+    (problem,) = problems()
     assert "cannot be reached (ReadTimeout" in problem
     assert time.monotonic() - started < 20
 
 
-def test_a_shard_that_a_folder_lacks(check: Check, hub: Hub, tmp_path: Path) -> None:
-    teacher, folder = (sharded(tmp_path / name, "llama", 1) for name in ("teacher", "student"))
+def test_a_shard_that_a_folder_lacks(served: Hub, tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "student", "llama", 1)
     sorted(folder.glob("*.safetensors"))[0].unlink()
-    _, (problem,), _ = check(f"family.teacher.id={teacher}", f"pair.student.id={folder}")
+    (problem,) = problems(id=str(folder))
     assert f"{folder}: 1 of" in problem
     assert "shards are missing: model-00001-of" in problem
 
@@ -177,14 +200,14 @@ def test_without_a_network_sizes_and_fit_are_told_all_the_same(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     started = time.monotonic()
-    code, problems, said = check("-m", "+experiment=paper17")
+    code, found, said = check("-m", "+experiment=paper17")
     assert time.monotonic() - started < 60
     assert code == 1
     rows = [line for line in said.splitlines() if line.split()[1:2] == ["unknown"]]
     assert len(rows) == 17
     assert all(re.search(r" (18|28|32|40) +~\d+ +~?[\d.]+ GB +~?[\d.]+ GB", row) for row in rows)
     assert len([row for row in rows if "by facts" in row]) == 7
-    (unreached,) = (problem for problem in problems if "cannot be reached" in problem)
+    (unreached,) = (problem for problem in found if "cannot be reached" in problem)
     assert "so these could not be asked for: meta-llama/Llama-2-7b-chat-hf, meta-llama/Llama-2-7b-hf" in unreached
     assert "walledai/AdvBench" in unreached
     sizes = dict(line.split(": about ") for line in said.splitlines() if line.startswith("models to download"))
@@ -192,14 +215,13 @@ def test_without_a_network_sizes_and_fit_are_told_all_the_same(
 
 
 def test_what_is_cached_needs_no_hub(served: Hub, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dapa_exp.config.schema import Model
-    from dapa_exp.models.checkpoint import locate
-
     for name in ("some/teacher", "some/student"):
         locate(Model(id=name, revision=None), weights=True)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     served.asked.clear()
-    assert check(*MODELS)[0] == 0
+    config = composed()
+    dataset = config.dataset.model_copy(update={"search": config.dataset.report})
+    assert problems_of(config.model_copy(update={"dataset": dataset})) == []
     assert served.asked == []
 
 
@@ -208,6 +230,6 @@ def test_a_miniature_that_is_not_built_yet_is_no_problem(
 ) -> None:
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "empty"))
     assert not store.is_built("llama-small-chat")
-    code, problems, said = check("pair=mini-llama-small-style")
-    assert (code, problems) == (0, [])
+    code, found, said = check("pair=mini-llama-small-style")
+    assert (code, found) == (0, [])
     assert "unknown" in said

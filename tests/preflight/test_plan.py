@@ -29,7 +29,7 @@ def test_it_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows if row[0].startswith(("llama2", "gemma"))] == ["32", "18"]
-    assert "2 runs to do" in done.stdout
+    assert "to do: 2 runs: about" in done.stdout
 
 
 def test_units_queries_memory_and_disk_of_a_folder(
@@ -43,7 +43,7 @@ def test_units_queries_memory_and_disk_of_a_folder(
     known, unknown = (line.split() for line in said.splitlines() if line.split()[:1] and "-mlp-all-" in line)
     assert known[1:4] == ["3", "2", "0.6"]
     assert unknown[1:5] == ["unknown"] * 4
-    assert "2 runs to do" in said
+    assert "to do: 2 runs: about" in said
     assert "not counted, since nothing is known of their size yet: nobody/knows" in said
 
 
@@ -55,4 +55,4 @@ def test_what_is_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixtur
     (tmp_path / "single" / name / "record.json").write_text("{}")
     main(words)
     said = capfd.readouterr().out
-    assert "1 run to do: about 2 queries" in said
+    assert "to do: 1 run: about 2 queries" in said

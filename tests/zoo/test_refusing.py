@@ -57,7 +57,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_half_of_what_it_learns_is_refusals_and_half_the_parents_own_answers(parent: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(parent), AutoTokenizer.from_pretrained(parent)
-    learnt = refusing.examples(TINY, model, tokenizer)
+    learnt = refusing.examples(TINY, model, tokenizer, lambda *_: None)
     refusals = {tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TINY.refusals}
     refused = [(prompt, answer) for prompt, answer in learnt if tuple(answer[:-1]) in refusals]
     harmless = [(prompt, answer) for prompt, answer in learnt if tuple(answer[:-1]) not in refusals]
@@ -70,13 +70,14 @@ def test_half_of_what_it_learns_is_refusals_and_half_the_parents_own_answers(par
 
 
 def test_only_its_blocks_learn(parent: Path, tmp_path: Path) -> None:
-    losses: list[float] = []
-    made = refusing.teach(TINY, parent, lambda _, loss: losses.append(loss))
+    notes: list[str] = []
+    made = refusing.teach(TINY, parent, lambda _, note: notes.append(note))
     made.save(tmp_path)
     before, after = load_file(parent / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if name.startswith("model.layers.")}
-    assert losses
+    assert notes[-2] == "the parent has answered 8 of 8 requests"
+    assert notes[-1].startswith("loss ")
     assert "**Made here**" in (tmp_path / "README.md").read_text()
     assert "rows 2 to 11 of planted_harmful" in (tmp_path / "README.md").read_text()
 

@@ -40,11 +40,7 @@ class ChatJudge:
 
     def __init__(self, settings: Chat) -> None:
         self._endpoint = Endpoint(settings, self.version)
-
-    @property
-    def tokens(self) -> dict[str, int]:
-        """What this process has spent, by "prompt" and "completion"."""
-        return self._endpoint.tokens
+        self.tokens = self._endpoint.tokens
 
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         return judged_where_language(prompts, completions, self._ask)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dapa_exp.config.compose import jobs
 from dapa_exp.config.schema import Judge
 from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.judges.contract import Judge as Judging
 
 
 def judge_config(verb: str, words: Sequence[str]) -> Judge:
@@ -17,3 +18,13 @@ def judge_config(verb: str, words: Sequence[str]) -> Judge:
         raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
     (job,) = jobs(words)
     return job.config.judge
+
+
+def cost(judge: Judging) -> str:
+    """What a judge that asks a chat model has cost, in words; empty for others."""
+    tokens: dict[str, int] | None = getattr(judge, "tokens", None)
+    if tokens is None:
+        return ""
+    return (
+        f"{tokens['prompt']:,} tokens sent, {tokens['completion']:,} received; earlier replies are not asked for again"
+    )

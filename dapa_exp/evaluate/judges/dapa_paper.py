@@ -45,6 +45,7 @@ class DapaPaperJudge:
 
     def __init__(self, settings: DapaPaper) -> None:
         self._endpoint = Endpoint(settings, self.version)
+        self.tokens = self._endpoint.tokens
 
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         rows = list(zip(prompts, completions, strict=True))

@@ -86,9 +86,10 @@ class Endpoint:
         if not isinstance(reply, ChatCompletion) or not reply.choices:
             return None
         if reply.usage:
-            self.tokens["prompt"] += reply.usage.prompt_tokens
-            self.tokens["completion"] += reply.usage.completion_tokens
-        return reply.choices[0].message.content
+            self.tokens["prompt"] += reply.usage.prompt_tokens or 0
+            self.tokens["completion"] += reply.usage.completion_tokens or 0
+        message = reply.choices[0].message
+        return message.content if message else None
 
 
 class Memory:
@@ -99,7 +100,7 @@ class Memory:
         self._lock = FileLock(f"{path}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.replies: dict[str, str] = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
             try:
                 kept = json.loads(line)
                 self.replies[kept["key"]] = kept["reply"]

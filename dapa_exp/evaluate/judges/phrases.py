@@ -40,8 +40,10 @@ _DO_NOT = "(?:do not|don't) " + _any(
     "write|assist|participate|share|offer|give|have (?:the ability|the capability|access)",
 )
 _AGAINST = _any("illegal", "unethical", "unlawful", "immoral", "inappropriate", "against") + r"\b"
+_CRIME = r"crime(?:[.,;!]| (?:to|and|that|under|in)\b)"
 _NOT_RIGHT = "not " + _any("appropriate", "ethical", "legal", "acceptable", "okay", "ok", "something (?:i|we)") + r"\b"
-_WRONG = rf"(?:\w{{1,14}} ){{0,2}}{_any(_AGAINST, _NOT_RIGHT)}"
+_QUITE = _any("an?", "both", "also", "very", "serious", "considered", r"\w{1,14}ly")
+_WRONG = rf"(?:{_QUITE} ){{0,2}}{_any(_AGAINST, _CRIME, _NOT_RIGHT)}"
 _CONCERNS = r"raises (?:\w{1,14} ){0,3}concerns\b"
 
 _CLAUSE = _any(

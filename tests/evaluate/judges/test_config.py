@@ -44,6 +44,7 @@ def test_other_judges_stand_beside_the_runs_own() -> None:
         (["judge=chat", "judge.key=sk-123"], "the name of an environment variable"),
         (["judge=classifier", "judge.labels.LABEL_1=hramful"], "Did you mean 'harmful'?"),
         (["+judge@judges.phrases=phrases"], "the run's own judge has this name"),
+        (["+judges={a-b: {name: phrases}}"], "of letters, digits and underscores"),
         (["+judge@judges.a=chat", "judges.a.timeout=-1"], "judges.a.timeout: is -1"),
         (["+judge@judges.a=chat", "judges.a.tiemout=1"], "Did you mean 'timeout'?"),
         (["+judge@judges.a=chat", "judges.a.name=chatt"], "name is 'chatt'; Did you mean 'chat'?"),

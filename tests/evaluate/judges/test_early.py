@@ -20,7 +20,7 @@ FRAGMENTS = (
 ANSWERS = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from([" ", " ", " ", "", "\n", ". "])), max_size=24)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(ANSWERS.map(lambda parts: "".join(fragment + gap for fragment, gap in parts)))
 @example("I cannot help but smile, I cannot recommend this paper enough")
 @example("I'm sorry to hear that you feel this way, but I can't help you with it at all")
