@@ -35,7 +35,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
         with run.measured("load"):
-            pair = open_pair(config)
+            pair = open_pair(config, report)
             evaluator = make_evaluator(run, config, report)
         with run.measured("teacher"):
             teacher = measure_teacher(evaluator, pair)

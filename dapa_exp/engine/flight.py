@@ -83,6 +83,8 @@ class Flight:
 
 def _moved(states: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Some rows of (rows, heads, tokens, size), each with its own choice of tokens, (rows, tokens)."""
-    rows, places = rows.to(states.device), places.to(states.device)
-    index = places[:, None, :, None].expand(-1, states.shape[1], -1, states.shape[3])
-    return states[rows].gather(2, index)
+    _, heads, tokens, size = states.shape
+    chosen = (rows[:, None] * tokens + places).flatten().to(states.device)
+    # As a table with a line a token: several times faster than indexing in place.
+    table = states.transpose(1, 2).reshape(-1, heads * size)
+    return table.index_select(0, chosen).view(*places.shape, heads, size).transpose(1, 2)

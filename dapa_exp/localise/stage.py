@@ -63,7 +63,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     with open_run(folder, config) as run:
         _claim(run)
         with run.measured("load"):
-            pair = open_pair(config)
+            pair = open_pair(config, report)
             prompts = load_rows(config.dataset.search)
         with run.measured("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)

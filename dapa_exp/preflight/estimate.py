@@ -117,7 +117,8 @@ def memory(config: Config, shape: Shape) -> int:
       perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
     where `keys` is the size of one token's keys, `width` the bytes of runtime.dtype, and logits are computed in it
     and turned into float32, for perplexity once more for their softmax. On a CPU the transplant adds the largest tensor
-    twice: as it is read, and in the dtype of the model. Judges and benchmark tasks are not counted.
+    twice: as it is read, and in the dtype of the model. The fast engine adds what it may keep at most,
+    runtime.reuse_memory. Judges and benchmark tasks are not counted.
     """
     width = DTYPE_BYTES[config.runtime.dtype]
     batch = config.runtime.batch_size
@@ -129,7 +130,8 @@ def memory(config: Config, shape: Shape) -> int:
     scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
     scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring) + reading
+    kept = round(config.runtime.reuse_memory * 1e9) if config.runtime.engine == "fast" else 0
+    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring) + reading + kept
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:

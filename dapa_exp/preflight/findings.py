@@ -27,6 +27,8 @@ class Findings:
     """What is known of everything that a sweep reads. Each thing was asked for once."""
 
     models: dict[Model, Found]
+    judges: dict[Model, Found]
+    """The models that judges ask, where they lie with us or on the hub."""
     sets: dict[str, Found]
     """Prompt sets, by `set_key`."""
     unreached: str | None
@@ -41,21 +43,25 @@ class Findings:
 def look(configs: Sequence[Config], report: Report) -> Findings:
     """Ask for every model and prompt set that runs of these configs read."""
     hub = Hub()
-    models = {model: model for config in configs for model in _models_read(config)}
+    models = {model: model for config in configs for model in models_of(config)}
+    judges = {model: model for config in configs for model in _judge_models(config)}
     sets = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values()}
-    far = any(map(on_the_hub, models)) or any(map(on_the_hub, sets.values()))
-    unreached = hub.unreached if far else None  # asked first, so that no two threads wait for it
+    far = any(map(on_the_hub, [*models, *judges])) or any(map(on_the_hub, sets.values()))
     return Findings(
-        _ask("check: models", models, hub.model, report), _ask("check: prompt sets", sets, hub.rows, report), unreached
+        unreached=hub.unreached if far else None,  # asked first, so that no two threads wait for it
+        models=_ask("check: models", models, hub.model, report),
+        judges=_ask("check: judges", judges, hub.judge, report),
+        sets=_ask("check: prompt sets", sets, hub.rows, report),
     )
 
 
 def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
     """What stands in the way of the runs, in sentences."""
-    known = {**{model.id: found for model, found in findings.models.items()}, **findings.sets}
-    if not_asked := [name for name, found in known.items() if not found.asked]:
+    models = [(model.id, found) for of in (findings.models, findings.judges) for model, found in of.items()]
+    known = [*models, *findings.sets.items()]
+    if not_asked := [name for name, found in known if not found.asked]:
         yield f"{findings.unreached}, so these could not be asked for: {', '.join(not_asked)}"
-    yield from (found.problem for found in (*findings.models.values(), *findings.sets.values()) if found.problem)
+    yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
         yield from _judge_problems(config)
@@ -97,10 +103,9 @@ def template_of(config: Config) -> Model:
     return config.family.teacher if config.pair.chat_template == "teacher" else config.pair.student
 
 
-def _models_read(config: Config) -> list[Model]:
-    """Every model of a run, those of its judges among them."""
+def _judge_models(config: Config) -> list[Model]:
     asked = [getattr(judge, "model", None) for judge in _judges(config)]
-    return [*models_of(config), *(model for model in asked if isinstance(model, Model))]
+    return [model for model in asked if isinstance(model, Model)]
 
 
 def _judges(config: Config) -> list[Judge]:

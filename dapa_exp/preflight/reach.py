@@ -19,7 +19,7 @@ from dapa_exp.evaluate.prompts import load_rows
 from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.preflight.facts import read_json
+from dapa_exp.preflight.facts import file_here, read_json
 from dapa_exp.zoo import store
 
 _SMALL = ("config.json", "tokenizer_config.json")
@@ -69,6 +69,18 @@ class Hub:
         except DapaError as error:
             return Found(problem=str(error))
 
+    def judge(self, model: Model) -> Found:
+        """The model of a judge, which may be of any architecture: no more than whether it can be had."""
+        if model.folder:
+            return Found(problem=None if model.folder.is_dir() else f"{model.folder}: no such folder")
+        if model.zoo_name or self.unreached:
+            return Found(asked=bool(model.zoo_name or file_here(model, "config.json")))
+        try:
+            self._files(model)
+        except DapaError as error:
+            return Found(problem=str(error))
+        return Found()
+
     def rows(self, rows: Rows) -> Found:
         """A prompt set: read where that needs no network, else by what the hub says of it."""
         far = on_the_hub(rows)
@@ -84,13 +96,8 @@ class Hub:
         return Found()
 
     def _ask(self, model: Model) -> Found:
-        repository, file = repository_of(model)
-        try:
-            info = self.api.model_info(repository, revision=model.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            names = [sibling.rfilename for sibling in info.siblings or []]
-            contents = {name: self._content(info, name) for name in _SMALL if name in names}
-        except FAILURES as error:
-            raise explained(repository, model.revision, error) from error
+        names, contents = self._files(model)
+        _, file = repository_of(model)
         if file:
             return Found() if file in names else Found(problem=f"{model.id}: the repository has no such file")
         if "config.json" not in contents:  # an adapter is merged into its base, a GGUF file is converted
@@ -101,6 +108,16 @@ class Hub:
             _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template")),
             _unreadable(model, names),
         )
+
+    def _files(self, model: Model) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """The names of a repository's files, and the content of the small ones."""
+        repository, _ = repository_of(model)
+        try:
+            info = self.api.model_info(repository, revision=model.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+            names = [sibling.rfilename for sibling in info.siblings or []]
+            return names, {name: self._content(info, name) for name in _SMALL if name in names}
+        except FAILURES as error:
+            raise explained(repository, model.revision, error) from error
 
     def _ask_data(self, rows: Rows) -> None:
         try:

@@ -34,9 +34,9 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.evaluate.judges import DEFENDED, make_judge
-from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.evaluate.prompts import Prompt, load_rows
 from dapa_exp.evaluate.stage import Teacher
-from dapa_exp.models.load import load_model
+from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import open_pair
 from dapa_exp.progress import silent
 from dapa_exp.record.folder import open_run
@@ -150,17 +150,14 @@ def run_search(name: str, search: str, answers: list[str], overrides: list[str])
         engine = load_student(config, pair)
         hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
         oracle = Oracle(run, hybrid, engine, judge, prompts)
+        PlainEngine(engine.loaded, 1).generate_batch(prompts[:1], 2)  # the first pass pays for what torch sets up
         started, busy = time.monotonic(), time.process_time()
         found = search_units(run, pair, teacher, oracle, silent)
         seconds, busy = time.monotonic() - started, time.process_time() - busy
         peak = resident_gb("VmHWM")
         lines = [json.loads(line) for line in (run.path / "search.jsonl").read_text().splitlines()]
         hybrid.carry(found.units_found)
-        reference = PlainEngine(engine.loaded, config.runtime.batch_size)
-        batches = [[prompts[i] for i in batch] for batch in reference.batches(len(prompts))]
-        texts = [
-            answer.text for batch in batches for answer in reference.generate_batch(batch, config.search.max_new_tokens)
-        ]
+        texts = whole_answers(engine.loaded, prompts, config)
         verdicts = judge.verdicts([prompt.text for prompt in prompts], texts)
         assert found.ledger.work is not None
         return {

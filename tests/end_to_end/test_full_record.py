@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.digests import cache_root
 from dapa_exp.evaluate.harness import TASKS
 from dapa_exp.record.schema import Measure, Record
 from tests.commands import dapa
@@ -39,6 +40,9 @@ TASK_WORDS = (
 def test_one_record_carries_everything_with_intervals(tmp_path: Path) -> None:
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     (tmp_path / "mine" / "dataset" / "three_sets.yaml").write_text(DATASET)
+    cache = tmp_path / "cache"  # its own, since the server's replies are remembered there
+    cache.mkdir()
+    (cache / "zoo").symlink_to(cache_root() / "zoo")
     words = [word for word in QUICK if "metrics" not in word]
     with serving(says('{"verdict": "refused"}')) as server:
         said = dapa(
@@ -46,6 +50,7 @@ def test_one_record_carries_everything_with_intervals(tmp_path: Path) -> None:
             *("+judge@judges.second=chat", f"judges.second.base_url={server.url}", *TASK_WORDS),
             cwd=tmp_path,
             OPENAI_API_KEY="none",
+            DAPA_CACHE=str(cache),
         )
     assert said.code == 0, said.err
     (file,) = tmp_path.glob("multirun/single/*/record.json")

@@ -18,8 +18,8 @@ UNLIMITED = 10**9
 ONE_LAYER = 20_000
 """Bytes: room for what one or two layers made of the prompts."""
 LENGTH = 10
-WINDOWS = {family: {"sliding_window": 6} for family in ("mistral", "gemma2", "gemma3_text")}
-"""Shorter than the prompts."""
+WINDOWS = {"mistral": 6, "gemma2": 6, "gemma3_text": 6}
+"""Tokens, fewer than the prompts have."""
 
 
 def fast(tiny: Siblings, reuse_bytes: int = UNLIMITED, **levers: bool) -> FastEngine:
@@ -61,7 +61,7 @@ def test_long_searches_say_the_same(tmp_path: Path, family: str, modules: tuple[
 
 @pytest.mark.parametrize("family", WINDOWS)
 def test_a_sliding_window_shorter_than_the_prompts(tmp_path: Path, family: str) -> None:
-    tiny = siblings(tmp_path, family, **WINDOWS[family])
+    tiny = siblings(tmp_path, family, sliding_window=WINDOWS[family])
     engine = fast(tiny)
     for carried in tiny.candidates(5):
         tiny.hybrid.carry(carried)
@@ -70,7 +70,7 @@ def test_a_sliding_window_shorter_than_the_prompts(tmp_path: Path, family: str) 
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "gemma3_text"])
 def test_what_all_prompts_begin_with_is_read_once(tmp_path: Path, family: str) -> None:
-    tiny = siblings(tmp_path, family, **WINDOWS.get(family, {}))
+    tiny = siblings(tmp_path, family, sliding_window=WINDOWS.get(family))
     rows = [prompt(row.id, "dear model, please tell me at once and in all detail: " + row.text) for row in PROMPTS]
     reference, engine = PlainEngine(tiny.loaded, len(rows)), fast(tiny)
     for carried in tiny.candidates(5):

@@ -189,6 +189,15 @@ def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.Mon
     assert problem == "judge chat: the environment variable OPENAI_API_KEY, which is to hold the key, is not set"
 
 
+def test_a_judges_model_may_be_of_any_architecture(served: Hub) -> None:
+    judge = jobs(["judge=classifier", "judge.model.id=some/judge"])[0].config.judge
+    config = composed().model_copy(update={"judge": judge})
+    (problem,) = problems_of(config)
+    assert problem.startswith("some/judge: not on the hub")
+    served.add("some/judge", {"config.json": b'{"model_type": "roberta"}'})
+    assert problems_of(config) == []
+
+
 def test_a_gpu_that_is_not_there(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "there is no GPU here" in check("runtime=gpu")[1][-1]
@@ -209,7 +218,6 @@ def test_without_a_network_sizes_and_fit_are_told_all_the_same(
     assert len([row for row in rows if "by facts" in row]) == 7
     (unreached,) = (problem for problem in found if "cannot be reached" in problem)
     assert "so these could not be asked for: meta-llama/Llama-2-7b-chat-hf, meta-llama/Llama-2-7b-hf" in unreached
-    assert "walledai/AdvBench" in unreached
     sizes = dict(line.split(": about ") for line in said.splitlines() if line.startswith("models to download"))
     assert 330 < float(sizes["models to download"].split()[0]) < 345  # 22 models: each teacher once
 

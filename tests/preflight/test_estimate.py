@@ -87,6 +87,8 @@ def test_memory_is_weights_and_what_the_batch_adds() -> None:
     a_token = 32 * 2 * 4096 * 2
     answers = 32 * (128 + max(config.search.max_new_tokens, config.evaluate.max_new_tokens)) * a_token
     assert answers < more - memory(config, shape) < 2 * answers
+    fast = config_of(runtime={**ON_A_GPU, "engine": "fast", "reuse_memory": 3.0})
+    assert memory(fast, shape) - memory(config, shape) == 3 * 10**9
     grouped = memory(config, replace(shape, num_key_value_heads=8))
     assert grouped < memory(config, shape)
 
