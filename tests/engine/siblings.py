@@ -26,7 +26,9 @@ TEXTS = [
 ]
 PROMPTS = [prompt(str(i), text) for i, text in enumerate(TEXTS)]
 WILD = 8.0
-"""Untrained weights are so small that layers hardly change a word; so much larger, every hybrid says something else."""
+"""Untrained layers are so weak that they hardly change a word; so much stronger, every hybrid says something else."""
+ALIKE = 0.9
+"""How much of the student is in its teacher, so that hybrids say the same for some words."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,13 @@ def siblings(
         **({} if sliding_window is None else {"sliding_window": sliding_window}),
     }
     models = {role: tiny_model(family, seed, **config) for seed, role in enumerate(("teacher", "student"), start=1)}
+    with torch.no_grad():
+        teachers = dict(models["teacher"].named_parameters())
+        for name, ours in models["student"].named_parameters():
+            if "layers" in name and ours.dim() > 1:
+                ours.mul_(WILD)
+                teachers[name].mul_(WILD).lerp_(ours, ALIKE)
     for role, model in models.items():
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() > 1:
-                    parameter.mul_(WILD)
         model.save_pretrained(folder / role)
     teacher, student = (TensorReader(folder / role) for role in models)
     found = units(family, LAYERS, modules, student)
@@ -69,4 +73,4 @@ def siblings(
 
 def some_are_decided(row: Prompt, beginning: str) -> bool:
     """A stand-in for a judge: decides some answers at once, some later, some never."""
-    return len(beginning) > 0 and (len(beginning) + len(row.text)) % 7 == 0
+    return len(beginning) > 0 and (len(beginning) + len(row.text)) % 13 == 0
