@@ -10,7 +10,7 @@ class Spent:
     """Tokens read, by what for; padding is not counted."""
 
     prompt: int = 0
-    """Of prompts, the template among them."""
+    """Of prompts, the template among them; a beginning that a batch shares may be read once for all."""
     draft: int = 0
     """Of earlier hybrids' answers."""
     decoded: int = 0

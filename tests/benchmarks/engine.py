@@ -3,13 +3,12 @@
     python -m tests.benchmarks.engine [--pairs NAME,NAME] [--search NAME] [--json FILE] [OVERRIDE ...]
     python -m tests.benchmarks.engine --real smollm2 dataset=smollm2 dataset.search.sample=16
 
-
 By default all miniature pairs; `--real` measures one pair of `conf/pair` in their place. Overrides are those of a run,
-and hold for every search. Each search runs in a process of its own, all of them from the same state: an
-interpreter that has imported everything. Seconds are those of the search stage (the bar, the prior, all queries and
-the certificate, with transplanting, judging and writing), loading the model apart. On a machine that others use too,
-go by the CPU seconds of the process, which computes on one thread.
-Memory is the peak resident set over that of the process before it loaded a model.
+and hold for every search. Each search runs in a process of its own, all of them from the same state: an interpreter
+that has imported everything. Seconds are those of the search stage (the bar, the prior, all queries and the
+certificate, with transplanting, judging and writing), loading the model apart. On a machine that others use too, go by
+the CPU seconds of the process, which computes on one thread. Memory is the peak resident set over that of the process
+before it loaded a model.
 
 The released code loads both models anew for every prompt and generates 350 tokens; it has no search. What ddmin would
 cost that way is extrapolated from a few prompts.

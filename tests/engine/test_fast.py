@@ -52,7 +52,7 @@ def test_every_hybrid_of_every_architecture_says_the_same(tmp_path: Path, family
 def test_long_searches_say_the_same(tmp_path: Path, family: str, modules: tuple[str, ...]) -> None:
     tiny = siblings(tmp_path, family, modules)
     engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny), fast(tiny, drafts=False)]
-    for carried in tiny.candidates(20, seed=1):
+    for carried in tiny.candidates(12, seed=1):
         tiny.hybrid.carry(carried)
         expected = plain(tiny)
         for engine in engines:
@@ -130,12 +130,11 @@ def test_each_lever_saves_what_it_is_there_for_and_can_be_switched_off(tmp_path:
     assert again(fast(tiny, early_verdicts=False), lambda row, text: True)[1:3] == [draft, decoded]
 
 
-def test_suggested_answers_are_drafts_like_others_and_wrong_ones_do_no_harm(tmp_path: Path) -> None:
+def test_suggested_answers_do_no_harm_where_they_are_wrong(tmp_path: Path) -> None:
     tiny = siblings(tmp_path, "llama")
     engine, expected = fast(tiny), plain(tiny)
     engine.suggest(PROMPTS, ["", "hi", *(answer.text for answer in expected[2:])], frozenset())
     assert engine.generate_batch(PROMPTS, LENGTH, frozenset()) == expected
-    assert engine.spent.draft > 0
 
 
 def test_weights_that_are_not_named_are_never_taken_for_earlier_ones(tmp_path: Path) -> None:
