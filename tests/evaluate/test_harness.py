@@ -11,6 +11,7 @@ from dapa_exp.evaluate.harness import check_tasks, task_scores
 from tests.tiny import tiny_loaded
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_answered_by_the_nearest() -> None:
     with pytest.raises(DapaError, match=r"no task 'arc_chalenge'.*Did you mean 'arc_challenge'"):
         check_tasks(["arc_chalenge"])

@@ -20,6 +20,7 @@ def test_the_sets_that_tasks_need() -> None:
     assert offline_sets(tasks) == ["arc_easy", "mmlu", "mmlu"]
 
 
+@pytest.mark.slow
 def test_an_offline_task_differs_from_the_harnesss_in_its_rows_only() -> None:
     from lm_eval.tasks import TaskManager
     from lm_eval.tasks._yaml_loader import load_yaml
