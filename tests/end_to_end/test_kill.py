@@ -25,9 +25,9 @@ PAIRS = "pair=mini-llama-small-base,mini-llama-small-style,mini-gemma-small-base
 
 
 def queries(run: Path) -> list[dict[str, Any]]:
-    """The trace of a run, without what is never twice the same."""
+    """The trace of a run, without what differs from process to process: the time, and the work that memory spared."""
     lines = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "work")} for line in lines]
 
 
 def progress(folder: Path) -> int:
@@ -65,7 +65,9 @@ def table(folder: Path) -> pd.DataFrame:
 def result(run: Path) -> dict[str, Any]:
     """All of a record that is to be the same, however often the run was interrupted."""
     record = Record.model_validate_json((run / "record.json").read_text())
-    return record.model_dump(exclude={"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds"}}})
+    return record.model_dump(
+        exclude={"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}}}
+    )
 
 
 @pytest.mark.slow
