@@ -69,7 +69,8 @@ def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: C
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
-    assert [path.name for path in paths] == [f"{name}.{suffix}" for name in ("main", "utility") for suffix in ("md", "csv", "tex")]
+    names = [f"{name}.{suffix}" for name in ("main", "utility") for suffix in ("md", "csv", "tex")]
+    assert [path.name for path in paths] == names
     lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}
     assert "95.0 [91, 99]" in lines["DSR hybrid (%)"]
     assert "+14.41" in lines["gain (points)"]

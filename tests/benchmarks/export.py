@@ -229,8 +229,8 @@ def transplant_step(scratch: Path, out: Path) -> Row:
                 bytes=plan.bytes,
                 digest=hashlib.sha256(json.dumps(proof, sort_keys=True).encode()).hexdigest(),
                 largest=0.05,
-            largest_student=0.05,
-        )
+                largest_student=0.05,
+            )
             pair_record = planted.pair.model_copy(update=models)
             run.finish(planted.model_copy(update={"transplant": moved, "pair": pair_record}))
 
