@@ -19,7 +19,7 @@ from dapa_exp.search import REDUCERS, Outcome, Settings, search
 from tests.benchmarks.planted import KINDS, layers
 from tests.settings import quick_config
 
-ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "batch_size": 1}
+ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "engine": "plain", "batch_size": 1}
 NONE = 1
 """A run asks what the student is by itself; a search alone does not."""
 

@@ -37,7 +37,7 @@ def test_units_queries_memory_and_disk_of_a_folder(
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     folder = sharded(tmp_path / "student", "llama", 1)
-    words = [f"pair.student.id={folder},nobody/knows", "search=all", f"record.dir={tmp_path}"]
+    words = [f"pair.student.id={folder},nobody/knows", "search=all", "runtime.engine=plain", f"record.dir={tmp_path}"]
     assert main(["plan", "-m", *words, f"family.teacher.id={folder}"]) == 0
     said = capfd.readouterr().out
     known, unknown = (line.split() for line in said.splitlines() if line.split()[:1] and "-mlp-all-" in line)
