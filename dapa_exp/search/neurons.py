@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from dapa_exp.evaluate.references import remembered_tensors
 from dapa_exp.evaluate.stage import Teacher
 from dapa_exp.record.folder import RunFolder
@@ -15,8 +17,10 @@ def score_neurons(run: RunFolder, method: Method, oracle: Oracle, teacher: Teach
     """Give a method that chooses neurons by attribution its scores; nothing to do for any other."""
     if not isinstance(method, SwapNeurons) or method.by != "attribution":
         return
-    evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
-    method.scores = remembered_tensors(
-        run.path / SCORES_FILE,
-        lambda: neuron_attribution(evidence.loaded, evidence.pair, method.axes, evidence.forks, evidence.batch_size),
-    )
+    axes = method.axes
+
+    def compute() -> dict[str, torch.Tensor]:
+        evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
+        return neuron_attribution(evidence.loaded, evidence.pair, axes, evidence.forks, evidence.batch_size)
+
+    method.scores = remembered_tensors(run.path / SCORES_FILE, compute)
