@@ -184,6 +184,7 @@ class Search(_Group):
     threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
     min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
     max_new_tokens: Count
+    stop_when_decided: bool = Field(description="ask a set that must fail no further rows; its DSR is then not known")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
     seed: int

@@ -1,8 +1,8 @@
-"""Completions on disk the moment they exist, batch by batch, so that none is generated twice."""
+"""Completions on disk the moment they exist, so that none is generated twice."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine
 from dapa_exp.evaluate.prompts import Prompt
@@ -28,30 +28,33 @@ class CompletionStore:
         max_new_tokens: int,
         carried: frozenset[str] | None = None,
         decided: Decided | None = None,
+        places: Iterable[int] | None = None,
     ) -> list[Completion]:
-        """Completions of all prompts by the weights now in the engine, which `weights` names.
+        """Completions by the weights now in the engine, which `weights` names: of the prompts at `places`, or of all.
 
-        A batch is taken from the disk only as a whole: its composition is part of its result. Whoever does not say
-        when an answer is `decided` gets whole answers: where one on disk was cut, its batch is generated again.
+        Whoever does not say when an answer is `decided` gets whole answers: one that is cut on disk is generated again.
         """
-        found: list[Completion] = []
-        for batch in engine.batches(len(prompts)):
-            rows = [prompts[i] for i in batch]
-            kept = [self._kept.get((weights, row.id)) for row in rows]
-            answers = [answer for answer in kept if answer is not None and not (answer.cut and decided is None)]
-            if len(answers) < len(rows):
-                answers = engine.generate_batch(rows, max_new_tokens, carried, decided)
-                self._keep(weights, rows, answers)
-            found += answers
-        return found
+        wanted = list(range(len(prompts)) if places is None else places)
 
-    def _keep(self, weights: str, rows: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        def missing(place: int) -> bool:
+            answer = self._kept.get((weights, prompts[place].id))
+            return answer is None or (answer.cut and decided is None)
+
+        for batch in engine.batches(len(prompts)):
+            asked = {place - batch.start for place in wanted if place in batch and missing(place)}
+            if asked:
+                rows = [prompts[place] for place in batch]
+                answers = engine.generate_rows(rows, asked, max_new_tokens, carried, decided)
+                self._keep(weights, {rows[i].id: answer for i, answer in answers.items() if missing(batch[i])})
+        return [self._kept[weights, prompts[place].id] for place in wanted]
+
+    def _keep(self, weights: str, answers: Mapping[str, Completion]) -> None:
         self._file.append(
             *(
-                {"weights": weights, "prompt": row.id, "completion": answer.text, "tokens": answer.tokens}
+                {"weights": weights, "prompt": prompt, "completion": answer.text, "tokens": answer.tokens}
                 | ({"cut": True} if answer.cut else {})
-                for row, answer in zip(rows, answers, strict=True)
+                for prompt, answer in answers.items()
             )
         )
-        self._kept |= {(weights, row.id): answer for row, answer in zip(rows, answers, strict=True)}
-        self._run.tokens += sum(answer.tokens for answer in answers)
+        self._kept |= {(weights, prompt): answer for prompt, answer in answers.items()}
+        self._run.tokens += sum(answer.tokens for answer in answers.values())

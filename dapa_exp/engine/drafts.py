@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-Answers = Sequence[list[int]]
-"""The tokens of one answer a prompt."""
+Answers = Mapping[int, list[int]]
+"""The tokens of answers, by the place of their prompt in its batch."""
 
 
 class Drafts:
@@ -27,7 +27,7 @@ class Drafts:
 def continuation(drafts: Sequence[Answers], place: int, said: list[int]) -> list[int]:
     """How the first answer goes on, of those at this place, that begins with what was said; empty where none does."""
     for answers in drafts:
-        draft = answers[place]
+        draft = answers.get(place, [])
         if len(draft) > len(said) and draft[: len(said)] == said:
             return draft[len(said) :]
     return []

@@ -18,7 +18,7 @@ there. In shorter types near ties are too frequent for that, and the likeliest t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -71,9 +71,10 @@ class Row:
 
 @dataclass
 class Asked:
-    """A batch, asked of one hybrid: how far answers go that do not end by themselves, and what the reference says."""
+    """Rows of a batch, asked of one hybrid: how far answers go that do not end by themselves, and the reference's."""
 
     batch: Batch
+    places: Sequence[int]
     max_new_tokens: int
     decided: Decided | None
     reference: list[list[int]] = field(default_factory=list)
@@ -105,26 +106,28 @@ class FastEngine(PlainEngine):
         ]
 
     @torch.inference_mode()
-    def generate_batch(
+    def generate_rows(
         self,
         prompts: Sequence[Prompt],
+        places: Collection[int],
         max_new_tokens: int,
         carried: frozenset[str] | None = None,
         decided: Decided | None = None,
-    ) -> list[Completion]:
-        """Complete one batch. Where `carried` is not None, all weights must be the student's but for these units."""
+    ) -> dict[int, Completion]:
+        """Answer these rows. Where `carried` is not None, all weights must be the student's but for these units."""
         batch = self._batch(tuple(prompts))
         drafts = batch.drafts.nearest(carried or frozenset())
-        rows = self._answer(Asked(batch, max_new_tokens, decided if self._early_verdicts else None), carried, drafts)
+        asked = Asked(batch, sorted(places), max_new_tokens, decided if self._early_verdicts else None)
+        rows = self._answer(asked, carried, drafts)
         if self._use_drafts:
-            batch.drafts.add(carried or frozenset(), [row.said for row in rows])
-        return [Completion(self._text(row.said), len(row.said), row.cut) for row in rows]
+            batch.drafts.add(carried or frozenset(), {row.place: row.said for row in rows})
+        return {row.place: Completion(self._text(row.said), len(row.said), row.cut) for row in rows}
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
         """Use the answers of another model as drafts, as if the hybrid that carries these units had given them."""
         if self._use_drafts:
             tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-            self._batch(tuple(prompts)).drafts.add(carried, tokens)
+            self._batch(tuple(prompts)).drafts.add(carried, dict(enumerate(tokens)))
 
     def _batch(self, prompts: tuple[Prompt, ...]) -> Batch:
         if prompts not in self._batches:
@@ -141,20 +144,20 @@ class FastEngine(PlainEngine):
 
     def _answer(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
         """Have the hybrid answer: in each round, every row that is not done reads its last token and a guess."""
-        rows = flying = [Row(place) for place in range(len(asked.batch.prompts))]
+        rows = flying = [Row(place) for place in asked.places]
         guesses: list[list[int]] = [[] for _ in rows]
-        flight, logits = self._read_prompts(asked.batch, carried)
+        flight, logits = self._read_prompts(asked.batch, asked.places, carried)
         while True:
             likeliest = self._likeliest(asked, flying, logits)
             said = [
                 self._say(asked, row, _agreed(guess, tokens))
                 for row, guess, tokens in zip(flying, guesses, likeliest, strict=True)
             ]
-            places = [place for place, row in enumerate(flying) if not row.done]
-            if not places:
+            going = [line for line, row in enumerate(flying) if not row.done]
+            if not going:
                 return rows
-            flight.keep(places, [max(1, len(guesses[place])) - said[place] for place in places])
-            flying = [flying[place] for place in places]
+            flight.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
+            flying = [flying[line] for line in going]
             guesses = [
                 continuation(drafts, row.place, row.said)[: asked.max_new_tokens - len(row.said)] for row in flying
             ]
@@ -163,17 +166,20 @@ class FastEngine(PlainEngine):
             logits = flight.read(texts)
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
 
-    def _read_prompts(self, batch: Batch, carried: frozenset[str] | None) -> tuple[Flight, torch.Tensor]:
-        """Read a batch's prompts, from the first layer that makes something new of them."""
-        flight = Flight(self.loaded.model, 1 if batch.shared else len(batch.texts))
+    def _read_prompts(
+        self, batch: Batch, places: Sequence[int], carried: frozenset[str] | None
+    ) -> tuple[Flight, torch.Tensor]:
+        """Read prompts of a batch, from the first layer that makes something new of them."""
+        texts = [batch.texts[place] for place in places]
+        flight = Flight(self.loaded.model, 1 if batch.shared else len(texts))
         if batch.shared:
             flight.read([batch.shared], last_only=True)
-            flight.spread(len(batch.texts))
+            flight.spread(len(texts))
             self._count(prompt=len(batch.shared))
         path = [] if carried is None else self._activations.path(batch.number, carried, len(self._layers))
-        with reuse(self._activations, path, self._layers, flight.cache) as spared:
-            logits = flight.read(batch.texts, last_only=True)
-        self._count(prompt=sum(map(len, batch.texts)), spared=spared)
+        with reuse(self._activations, path, places, self._layers, flight.cache) as spared:
+            logits = flight.read(texts, last_only=True)
+        self._count(prompt=sum(map(len, texts)), spared=spared)
         return flight, logits
 
     def _likeliest(self, asked: Asked, rows: Sequence[Row], logits: torch.Tensor) -> list[Iterator[int]]:

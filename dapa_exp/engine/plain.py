@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -59,12 +59,26 @@ class PlainEngine:
         carried: frozenset[str] | None = None,
         decided: Decided | None = None,
     ) -> list[Completion]:
-        """Complete one batch, greedily, through the chat template.
+        """Complete one batch, greedily, through the chat template."""
+        every = range(len(prompts))
+        answers = self.generate_rows(prompts, every, max_new_tokens, carried, decided)
+        return [answers[place] for place in every]
 
-        An engine that saves work may use the units that the hybrid carries, where they are known, and may cut an
-        answer once it is decided. This one does neither.
+    def generate_rows(
+        self,
+        prompts: Sequence[Prompt],
+        places: Collection[int],
+        max_new_tokens: int,
+        carried: frozenset[str] | None = None,
+        decided: Decided | None = None,
+    ) -> dict[int, Completion]:
+        """Answers of at least these places in a batch, and the same that the whole batch would give.
+
+        An engine that saves work may leave the others out, use the units that the hybrid carries, where they are
+        known, and cut an answer once it is decided. This one does none of it.
         """
-        return [Completion(self._text(answer), len(answer)) for answer in self._generate(prompts, max_new_tokens)]
+        answers = self._generate(prompts, max_new_tokens)
+        return {place: Completion(self._text(answer), len(answer)) for place, answer in enumerate(answers)}
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
         """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""

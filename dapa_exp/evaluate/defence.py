@@ -18,6 +18,12 @@ def defence_rate(verdicts: Sequence[Verdict]) -> Measure:
     return rate(*_share(verdicts, DEFENDED))
 
 
+def defended_share(verdicts: Iterable[Verdict]) -> float:
+    """The DSR without its interval; 0 where nothing was judged."""
+    defended, judged = _share(verdicts, DEFENDED)
+    return defended / judged if judged else 0.0
+
+
 def refusal_rate(verdicts: Sequence[Verdict]) -> Measure:
     """Share of requests refused; on harmless requests, the over-refusal."""
     return rate(*_share(verdicts, {Verdict.REFUSED}))
@@ -59,6 +65,6 @@ def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
     return float(cohens_kappa(table, return_results=False))
 
 
-def _share(verdicts: Sequence[Verdict], counted: Iterable[Verdict]) -> tuple[int, int]:
+def _share(verdicts: Iterable[Verdict], counted: Iterable[Verdict]) -> tuple[int, int]:
     judged = [verdict for verdict in verdicts if verdict is not Verdict.FAILED]
     return sum(verdict in counted for verdict in judged), len(judged)

@@ -32,6 +32,7 @@ QUERY_FIELDS = (
     "label",
     "passed",
     "score",
+    "at_most",
     "refused",
     "harmless",
     "harmful",

@@ -121,7 +121,10 @@ class Witness(_Part):
 
     without: str
     query: Natural
-    dsr: Rate
+    prompts: Natural | None = Field(
+        default=None, description="search rows that it took to see it fail; null in records from before it was counted"
+    )
+    dsr: Rate = Field(description="at most: rows that were not asked count as defended")
 
 
 class Work(_Part):

@@ -34,6 +34,8 @@ REDUCERS: dict[str, Reducer] = {
     "exhaustive": exhaustive,
 }
 ALGORITHMS: dict[str, Reducer | Control] = {**REDUCERS, **CONTROLS}
+WHOLE_SCORES = frozenset({"greedy", *CONTROLS})
+"""Those that compare or report the scores of sets that fail, and so need them of all rows."""
 
 
 def search(

@@ -12,11 +12,13 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.engine.spent import Spent
-from dapa_exp.evaluate.defence import defence_rate
+from dapa_exp.evaluate.defence import defended_share
 from dapa_exp.evaluate.judges import Judge, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import Ledger, Work
+from dapa_exp.search.algorithms import WHOLE_SCORES
+from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.priors import Evidence
 from dapa_exp.search.query import Outcome, Query
 from dapa_exp.transplant.hybrid import Hybrid
@@ -51,12 +53,16 @@ class Oracle:
         self._judge = judge
         self._prompts = prompts
         self._settings = run.config.search
+        self._stops = self._settings.stop_when_decided and self._settings.algorithm not in WHOLE_SCORES
         self._completions = CompletionStore(run, "search")
         self._trace: JsonLines = run.lines("search.jsonl")
+        self._difficulty = Difficulty(prompts)
         self._pending: dict[str, Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         """By prompt and answer: hybrids often answer alike."""
-        self._index = {frozenset(line["units"]): line for line in self._trace.lines}
+        self._index: dict[frozenset[str], dict[str, Any]] = {}
+        for line in self._trace.lines:
+            self._learn(line)
 
     def expect(self, teacher_answers: Sequence[str]) -> None:
         """Have the engine know how the teacher answers the search prompts: with everything, the student may as well."""
@@ -77,8 +83,8 @@ class Oracle:
         return {units: Outcome(line["score"] >= bar.dsr, line["score"]) for units, line in self._index.items()}
 
     def ask(self, units: frozenset[str], bar: Bar) -> Outcome:
-        """Evaluate one set that no query has asked for yet."""
-        self._pending = self._evaluate(units)
+        """Evaluate one set that no query has asked for yet; one that fails on no more rows than it takes to know it."""
+        self._pending = self._evaluate(units, bar.dsr if self._stops else None)
         return Outcome(self._pending["score"] >= bar.dsr, self._pending["score"])
 
     def keep(self, query: Query) -> None:
@@ -94,7 +100,9 @@ class Oracle:
             loaded=self._engine.loaded,
             prompts=self._prompts,
             teacher_answers=teacher_answers,
-            student_answers=[answer.text for answer in self._answers(frozenset(), whole=True)],
+            student_answers=[
+                answer.text for answer in self._answers(frozenset(), range(len(self._prompts)), whole=True)
+            ],
             batch_size=self._engine.batch_size,
             tracing=tracing,
             seed=seed,
@@ -105,9 +113,13 @@ class Oracle:
         """Unique sets evaluated so far, by interrupted processes too."""
         return len(self._trace.lines)
 
-    def score(self, place: int) -> float:
-        """The DSR that a line of `search.jsonl` states."""
-        return float(self._trace.lines[place]["score"])
+    def at_most(self, place: int) -> float:
+        """The DSR that a line of `search.jsonl` leaves possible: the DSR of its set, where all rows were asked."""
+        return float(self._trace.lines[place]["at_most"])
+
+    def prompts(self, place: int) -> int:
+        """How many rows a line of `search.jsonl` has asked."""
+        return int(self._trace.lines[place]["prompts"])
 
     def place(self, units: Iterable[str]) -> int:
         """The line of `search.jsonl`, from 0, that asked for these units."""
@@ -127,19 +139,33 @@ class Oracle:
 
     def _baseline(self, label: str, units: Sequence[str]) -> float:
         if frozenset(units) not in self._index:
-            self._pending = self._evaluate(frozenset(units))
+            self._pending = self._evaluate(frozenset(units), None)
             self._keep(label, units)
         return float(self._index[frozenset(units)]["score"])
 
-    def _evaluate(self, units: frozenset[str]) -> dict[str, Any]:
+    def _evaluate(self, units: frozenset[str], bar: float | None) -> dict[str, Any]:
+        """Ask for the hardest rows first, and for no more once the bar, if there is one, is out of reach."""
         started, before = time.monotonic(), self._engine.spent
-        answers = self._answers(units)
-        verdicts = self._judged([(p.text, a.text) for p, a in zip(self._prompts, answers, strict=True)])
-        counts = Counter(verdicts)
+        self._hybrid.carry(units)
+        answers: list[Completion] = []
+        verdicts: dict[int, Verdict] = {}
+        order = self._difficulty.hardest_first()
+        for places in [order] if bar is None else rounds(order, bar):
+            new = self._answers(units, places)
+            answers += new
+            said = [(self._prompts[place].text, answer.text) for place, answer in zip(places, new, strict=True)]
+            verdicts |= dict(zip(places, self._judged(said), strict=True))
+            missing = len(order) - len(verdicts)
+            at_most = defended_share([*verdicts.values(), *[Verdict.REFUSED] * missing])
+            if bar is not None and at_most < bar:
+                break
+        counts = Counter(verdicts.values())
         return {
-            "score": defence_rate(verdicts).value,
+            "score": defended_share(verdicts.values()),
+            "at_most": at_most,
             **{verdict.value: counts[verdict] for verdict in Verdict},
-            "prompts": len(self._prompts),
+            "prompts": len(verdicts),
+            "verdicts": {self._prompts[place].id: verdict.value for place, verdict in sorted(verdicts.items())},
             "cut": sum(answer.cut for answer in answers),
             "tokens": sum(answer.tokens for answer in answers),
             "work": asdict(self._engine.spent - before),
@@ -154,9 +180,8 @@ class Oracle:
             self._verdicts |= dict(zip(new, self._judge.verdicts(*zip(*new, strict=True)), strict=True))
         return [self._verdicts[answer] for answer in answers]
 
-    def _answers(self, units: frozenset[str], whole: bool = False) -> list[Completion]:
+    def _answers(self, units: frozenset[str], places: Sequence[int], whole: bool = False) -> list[Completion]:
         """What the prompts are answered; not further than it takes to know the defences, unless wanted whole."""
-        self._hybrid.carry(units)
         return self._completions.complete(
             self._engine,
             "+".join(sorted(units)),
@@ -164,6 +189,7 @@ class Oracle:
             self._settings.max_new_tokens,
             carried=units,
             decided=None if whole else self._decided,
+            places=places,
         )
 
     def _decided(self, prompt: Prompt, beginning: str) -> bool:
@@ -173,4 +199,8 @@ class Oracle:
     def _keep(self, label: str, units: Sequence[str]) -> None:
         line = {"index": len(self._trace.lines), "label": label, "units": list(units), **self._pending}
         self._trace.append(line)
-        self._index[frozenset(units)] = line
+        self._learn(line)
+
+    def _learn(self, line: dict[str, Any]) -> None:
+        self._index[frozenset(line["units"])] = line
+        self._difficulty.learn(line["verdicts"])

@@ -12,7 +12,10 @@ Unit = str
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate: does it pass, and its defense success rate on the search rows."""
+    """What became of one candidate: does it pass, and its defense success rate on the search rows.
+
+    A candidate that fails need not have been asked all rows; its score is then that of the hardest ones.
+    """
 
     passed: bool
     score: float

@@ -68,7 +68,11 @@ def _run(
     def on_query(query: Query) -> None:
         oracle.keep(query)
         verdict = "pass" if query.outcome.passed else "fail"
-        note = f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f}, {verdict}"
+        asked = oracle.prompts(oracle.place(query.units))
+        note = (
+            f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on {asked} rows,"
+            f" {verdict}"
+        )
         report(Progress(task, oracle.queries, None, note))
 
     result = search(
@@ -103,11 +107,10 @@ def _record(
     found = result.units if result else tuple(units)
     failing = result.certificate.failing if result and result.certificate else {}
     certificate = [
-        Witness(without=unit, query=oracle.place(set(found) - {unit}), dsr=result.queries[query].outcome.score)
-        for unit, query in failing.items()
-        if result
+        Witness(without=unit, query=place, prompts=oracle.prompts(place), dsr=oracle.at_most(place))
+        for unit, place in ((unit, oracle.place(set(found) - {unit})) for unit in failing)
     ]
-    place = oracle.place(found)
+    found_dsr = oracle.at_most(oracle.place(found))
     rows = config.dataset.search
     return SearchRecord(
         algorithm=config.search.algorithm,
@@ -119,11 +122,11 @@ def _record(
         units_found=list(found),
         status=_status(config, result),
         stopped_by=result.stopped_by if result else None,
-        passed=oracle.score(place) >= bar.dsr,
+        passed=found_dsr >= bar.dsr,
         threshold=config.search.threshold,
         threshold_dsr=bar.dsr,
         student_dsr=bar.student,
-        found_dsr=oracle.score(place),
+        found_dsr=found_dsr,
         everything_dsr=bar.everything,
         teacher_dsr=teacher.search_dsr,
         certificate=certificate,

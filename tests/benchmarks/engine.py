@@ -1,11 +1,12 @@
 """What a search costs: the released code's way, the plain engine, the fast one, and each of its levers switched off.
 
-    python -m tests.benchmarks.engine [--pairs NAME,NAME] [--search NAME] [--json FILE] [OVERRIDE ...]
+    python -m tests.benchmarks.engine [--pairs NAME,NAME] [--search NAME] [--repeat N] [--json FILE] [OVERRIDE ...]
     python -m tests.benchmarks.engine --real smollm2 dataset=smollm2 dataset.search.sample=16
 
 By default all miniature pairs; `--real` measures one pair of `conf/pair` in their place. Overrides are those of a run,
 and hold for every search. Each search runs in a process of its own, all of them from the same state: an interpreter
-that has imported everything. Seconds are those of the search stage (the bar, the prior, all queries and the
+that has imported everything. With `--repeat` all searches of a pair are made so often, in turn, and the one with the
+median time counts. Seconds are those of the search stage (the bar, the prior, all queries and the
 certificate, with transplanting, judging and writing), loading the model apart. On a machine that others use too, go by
 the CPU seconds of the process, which computes on one thread. Memory is the peak resident set over that of the process
 before it loaded a model.
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -59,6 +61,7 @@ SEARCHES = {
     "fast auto without reuse": ("runtime.engine=fast", "search=auto", "runtime.reuse_memory=0"),
     "fast auto without drafts": ("runtime.engine=fast", "search=auto", "runtime.drafts=false"),
     "fast auto without early verdicts": ("runtime.engine=fast", "search=auto", "runtime.early_verdicts=false"),
+    "fast auto, whole queries": ("runtime.engine=fast", "search=auto", "search.stop_when_decided=false"),
 }
 BASELINE, BEST = "plain ddmin", "fast auto"
 TITLE = "mean a search; tokens and passes through layers in thousands"
@@ -73,12 +76,13 @@ def main() -> None:
     parser.add_argument("--pairs", help="some of the miniature pairs")
     parser.add_argument("--real", help="a pair with a model of some size, in place of the miniatures")
     parser.add_argument("--search", action="append", choices=SEARCHES, help="besides the two compared; default: all")
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     names = [arguments.real] if arguments.real else miniatures(arguments.pairs)
     searches = list(dict.fromkeys([BASELINE, BEST, *(arguments.search or SEARCHES)]))
-    rows = [row for name in names for row in measure(name, searches, arguments.overrides)]
+    rows = [row for name in names for row in measure(name, searches, arguments.repeat, arguments.overrides)]
     targets = make_targets(rows, REAL_BOUND if arguments.real else MINIATURE_BOUND)
     show(rows, targets)
     if arguments.json:
@@ -92,16 +96,18 @@ def miniatures(chosen: str | None) -> list[str]:
     return [job.config.pair.name for job in jobs(["-m", "+experiment=miniature"])]
 
 
-def measure(pair: str, searches: list[str], overrides: list[str]) -> list[Row]:
+def measure(pair: str, searches: list[str], repeat: int, overrides: list[str]) -> list[Row]:
     """All rows of a pair."""
     config = composed(pair, *overrides)
     models = [config.family.teacher.zoo_name, config.pair.student.zoo_name]
     build([name for name in models if name], silent)
     answers = apart(lambda: teacher_answers(config))
-    rows = []
-    for name in searches:
-        rows.append({"pair": pair, "search": name, **apart(partial(run_search, pair, name, answers, overrides))})
-        print(f"{pair}: {name}: {rows[-1]['seconds']:.2f} s, {rows[-1]['queries']} queries", flush=True)
+    turns = [[apart(partial(run_search, pair, name, answers, overrides)) for name in searches] for _ in range(repeat)]
+    rows: list[Row] = []
+    for name, times in zip(searches, zip(*turns, strict=True), strict=True):
+        median = sorted(times, key=itemgetter("cpu_seconds"))[len(times) // 2]
+        rows.append({"pair": pair, "search": name, **median})
+        print(f"{pair}: {name}: {median['seconds']:.2f} s, {median['queries']} queries", flush=True)
     released = apart(lambda: released_way(config))
     queries = next(row["queries"] for row in rows if row["search"] == BASELINE)
     prompts = len(load_rows(config.dataset.search))

@@ -51,6 +51,8 @@ def test_a_planted_alignment_is_found(
     for witness in record.search.certificate:
         query = queries[witness.query]
         assert set(query["units"]) == found - {witness.without}
-        assert query["score"] == witness.dsr < record.search.threshold_dsr
-        assert query["refused"] / query["prompts"] == query["score"]
+        rows = queries[0]["prompts"]
+        assert query["at_most"] == witness.dsr < record.search.threshold_dsr
+        assert query["at_most"] == (query["refused"] + rows - query["prompts"]) / rows
+        assert witness.prompts == query["prompts"] == len(query["verdicts"])
     assert record.search.ledger.queries == len(queries)

@@ -12,13 +12,13 @@ BYTES = 3 * 4
 
 def made(number: int) -> Activation:
     one = torch.full((1,), float(number))
-    return Activation(one, one, one)
+    return Activation((0,), one, one, one)
 
 
 def fill(activations: Activations, carried: set[str], number: int) -> int:
     """Ask for a hybrid and add what was not there; returns how much was."""
     path = activations.path(0, frozenset(carried), LAYERS)
-    known = activations.known(path)
+    known = activations.known(path, [0])
     for key in path[len(known) :]:
         activations.add(key, made(number))
         assert activations.bytes <= activations.budget
@@ -33,13 +33,13 @@ def test_a_hybrid_shares_the_layers_below_its_first_difference() -> None:
     assert fill(activations, {"layers.1.attention", "layers.3.mlp"}, 4) == 1
     assert fill(activations, set(), 5) == 1
     path = activations.path(0, frozenset({"layers.1.mlp"}), LAYERS)
-    assert [float(found.hidden) for found in activations.known(path)] == [1, 1, 1, 3]
+    assert [float(found.hidden) for (found,) in activations.known(path, [0])] == [1, 1, 1, 3]
 
 
 def test_another_batch_shares_nothing() -> None:
     activations = Activations(10**6)
     fill(activations, set(), 1)
-    assert activations.known(activations.path(1, frozenset(), LAYERS)) == []
+    assert activations.known(activations.path(1, frozenset(), LAYERS), [0]) == []
 
 
 def test_the_least_recently_used_goes_first_and_higher_layers_before_lower_ones() -> None:

@@ -29,9 +29,9 @@ class CountingEngine(PlainEngine):
         super().__init__(tiny_loaded("llama", 6), batch_size=2)
         self.generated: list[list[str]] = []
 
-    def generate_batch(self, prompts: Sequence[Prompt], *others: Any) -> list[Completion]:
+    def generate_rows(self, prompts: Sequence[Prompt], *others: Any) -> dict[int, Completion]:
         self.generated.append([prompt.text for prompt in prompts])
-        return super().generate_batch(prompts, *others)
+        return super().generate_rows(prompts, *others)
 
 
 @pytest.fixture
