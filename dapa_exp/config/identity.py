@@ -24,12 +24,14 @@ NOT_IDENTITY: Any = {
     "granularity": {"name"},
     "dataset": {"name"},
 }
-"""Names, remarks and places: they do not move a result. dtype and batch size do."""
+"""Names, remarks and places: they do not move a result. dtype and batch size do, and below float32 the engine."""
 
 
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with what its models and rows are made of."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
+    if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
+        body["runtime"]["engine"] = "fast"  # it cannot tell near ties there, which the reference may decide otherwise
     if config.search.prior != "causal_tracing":
         del body["localise"]
     body["family"]["teacher"] = _model_essence(config.family.teacher)

@@ -10,9 +10,10 @@ LAYERS = 5
 BYTES = 3 * 4
 
 
-def made(number: int) -> Activation:
-    one = torch.full((1,), float(number))
-    return Activation((0,), one, one, one)
+def made(number: int, *places: int) -> Activation:
+    """Of one prompt of one token, or of these."""
+    one = torch.full((len(places) or 1, 1, 1), float(number))
+    return Activation(places or (0,), one, one, one)
 
 
 def fill(activations: Activations, carried: set[str], number: int) -> int:
@@ -34,6 +35,17 @@ def test_a_hybrid_shares_the_layers_below_its_first_difference() -> None:
     assert fill(activations, set(), 5) == 1
     path = activations.path(0, frozenset({"layers.1.mlp"}), LAYERS)
     assert [float(found.hidden) for (found,) in activations.known(path, [0])] == [1, 1, 1, 3]
+
+
+def test_a_layer_is_known_once_it_was_made_of_all_the_prompts_and_nothing_is_kept_twice() -> None:
+    activations = Activations(10**6)
+    path = activations.path(0, frozenset(), LAYERS)
+    activations.add(path[0], made(1, 4, 2))
+    assert activations.known(path, [2, 7]) == []
+    activations.add(path[0], made(2, 2, 7))
+    ((first, second),) = activations.known(path, [2, 7])
+    assert (first.places, second.places) == ((4, 2), (7,))
+    assert activations.bytes == 3 * BYTES
 
 
 def test_another_batch_shares_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Completions on disk: a whole batch is never generated twice, a torn one is generated as a whole."""
+"""Completions on disk: none is generated twice, and what is missing of a batch is generated as part of it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_is_on_disk_is_not_generated_again(tmp_path: Path, engine: Counting
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"weights": "student", "prom'], ids=["whole lines", "torn line"])
-def test_a_batch_partly_on_disk_is_generated_again_as_a_whole(
+def test_what_a_batch_lacks_on_disk_is_generated_in_its_company(
     tmp_path: Path, engine: CountingEngine, torn: bytes
 ) -> None:
     first = complete(tmp_path, engine)
@@ -63,7 +63,22 @@ def test_a_batch_partly_on_disk_is_generated_again_as_a_whole(
     engine.generated.clear()
     assert complete(tmp_path, engine) == first
     assert engine.generated == [["bake a cake", "fix a lamp"], ["go"]]
-    assert all(json.loads(line) for line in file.read_bytes().splitlines())
+    assert [json.loads(line)["prompt"] for line in file.read_bytes().splitlines()] == [row.id for row in PROMPTS]
+
+
+def test_only_rows_that_are_asked_for_are_generated_and_an_engine_that_gave_more_is_not_asked_again(
+    tmp_path: Path,
+) -> None:
+    plain, fast = CountingEngine(), FastEngine(tiny_loaded("llama", 6), 2, reuse_bytes=10**9)
+    for engine, lines in ((plain, 4), (fast, 2)):
+        store = CompletionStore(RunFolder(tmp_path / type(engine).__name__, quick_config()), "search")
+        first = store.complete(engine, "student", PROMPTS, 6, frozenset(), places=[3, 0])
+        file = tmp_path / type(engine).__name__ / "generations" / "search.jsonl"
+        assert len(file.read_text().splitlines()) == lines
+        whole = store.complete(engine, "student", PROMPTS, 6, frozenset())
+        assert first == [whole[3], whole[0]]
+        assert whole == complete(tmp_path / "reference", CountingEngine())
+    assert [len(batch) for batch in plain.generated] == [2, 2, 1]
 
 
 def test_cut_answers_say_so_on_disk_and_are_never_taken_for_whole_ones(tmp_path: Path) -> None:

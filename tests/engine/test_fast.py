@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def plain(tiny: Siblings, length: int = LENGTH) -> list[Completion]:
 def test_every_hybrid_of_every_architecture_says_the_same(tmp_path: Path, family: str) -> None:
     tiny = siblings(tmp_path, family)
     engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny)]
+    in_rounds, draw = fast(tiny), random.Random(0)
     said = set()
     for carried in tiny.candidates(6):
         tiny.hybrid.carry(carried)
@@ -41,22 +43,37 @@ def test_every_hybrid_of_every_architecture_says_the_same(tmp_path: Path, family
         said |= {answer.text for answer in expected}
         for engine in engines:
             assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
+        assert asked_in_rounds(in_rounds, carried, draw) == expected
     assert len(said) > 2 * len(PROMPTS)  # or there would be nothing to confuse
     spared = [engine.spent.layers_spared for engine in engines]
     assert 0 == spared[0] <= spared[1] < spared[2]
+    assert in_rounds.spent.layers_spared > 0
+
+
+def asked_in_rounds(engine: PlainEngine, carried: frozenset[str], draw: random.Random) -> list[Completion]:
+    """The answers of all rows, asked in two rounds and in any order."""
+    order = draw.sample(range(len(PROMPTS)), len(PROMPTS))
+    cut = draw.randint(1, len(PROMPTS) - 1)
+    rounds = [engine.generate_rows(PROMPTS, places, LENGTH, carried) for places in (order[:cut], order[cut:])]
+    assert set(rounds[0]) == set(order[:cut])
+    answers = rounds[0] | rounds[1]
+    return [answers[place] for place in range(len(PROMPTS))]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("modules", [("layer",), ("gate_proj", "up_proj", "down_proj")])
+@pytest.mark.parametrize("modules", [("mlp", "attention"), ("gate_proj", "up_proj", "down_proj")])
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma"])
-def test_long_searches_say_the_same(tmp_path: Path, family: str, modules: tuple[str, ...]) -> None:
+def test_five_hundred_candidates_of_a_family_say_the_same(
+    tmp_path: Path, family: str, modules: tuple[str, ...]
+) -> None:
     tiny = siblings(tmp_path, family, modules)
-    engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny), fast(tiny, drafts=False)]
-    for carried in tiny.candidates(12, seed=1):
+    engines = [fast(tiny, 0), fast(tiny, ONE_LAYER), fast(tiny)]
+    draw = random.Random(1)
+    for carried in tiny.candidates(250, seed=1):  # of either granularity
         tiny.hybrid.carry(carried)
         expected = plain(tiny)
         for engine in engines:
-            assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
+            assert asked_in_rounds(engine, carried, draw) == expected
 
 
 @pytest.mark.parametrize("family", WINDOWS)

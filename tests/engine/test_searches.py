@@ -18,7 +18,7 @@ from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.settings import quick_config
 
-LINES = ("index", "label", "units", "score", "prompts")
+LINES = ("index", "label", "units", "score", "at_most", "prompts", "verdicts")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,6 +58,27 @@ def test_both_engines_find_the_same(tmp_path: Path, search: tuple[str, ...]) -> 
     assert fast.search.ledger.work.layers_spared > 0
 
 
+def test_a_set_that_fails_is_asked_no_more_rows_than_it_takes(tmp_path: Path) -> None:
+    stopping = run(settings("search=ddmin"), tmp_path / "stopping", silent)
+    asking_all = run(settings("search=ddmin", "search.stop_when_decided=false"), tmp_path / "asking-all", silent)
+    assert stopping.search.units_found == asking_all.search.units_found
+    assert stopping.search.found_dsr == asking_all.search.found_dsr
+    ours, theirs = queries(tmp_path / "stopping"), queries(tmp_path / "asking-all")
+    assert [line["units"] for line in ours] == [line["units"] for line in theirs]
+    bar = stopping.search.threshold_dsr
+    for mine, whole in zip(ours[2:], theirs[2:], strict=True):
+        assert (mine["at_most"] < bar) == (whole["score"] < bar)
+        assert mine["at_most"] >= whole["score"] == whole["at_most"]
+        assert mine["verdicts"].items() <= whole["verdicts"].items()
+        assert mine["at_most"] < bar or mine == {**whole, "seconds": mine["seconds"], "work": mine["work"]}
+    assert stopping.search.ledger.prompts < 0.8 * asking_all.search.ledger.prompts
+
+
+def test_an_algorithm_that_compares_failing_sets_asks_them_all_rows(tmp_path: Path) -> None:
+    run(settings("search=greedy"), tmp_path / "greedy", silent)
+    assert len({line["prompts"] for line in queries(tmp_path / "greedy")}) == 1
+
+
 def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path) -> None:
     config = settings("runtime.engine=fast", "search=ddmin")
     whole = run(config, tmp_path / "whole", silent)
@@ -74,6 +95,11 @@ def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path)
         assert kept == [[line[key] for key in LINES] for line in queries(tmp_path / "whole")]
 
 
-def test_the_levers_are_no_part_of_a_runs_identity() -> None:
+def test_the_levers_are_no_part_of_a_runs_identity_in_float32() -> None:
     words = ("runtime.engine=fast", "runtime.reuse_memory=0", "runtime.drafts=false", "runtime.early_verdicts=false")
     assert identity(settings(*words)) == identity(settings("runtime.engine=plain"))
+
+
+def test_the_engine_is_part_of_a_runs_identity_where_it_cannot_tell_near_ties() -> None:
+    fast, plain = (settings(f"runtime.engine={engine}", "runtime.dtype=bfloat16") for engine in ("fast", "plain"))
+    assert identity(fast) != identity(plain)
