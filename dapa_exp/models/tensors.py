@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from blake3 import blake3
 
@@ -61,8 +61,9 @@ class TensorReader:
     def read(self, what: str | Part) -> torch.Tensor:
         """A tensor by its name, or no more than a part of one, on the CPU, in the checkpoint's dtype.
 
-        A search reads the same few small tensors over and over: this knows where they are, while `safe_open` parses
-        the whole header each time, and kept open it would hold every page it ever mapped.
+        Only these bytes are mapped, for as long as the tensor lives; writing to it does not reach the file. A search
+        reads the same tensors over and over: `safe_open` parses the whole header each time, and kept open it would
+        hold every page it ever mapped.
         """
         part = Part(what) if isinstance(what, str) else what
         info = self.tensors[part.tensor]
@@ -75,13 +76,13 @@ class TensorReader:
             line = size // shape[0]
             start, size = start + rows.start * line, (rows.stop - rows.start) * line
             shape = (rows.stop - rows.start, *shape[1:])
+        if not size:
+            return torch.empty(shape, dtype=dtype)
         try:
-            held = np.fromfile(info.file, np.uint8, size, offset=start)
-        except OSError as error:
+            held = _mapped(info.file, start, size)
+        except (OSError, ValueError) as error:  # the latter where the file has become shorter
             raise DapaError(f"{info.file}: tensor {part.tensor}: {error}") from error
-        if len(held) < size:
-            raise DapaError(f"{info.file}: tensor {part.tensor}: truncated: {size} bytes expected, {len(held)} found")
-        return torch.from_numpy(held).view(dtype).reshape(shape)
+        return held.view(dtype).reshape(shape)
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
@@ -90,6 +91,14 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     digest = blake3(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(flat.numpy().data)
     return digest.hexdigest()
+
+
+def _mapped(file: Path, start: int, size: int) -> torch.Tensor:
+    """Bytes of a file, read when they are touched; writing to them makes a copy."""
+    skipped = start % mmap.ALLOCATIONGRANULARITY
+    with file.open("rb") as stream:
+        held = mmap.mmap(stream.fileno(), skipped + size, access=mmap.ACCESS_COPY, offset=start - skipped)
+    return torch.frombuffer(held, dtype=torch.uint8, count=size, offset=skipped)
 
 
 def _stored(folder: Path) -> Iterator[TensorInfo]:
