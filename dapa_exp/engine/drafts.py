@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 Answers = Mapping[int, list[int]]
 """The tokens of answers, by the place of their prompt in its batch."""
@@ -25,9 +26,13 @@ class Drafts:
 
 
 def continuation(drafts: Sequence[Answers], place: int, said: list[int]) -> list[int]:
-    """How the first answer goes on, of those at this place, that begins with what was said; empty where none does."""
-    for answers in drafts:
-        draft = answers.get(place, [])
+    """How the first answer goes on that begins with what was said; empty where none does.
+
+    First of the answers at this place, then of those to other prompts: refusals are much alike.
+    """
+    own = (answers[place] for answers in drafts if place in answers)
+    others = (draft for answers in drafts for draft in answers.values()) if said else ()
+    for draft in chain(own, others):
         if len(draft) > len(said) and draft[: len(said)] == said:
             return draft[len(said) :]
     return []

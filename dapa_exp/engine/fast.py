@@ -158,9 +158,7 @@ class FastEngine(PlainEngine):
                 return rows
             flight.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
             flying = [flying[line] for line in going]
-            guesses = [
-                continuation(drafts, row.place, row.said)[: asked.max_new_tokens - len(row.said)] for row in flying
-            ]
+            guesses = [self._guess(asked, row, drafts) for row in flying]
             # The last token of a guess need not be read to be found right.
             texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(flying, guesses, strict=True)]
             logits = flight.read(texts)
@@ -211,18 +209,24 @@ class FastEngine(PlainEngine):
         for token in tokens:
             row.said.append(token)
             ended = token in self._ends or len(row.said) == asked.max_new_tokens
-            row.cut = not ended and self._is_decided(asked, row)
+            row.cut = not ended and self._is_decided(asked, row.place, row.said)
             row.done = ended or row.cut
             if row.done:
                 break
         return len(row.said) - before
 
-    def _is_decided(self, asked: Asked, row: Row) -> bool:
+    def _guess(self, asked: Asked, row: Row, drafts: Sequence[Answers]) -> list[int]:
+        """How the row may go on, as far as it would be listened to."""
+        guess = continuation(drafts, row.place, row.said)[: asked.max_new_tokens - len(row.said)]
+        ends = (end for end in range(1, len(guess)) if self._is_decided(asked, row.place, row.said + guess[:end]))
+        return guess[: next(ends, len(guess))]
+
+    def _is_decided(self, asked: Asked, place: int, said: list[int]) -> bool:
         if asked.decided is None:
             return False
-        known, key = asked.batch.decided, (asked.decided, row.place, tuple(row.said))
+        known, key = asked.batch.decided, (asked.decided, place, tuple(said))
         if key not in known:
-            known[key] = asked.decided(asked.batch.prompts[row.place], self._text(row.said))
+            known[key] = asked.decided(asked.batch.prompts[place], self._text(said))
         return known[key]
 
 
