@@ -87,7 +87,7 @@ class Held:
 
     def holds(self, part: Part, layer: str) -> bool:
         """Whether a part is among these; `layer` is what the names of the layer's tensors start with."""
-        return fnmatchcase(part.tensor, layer + self.tensors) and self.share in (WHOLE, part.share)
+        return fnmatchcase(part.tensor.removeprefix(layer), self.tensors) and self.share in (WHOLE, part.share)
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,8 @@ def units(model_type: str, num_layers: int, modules: Sequence[str], tensors: Ite
 
 def _parts(row: Architecture, prefix: str, name: str) -> list[Part]:
     """What a tensor is made of: the shares that modules hold of it, or itself. Larger modules hold all of these."""
-    shares = {held.share for held in row.modules.values() if fnmatchcase(name, prefix + held.tensors)} - {WHOLE}
+    within = name.removeprefix(prefix)
+    shares = {held.share for held in row.modules.values() if fnmatchcase(within, held.tensors)} - {WHOLE}
     return [Part(name, share) for share in sorted(shares) or [WHOLE]]
 
 
