@@ -16,8 +16,6 @@ from dapa_exp.errors import DapaError
 from dapa_exp.models.tensors import tensor_digest
 from dapa_exp.transplant.export.layout import Slot
 
-WORKERS = 2
-"""Tensors in memory at a time: one is hashed while another is read or written."""
 CHUNK_BYTES = 1 << 20
 """Written in one call."""
 
@@ -57,18 +55,17 @@ class Expected:
 def fill(slots: Mapping[str, Slot], tensors: Changed, expected: Expected) -> dict[str, str]:
     """Write every changed tensor into its slot; the files are there already. Returns the digests of the tensors.
 
-    Raises DapaError where a tensor is not the expected one.
+    Each is hashed while it is written, which takes as long. Raises DapaError where a tensor is not the expected one:
+    it is in its slot by then.
     """
-
-    def one(name: str) -> str:
-        tensor = tensors.read(name)
-        digest = expected.check(name, tensor)
-        _write(name, tensor, slots[name])
-        return digest
-
-    names = sorted(tensors.changed, key=lambda name: (slots[name].file, slots[name].start))
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+    digests: dict[str, str] = {}
+    with ThreadPoolExecutor(1) as beside:
+        for name in sorted(tensors.changed, key=lambda name: (slots[name].file, slots[name].start)):
+            tensor = tensors.read(name)
+            digest = beside.submit(expected.check, name, tensor)
+            _write(name, tensor, slots[name])
+            digests[name] = digest.result()
+    return digests
 
 
 def copy_around(source: Path, target: Path, holes: Collection[Slot]) -> None:
