@@ -5,9 +5,9 @@ Levers, each of them exact:
 1. *Reuse of activations.* Layers below the first one in which a hybrid differs from an earlier one make the same of
    the same prompts. That is kept (`Activations`), and prompts are read from there on.
 2. *Drafts.* An earlier hybrid's answer, if need be to another prompt, is read in one pass. As much of it as the hybrid
-   would have said itself is its answer, and only rows that say something else go on: speculative decoding (Y. Leviathan,
-   M. Kalman, Y. Matias: Fast Inference from Transformers via Speculative Decoding, 2023) for greedy decoding, whole
-   batches and free drafts.
+   would have said itself is its answer, and only rows that say something else go on: speculative decoding (Y.
+   Leviathan, M. Kalman, Y. Matias: Fast Inference from Transformers via Speculative Decoding, 2023) for greedy
+   decoding, whole batches and free drafts.
 3. *Early verdicts.* A row whose answer is decided leaves its batch.
 
 And what all prompts of a batch begin with, such as a system prompt, is read once.
