@@ -85,7 +85,7 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
     """Ask for the most promising set, or else for the next single deletion, until all of those failed."""
     items = problem.items
     model = ScoreModel(len(items), None if importance is None else np.array([importance[item] for item in items]))
-    patience = max(3, len(items) // 8)  # proposals that may fail, lest an oracle without structure cost more than ddmin
+    patience = len(items)  # proposals that may fail, lest an oracle without structure cost more than ddmin
     while problem.best:
         outcomes = list(problem.seen.values())
         model.fit(
