@@ -45,6 +45,10 @@ WORTH_A_PASS = 8
 """Tokens that a batch's prompts must share for reading them once to be worth a pass of its own."""
 
 
+FEW = 8
+"""One in so many guesses may be longer than what is read of it at once."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Prompts that are always answered together, and what is known of them from earlier hybrids."""
@@ -159,7 +163,7 @@ class FastEngine(PlainEngine):
                 return rows
             flight.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
             flying = [flying[line] for line in going]
-            guesses = [self._guess(asked, row, drafts) for row in flying]
+            guesses = _clipped([self._guess(asked, row, drafts) for row in flying])
             # The last token of a guess need not be read to be found right.
             texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(flying, guesses, strict=True)]
             logits = flight.read(texts)
@@ -237,6 +241,13 @@ def _shared(texts: Sequence[list[int]]) -> int:
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     length = min(length, *(len(text) - 1 for text in texts)) if len(texts) > 1 else 0
     return length if length >= WORTH_A_PASS else 0
+
+
+def _clipped(guesses: list[list[int]]) -> list[list[int]]:
+    """Guesses no longer than all but a few are, since the longest decides how much padding the others read."""
+    lengths = sorted(map(len, guesses))
+    longest = max(1, lengths[-1 - len(lengths) // FEW])
+    return [guess[:longest] for guess in guesses]
 
 
 def _agreed(guess: Sequence[int], tokens: Iterable[int]) -> Iterator[int]:
