@@ -8,7 +8,7 @@ from math import floor
 from dapa_exp.evaluate.judges import DEFENDED, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 
-FIRST_ROUND = 2.0
+FIRST_ROUND = 2
 """How many rows the first round asks for each that a set has to lose to fail."""
 
 
@@ -38,5 +38,5 @@ class Difficulty:
 def rounds(order: Sequence[int], bar: float) -> list[Sequence[int]]:
     """Cut rows in two: those that will do for a set that clearly fails, and all others, since rounds cost time too."""
     to_fail = floor(len(order) * (1.0 - bar)) + 1
-    first = round(FIRST_ROUND * to_fail)
+    first = FIRST_ROUND * to_fail
     return [part for part in (order[:first], order[first:]) if part]

@@ -113,15 +113,15 @@ class Oracle:
         """Unique sets evaluated so far, by interrupted processes too."""
         return len(self._trace.lines)
 
-    def at_most(self, place: int) -> float:
+    def at_most(self, line: int) -> float:
         """The DSR that a line of `search.jsonl` leaves possible: the DSR of its set, where all rows were asked."""
-        return float(self._trace.lines[place]["at_most"])
+        return float(self._trace.lines[line]["at_most"])
 
-    def prompts(self, place: int) -> int:
+    def prompts(self, line: int) -> int:
         """How many rows a line of `search.jsonl` has asked."""
-        return int(self._trace.lines[place]["prompts"])
+        return int(self._trace.lines[line]["prompts"])
 
-    def place(self, units: Iterable[str]) -> int:
+    def line(self, units: Iterable[str]) -> int:
         """The line of `search.jsonl`, from 0, that asked for these units."""
         return int(self._index[frozenset(units)]["index"])
 

@@ -68,7 +68,7 @@ def _run(
     def on_query(query: Query) -> None:
         oracle.keep(query)
         verdict = "pass" if query.outcome.passed else "fail"
-        asked = oracle.prompts(oracle.place(query.units))
+        asked = oracle.prompts(oracle.line(query.units))
         note = (
             f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on {asked} rows,"
             f" {verdict}"
@@ -107,10 +107,10 @@ def _record(
     found = result.units if result else tuple(units)
     failing = result.certificate.failing if result and result.certificate else {}
     certificate = [
-        Witness(without=unit, query=place, prompts=oracle.prompts(place), dsr=oracle.at_most(place))
-        for unit, place in ((unit, oracle.place(set(found) - {unit})) for unit in failing)
+        Witness(without=unit, query=line, prompts=oracle.prompts(line), dsr=oracle.at_most(line))
+        for unit, line in ((unit, oracle.line(set(found) - {unit})) for unit in failing)
     ]
-    found_dsr = oracle.at_most(oracle.place(found))
+    found_dsr = oracle.at_most(oracle.line(found))
     rows = config.dataset.search
     return SearchRecord(
         algorithm=config.search.algorithm,
