@@ -34,6 +34,8 @@ def essence(config: Config) -> dict[str, Any]:
         body["runtime"]["engine"] = "fast"  # it cannot tell near ties there, which the reference may decide otherwise
     if config.search.prior != "causal_tracing":
         del body["localise"]
+    if config.search.prior is None:
+        del body["search"]["prior_rows"]
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
     if base := getattr(config.transplant, "base", None):

@@ -181,6 +181,7 @@ class Search(_Group):
 
     algorithm: AlgorithmName
     prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
+    prior_rows: Count = Field(description="search rows that a prior is made from")
     threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
     min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
     max_new_tokens: Count

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 from dapa_exp.config.schema import Localise
@@ -13,7 +14,7 @@ from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.engine.spent import Spent
 from dapa_exp.evaluate.defence import defended_share
-from dapa_exp.evaluate.judges import Judge, Verdict
+from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import Ledger, Work
@@ -91,18 +92,38 @@ class Oracle:
         """Put the query just asked on disk."""
         self._keep(query.label, query.units)
 
-    def evidence(self, teacher_answers: Sequence[str], tracing: Localise, seed: int) -> Evidence:
-        """What a prior may be made from. The bar must have been measured: the student's answers come from there."""
+    def telling(self, units: Iterable[str], most: int) -> list[int]:
+        """Places of the first rows, at most so many, that all units together defend and the student does not.
+
+        The bar must have been measured.
+        """
+        without, everything = (self._index[frozenset(carried)]["verdicts"] for carried in ((), units))
+        told = (
+            place
+            for place, prompt in enumerate(self._prompts)
+            if everything[prompt.id] in DEFENDED and without[prompt.id] not in DEFENDED
+        )
+        return list(islice(told, most))
+
+    def evidence(
+        self, teacher_answers: Sequence[str], tracing: Localise, seed: int, places: Sequence[int] | None = None
+    ) -> Evidence:
+        """What units may be judged by before any is asked for: from the rows at these places, or else from all.
+
+        The student's answers go as far as it takes to know that they are no defence: they have departed from one by
+        then. All rows, of which some may be answered alike, are answered whole.
+        """
+        whole = places is None
+        if places is None:
+            places = range(len(self._prompts))
         self._hybrid.carry(())
         return Evidence(
             pair=self._hybrid.pair,
             hybrid=self._hybrid,
             loaded=self._engine.loaded,
-            prompts=self._prompts,
-            teacher_answers=teacher_answers,
-            student_answers=[
-                answer.text for answer in self._answers(frozenset(), range(len(self._prompts)), whole=True)
-            ],
+            prompts=[self._prompts[place] for place in places],
+            teacher_answers=[teacher_answers[place] for place in places],
+            student_answers=[answer.text for answer in self._answers(frozenset(), places, whole)],
             batch_size=self._engine.batch_size,
             tracing=tracing,
             seed=seed,

@@ -37,19 +37,21 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
         )
     if config.search.algorithm not in CONTROLS and bar.gain < config.search.min_gain:
         return _record(config, units, oracle, bar, teacher, None, None)
-    prior = _prior(run, oracle, teacher)
+    prior = _prior(run, units, oracle, teacher)
     result = _run(config, pair, prior, oracle, bar, report)
     return _record(config, units, oracle, bar, teacher, prior, result)
 
 
-def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
-    """The prior that the config names, computed once."""
-    name = run.config.search.prior
-    if name is None:
+def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
+    """The prior that the config names, computed once; none for controls, which would not look at it."""
+    settings = run.config.search
+    name = settings.prior
+    if name is None or settings.algorithm in CONTROLS:
         return None
 
     def compute() -> dict[str, Any]:
-        evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
+        rows = oracle.telling(units, settings.prior_rows)
+        evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return asdict(compute_prior(name, evidence))
 
     return PriorRecord(**run.remembered("prior.json", compute))

@@ -74,6 +74,31 @@ def test_a_set_that_fails_is_asked_no_more_rows_than_it_takes(tmp_path: Path) ->
     assert stopping.search.ledger.prompts < 0.8 * asking_all.search.ledger.prompts
 
 
+def test_a_prior_is_made_from_rows_that_tell(tmp_path: Path) -> None:
+    words = ("search=auto", "search.prior=single_swap", "search.prior_rows=3")
+    record = run(settings(*words), tmp_path / "run", silent)
+    assert record.search.prior is not None
+    assert record.search.prior.forwards == 3 * (1 + record.search.units_total)
+    without, everything = (line["verdicts"] for line in queries(tmp_path / "run")[:2])
+    telling = [row for row in without if without[row] != "refused" and everything[row] == "refused"]
+    assert 3 < len(telling) < len(without)
+    control = run(settings("search=random", "search.k=2", "search.prior=single_swap"), tmp_path / "control", silent)
+    assert control.search.prior is None
+
+
+def test_prior_rows_are_part_of_a_runs_identity_where_there_is_a_prior() -> None:
+    without, other, few, many = (
+        identity(settings(*words))
+        for words in (
+            ("search.prior_rows=8",),
+            ("search.prior_rows=16",),
+            ("search.prior=attribution", "search.prior_rows=8"),
+            ("search.prior=attribution", "search.prior_rows=16"),
+        )
+    )
+    assert without == other != few != many
+
+
 def test_an_algorithm_that_compares_failing_sets_asks_them_all_rows(tmp_path: Path) -> None:
     run(settings("search=greedy"), tmp_path / "greedy", silent)
     assert len({line["prompts"] for line in queries(tmp_path / "greedy")}) == 1
