@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from dapa_exp.config.schema import Localise
@@ -20,9 +22,16 @@ from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import Ledger, Work
 from dapa_exp.search.algorithms import WHOLE_SCORES
 from dapa_exp.search.difficulty import Difficulty, rounds
+from dapa_exp.search.foresight import Foresee
 from dapa_exp.search.priors import Evidence
 from dapa_exp.search.query import Outcome, Query
 from dapa_exp.transplant.hybrid import Hybrid
+
+Rows = tuple[frozenset[str], Sequence[int]]
+"""A set, and the places of rows to ask it."""
+
+Ahead = Callable[[Sequence[int]], Iterator[Rows]]
+"""What may be asked next, given the rows that are left of the set being asked."""
 
 
 @dataclass(frozen=True)
@@ -76,16 +85,17 @@ class Oracle:
 
     def bar(self, units: Sequence[str]) -> Bar:
         """Measure the student as it is and with everything transplanted, and set the bar between them."""
-        student, everything = self._baseline("none", ()), self._baseline("all", units)
+        student = self._baseline("none", (), [(frozenset(units), range(len(self._prompts)))])
+        everything = self._baseline("all", units, [])
         return Bar(student, everything, student + self._settings.threshold * (everything - student))
 
     def known(self, bar: Bar) -> dict[frozenset[str], Outcome]:
         """What earlier queries found out, judged by the bar."""
         return {units: Outcome(line["score"] >= bar.dsr, line["score"]) for units, line in self._index.items()}
 
-    def ask(self, units: frozenset[str], bar: Bar) -> Outcome:
+    def ask(self, units: frozenset[str], bar: Bar, foresee: Foresee) -> Outcome:
         """Evaluate one set that no query has asked for yet; one that fails on no more rows than it takes to know it."""
-        self._pending = self._evaluate(units, bar.dsr if self._stops else None)
+        self._pending = self._evaluate(units, bar, partial(self._next, units, bar, foresee))
         return Outcome(self._pending["score"] >= bar.dsr, self._pending["score"])
 
     def keep(self, query: Query) -> None:
@@ -158,27 +168,45 @@ class Oracle:
             work=Work(**asdict(sum((Spent(**line["work"]) for line in lines), Spent()))),
         )
 
-    def _baseline(self, label: str, units: Sequence[str]) -> float:
+    def _baseline(self, label: str, units: Sequence[str], ahead: Sequence[Rows]) -> float:
         if frozenset(units) not in self._index:
-            self._pending = self._evaluate(frozenset(units), None)
+            self._pending = self._evaluate(frozenset(units), None, lambda _: iter(ahead))
             self._keep(label, units)
         return float(self._index[frozenset(units)]["score"])
 
-    def _evaluate(self, units: frozenset[str], bar: float | None) -> dict[str, Any]:
+    def _rounds(self, bar: Bar | None) -> list[Sequence[int]]:
+        """All rows, the hardest first, in the rounds in which a set is asked them; one round where it is asked all."""
+        order = self._difficulty.hardest_first()
+        return rounds(order, bar.dsr) if bar is not None and self._stops else [order]
+
+    def _next(self, units: frozenset[str], bar: Bar, foresee: Foresee, left: Sequence[int]) -> Iterator[Rows]:
+        """What may be asked after some rows of a set, the likeliest first; `left` are the set's other rows.
+
+        Most sets fail in their first round, and most of the others pass.
+        """
+        fails, passes = Outcome(False, bar.student), Outcome(True, bar.everything)
+        for outcome in (fails, passes) if left else (passes, fails):
+            if (following := foresee({**self.known(bar), units: outcome})) is not None:
+                yield following, self._rounds(bar)[0]
+            if left and outcome is fails:
+                yield units, left
+
+    def _evaluate(self, units: frozenset[str], bar: Bar | None, ahead: Ahead) -> dict[str, Any]:
         """Ask for the hardest rows first, and for no more once the bar, if there is one, is out of reach."""
         started, before = time.monotonic(), self._engine.spent
-        self._hybrid.carry(units)
         answers: list[Completion] = []
         verdicts: dict[int, Verdict] = {}
-        order = self._difficulty.hardest_first()
-        for places in [order] if bar is None else rounds(order, bar):
+        left = self._rounds(bar)
+        while left:
+            places, *left = left
+            self._hybrid.carry(units)
             new = self._answers(units, places)
             answers += new
             said = [(self._prompts[place].text, answer.text) for place, answer in zip(places, new, strict=True)]
-            verdicts |= dict(zip(places, self._judged(said), strict=True))
-            missing = len(order) - len(verdicts)
+            verdicts |= dict(zip(places, self._judged(said, ahead(list(chain(*left)))), strict=True))
+            missing = len(self._prompts) - len(verdicts)
             at_most = defended_share([*verdicts.values(), *[Verdict.REFUSED] * missing])
-            if bar is not None and at_most < bar:
+            if bar is not None and at_most < bar.dsr:
                 break
         counts = Counter(verdicts.values())
         return {
@@ -193,13 +221,25 @@ class Oracle:
             "seconds": time.monotonic() - started,
         }
 
-    def _judged(self, answers: Sequence[tuple[str, str]]) -> list[Verdict]:
+    def _judged(self, answers: Sequence[tuple[str, str]], ahead: Iterator[Rows]) -> list[Verdict]:
         """The verdicts on prompts and their answers. Where the judge has failed before, it is asked again."""
         failed = Verdict.FAILED
         new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
         if new:
-            self._verdicts |= dict(zip(new, self._judge.verdicts(*zip(*new, strict=True)), strict=True))
+            self._verdicts |= dict(zip(new, self._newly_judged(new, ahead), strict=True))
         return [self._verdicts[answer] for answer in answers]
+
+    def _newly_judged(self, answers: Sequence[tuple[str, str]], ahead: Iterator[Rows]) -> list[Verdict]:
+        """The judge's verdicts. While it computes on another machine, this one answers what may be asked next."""
+        prompts, texts = zip(*answers, strict=True)
+        if not self._judge.remote:
+            return self._judge.verdicts(prompts, texts)
+        with ThreadPoolExecutor(1) as beside:
+            judging = beside.submit(self._judge.verdicts, prompts, texts)
+            while not judging.done() and (rows := next(ahead, None)):
+                self._hybrid.carry(rows[0])
+                self._answers(*rows)
+        return judging.result()
 
     def _answers(self, units: frozenset[str], places: Sequence[int], whole: bool = False) -> list[Completion]:
         """What the prompts are answered; not further than it takes to know the defences, unless wanted whole."""

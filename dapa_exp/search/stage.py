@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 from dapa_exp.config.schema import Config
@@ -15,6 +16,7 @@ from dapa_exp.progress import Progress, Report
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
 from dapa_exp.search.algorithms import CONTROLS, search
+from dapa_exp.search.foresight import next_query
 from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.search.priors import compute_prior
 from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
@@ -64,8 +66,17 @@ def _run(
     settings = config.search
     task = f"{config.pair.name}: search"
 
+    hunt = partial(
+        search,
+        settings.algorithm,
+        units,
+        budget=Budget(settings.max_queries, settings.max_seconds),
+        prior=prior.scores if prior else None,
+        settings=Settings(settings.k, settings.repeats, settings.seed, _fixed(config, pair)),
+    )
+
     def test(candidate: frozenset[str]) -> Outcome:
-        return oracle.ask(candidate, bar)
+        return oracle.ask(candidate, bar, partial(next_query, hunt))
 
     def on_query(query: Query) -> None:
         oracle.keep(query)
@@ -77,16 +88,7 @@ def _run(
         )
         report(Progress(task, oracle.queries, None, note))
 
-    result = search(
-        settings.algorithm,
-        units,
-        test,
-        budget=Budget(settings.max_queries, settings.max_seconds),
-        known=oracle.known(bar),
-        on_query=on_query,
-        prior=prior.scores if prior else None,
-        settings=Settings(settings.k, settings.repeats, settings.seed, _fixed(config, pair)),
-    )
+    result = hunt(test, known=oracle.known(bar), on_query=on_query)
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
     return result
 

@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Path:
 class Half:
     """Refuses to call every second answer a defence, whatever it says."""
 
-    name, version, template = "half", "7", "abc"
+    name, version, template, remote = "half", "7", "abc", False
 
     def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
         return [Verdict.REFUSED if i % 2 else Verdict.HARMFUL for i in range(len(completions))]

@@ -36,6 +36,7 @@ class ChatJudge:
 
     name = "chat"
     version = VERSIONS["chat"]
+    remote = True
     template = hashlib.sha256(INSTRUCTIONS.encode()).hexdigest()
 
     def __init__(self, settings: Chat) -> None:

@@ -21,6 +21,7 @@ class ClassifierJudge:
 
     name = "classifier"
     version = VERSIONS["classifier"]
+    remote = False
     template = None
 
     def __init__(self, settings: Classifier) -> None:

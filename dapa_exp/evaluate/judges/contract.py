@@ -34,6 +34,10 @@ class Judge(Protocol):
     def template(self) -> str | None:
         """SHA-256 of the prompt that the judge puts around a completion; None where there is none."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether it computes on another machine, so that waiting for it costs nothing here."""
+
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         """One verdict a completion, in order."""
 

@@ -41,6 +41,7 @@ class DapaPaperJudge:
 
     name = "dapa_paper"
     version = VERSIONS["dapa_paper"]
+    remote = True
     template = hashlib.sha256(QUESTION.encode()).hexdigest()
 
     def __init__(self, settings: DapaPaper) -> None:

@@ -25,6 +25,7 @@ class GuardJudge:
 
     name = "guard"
     version = VERSIONS["guard"]
+    remote = False
 
     def __init__(self, settings: Guard) -> None:
         self._settings = settings

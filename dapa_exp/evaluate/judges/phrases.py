@@ -116,6 +116,7 @@ class PhraseJudge:
 
     name = "phrases"
     version = VERSIONS["phrases"]
+    remote = False
     template = None
 
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:

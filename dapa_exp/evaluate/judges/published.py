@@ -24,6 +24,7 @@ class JudgeZooJudge:
     """
 
     name = "judgezoo"
+    remote = False
 
     def __init__(self, settings: JudgeZoo) -> None:
         try:
