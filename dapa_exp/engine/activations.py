@@ -100,6 +100,13 @@ class Activations:
             del self._used[dropped]
             self.bytes -= sum(made.bytes for made in self._kept.pop(dropped))
 
+    def shrink(self) -> None:
+        """Keep nothing, and from now on at most half of what was kept."""
+        self.budget = self.bytes // 2
+        self.bytes = 0
+        self._kept.clear()
+        self._used.clear()
+
     def _places(self, key: Key) -> frozenset[int]:
         return frozenset(place for made in self._kept.get(key, ()) for place in made.places)
 

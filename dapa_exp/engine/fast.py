@@ -15,12 +15,15 @@ And what all prompts of a batch begin with, such as a system prompt, is read onc
 Float32 sums depend in their last bits on the shapes of what is summed, and shapes are not the reference's here. Where
 two tokens are as likely but for such a difference (`NEAR_TIE`), the reference decides: it answers the batch up to
 there. In shorter types near ties are too frequent for that, and the likeliest token is taken as it comes.
+
+Where a device runs out of memory, it is found out how much there is: what is kept of prompts goes first, then fewer
+rows are read at a time. So a batch may be chosen too large, and so may the memory for reuse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -30,6 +33,7 @@ from dapa_exp.engine.drafts import Answers, Drafts, continuation
 from dapa_exp.engine.flight import Flight
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine, encode
 from dapa_exp.engine.spent import Spent
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
@@ -101,6 +105,7 @@ class FastEngine(PlainEngine):
     ) -> None:
         super().__init__(loaded, batch_size)
         self._activations = Activations(reuse_bytes)
+        self._rows_at_once = batch_size
         self._use_drafts = drafts
         self._early_verdicts = early_verdicts
         self._batches: dict[tuple[Prompt, ...], Batch] = {}
@@ -123,7 +128,7 @@ class FastEngine(PlainEngine):
         batch = self._batch(tuple(prompts))
         drafts = batch.drafts.nearest(carried or frozenset())
         asked = Asked(batch, sorted(places), max_new_tokens, decided if self._early_verdicts else None)
-        rows = self._answer(asked, carried, drafts)
+        rows = self._answer_in_memory(asked, carried, drafts)
         if self._use_drafts:
             batch.drafts.add(carried or frozenset(), {row.place: row.said for row in rows})
         return {row.place: Completion(self._text(row.said), len(row.said), row.cut) for row in rows}
@@ -146,6 +151,29 @@ class FastEngine(PlainEngine):
                 len(self._batches), prompts, texts[0][:shared], [text[shared:] for text in texts]
             )
         return self._batches[prompts]
+
+    def _answer_in_memory(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
+        """Have the hybrid answer: all rows at once, unless a device's memory has run out of that before."""
+        rows: list[Row] = []
+        while len(rows) < len(asked.places):
+            some = asked.places[len(rows) :][: self._rows_at_once]
+            try:
+                rows += self._answer(replace(asked, places=some), carried, drafts)
+            except torch.OutOfMemoryError as error:
+                self._make_room(len(some), error)
+        return rows
+
+    def _make_room(self, rows: int, error: torch.OutOfMemoryError) -> None:
+        """Give up what is kept; where there is nothing left of that, go on with half as many rows at a time."""
+        if self._activations.bytes:
+            self._activations.shrink()
+        elif rows > 1:
+            self._rows_at_once = rows // 2
+        else:
+            raise DapaError(
+                f"{self.loaded.model.device}: too little memory for the model and one prompt; it takes a smaller"
+                f" runtime.dtype, or more devices (runtime.device=auto): {error}"
+            ) from error
 
     def _answer(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
         """Have the hybrid answer: in each round, every row that is not done reads its last token and a guess."""

@@ -69,3 +69,12 @@ def test_a_budget_too_small_for_a_hybrid_keeps_its_lowest_layers() -> None:
     assert fill(activations, set(), 2) == 2
     assert fill(Activations(BYTES - 1), set(), 1) == 0
     assert Activations(0).path(0, frozenset(), LAYERS) == []
+
+
+def test_shrinking_gives_up_everything_and_keeps_half_as_much_from_then_on() -> None:
+    activations = Activations(10**6)
+    fill(activations, set(), 1)
+    activations.shrink()
+    assert (activations.bytes, activations.budget) == (0, 2 * BYTES)
+    assert fill(activations, set(), 2) == 0
+    assert fill(activations, set(), 3) == 2

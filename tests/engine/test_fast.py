@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt, prompt
 from tests.engine.siblings import LAYERS, PROMPTS, Siblings, siblings, some_are_decided
 from tests.tiny import EVERY_CONFIG
@@ -74,6 +77,49 @@ def test_five_hundred_candidates_of_a_family_say_the_same(
         expected = plain(tiny)
         for engine in engines:
             assert asked_in_rounds(engine, carried, draw) == expected
+
+
+@contextmanager
+def room_for(model: nn.Module, rows: int) -> Iterator[list[int]]:
+    """A device that runs out of memory where a pass has more rows; lists how many it had each time."""
+    refused: list[int] = []
+
+    def check(module: nn.Module, args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        if (asked := len(kwargs["input_ids"])) > rows:
+            refused.append(asked)
+            raise torch.OutOfMemoryError("out of memory")
+
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield refused
+    finally:
+        hook.remove()
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_memory_that_runs_out_is_made_do_with(tmp_path: Path, family: str) -> None:
+    tiny = siblings(tmp_path, family)
+    engine = fast(tiny)
+    candidates = tiny.candidates(6)
+    for carried in candidates[:3]:
+        tiny.hybrid.carry(carried)
+        engine.generate_batch(PROMPTS, LENGTH, carried)  # so that there is something kept to give up
+    refusals = []
+    for carried in candidates[3:]:
+        tiny.hybrid.carry(carried)
+        expected = plain(tiny)
+        with room_for(tiny.loaded.model, 2) as refused:
+            assert engine.generate_batch(PROMPTS, LENGTH, carried) == expected
+        refusals.append(len(refused))
+    # Once for what was kept, and once for the rows; what there is room for is then known.
+    assert refusals == [2, 0, 0]
+    assert engine.spent.layers_spared > 0
+
+
+def test_memory_for_not_even_one_row_is_one_message(tmp_path: Path) -> None:
+    tiny = siblings(tmp_path, "llama")
+    with room_for(tiny.loaded.model, 0), pytest.raises(DapaError, match="cpu: too little memory for the model and one"):
+        fast(tiny).generate_batch(PROMPTS, LENGTH)
 
 
 @pytest.mark.parametrize("family", WINDOWS)
