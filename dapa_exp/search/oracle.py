@@ -103,15 +103,15 @@ class Oracle:
         self._keep(query.label, query.units)
 
     def telling(self, units: Iterable[str], most: int) -> list[int]:
-        """Places of the first rows, at most so many, that all units together defend and the student does not.
+        """Places of the first rows, at most so many, that all units together defend and the student loses.
 
         The bar must have been measured.
         """
-        without, everything = (self._index[frozenset(carried)]["verdicts"] for carried in ((), units))
+        student, everything = (self._index[frozenset(carried)]["verdicts"] for carried in ((), units))
         told = (
             place
             for place, prompt in enumerate(self._prompts)
-            if everything[prompt.id] in DEFENDED and without[prompt.id] not in DEFENDED
+            if everything[prompt.id] in DEFENDED and student[prompt.id] not in {*DEFENDED, Verdict.FAILED}
         )
         return list(islice(told, most))
 
