@@ -242,7 +242,7 @@ def counterpart(search: str) -> str:
 
 def show(rows: list[Row], targets: list[Row]) -> None:
     """Print the means over all pairs, and which targets are met."""
-    columns = ("queries", "prompt", "draft", "decoded", "layers", "layers_spared", "near_ties", "over_idle_gb")
+    columns = ("queries", "prompts", "prompt", "draft", "decoded", "layers", "layers_spared", "near_ties", "over_idle_gb")
     table = Table("search", "s", "speed-up", "CPU s", "speed-up", *columns, title=TITLE)
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     baseline = {row["pair"]: row for row in rows if row["search"] == BASELINE}
