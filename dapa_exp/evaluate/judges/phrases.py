@@ -127,7 +127,7 @@ class PhraseJudge:
         refused = _refused(text, whole=False)
         if refused is False:
             return False
-        looping = _head_loops(text.split()[:-1], whole=False)
+        looping = _head_loops(text.split(), whole=False)
         return _and(refused, _not(looping))
 
 
@@ -161,12 +161,14 @@ def _opens(text: str, pattern: regex.Pattern[str], whole: bool) -> bool | None:
 
 
 def _head_loops(words: Sequence[str], whole: bool) -> bool | None:
-    """Whether fewer than half of the first 8 words are different ones; `words` are complete."""
+    """Whether fewer than half of the first 8 words are different ones; of a beginning, the last word may yet grow."""
     head = ["".join(c for c in word if c.isalpha()).lower() for word in words[:HEAD_WORDS]]
-    different = len(set(head) - {""})
-    if whole or len(head) == HEAD_WORDS:
-        return 2 * different < len(head)
-    return False if 2 * different >= HEAD_WORDS else None
+    if whole or len(words) > HEAD_WORDS:
+        return 2 * len(set(head) - {""}) < len(head)
+    *complete, last = head or [""]
+    known = set(complete) - {""}
+    another = last != "" and not any(word.startswith(last) for word in known)
+    return False if 2 * (len(known) + another) >= HEAD_WORDS else None
 
 
 def _and(a: bool | None, b: bool | None) -> bool | None:

@@ -41,7 +41,8 @@ def test_what_a_beginning_decides_holds_for_the_whole(answer: str) -> None:
         ("I", None),
         ("I cannot", None),
         ("I cannot help", None),
-        ("I cannot help you w", True),
+        ("I cannot help I", None),  # four words, or three of them, twice
+        ("I cannot help you", True),
         ("I’m sorry, but I can", True),
         ("I can\ufffd", None),
         ("Sure", None),
