@@ -67,6 +67,8 @@ BASELINE, BEST = "plain ddmin", "fast auto"
 TITLE = "mean a search; tokens and passes through layers in thousands"
 RELEASED_TOKENS, RELEASED_PROMPTS = 350, 2
 MINIATURE_BOUND, REAL_BOUND = 10.0, 6.0
+WORK = ("prompt", "draft", "decoded", "layers", "layers_spared")
+COLUMNS = ("queries", "prompts", *WORK, "near_ties", "over_idle_gb")
 Row = dict[str, Any]
 
 
@@ -242,8 +244,7 @@ def counterpart(search: str) -> str:
 
 def show(rows: list[Row], targets: list[Row]) -> None:
     """Print the means over all pairs, and which targets are met."""
-    columns = ("queries", "prompts", "prompt", "draft", "decoded", "layers", "layers_spared", "near_ties", "over_idle_gb")
-    table = Table("search", "s", "speed-up", "CPU s", "speed-up", *columns, title=TITLE)
+    table = Table("search", "s", "speed-up", "CPU s", "speed-up", *COLUMNS, title=TITLE)
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
     baseline = {row["pair"]: row for row in rows if row["search"] == BASELINE}
     for search in dict.fromkeys(row["search"] for row in rows):
@@ -253,7 +254,7 @@ def show(rows: list[Row], targets: list[Row]) -> None:
             if of in found[0]:
                 ratio = fmean(baseline[row["pair"]][of] / row[of] for row in found)
                 cells += [f"{fmean(row[of] for row in found):.2f}", f"{ratio:.3g}"]
-        cells += [shown(column, fmean(row[column] for row in found)) for column in columns if column in found[0]]
+        cells += [shown(column, fmean(row[column] for row in found)) for column in COLUMNS if column in found[0]]
         table.add_row(search, *cells)
     console = Console(width=150)
     console.print(table)
@@ -270,7 +271,7 @@ def show(rows: list[Row], targets: list[Row]) -> None:
 
 def shown(column: str, value: float) -> str:
     """A mean, in the unit that the table's title says."""
-    if column in ("prompt", "draft", "decoded", "layers", "layers_spared"):
+    if column in WORK:
         return f"{value / 1000:.1f}"
     return f"{value:.3g}"
 
