@@ -18,7 +18,7 @@ from dapa_exp.record.make import make_record
 from dapa_exp.record.schema import Record
 from dapa_exp.search.neurons import score_neurons
 from dapa_exp.search.oracle import Oracle
-from dapa_exp.search.stage import search_units
+from dapa_exp.search.stage import check_search, search_units
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods.registry import make_method
 from dapa_exp.transplant.stage import transplant
@@ -27,7 +27,7 @@ from dapa_exp.transplant.stage import transplant
 def run(config: Config, folder: Path, report: Report) -> Record:
     """Carry out a run in its folder and return its record; a finished one is only read.
 
-    Whatever an interrupted run left in the folder is used, and nothing there is computed again.
+    Whatever an interrupted run left in the folder is used: nothing is generated, judged or measured again.
     Raises DapaError, with one clear message, where the run cannot be carried out.
     """
     if (done := read_record(folder, config)) is not None:
@@ -35,17 +35,19 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
         with run.measured("load"):
-            pair = open_pair(config, report)
             evaluator = make_evaluator(run, config, report)
+            pair = open_pair(config, report)
+            check_search(config, pair)
+            method = make_method(config.transplant, pair)
         with run.measured("teacher"):
             teacher = measure_teacher(evaluator, pair)
         with run.measured("search"):
             engine = load_student(config, pair)
-            method = make_method(config.transplant, pair)
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
             score_neurons(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
+            engine.forget()
         with run.measured("student"):
             hybrid.carry(())
             student = evaluator.measure("student", engine, None, teacher.reference)

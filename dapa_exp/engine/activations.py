@@ -103,6 +103,10 @@ class Activations:
     def shrink(self) -> None:
         """Keep nothing, and from now on at most half of what was kept."""
         self.budget = self.bytes // 2
+        self.clear()
+
+    def clear(self) -> None:
+        """Keep nothing of what was kept so far."""
         self.bytes = 0
         self._kept.clear()
         self._used.clear()

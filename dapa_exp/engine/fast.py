@@ -139,6 +139,9 @@ class FastEngine(PlainEngine):
             tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
             self._batch(tuple(prompts)).drafts.add(carried, dict(enumerate(tokens)))
 
+    def forget(self) -> None:
+        self._activations.clear()
+
     def _batch(self, prompts: tuple[Prompt, ...]) -> Batch:
         if prompts not in self._batches:
             inputs = encode(self.loaded, prompts)

@@ -83,6 +83,9 @@ class PlainEngine:
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
         """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""
 
+    def forget(self) -> None:
+        """Free what is kept for the next query: the search is over. The reference keeps nothing."""
+
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
         """The tokens of each answer, up to and with its end."""

@@ -8,9 +8,23 @@ from itertools import combinations
 
 from statsmodels.stats.inter_rater import cohens_kappa, to_table
 
-from dapa_exp.evaluate.judges import DEFENDED, Verdict
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes
+
+
+def demand_verdicts(judge: Judge, verdicts: Sequence[Verdict]) -> None:
+    """Raises DapaError where a judge failed on most of the answers that it was asked about.
+
+    It is out of order then, which must not be taken for an outcome. Single failures are missing data.
+    """
+    failed = sum(verdict is Verdict.FAILED for verdict in verdicts)
+    if failed > max(1, len(verdicts) / 2):
+        raise DapaError(
+            f"judge {judge.name}: no verdict on {failed} of {len(verdicts)} answers of the search; they are kept,"
+            " and once the judge is well, the same command goes on"
+        )
 
 
 def defence_rate(verdicts: Sequence[Verdict]) -> Measure:

@@ -10,7 +10,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
-from dapa_exp.evaluate.defence import defence_rate
+from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
@@ -82,10 +82,16 @@ class Evaluator:
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
         completions = CompletionStore(self.run, "teacher-search").complete(engine, "teacher", prompts, length)
         answers = [completion.text for completion in completions]
+
+        def dsr() -> dict[str, float]:
+            verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
+            demand_verdicts(self.judge, verdicts)
+            return {"dsr": defended_share(verdicts)}
+
         return Teacher(
             measured=self.measure("teacher", engine),
             search_answers=answers,
-            search_dsr=defence_rate(self.judge.verdicts([p.text for p in prompts], answers)).value,
+            search_dsr=self.run.remembered("metrics/teacher-search.json", dsr)["dsr"],
             reference=self.reference("teacher", "report", engine),
         )
 

@@ -214,8 +214,8 @@ class PairRecord(_Part):
 
 
 class Stage(_Part):
-    seconds: float
-    tokens: Natural = Field(description="generated")
+    seconds: float = Field(description="in the process that finished the run, which may have found results there")
+    tokens: Natural = Field(description="generated, in that process")
     peak_memory_bytes: Natural = Field(description="highest resident set of the process up to the stage's end")
 
 

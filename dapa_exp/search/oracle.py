@@ -15,7 +15,7 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.engine.spent import Spent
-from dapa_exp.evaluate.defence import defended_share
+from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
@@ -34,6 +34,10 @@ Ahead = Callable[[Sequence[int]], Iterator[Rows]]
 """What may be asked next, given the rows that are left of the set being asked."""
 
 
+ROUNDING = 1e-9
+"""What floats may be off by: far less than one row of any number of rows."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """What a set must reach to pass, from what nothing and everything reach."""
@@ -42,9 +46,12 @@ class Bar:
     everything: float
     dsr: float
 
-    @property
-    def gain(self) -> float:
-        return self.everything - self.student
+    def passes(self, dsr: float) -> bool:
+        return dsr >= self.dsr - ROUNDING
+
+    def gains(self, least: float) -> bool:
+        """Whether everything is better than nothing by as much as that."""
+        return self.everything - self.student >= least - ROUNDING
 
 
 class Oracle:
@@ -91,12 +98,12 @@ class Oracle:
 
     def known(self, bar: Bar) -> dict[frozenset[str], Outcome]:
         """What earlier queries found out, judged by the bar."""
-        return {units: Outcome(line["score"] >= bar.dsr, line["score"]) for units, line in self._index.items()}
+        return {units: Outcome(bar.passes(line["score"]), line["score"]) for units, line in self._index.items()}
 
     def ask(self, units: frozenset[str], bar: Bar, foresee: Foresee) -> Outcome:
         """Evaluate one set that no query has asked for yet; one that fails on no more rows than it takes to know it."""
         self._pending = self._evaluate(units, bar, partial(self._next, units, bar, foresee))
-        return Outcome(self._pending["score"] >= bar.dsr, self._pending["score"])
+        return Outcome(bar.passes(self._pending["score"]), self._pending["score"])
 
     def keep(self, query: Query) -> None:
         """Put the query just asked on disk."""
@@ -206,7 +213,7 @@ class Oracle:
             verdicts |= dict(zip(places, self._judged(said, ahead(list(chain(*left)))), strict=True))
             missing = len(self._prompts) - len(verdicts)
             at_most = defended_share([*verdicts.values(), *[Verdict.REFUSED] * missing])
-            if bar is not None and at_most < bar.dsr:
+            if bar is not None and not bar.passes(at_most):
                 break
         counts = Counter(verdicts.values())
         return {
@@ -222,11 +229,16 @@ class Oracle:
         }
 
     def _judged(self, answers: Sequence[tuple[str, str]], ahead: Iterator[Rows]) -> list[Verdict]:
-        """The verdicts on prompts and their answers. Where the judge has failed before, it is asked again."""
+        """The verdicts on prompts and their answers. Where the judge has failed before, it is asked again.
+
+        Raises DapaError where it is out of order.
+        """
         failed = Verdict.FAILED
         new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
         if new:
-            self._verdicts |= dict(zip(new, self._newly_judged(new, ahead), strict=True))
+            verdicts = self._newly_judged(new, ahead)
+            demand_verdicts(self._judge, verdicts)
+            self._verdicts |= dict(zip(new, verdicts, strict=True))
         return [self._verdicts[answer] for answer in answers]
 
     def _newly_judged(self, answers: Sequence[tuple[str, str]], ahead: Iterator[Rows]) -> list[Verdict]:

@@ -40,7 +40,8 @@ class Budget:
     """What a search may spend; None means without limit.
 
     Queries answered by an interrupted run count as queries, so a resumed search stops where an
-    undisturbed one would. Seconds count in this process only, from the start of the search.
+    undisturbed one would. Seconds count in this process only, from the start of the search; one that
+    they ended is not gone on with.
     """
 
     queries: int | None = None

@@ -23,12 +23,26 @@ from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
 from dapa_exp.search.stability import non_monotone_pairs
 
 
+def check_search(config: Config, pair: Pair) -> None:
+    """Raises DapaError where the config asks for sets that the pair's units do not make."""
+    if config.search.algorithm in CONTROLS:
+        CONTROLS[config.search.algorithm](list(pair.units), _settings(config, pair))
+
+
 def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
-    """Find the smallest set of units that passes.
+    """Find the smallest set of units that passes; once found, it stays the run's, whatever budget a resumed one has.
 
     Raises DapaError where the teacher defends itself no better than the student: transplanting it
     could only do harm.
     """
+
+    def find() -> dict[str, Any]:
+        return _search(run, pair, teacher, oracle, report).model_dump(mode="json")
+
+    return SearchRecord.model_validate(run.remembered("found.json", find))
+
+
+def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
     config, units = run.config, list(pair.units)
     oracle.expect(teacher.search_answers)
     bar = oracle.bar(units)
@@ -37,7 +51,7 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
             f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
             f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same"
         )
-    if config.search.algorithm not in CONTROLS and bar.gain < config.search.min_gain:
+    if config.search.algorithm not in CONTROLS and not bar.gains(config.search.min_gain):
         return _record(config, units, oracle, bar, teacher, None, None)
     prior = _prior(run, units, oracle, teacher)
     result = _run(config, pair, prior, oracle, bar, report)
@@ -72,7 +86,7 @@ def _run(
         units,
         budget=Budget(settings.max_queries, settings.max_seconds),
         prior=prior.scores if prior else None,
-        settings=Settings(settings.k, settings.repeats, settings.seed, _fixed(config, pair)),
+        settings=_settings(config, pair),
     )
 
     def test(candidate: frozenset[str]) -> Outcome:
@@ -93,10 +107,11 @@ def _run(
     return result
 
 
-def _fixed(config: Config, pair: Pair) -> tuple[str, ...]:
-    """The units in the paper's layer range, scaled to the pair's depth."""
+def _settings(config: Config, pair: Pair) -> Settings:
+    """What the controls need; the fixed units are those in the paper's layer range, scaled to the pair's depth."""
     layers = scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
-    return tuple(unit for unit in pair.units if layer_of(unit) in layers)
+    fixed = tuple(unit for unit in pair.units if layer_of(unit) in layers)
+    return Settings(config.search.k, config.search.repeats, config.search.seed, fixed)
 
 
 def _record(
@@ -126,7 +141,7 @@ def _record(
         units_found=list(found),
         status=_status(config, result),
         stopped_by=result.stopped_by if result else None,
-        passed=found_dsr >= bar.dsr,
+        passed=bar.passes(found_dsr),
         threshold=config.search.threshold,
         threshold_dsr=bar.dsr,
         student_dsr=bar.student,

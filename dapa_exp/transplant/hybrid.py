@@ -23,7 +23,7 @@ class Hybrid:
     def __init__(self, student: nn.Module, pair: Pair, method: Method | None = None) -> None:
         """`student` is the loaded student; `method` computes what is transplanted, the teacher's tensors by default.
 
-        Raises DapaError where a unit's tensor is not in memory, or is shared with one outside the unit.
+        Raises DapaError where a tensor is not in memory, or a unit's is shared with one outside the unit.
         """
         parameters = {name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()}
         row = architecture(pair.model_type)
@@ -110,11 +110,12 @@ def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, 
             tensor = parameters.get(places[part.tensor].parameter)
             if tensor is None:
                 raise DapaError(f"{unit}: the loaded student has no tensor '{part.tensor}'")
-            if tensor.is_meta:
-                raise DapaError(
-                    f"{unit}: '{part.tensor}' is not in memory: the student does not fit on the devices, and part of"
-                    " it was left on disk; it takes a smaller runtime.dtype or more memory"
-                )
+    for name, place in places.items():
+        if place.parameter in parameters and parameters[place.parameter].is_meta:
+            raise DapaError(
+                f"'{name}' is not in memory: the student does not fit on the devices, and part of it was left on disk;"
+                " it takes a smaller runtime.dtype or more memory"
+            )
 
 
 def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, Place], pair: Pair) -> None:

@@ -43,11 +43,14 @@ def edited(tmp_path: Path, name: str, change: Callable[[torch.Tensor], torch.Ten
         (("-m", "pair=glob(nothing-*)"), "glob(nothing-*): matches no pair"),
         ((BASE, "pair.student.id=/no/such/folder"), "/no/such/folder"),
         (("-m", "pair=mini-llama-small-base,mini-mistral-base", "hydra.sweep.subdir=same"), "share this folder"),
+        ((BASE, "search=random", "search.k=500"), "search.k: cannot draw 500 of"),
+        ((BASE, "transplant=swap_neurons", "granularity=attention"), "holds no neurons"),
+        ((BASE, "transplant=blend", "+transplant.alphas={layers.99.mlp: 0.5}"), "no unit 'layers.99.mlp'"),
     ],
 )
 def test_before_anything_starts(here: Dapa, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     assert said in here(*quick(*words)).complaint
-    assert not list(tmp_path.rglob("search.jsonl"))
+    assert not list(tmp_path.rglob("generations"))
 
 
 def test_teacher_and_student_that_do_not_fit(here: Dapa, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.progress import silent
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run
+from dapa_exp.search.oracle import Bar
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.settings import quick_config
@@ -111,6 +112,7 @@ def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path)
         folder = tmp_path / engine
         shutil.copytree(tmp_path / "whole", folder)
         (folder / "record.json").unlink()
+        (folder / "found.json").unlink()
         lines = (folder / "search.jsonl").read_text().splitlines(keepends=True)
         (folder / "search.jsonl").write_text("".join(lines[:4]))
         (folder / "generations" / "search.jsonl").unlink()
@@ -118,6 +120,27 @@ def test_a_search_goes_on_where_it_was_killed_with_either_engine(tmp_path: Path)
         assert result(again) == result(whole)
         kept = [[line[key] for key in LINES] for line in queries(folder)]
         assert kept == [[line[key] for key in LINES] for line in queries(tmp_path / "whole")]
+
+
+def test_a_resumed_run_keeps_what_its_search_had_found(tmp_path: Path) -> None:
+    config = settings("search=deletion", "search.max_seconds=1e-9")
+    first = run(config, tmp_path / "short", silent)
+    assert len(first.search.units_found) == first.search.units_total
+    longer = run(settings("search=deletion"), tmp_path / "long", silent)
+    assert len(longer.search.units_found) < longer.search.units_total
+    (tmp_path / "short" / "record.json").unlink()
+    shutil.copy(tmp_path / "long" / "search.jsonl", tmp_path / "short" / "search.jsonl")  # a search could go on by it
+    assert result(run(config, tmp_path / "short", silent)) == result(first)
+
+
+@pytest.mark.parametrize(("student", "everything", "defended"), [(7, 17, 16), (7, 20, 20)])
+def test_a_set_at_the_bar_passes(student: int, everything: int, defended: int) -> None:
+    threshold = (defended - student) / (everything - student)
+    low, high = student / 48, everything / 48
+    bar = Bar(low, high, low + threshold * (high - low))
+    assert bar.dsr > defended / 48  # by rounding alone
+    assert bar.passes(defended / 48)
+    assert not bar.passes((defended - 1) / 48)
 
 
 def test_the_levers_are_no_part_of_a_runs_identity_in_float32() -> None:

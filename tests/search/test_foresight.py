@@ -22,7 +22,7 @@ from dapa_exp.search.foresight import next_query
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.benchmarks.planted import KINDS, layers
-from tests.evaluate.judges.server import body_bytes, says, serving
+from tests.evaluate.judges.server import body_bytes, fails, says, serving
 from tests.settings import quick_config
 
 
@@ -101,3 +101,26 @@ def test_a_search_with_a_judge_elsewhere_finds_the_same_and_answers_ahead(tmp_pa
 def test_a_judge_that_fails_meanwhile_says_so(tmp_path: Path) -> None:
     with serving(refuse_key) as server, pytest.raises(DapaError, match=r"judge chat: .* no"):
         run(settings("judge=chat", f"judge.base_url={server.url}", "judge.attempts=1"), tmp_path / "run", silent)
+
+
+@pytest.mark.usefixtures("zoo")
+@pytest.mark.parametrize("queries", [0, 1])
+def test_a_judge_that_no_longer_answers_stops_the_search_and_decides_nothing(tmp_path: Path, queries: int) -> None:
+    here = run(settings(), tmp_path / "here", silent)
+    folder, out_of_order = tmp_path / "there", [True]
+
+    def answer(handler: BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        broken = out_of_order[0] and len(lines(folder / "search.jsonl")) >= queries
+        (fails(500) if broken else says(by_phrases))(handler, body)
+
+    with serving(answer) as server:
+        config = settings("judge=chat", f"judge.base_url={server.url}", "judge.attempts=1")
+        with pytest.raises(DapaError, match=r"judge chat: no verdict on \d+ of \d+ answers of the search"):
+            run(config, folder, silent)
+        assert len(lines(folder / "search.jsonl")) == queries
+        out_of_order[0] = False
+        there = run(config, folder, silent)
+    assert there.search.units_found == here.search.units_found
+    assert there.search.status == "certified"
+    ours, theirs = (lines(tmp_path / place / "search.jsonl") for place in ("there", "here"))
+    assert [[line[key] for key in SAME] for line in ours] == [[line[key] for key in SAME] for line in theirs]

@@ -153,7 +153,7 @@ def test_of_a_whole_layer_only_neurons_are_swapped(tmp_path: Path) -> None:
 def test_a_unit_without_neurons_is_refused(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "llama", ("attention",))
     with pytest.raises(DapaError, match=r"layers\.0\.attention: holds no neurons"):
-        SwapNeurons(pair, 0.1, "difference").neurons("layers.0.attention")
+        SwapNeurons(pair, 0.1, "difference")
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -38,6 +38,9 @@ class SwapNeurons(Method):
         self.scores: Mapping[str, torch.Tensor] = {}
         """By unit, shape (neurons,)."""
         self._chosen: dict[str, torch.Tensor] = {}
+        for unit, parts in pair.units.items():
+            if not any(part in self.axes for part in parts):
+                raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
 
     def read_scores(self, folder: Path) -> None:
         """Take the scores that a run found, from its folder. Raises DapaError where they are not there, or damaged."""
@@ -68,11 +71,9 @@ class SwapNeurons(Method):
         return student.index_copy(axis, neurons, teacher.index_select(axis, neurons))
 
     def _scores(self, unit: str) -> torch.Tensor:
-        held = [part for part in self._pair.units[unit] if part in self.axes]
-        if not held:
-            raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
         if self.by == "attribution":
             return self.scores[unit]
+        held = [part for part in self._pair.units[unit] if part in self.axes]
         return sum((self._squares(part) for part in held), torch.zeros(())).sqrt()
 
     def _squares(self, part: Part) -> torch.Tensor:
