@@ -6,10 +6,11 @@ config is checked against `Config` in one go, so that all its problems are repor
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
 AlgorithmName = Literal[
@@ -43,6 +44,17 @@ MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "c
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _device(*others: str) -> AfterValidator:
+    """Refuses what is neither a device as torch names it nor one of the others."""
+
+    def check(name: str) -> str:
+        if name not in others and not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d*))?|mps", name):
+            raise ValueError(f"is {name!r}; allowed: {', '.join((*others, 'cpu', 'cuda', 'cuda:N', 'mps'))}")
+        return name
+
+    return AfterValidator(check)
 
 
 class _Group(BaseModel):
@@ -298,7 +310,7 @@ class DapaPaper(_Endpoint):
 
 class _LocalModel(_Group):
     model: Model
-    device: str
+    device: Annotated[str, _device()]
     dtype: Literal["float32", "bfloat16", "float16"]
     batch_size: Count
 
@@ -377,7 +389,7 @@ class Record(_Group):
 class Runtime(_Group):
     """How it is computed. Only dtype and batch_size can move greedy output, so only they count."""
 
-    device: str
+    device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
     engine: Literal["plain", "fast"] = Field(description="fast gives the same verdicts, with the three levers below")
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for what layers made of prompts; 0: none")

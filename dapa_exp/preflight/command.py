@@ -8,7 +8,7 @@ from rich.table import Table
 from dapa_exp.config.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
-from dapa_exp.preflight.findings import Findings, find_problems, look, pair_misfits, set_key, template_of
+from dapa_exp.preflight.findings import Findings, find_problems, is_here, look, pair_misfits, set_key, template_of
 from dapa_exp.preflight.reach import Found
 from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
 from dapa_exp.progress import console, display
@@ -37,22 +37,18 @@ def check_command(words: list[str]) -> int:
     together = totals(configs, wanted, findings.shape_of)
     print("\n".join(summary(together)))
     problems = [*find_problems(configs, findings), *shortages(together)]
-    if configs[0].runtime.device != "cpu":
-        problems += _gpu_problems(configs[0].runtime.device, together.memory)
+    problems += _gpu_shortages(configs[0].runtime.device, together.memory)
     print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")
     return 1 if problems else 0
 
 
-def _gpu_problems(device: str, needed: int) -> list[str]:
-    """What the GPU cannot do, or on the device `auto` all of them together."""
-    named = device.startswith("cuda")
-    if not torch.cuda.is_available():
-        return [f"runtime.device={device}: there is no GPU here; runtime=cpu computes without one"] if named else []
-    devices = [device] if named else range(torch.cuda.device_count())
+def _gpu_shortages(device: str, needed: int) -> list[str]:
+    """Whether the GPU has too little memory, or on the device `auto` all of them together."""
+    named = [device] if device.startswith("cuda") and is_here(device) else []
+    devices = range(torch.cuda.device_count()) if device == "auto" else named
     free = sum(torch.cuda.mem_get_info(one)[0] for one in devices)
-    return (
-        [f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"] if needed > free else []
-    )
+    short = f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"
+    return [short] if devices and needed > free else []
 
 
 def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str]:

@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from dapa_exp.config.schema import Config, Judge, Model, Rows
+import torch
+
+from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
@@ -65,6 +67,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     for config in configs:
         yield from _pair_problems(config, findings)
         yield from _judge_problems(config)
+        yield from _device_problems(config)
 
 
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
@@ -81,6 +84,22 @@ def _judge_problems(config: Config) -> Iterator[str]:
         key = getattr(judge, "key", None)
         if key and not os.environ.get(key):
             yield f"judge {judge.name}: the environment variable {key}, which is to hold the key, is not set"
+
+
+def _device_problems(config: Config) -> Iterator[str]:
+    if not is_here(device := config.runtime.device):
+        yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
+    for judge in _judges(config):
+        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
+            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
+
+
+def is_here(device: str) -> bool:
+    """Whether torch finds a device on this machine."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        return int(number or 0) < torch.cuda.device_count()
+    return kind != "mps" or torch.backends.mps.is_available()
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:

@@ -137,6 +137,19 @@ def test_a_wrong_value_lists_what_is_allowed() -> None:
     assert "allowed: float32, bfloat16, float16" in problem
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
+def test_a_device_is_one_that_torch_knows(device: str) -> None:
+    assert jobs([f"runtime.device={device}"])[0].config.runtime.device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:01", "cpu:cuda", "''"])
+def test_no_other_device_is_taken(device: str) -> None:
+    (problem,) = problems(f"runtime.device={device}")
+    assert f"runtime.device: is '{device.strip(chr(39))}'; allowed: auto, cpu, cuda, cuda:N, mps" in problem
+    (problem,) = problems("judge=guard", f"judge.device={device}")
+    assert problem.endswith("; allowed: cpu, cuda, cuda:N, mps")
+
+
 def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
     found = problems("-m", "pair=glob(mini-gemma-*)", "search.threshold=0.9,1.5", "evaluate.perplexity_stride=4096")
     assert len(found) == 2

@@ -198,9 +198,18 @@ def test_a_judges_model_may_be_of_any_architecture(served: Hub) -> None:
     assert problems_of(config) == []
 
 
-def test_a_gpu_that_is_not_there(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "there is no GPU here" in check("runtime=gpu")[1][-1]
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps"])
+def test_a_device_that_is_not_there(
+    check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(device == "cuda:1"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    judge = f"+judges.other={{name: guard, model: {{id: {tmp_path}, revision: null}}, device: '{device}',"
+    _, found, _ = check(f"runtime.device={device}", judge + " dtype: float32, batch_size: 1}")
+    assert found == [
+        f"runtime.device={device}: there is no such device here; runtime=cpu computes without one",
+        f"judge guard: device={device}: there is no such device here",
+    ]
 
 
 @pytest.mark.slow

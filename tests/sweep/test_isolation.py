@@ -43,7 +43,7 @@ def error(folder: Path) -> dict[str, str]:
 def test_others_go_on_where_one_raises_exits_or_is_killed(tmp_path: Path) -> None:
     victim, good = quick_config("pair=mini-llama-small-style"), quick_config(BASE)
     tasks = [
-        Task(quick_config(BASE, "runtime.device=nonsense"), tmp_path / "raises"),
+        Task(quick_config(BASE, "dataset.search.column=nonsense"), tmp_path / "raises"),
         Task(good, ExitingFolder(tmp_path / "exits")),
         Task(victim, tmp_path / "killed"),
         Task(good, tmp_path / "good"),

@@ -28,7 +28,8 @@ def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrained
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        model.to(settings.device)
+    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:  # the last: torch without CUDA
         raise DapaError(f"judge {settings.name}: {settings.model.id}: cannot be loaded: {error}") from error
     if missing := sorted(info["missing_keys"]):  # transformers would judge with random numbers
         raise DapaError(
@@ -38,7 +39,7 @@ def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrained
         tokenizer.pad_token = tokenizer.eos_token
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
-    return model.to(settings.device).eval(), tokenizer
+    return model.eval(), tokenizer
 
 
 def batches(rows: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dapa_exp.config.schema import Classifier, Guard, JudgeZoo, Model
 from dapa_exp.errors import DapaError
@@ -102,6 +103,12 @@ def test_the_extra_that_is_needed_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "judgezoo", None)
     with pytest.raises(DapaError, match=r"pip install 'dapa_exp\[judgezoo\]'"):
         make_judge(JudgeZoo(name="judgezoo", judge="harmbench", threshold=0.5, batch_size=1))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")
+def test_a_device_that_is_not_there_is_one_message(checkpoints: Path) -> None:
+    with pytest.raises(DapaError, match=r"judge classifier: .* cannot be loaded: "):
+        classifier(checkpoints, device="cuda")
 
 
 def test_a_judge_that_is_not_there_is_one_message(tmp_path: Path) -> None:
