@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
+from dapa_exp.config.schema import Classifier, Config, Guard, Judge, JudgeZoo, Model, Rows
+from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
@@ -68,6 +71,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
         yield from _pair_problems(config, findings)
         yield from _judge_problems(config)
         yield from _device_problems(config)
+        yield from _task_problems(config)
 
 
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
@@ -84,6 +88,8 @@ def _judge_problems(config: Config) -> Iterator[str]:
         key = getattr(judge, "key", None)
         if key and not os.environ.get(key):
             yield f"judge {judge.name}: the environment variable {key}, which is to hold the key, is not set"
+        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
+            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
 
 
 def _device_problems(config: Config) -> Iterator[str]:
@@ -92,6 +98,14 @@ def _device_problems(config: Config) -> Iterator[str]:
     for judge in _judges(config):
         if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
             yield f"judge {judge.name}: device={judge.device}: there is no such device here"
+
+
+def _task_problems(config: Config) -> Iterator[str]:
+    for task in config.evaluate.tasks.names:
+        try:
+            check_tasks([task])
+        except DapaError as error:
+            yield str(error)
 
 
 def is_here(device: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -187,6 +188,25 @@ def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.Mon
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     _, (problem,), _ = check("judge=chat")
     assert problem == "judge chat: the environment variable OPENAI_API_KEY, which is to hold the key, is not set"
+
+
+def test_extras_that_are_not_installed(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("judgezoo", "lm_eval", "lm_eval.tasks"):
+        monkeypatch.setitem(sys.modules, package, None)
+    _, found, _ = check("judge=judgezoo", "evaluate.tasks.names=[fetched_mmlu,miniature_choice]")
+    judge, tasks = found
+    assert judge.endswith("it is not installed; pip install 'dapa_exp[judgezoo]'")
+    assert tasks.startswith("evaluate.tasks needs lm-evaluation-harness: pip install dapa_exp[lm_eval]")
+
+
+@pytest.mark.slow
+def test_every_unknown_task_is_named(check: Check, hub: Hub) -> None:
+    code, found, _ = check("evaluate.tasks.names=[mmul,arc_easy,gsmk8,miniature_choice]")
+    assert code == 1
+    assert [problem.partition(": the harness has no ")[2] for problem in found] == [
+        "task 'mmul'. Did you mean 'mmlu'?",
+        "task 'gsmk8'. Did you mean 'gsm8k'?",
+    ]
 
 
 def test_a_judges_model_may_be_of_any_architecture(served: Hub) -> None:
