@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from dapa_exp.config.schema import Classifier, Config, Guard, Judge, JudgeZoo, Model, Rows
+from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import named
@@ -85,9 +85,8 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
 
 def _judge_problems(config: Config) -> Iterator[str]:
     for judge in _judges(config):
-        key = getattr(judge, "key", None)
-        if key and not os.environ.get(key):
-            yield f"judge {judge.name}: the environment variable {key}, which is to hold the key, is not set"
+        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
+            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
         if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
             yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
 

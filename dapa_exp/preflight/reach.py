@@ -16,6 +16,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from dapa_exp.config.schema import Model, Rows
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
@@ -87,6 +88,8 @@ class Hub:
         if far and self.unreached and not is_offline_mode():
             return Found(asked=False)
         try:
+            if rows.fetched_name and not is_fetched(rows.fetched_name):
+                return Found()  # what is not fetched yet is fetched by `dapa run`
             if far and not self.unreached:
                 self._ask_data(rows)
             else:

@@ -188,6 +188,7 @@ def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.Mon
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     _, (problem,), _ = check("judge=chat")
     assert problem == "judge chat: the environment variable OPENAI_API_KEY, which is to hold the key, is not set"
+    assert check("judge=chat", "judge.base_url=http://localhost:8000/v1")[:2] == (0, [])
 
 
 def test_extras_that_are_not_installed(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,3 +271,13 @@ def test_a_miniature_that_is_not_built_yet_is_no_problem(
     code, found, said = check("pair=mini-llama-small-style")
     assert (code, found) == (0, [])
     assert "unknown" in said
+
+
+def test_a_set_that_is_not_fetched_yet_is_no_problem(
+    check: Check, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "empty"))
+    code, found, said = check("pair=smollm2", "dataset=smollm2")
+    assert (code, found) == (0, [])
+    (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["smollm2"])
+    assert row[1:4] == ["ok", "ok", "ok"]
