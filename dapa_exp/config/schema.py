@@ -57,6 +57,11 @@ def _device(*others: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _refuse_strange(name: str) -> None:
+    if not name.isidentifier():
+        raise ValueError(f"'{name}': names files and columns, so it must be of letters, digits and underscores")
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -169,9 +174,11 @@ class Dataset(_Group):
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = {"search", "report", "harmless", "text", "questions"}
+        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, which are kept beside them
         for name in (*self.more_report, *self.more_harmless):
+            _refuse_strange(name)
             if name in taken:
-                raise ValueError(f"two prompt sets are called '{name}': more_report and more_harmless need other names")
+                raise ValueError(f"'{name}': another prompt set or a metric has this name; choose another")
             taken.add(name)
         return self
 
@@ -420,6 +427,6 @@ class Config(_Group):
         own: Judge | None = info.data.get("judge")
         if own is not None and own.name in judges:
             raise ValueError(f"'{own.name}': the run's own judge has this name; choose another")
-        if strange := next((name for name in judges if not name.isidentifier()), None):
-            raise ValueError(f"'{strange}': names files and columns, so it must be of letters, digits and underscores")
+        for name in judges:
+            _refuse_strange(name)
         return judges

@@ -195,6 +195,18 @@ def test_overlapping_search_and_report_rows_are_refused() -> None:
     assert "search rows [0, 64] and report rows [32, 96] of zoo:harmful overlap" in problem
 
 
+@pytest.mark.parametrize("name", ["report", "text", "reasoning", "perplexity", "kl_to_student", "kl_to_teacher", "jbb"])
+def test_a_prompt_set_needs_a_name_of_its_own(name: str) -> None:
+    more = ["+prompt_set@dataset.more_report.jbb=jbb", f"+prompt_set@dataset.more_harmless.{name}=xstest"]
+    (problem,) = problems(*more)
+    assert problem.endswith(f": dataset: '{name}': another prompt set or a metric has this name; choose another")
+
+
+def test_a_prompt_set_is_named_as_files_and_columns_can_be() -> None:
+    (problem,) = problems("+prompt_set@dataset.more_report.a-b=jbb")
+    assert "dataset: 'a-b': names files and columns, so it must be of letters, digits and underscores" in problem
+
+
 def test_golden_identity() -> None:
     """A change here re-runs everybody's sweeps: raise IDENTITY_VERSION if it is meant."""
     (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
