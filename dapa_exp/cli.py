@@ -10,7 +10,7 @@ from dapa_exp.errors import DapaError, complain, nearest
 
 USAGE = """usage: dapa VERB ...
 
-  run [-m] [OVERRIDES]    one run, or with -m a sweep; takes every flag of Hydra (dapa run --help)
+  run [-m] [OVERRIDES]    one run, or with -m a sweep; takes Hydra's flags (dapa run --help)
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps

@@ -77,6 +77,9 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     values out of range, and contradictions, each with its file or "command line".
     """
     args = get_args_parser().parse_args(list(argv))
+    for flag in ("config-name", "config-path", "experimental-rerun"):  # Hydra would carry out what nobody looked at
+        if getattr(args, flag.replace("-", "_")):
+            raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)
         runs = _expand(loader, words, args.multirun, problems)

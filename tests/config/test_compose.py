@@ -13,6 +13,7 @@ from dapa_exp.config.compose import Job, conf_dir, jobs
 from dapa_exp.config.identity import identity
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.schema import AlgorithmName
+from dapa_exp.errors import DapaError
 from dapa_exp.search import ALGORITHMS
 
 PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
@@ -155,6 +156,12 @@ def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
     assert len(found) == 2
     assert "search.threshold: is 1.5" in found[0] + found[1]
     assert "must be smaller than perplexity_window" in found[0] + found[1]
+
+
+@pytest.mark.parametrize("flag", ["--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"])
+def test_a_flag_that_would_carry_out_another_run_is_refused(flag: str) -> None:
+    with pytest.raises(DapaError, match=r"--[a-z]+-[a-z]+ is not taken: .* --config-dir names"):
+        jobs([flag, "mine"])
 
 
 def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:

@@ -77,6 +77,16 @@ def test_the_command_reads_a_file_prints_and_writes_beside_it(
     assert (written["judge"], written["version"]) == ("phrases", PhraseJudge.version)
 
 
+@pytest.mark.parametrize("words", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"], ["-cd={}"]])
+def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "judge" / "mine.yaml").write_text("name: phrases\n")
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,response,label\n?,{YES},1\n?,{NO},0\n")
+    assert calibrate_command(["judge=mine", f"labels={file}", *(word.format(tmp_path) for word in words)]) == 0
+    assert (tmp_path / "labels-phrases.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

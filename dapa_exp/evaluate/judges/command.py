@@ -9,11 +9,17 @@ from dapa_exp.config.schema import Judge
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges.contract import Judge as Judging
 
+CONFIG_DIR = ("--config-dir", "-cd")
+
 
 def judge_config(verb: str, words: Sequence[str]) -> Judge:
     """The judge's part of the config that the words compose. Raises DapaError where they say anything else."""
-    if other := next((word for word in words if not word.startswith(("judge=", "judge.", "--config-dir="))), None):
-        raise DapaError(f"dapa {verb}: '{other}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
+    given = iter(words)
+    for word in given:
+        if word in CONFIG_DIR:
+            next(given, None)  # the folder
+        elif not word.startswith(("judge=", "judge.", *(f"{flag}=" for flag in CONFIG_DIR))):
+            raise DapaError(f"dapa {verb}: '{word}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
     if not any(word.startswith("judge=") for word in words):
         raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
     (job,) = jobs(words)
