@@ -46,7 +46,8 @@ def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) 
     """The sums over the runs of a sweep, and this machine's free disks. There is at least one run."""
     runtime, record = configs[0].runtime, configs[0].record
     models = list(dict.fromkeys(model for config in configs for model in models_of(config)))
-    downloads = {model: download(model, shape_of(model)) for model in models}
+    shapes = {model: shape_of(model) for model in models}
+    downloads = [download(model, shape) for model, shape in shapes.items()]
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
     return Totals(
         runs=len(runs),
@@ -55,10 +56,10 @@ def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) 
         processes=min(runtime.processes, len(runs)),
         on_cpu=runtime.device == "cpu",
         disks=(
-            _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads.values()))),
+            _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
             _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs)),
         ),
-        unknown=tuple(model.id for model, size in downloads.items() if size is None),
+        unknown=tuple(model.id for model, shape in shapes.items() if shape is None),
     )
 
 
