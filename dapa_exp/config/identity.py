@@ -16,22 +16,26 @@ from dapa_exp.zoo import recipe, world
 IDENTITY_VERSION = 1
 """Raise it when the meaning of a config or the code of a stage changes results."""
 
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+"""The engine and its levers. They count where the fast engine computes below float32."""
+
 NOT_IDENTITY: Any = {
     "record": True,
-    "runtime": {"device", "engine", "reuse_memory", "drafts", "early_verdicts", "threads", "processes"},
+    "runtime": {"device", "threads", "processes", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason"},
     "granularity": {"name"},
     "dataset": {"name"},
 }
-"""Names, remarks and places: they do not move a result. dtype and batch size do, and below float32 the engine."""
+"""Names, remarks and places: they do not move a result. dtype and batch size do, and below float32 the fast engine."""
 
 
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with what its models and rows are made of."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
     if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
-        body["runtime"]["engine"] = "fast"  # it cannot tell near ties there, which the reference may decide otherwise
+        # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
+        body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     if config.search.prior != "causal_tracing":
         del body["localise"]
     if config.search.prior is None:

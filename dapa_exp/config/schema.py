@@ -394,11 +394,11 @@ class Record(_Group):
 
 
 class Runtime(_Group):
-    """How it is computed. Only dtype and batch_size can move greedy output, so only they count."""
+    """How it is computed. Greedy output can move with dtype and batch_size, and below float32 with the fast engine."""
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain", "fast"] = Field(description="fast gives the same verdicts, with the three levers below")
+    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three levers")
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for what layers made of prompts; 0: none")
     drafts: bool = Field(description="check earlier hybrids' answers before decoding")
     early_verdicts: bool = Field(description="end an answer once the judge knows whether it is a defence")

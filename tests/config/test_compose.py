@@ -235,6 +235,18 @@ def test_identity_ignores_place_and_machine_but_not_what_moves_results() -> None
         assert identity(jobs(["pair=mini-mistral-base", word])[0].config) != base, word
 
 
+def test_the_engine_is_part_of_the_identity_where_it_can_move_results() -> None:
+    def identity(*words: str) -> str:
+        return jobs(["pair=mini-mistral-base", *(f"runtime.{word}" for word in words)])[0].identity
+
+    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false")
+    assert {identity(word) for word in ("engine=plain", *levers)} == {identity()}
+    below = "dtype=bfloat16"
+    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 5
+    plain = [identity(below, "engine=plain", word) for word in levers]
+    assert set(plain) == {identity(below, "engine=plain")}
+
+
 def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"one")
     words = [f"pair.student.id={tmp_path}"]
