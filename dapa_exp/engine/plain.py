@@ -9,6 +9,7 @@ import torch
 from transformers import BatchEncoding, GenerationConfig
 
 from dapa_exp.engine.spent import Spent
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.load import LoadedModel
 
@@ -76,8 +77,15 @@ class PlainEngine:
 
         An engine that saves work may leave the others out, use the units that the hybrid carries, where they are
         known, and cut an answer once it is decided. This one does none of it.
+        Raises DapaError where the device has too little memory for the batch.
         """
-        answers = self._generate(prompts, max_new_tokens)
+        try:
+            answers = self._generate(prompts, max_new_tokens)
+        except torch.OutOfMemoryError as error:
+            raise DapaError(
+                f"{self.loaded.model.device}: too little memory for {len(prompts)} prompts at a time; it takes a"
+                f" smaller runtime.batch_size, or runtime.engine=fast, which finds out what there is room for: {error}"
+            ) from error
         return {place: Completion(self._text(answer), len(answer)) for place, answer in enumerate(answers)}
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:

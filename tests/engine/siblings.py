@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from dapa_exp.evaluate.prompts import Prompt, prompt
 from dapa_exp.models.architecture import units
@@ -74,3 +77,20 @@ def siblings(
 def some_are_decided(row: Prompt, beginning: str) -> bool:
     """A stand-in for a judge: decides some answers at once, some later, some never."""
     return len(beginning) > 0 and (len(beginning) + len(row.text)) % 13 == 0
+
+
+@contextmanager
+def room_for(model: nn.Module, rows: int) -> Iterator[list[int]]:
+    """A device that runs out of memory where a pass has more rows; lists how many it had each time."""
+    refused: list[int] = []
+
+    def check(module: nn.Module, args: object, kwargs: dict[str, torch.Tensor]) -> None:
+        if (asked := len(kwargs["input_ids"])) > rows:
+            refused.append(asked)
+            raise torch.OutOfMemoryError("out of memory")
+
+    hook = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield refused
+    finally:
+        hook.remove()

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import Prompt, prompt
-from tests.engine.siblings import LAYERS, PROMPTS, Siblings, siblings, some_are_decided
+from tests.engine.siblings import LAYERS, PROMPTS, Siblings, room_for, siblings, some_are_decided
 from tests.tiny import EVERY_CONFIG
 
 UNLIMITED = 10**9
@@ -77,23 +75,6 @@ def test_five_hundred_candidates_of_a_family_say_the_same(
         expected = plain(tiny)
         for engine in engines:
             assert asked_in_rounds(engine, carried, draw) == expected
-
-
-@contextmanager
-def room_for(model: nn.Module, rows: int) -> Iterator[list[int]]:
-    """A device that runs out of memory where a pass has more rows; lists how many it had each time."""
-    refused: list[int] = []
-
-    def check(module: nn.Module, args: object, kwargs: dict[str, torch.Tensor]) -> None:
-        if (asked := len(kwargs["input_ids"])) > rows:
-            refused.append(asked)
-            raise torch.OutOfMemoryError("out of memory")
-
-    hook = model.register_forward_pre_hook(check, with_kwargs=True)
-    try:
-        yield refused
-    finally:
-        hook.remove()
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

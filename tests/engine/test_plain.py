@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from dapa_exp.engine.plain import PlainEngine, encode
+from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
+from tests.engine.siblings import room_for
 from tests.tiny import CONFIGS, tiny_loaded
 
 TEXTS = [
@@ -66,6 +68,13 @@ def test_a_checkpoints_sampling_settings_change_nothing() -> None:
     assert own is not None
     own.update(do_sample=True, temperature=3.0, top_k=5, repetition_penalty=5.0)
     assert PlainEngine(loaded, 5).generate_batch(PROMPTS, 12) == before
+
+
+def test_too_little_memory_is_one_message_that_names_the_way_out() -> None:
+    loaded = tiny_loaded("llama", 5)
+    said = r"cpu: .* 5 prompts at a time; .* runtime\.batch_size"
+    with room_for(loaded.model, 2), pytest.raises(DapaError, match=said):
+        PlainEngine(loaded, 5).generate_batch(PROMPTS, 2)
 
 
 def test_batches_are_fixed_by_place() -> None:
