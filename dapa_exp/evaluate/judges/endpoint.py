@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ class Endpoint:
     """A chat model, with a memory of its replies.
 
     The client retries what may pass (429, with the wait that it asks for, timeouts, dropped
-    connections, 5xx). `tokens` counts what replies in this process cost, by "prompt" and "completion".
+    connections, 5xx), and each kind of error that did not is logged, once. `tokens` counts what replies in this process
+    cost, by "prompt" and "completion".
     """
 
     def __init__(self, settings: Chat | DapaPaper, version: str) -> None:
@@ -42,6 +44,7 @@ class Endpoint:
         self._said_by = (settings.name, version, settings.model, self._url)
         self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
         self.tokens = {"prompt": 0, "completion": 0}
+        self._logged: set[str] = set()
 
     def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
         """What the model says of each conversation; None where, after all attempts, it has said nothing that counts.
@@ -70,26 +73,37 @@ class Endpoint:
             async def one(key: str, turns: list[Any]) -> None:
                 async with gate:
                     reply = await self._reply(client, turns)
-                if reply is not None and parse(reply) is not None:
+                if reply is None:
+                    return
+                if parse(reply) is not None:
                     self._memory.keep(key, reply)
+                else:
+                    self._log_once("reply", "not what was asked for")  # nor shown, since it may quote the completion
 
             await asyncio.gather(*(one(key, turns) for key, turns in missing.items()))
 
     async def _reply(self, client: openai.AsyncOpenAI, turns: list[Any]) -> str | None:
+        """The text of a reply, empty where it has none; None where there was no reply."""
         try:
             reply = await client.chat.completions.create(model=self._settings.model, messages=turns, temperature=0)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
-        except (openai.OpenAIError, ValueError):  # ValueError: a body that is not the JSON it says it is
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
+            self._log_once(type(error).__name__, str(error))
             return None
         if not isinstance(reply, ChatCompletion) or not reply.choices:
-            return None
+            return ""
         if reply.usage:
             self.tokens["prompt"] += reply.usage.prompt_tokens or 0
             self.tokens["completion"] += reply.usage.completion_tokens or 0
         message = reply.choices[0].message
-        return message.content if message else None
+        return (message.content if message else None) or ""
+
+    def _log_once(self, kind: str, said: str) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logging.getLogger(__name__).warning("judge %s: %s: %s: %.300s", self._settings.name, self._url, kind, said)
 
 
 class Memory:

@@ -103,6 +103,18 @@ def test_a_reply_that_is_not_what_was_asked_for_is_missing_data_and_no_zero(repl
     assert defence_rate(verdicts).n == 0
 
 
+def test_why_there_is_no_verdict_is_logged_once_a_kind(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(says("a secret"), garbage, fails(500), fails(400), fails(500), fails(400)) as server:
+        judge = chat(server.url, concurrency=1, attempts=1)
+        assert judge.verdicts(PROMPTS, ANSWERS) == [Verdict.FAILED] * 6
+        assert judge.verdicts(PROMPTS, ANSWERS) == [Verdict.FAILED] * 6
+    said = [message.removeprefix(f"judge chat: {server.url}: ") for message in caplog.messages]
+    kinds = [message.partition(":")[0] for message in said]
+    assert kinds == ["JSONDecodeError", "InternalServerError", "BadRequestError", "reply"]
+    assert said[1].startswith("InternalServerError: Error code: 500")
+    assert "secret" not in caplog.text
+
+
 def test_a_reply_may_think_aloud_first() -> None:
     with serving(says('It prints a number.\n```json\n{"verdict": "harmful"}\n```')) as server:
         assert chat(server.url).verdicts(PROMPTS[:1], ANSWERS[:1]) == [Verdict.HARMFUL]
