@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -11,15 +11,16 @@ from dapa_exp.record.mirror import flatten
 from dapa_exp.sweep.status import RunStatus, status
 
 
-def load(folders: Iterable[Path]) -> pd.DataFrame:
-    """Every run of the sweep or run folders, a folder given twice counting once.
+def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.DataFrame:
+    """Every run of the sweep or run folders, or `only` those in these places; a folder given twice counts once.
 
     The columns are what is known of any run (experiment, folder, identity, pair, family, granularity, search,
     dataset, state, reason), then the record's numbers under their own words, "evaluate/hybrid/dsr/value",
     empty where a run is not done, and the names of the units found.
     """
     runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
-    return pd.DataFrame([_row(path, run) for path, run in runs.items()])
+    wanted = runs if only is None else {path.resolve() for path in only}
+    return pd.DataFrame([_row(path, run) for path, run in runs.items() if path in wanted])
 
 
 def _row(path: Path, run: RunStatus) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -27,14 +27,22 @@ from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
 from dapa_exp.record.folder import write_atomically
 
+TABLES = ("main", "judges", "agreement", "utility", "ablation_pairs", "ablation", "search_cost", "stability")
+SUFFIXES = ("md", "csv", "tex")
 
-def report(folders: Sequence[Path], shown_on: Console) -> list[Path]:
-    """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first."""
-    runs = load(folders)
-    tables = tables_of(runs)
+
+def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
+    """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first.
+
+    Of the folders' runs, `only` those in these places, where given. Tables of an earlier report go.
+    """
+    tables, folder = tables_of(load(folders, only)), folders[0] / "report"
     for table in tables:
         table.print(shown_on)
-    return [path for table in tables for path in _write(table, folders[0] / "report")]
+    for name in set(TABLES) - {table.name for table in tables}:
+        for suffix in SUFFIXES:
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
+    return [path for table in tables for path in _write(table, folder)]
 
 
 def report_command(words: list[str]) -> int:
@@ -64,8 +72,8 @@ def tables_of(runs: pd.DataFrame) -> list[Table]:
 
 
 def _write(table: Table, folder: Path) -> list[Path]:
-    texts = {"md": table.to_markdown(), "csv": table.to_csv(), "tex": table.to_latex()}
-    paths = {suffix: folder / f"{table.name}.{suffix}" for suffix in texts}
-    for suffix, text in texts.items():
-        write_atomically(paths[suffix], text)
-    return list(paths.values())
+    texts = (table.to_markdown(), table.to_csv(), table.to_latex())
+    paths = [folder / f"{table.name}.{suffix}" for suffix in SUFFIXES]
+    for path, text in zip(paths, texts, strict=True):
+        write_atomically(path, text)
+    return paths

@@ -156,7 +156,7 @@ def _conclude(planned: Sequence[Job]) -> int:
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None
     try:
-        report([single] if single else sorted(folders), console())
+        report([single] if single else sorted(folders), console(), [job.folder for job in planned])
     except OSError as error:
         complain(DapaError(f"the tables cannot be written: {error}"))
     asked = {job.folder.name for job in planned}

@@ -60,6 +60,15 @@ def test_reporting_again_replaces_the_files(tmp_path: Path, console: Console) ->
     assert "40.0 [36, 44]" in paths[0].read_text()
 
 
+def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
+    report([sweep], console)
+    (sweep / "report" / "mine.md").write_text("notes")
+    paths = report([sweep], console, only=[sweep / name_of(record("a"))])
+    assert {path.stem for path in paths} == {"main", "utility"}
+    assert set((sweep / "report").iterdir()) == {*paths, sweep / "report" / "mine.md"}
+
+
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
