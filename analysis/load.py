@@ -14,9 +14,9 @@ from dapa_exp.sweep.status import RunStatus, status
 def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.DataFrame:
     """Every run of the sweep or run folders, or `only` those in these places; a folder given twice counts once.
 
-    The columns are what is known of any run (experiment, folder, identity, pair, family, granularity, search,
-    dataset, state, reason), then the record's numbers under their own words, "evaluate/hybrid/dsr/value",
-    empty where a run is not done, and the names of the units found.
+    The columns are what is known of any run (experiment, folder, identity and its start, `run`, pair, family,
+    granularity, search, dataset, state, reason), then the record's numbers under their own words,
+    "evaluate/hybrid/dsr/value", empty where a run is not done, and the names of the units found.
     """
     runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
     wanted = runs if only is None else {path.resolve() for path in only}
@@ -28,6 +28,7 @@ def _row(path: Path, run: RunStatus) -> dict[str, object]:
         "experiment": path.parent.name,
         "folder": run.folder,
         "identity": run.identity,
+        "run": run.identity[:8],
         "pair": run.pair or run.folder,
         "family": run.family,
         "granularity": run.granularity,

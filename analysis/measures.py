@@ -9,7 +9,10 @@ import pandas as pd
 
 SUBJECTS = ("student", "hybrid", "teacher")
 OUTCOMES = ("refused", "harmless", "harmful", "degenerate", "failed")
-KEYS = ["experiment", "folder", "identity", "pair", "family", "granularity", "search", "dataset", "state", "reason"]
+KEYS = [
+    *("experiment", "folder", "identity", "run", "pair", "family", "granularity", "search", "dataset"),
+    *("state", "reason"),
+]
 MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "degenerate", "failed")),
     "gain_points",
@@ -78,6 +81,12 @@ def measure(runs: pd.DataFrame) -> pd.DataFrame:
 def settings_that_vary(runs: pd.DataFrame) -> list[str]:
     """The settings, besides the pair, that tell the runs apart."""
     return [name for name in ("experiment", "granularity", "search", "dataset") if runs[name].nunique() > 1]
+
+
+def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
+    """The settings that vary; where they do not tell two runs of a pair apart, the start of the identity does."""
+    settings = settings_that_vary(runs)
+    return [*settings, "run"] if runs.duplicated(["pair", *settings]).any() else settings
 
 
 def means(measured: pd.DataFrame) -> pd.Series[float]:

@@ -10,7 +10,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from analysis.expected import paper
-from analysis.measures import MEANED, SUBJECTS, counts, means, measure, settings_that_vary
+from analysis.measures import MEANED, SUBJECTS, counts, means, measure, settings_that_tell_apart
 from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
 from analysis.tables.table import Table
 
@@ -72,17 +72,16 @@ NO_DEFENCE = {
 def main_table(runs: pd.DataFrame) -> Table:
     """The runs, the means of each family and of all, and the paper's mean on the real models."""
     single = len(runs) == 1
-    settings = ["granularity", "search", "dataset"] if single else _settings(runs)
+    settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
     measured = _with_significance(measure(runs))
-    measured["run"] = measured["identity"].str[:8]
-    blocks = [_runs(measured)] if single else [_runs(measured), *_mean_blocks(measured, settings)]
-    numbers = pd.concat([*blocks, _paper()], ignore_index=True)
+    averaged = [] if single else _mean_blocks(measured, settings)
+    numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [*COLUMNS, *_no_defence_columns(measured)]
     notes = [f"[{i}] {run['pair']}: {run['reason']}" for i, run in enumerate(_unfinished(measured), start=1)]
     return Table(
         name="main",
         title="Defense success rate of student, hybrid and teacher",
-        caption=_caption(measured),
+        caption=_caption(measured, bool(averaged)),
         display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
         numbers=numbers.drop(columns=["label", "note", "run"]),
         labels=1 + len(settings),
@@ -90,12 +89,6 @@ def main_table(runs: pd.DataFrame) -> Table:
         notes=notes,
         upright=single,
     )
-
-
-def _settings(runs: pd.DataFrame) -> list[str]:
-    """The settings that vary; where they do not tell two runs of a pair apart, the start of the identity does."""
-    settings = settings_that_vary(runs)
-    return [*settings, "run"] if runs.duplicated(["pair", *settings]).any() else settings
 
 
 def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
@@ -122,9 +115,14 @@ def _runs(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_blocks(measured: pd.DataFrame, settings: list[str]) -> list[pd.DataFrame]:
-    """Family means where there are several families, and the means over all of them, for each setting."""
+    """Family means where there are several families, and the means over all of them, for each setting.
+
+    None where a pair has several runs that no setting tells apart: it would count several times.
+    """
     settings = [name for name in settings if name != "run"]
     done = measured[measured["state"] == "done"]
+    if done.duplicated(["pair", *settings]).any():
+        return []
     blocks = [_means(done, settings, "mean", "mean of all")] if len(done) else []
     if done["family"].nunique() > 1:
         blocks.insert(0, _means(done, ["family", *settings], "family mean", "mean "))
@@ -196,11 +194,13 @@ def _any(measured: pd.DataFrame, name: str) -> bool:
     return any((measured[f"{subject}_{name}"] > 0).any() for subject in SUBJECTS)
 
 
-def _caption(measured: pd.DataFrame) -> str:
+def _caption(measured: pd.DataFrame, averaged: bool) -> str:
     done = measured[measured["state"] == "done"]
     sentences = [f"{len(done)} of {len(measured)} runs done."] if len(measured) > 1 else []
     if len(done):
         sentences += _how_measured(done)
+    if len(done) > 1 and not averaged:
+        sentences.append("No means: runs of one pair differ in settings that are no columns here.")
     sentences.append(_about_paper(done))
     if done["made_here"].any():
         sentences.append(f"{MADE_HERE} Miniature or fine-tuned models made here: no evidence about real ones.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, settings_that_vary
+from analysis.measures import SUBJECTS, settings_that_tell_apart
 from analysis.tables.cells import DASH, decimal, known
 from analysis.tables.table import Table
 
@@ -32,7 +32,8 @@ def has_utility(runs: pd.DataFrame) -> bool:
 
 def utility_table(runs: pd.DataFrame) -> Table:
     """A row a metric (and each setting that varies): the values of a single run, or means over runs that have them."""
-    done, settings = runs[runs["state"] == "done"], settings_that_vary(runs)
+    done = runs[runs["state"] == "done"]
+    settings = settings_that_tell_apart(done)
     rows = []
     for _, group in done.groupby(settings, sort=False) if settings else [((), done)]:
         keys = {name: group[name].iloc[0] for name in settings}

@@ -113,6 +113,16 @@ def test_runs_that_no_setting_tells_apart_carry_their_identity(tmp_path: Path) -
     assert list(table.display["run"][:2]) == ["11111111", "22222222"]
 
 
+def test_there_is_no_mean_where_a_pair_would_count_twice(tmp_path: Path) -> None:
+    twice = [record("p", identity="1" * 64, hybrid=0.9), record("p", identity="2" * 64, hybrid=0.1)]
+    table = table_of(tmp_path, [*twice, record("q", hybrid=0.9)])
+    assert list(table.numbers["row"]) == ["run", "run", "run", "paper"]
+    assert "No means: runs of one pair differ" in table.caption
+    once = table_of(tmp_path / "once", [record("p", identity="1" * 64)], [record("p", identity="2" * 64)])
+    assert list(once.numbers["row"]) == ["run", "run", "mean", "paper"]
+    assert "No means" not in once.caption
+
+
 def test_a_mean_over_fewer_runs_says_so(tmp_path: Path) -> None:
     without_gain = record("b", status="no_gain", found=8, percent=25.0, hybrid=0.05)
     table = table_of(tmp_path, [record("a"), without_gain])

@@ -44,3 +44,10 @@ def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:
     found = table.numbers[table.numbers["metric"] == "perplexity"].set_index("granularity")["hybrid"]
     assert found.to_dict() == {"mlp": 5.0, "layer": 7.0}
     assert table.labels == 2
+
+
+def test_runs_of_a_pair_that_no_setting_tells_apart_are_not_averaged(tmp_path: Path) -> None:
+    done = [record("a", identity="1" * 64), record("a", identity="2" * 64, perplexity=7.0)]
+    table = utility_table(load([write_sweep(tmp_path, done)]))
+    found = table.numbers[table.numbers["metric"] == "perplexity"].set_index("run")["hybrid"]
+    assert found.to_dict() == {"11111111": 5.0, "22222222": 7.0}
