@@ -26,7 +26,7 @@ def search_cost_table(runs: pd.DataFrame) -> Table:
     done = measured[measured["state"] == "done"]
     caption = [f"{len(done)} of {len(measured)} runs done. Means a run, tokens generated."]
     if numbers["ratio_queries"].notna().any():
-        caption.append("×: as a multiple of ddmin's, over the pairs that both did.")
+        caption.append("×: as a multiple of ddmin's, over the pairs that both did, each pair by its mean run.")
     if done["made_here"].any():
         caption.append("Miniature or fine-tuned models made here: times say little about real ones.")
     return Table(
@@ -40,17 +40,22 @@ def search_cost_table(runs: pd.DataFrame) -> Table:
 
 
 def _reference(measured: pd.DataFrame, settings: list[str], group: pd.DataFrame) -> pd.DataFrame:
-    """The finished ddmin runs in the same settings, by pair."""
+    """What finished ddmin runs in the same settings cost, by pair."""
     same = (measured[settings] == group[settings].iloc[0]).all(axis=1) if settings else True
-    return measured[(measured["search"] == REFERENCE) & (measured["state"] == "done") & same].set_index("pair")
+    return _by_pair(measured[(measured["search"] == REFERENCE) & (measured["state"] == "done") & same])
+
+
+def _by_pair(done: pd.DataFrame) -> pd.DataFrame:
+    return done.groupby("pair")[COSTS].mean()
 
 
 def _costs(group: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     done = group[group["state"] == "done"]
-    both = done[done["pair"].isin(reference.index)]
-    ours, theirs = both[COSTS].sum(), reference.loc[reference.index.isin(both["pair"]), COSTS].sum()
+    ours = _by_pair(done)
+    both = ours.index.intersection(reference.index)
+    cost, reference_cost = ours.loc[both].sum(), reference.loc[both].sum()
     compared = len(both) > 0 and (group["search"] != REFERENCE).all()
-    ratios = (ours / theirs).where(theirs > 0) if compared else pd.Series(float("nan"), index=COSTS)
+    ratios = (cost / reference_cost).where(reference_cost > 0) if compared else pd.Series(float("nan"), index=COSTS)
     return {
         "runs": len(group),
         "n": len(done),

@@ -72,6 +72,12 @@ def test_cost_by_algorithm_and_its_ratio_to_ddmin_on_the_same_pairs(tmp_path: Pa
     assert table.numbers["ratio_seconds"][1] == pytest.approx(0.25)
 
 
+def test_ratios_do_not_depend_on_how_many_runs_a_pair_has(tmp_path: Path) -> None:
+    done = [record("a", queries=20), *(record("a", search="auto", queries=10, identity=i * 64) for i in "12")]
+    sweep = write_sweep(tmp_path, [*done, record("b", search="auto", queries=500)])
+    assert search_cost_table(load([sweep])).numbers.set_index("search")["ratio_queries"]["auto"] == 0.5
+
+
 def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
     sweep = write_sweep(
         tmp_path,
