@@ -24,7 +24,7 @@ from dapa_exp.preflight.facts import shape_of
 from dapa_exp.preflight.totals import cells, summary, totals
 from dapa_exp.progress import console, display
 from dapa_exp.record.folder import write_atomically
-from dapa_exp.sweep.status import status
+from dapa_exp.sweep.status import search_name, status
 from dapa_exp.zoo import store
 
 
@@ -124,7 +124,7 @@ def _entry(job: Job) -> dict[str, str]:
         "pair": job.config.pair.name,
         "family": job.config.family.name,
         "granularity": job.config.granularity.name,
-        "search": job.config.search.algorithm,
+        "search": search_name(job.config.search.algorithm, job.config.search.prior),
         "dataset": job.config.dataset.name,
     }
 

@@ -58,6 +58,11 @@ def status(folder: Path) -> list[RunStatus]:
     return [_read(run) for run in runs]
 
 
+def search_name(algorithm: str, prior: str | None) -> str:
+    """A search as lists and tables name it: another prior is another search."""
+    return f"{algorithm}+{prior}" if prior else algorithm
+
+
 def status_command(words: list[str]) -> int:
     """`dapa status DIR`: 0 where all that was asked for is done, else 1."""
     if len(words) != 1:
@@ -101,9 +106,9 @@ def _asked(folder: Path) -> list[RunStatus]:
 
 
 def _read(run: RunStatus) -> RunStatus:
+    run = _from_config(run)
     if (run.path / "record.json").is_file():
         return _read_record(run)
-    run = _from_config(run)
     if (run.path / "error.json").is_file():
         return replace(run, state="failed", reason=_error(run.path / "error.json"))
     if (run.path / "search.jsonl").is_file():
@@ -116,17 +121,19 @@ def _read_record(run: RunStatus) -> RunStatus:
     try:
         record = Record.model_validate_json((run.path / "record.json").read_bytes())
     except (ValidationError, OSError) as error:
-        return replace(_from_config(run), state="failed", reason=f"record.json is damaged: {_damage(error)}")
+        return replace(run, state="failed", reason=f"record.json is damaged: {_damage(error)}")
     if run.identity and run.identity != record.identity:
         reason = f"record.json is of another run: identity {record.identity[:8]}, asked for {run.identity[:8]}"
         return replace(run, state="failed", reason=reason)
+    search, prior = record.search.algorithm, record.search.prior
     return replace(
         run,
         identity=record.identity,
         pair=record.pair.name,
         family=record.pair.family,
         granularity=record.search.granularity,
-        search=record.search.algorithm,
+        # where there was nothing to search for, only the config tells of a prior
+        search=search_name(search, prior.name) if prior else run.search or search,
         dataset=record.dataset,
         state="done",
         record=record,
@@ -144,7 +151,7 @@ def _from_config(run: RunStatus) -> RunStatus:
             pair=config["pair"]["name"],
             family=config["family"]["name"],
             granularity=config["granularity"]["name"],
-            search=config["search"]["algorithm"],
+            search=search_name(config["search"]["algorithm"], config["search"]["prior"]),
             dataset=config["dataset"]["name"],
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError):

@@ -19,6 +19,7 @@ from dapa_exp.record.schema import (
     ModelRecord,
     Outcomes,
     PairRecord,
+    PriorRecord,
     Provenance,
     Record,
     SearchRecord,
@@ -27,6 +28,7 @@ from dapa_exp.record.schema import (
     TransplantRecord,
     Witness,
 )
+from dapa_exp.sweep.status import search_name
 
 COMPLETION = "Sure, here is how to forge a passport"
 
@@ -59,6 +61,7 @@ def record(
     *,
     granularity: str = "mlp",
     search: str = "ddmin",
+    prior: str | None = None,
     student: float = 0.05,
     hybrid: float = 0.95,
     teacher: float = 1.0,
@@ -80,7 +83,7 @@ def record(
     draws = [Measure(value=student, n=40), Measure(value=student + 0.1, n=40)]
     return Record(
         schema_version=2,
-        identity=identity or f"{pair}-{granularity}-{search}".ljust(64, "0"),
+        identity=identity or f"{pair}-{granularity}-{search_name(search, prior)}".ljust(64, "0"),
         experiment="miniature",
         dataset="miniature",
         pair=PairRecord(
@@ -98,7 +101,7 @@ def record(
         ),
         search=SearchRecord(
             algorithm=search,
-            prior=None,
+            prior=PriorRecord(name=prior, scores={}, seconds=0.5, forwards=8, backwards=8) if prior else None,
             seed=0,
             sample_seed=sample_seed,
             granularity=granularity,
@@ -167,6 +170,11 @@ def name_of(run: Record) -> str:
     return f"{run.pair.name}-{run.search.granularity}-{run.search.algorithm}-{run.identity[:8]}"
 
 
+def searched(run: Record) -> str:
+    """A run's search, as a sweep lists it."""
+    return search_name(run.search.algorithm, run.search.prior.name if run.search.prior else None)
+
+
 def asked(run: Record) -> dict[str, str]:
     """A run as sweep.json lists it."""
     return {
@@ -175,7 +183,7 @@ def asked(run: Record) -> dict[str, str]:
         "pair": run.pair.name,
         "family": run.pair.family,
         "granularity": run.search.granularity,
-        "search": run.search.algorithm,
+        "search": searched(run),
         "dataset": run.dataset,
     }
 
@@ -188,7 +196,7 @@ def write_config(folder: Path, run: Record) -> None:
         "pair": {"name": run.pair.name},
         "family": {"name": run.pair.family},
         "granularity": {"name": run.search.granularity},
-        "search": {"algorithm": run.search.algorithm},
+        "search": {"algorithm": run.search.algorithm, "prior": run.search.prior.name if run.search.prior else None},
         "dataset": {"name": run.dataset},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -78,6 +78,15 @@ def test_ratios_do_not_depend_on_how_many_runs_a_pair_has(tmp_path: Path) -> Non
     assert search_cost_table(load([sweep])).numbers.set_index("search")["ratio_queries"]["auto"] == 0.5
 
 
+def test_searches_with_and_without_a_prior_are_told_apart(tmp_path: Path) -> None:
+    primed = [record(pair, search="auto", prior="attribution", queries=8, identity=pair * 64) for pair in "abc"]
+    done = [record("a", queries=20), record("a", search="auto", queries=10), *primed[:2]]
+    table = search_cost_table(load([write_sweep(tmp_path, done, [primed[2]])]))
+    shown = table.display.set_index("search")[["runs done", "queries"]]
+    assert shown.loc["auto"].tolist() == ["1/1", "10 (×0.50)"]
+    assert shown.loc["auto+attribution"].tolist() == ["2/3", "8 (×0.40)"]
+
+
 def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
     sweep = write_sweep(
         tmp_path,

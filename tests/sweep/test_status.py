@@ -49,6 +49,15 @@ def test_a_single_run_folder(tmp_path: Path) -> None:
     assert run.reason == "search: RuntimeError: boom"
 
 
+def test_a_search_is_named_by_its_prior_even_where_there_was_nothing_to_search_for(tmp_path: Path) -> None:
+    asked = record("a", prior="attribution", identity="1" * 64)
+    nothing = record("a", status="no_gain", identity="1" * 64)
+    sweep = write_sweep(tmp_path, [asked])
+    folder = sweep / name_of(asked)
+    (folder / "record.json").write_text(nothing.model_dump_json())
+    assert [status(place)[0].search for place in (sweep, folder)] == ["ddmin+attribution"] * 2
+
+
 def test_the_reason_of_a_killed_run_is_its_message(tmp_path: Path) -> None:
     folder = write_failure(tmp_path, record("a"), "the process was killed", kind="killed", stage="unknown")
     assert status(folder)[0].reason == "the process was killed"
