@@ -40,11 +40,12 @@ def stability_table(runs: pd.DataFrame) -> Table:
 
 
 def _draws(runs: pd.DataFrame) -> pd.DataFrame:
-    """The finished runs whose search rows were drawn, one a seed."""
+    """The finished runs whose search rows were drawn: of a search, the first with each seed."""
     if "search/sample_seed" not in runs:
         return runs.head(0)
     measured = measure(runs).assign(sample_seed=runs["search/sample_seed"], non_monotone=runs["search/non_monotone"])
-    return measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
+    drawn = measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
+    return drawn.drop_duplicates([*KEYS, "sample_seed"])
 
 
 def _agreement(group: pd.DataFrame) -> dict[str, Any]:

@@ -28,6 +28,15 @@ def test_only_searches_that_were_repeated_are_in_the_table(tmp_path: Path) -> No
     assert list(stability_table(runs).display["pair"]) == ["a"]
 
 
+def test_runs_with_the_same_draw_are_no_other_draws(tmp_path: Path) -> None:
+    again = record("a", identity="f" * 64, sample_seed=1, units_found=["w"])
+    alone = load([write_sweep(tmp_path / "alone", [draw(1, ["u"]), again])])
+    assert "stability" not in [table.name for table in tables_of(alone)]
+    with_another = load([write_sweep(tmp_path / "another", [draw(1, ["u"]), again, draw(2, ["u"])])])
+    (row,) = stability_table(with_another).numbers.to_dict("records")
+    assert (row["draws"], row["jaccard"]) == (2, 1.0)
+
+
 def test_without_repeats_there_is_no_such_table(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, [record("a"), draw(1, ["u"], pair="b")])])
     assert "stability" not in [table.name for table in tables_of(runs)]
