@@ -89,6 +89,13 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
     return [*settings, "run"] if runs.duplicated(["pair", *settings]).any() else settings
 
 
+def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str], pd.DataFrame]]]:
+    """The settings that tell runs apart, and for each of their values the runs that have them: one of a pair."""
+    names = settings_that_tell_apart(done)
+    groups = (group for _, group in done.groupby(names, sort=False)) if names else [done]
+    return names, [({name: str(group[name].iloc[0]) for name in names}, group) for group in groups]
+
+
 def means(measured: pd.DataFrame) -> pd.Series[float]:
     """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
     return _with_a_set(measured).mean()

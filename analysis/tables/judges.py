@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS
+from analysis.measures import SUBJECTS, by_settings
 from analysis.tables.cells import DASH, decimal, interval, known, number, percent
-from analysis.tables.table import Table
+from analysis.tables.table import Table, new_blocks
 
 _DSR = re.compile(r"evaluate/hybrid/defence/(?P<rows>[^/]+)/(?P<judge>.+)/dsr/value")
 _AGREEMENT = re.compile(r"evaluate/agreement/(?P<one>.+)\+(?P<other>.+)/agreement/value")
@@ -25,47 +26,34 @@ def has_agreement(runs: pd.DataFrame) -> bool:
 
 
 def judges_table(runs: pd.DataFrame) -> Table:
-    """A row a harmful prompt set and judge: the DSR of student, hybrid and teacher, mean over the runs that have it."""
-    rows = []
-    for found in _matches(runs, _DSR):
-        names, path = found.groupdict(), f"defence/{found['rows']}/{found['judge']}"
-        mean = {s: _mean(runs, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
-        bounds = {f"hybrid_{part}": _mean(runs, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
-        failed = sum(_sum(runs, f"evaluate/{s}/{path}/outcomes/failed") for s in SUBJECTS)
-        rows.append({**names, **mean, **bounds, "failed": failed, "n": int(runs[found[0]].notna().sum())})
+    """A row a harmful prompt set, judge (and setting that varies): the DSRs of a single run, or means over runs."""
+    done = runs[runs["state"] == "done"]
+    settings, groups = by_settings(done)
+    rows = [keys | row for keys, group in groups for row in _judged(group)]
     numbers = pd.DataFrame(rows)
-    single = bool((numbers["n"] == 1).all())
+    single = len(done) == 1
     return Table(
         name="judges",
         title="Defense success rate by prompt set and judge",
         caption="In percent"
-        + (", the hybrid's with its 95 % interval." if single else ", means over n runs.")
+        + (", the hybrid's with its 95 % interval." if single else ", means over the n runs that have it.")
         + " Failed: verdicts that are missing, of all three models.",
-        display=pd.DataFrame([_print(row, single) for row in rows]),
+        display=pd.DataFrame([_print(row, settings, single) for row in rows]),
         numbers=numbers,
-        labels=2,
+        labels=2 + len(settings),
+        rules=new_blocks(numbers, settings),
     )
 
 
 def agreement_table(runs: pd.DataFrame) -> Table:
-    """A row a pair of judges: how far they agree on defended or not, mean over the runs that both scored."""
-    rows = []
-    for found in _matches(runs, _AGREEMENT):
-        path = found[0].removesuffix("/agreement/value")
-        rows.append(
-            {
-                **found.groupdict(),
-                "agreement": _mean(runs, found[0]),
-                "kappa": _mean(runs, f"{path}/kappa"),
-                "completions": int(_sum(runs, f"{path}/agreement/n")),
-                "n": int(runs[found[0]].notna().sum()),
-            }
-        )
-    numbers = pd.DataFrame(rows)
+    """A row a pair of judges (and setting that varies): how far they agree, mean over the runs that both scored."""
+    settings, groups = by_settings(runs[runs["state"] == "done"])
+    numbers = pd.DataFrame([keys | row for keys, group in groups for row in _agreed(group)])
     display = pd.DataFrame(
         {
             "judge": numbers["one"],
             "other judge": numbers["other"],
+            **{name: numbers[name] for name in settings},
             "agreement (%)": numbers["agreement"].map(percent),
             "Cohen's kappa": numbers["kappa"].map(lambda kappa: decimal(kappa, 3)),
             "completions": numbers["completions"].map(number),
@@ -78,8 +66,30 @@ def agreement_table(runs: pd.DataFrame) -> Table:
         caption="On defended or not, over all models' answers to harmful prompts that both judged; means over runs.",
         display=display,
         numbers=numbers,
-        labels=2,
+        labels=2 + len(settings),
+        rules=new_blocks(numbers, settings),
     )
+
+
+def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for found in _matches(group, _DSR):
+        names, path = found.groupdict(), f"defence/{found['rows']}/{found['judge']}"
+        mean = {s: _mean(group, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
+        bounds = {f"hybrid_{part}": _mean(group, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
+        failed = sum(_sum(group, f"evaluate/{s}/{path}/outcomes/failed") for s in SUBJECTS)
+        yield {**names, **mean, **bounds, "failed": failed, "n": int(group[found[0]].notna().sum())}
+
+
+def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for found in _matches(group, _AGREEMENT):
+        path = found[0].removesuffix("/agreement/value")
+        yield {
+            **found.groupdict(),
+            "agreement": _mean(group, found[0]),
+            "kappa": _mean(group, f"{path}/kappa"),
+            "completions": int(_sum(group, f"{path}/agreement/n")),
+            "n": int(group[found[0]].notna().sum()),
+        }
 
 
 def _matches(runs: pd.DataFrame, pattern: re.Pattern[str]) -> list[re.Match[str]]:
@@ -96,9 +106,9 @@ def _sum(runs: pd.DataFrame, column: str) -> float:
     return float(pd.to_numeric(runs[column]).sum()) if column in runs else 0.0
 
 
-def _print(row: dict[str, object], single: bool) -> dict[str, str]:
+def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
     shares = {name: float(row[name]) for name in (*SUBJECTS, "hybrid_low", "hybrid_high")}  # type: ignore[arg-type]
-    cells = {"prompts": str(row["rows"]), "judge": str(row["judge"])}
+    cells = {"prompts": str(row["rows"]), "judge": str(row["judge"])} | {name: str(row[name]) for name in settings}
     cells |= {subject: percent(shares[subject]) if known(shares[subject]) else DASH for subject in SUBJECTS}
     if single:
         cells["hybrid"] = interval(shares["hybrid"], shares["hybrid_low"], shares["hybrid_high"])

@@ -12,7 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from analysis.expected import paper
 from analysis.measures import MEANED, SUBJECTS, counts, means, measure, settings_that_tell_apart
 from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
-from analysis.tables.table import Table
+from analysis.tables.table import Table, new_blocks
 
 SIGNIFICANT = 0.05
 MADE_HERE = "†"
@@ -85,7 +85,7 @@ def main_table(runs: pd.DataFrame) -> Table:
         display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
         numbers=numbers.drop(columns=["label", "note", "run"]),
         labels=1 + len(settings),
-        rules=[i for i in range(1, len(numbers)) if numbers["row"][i] != numbers["row"][i - 1]],
+        rules=new_blocks(numbers, ["row"]),
         notes=notes,
         upright=single,
     )

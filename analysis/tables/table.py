@@ -149,6 +149,11 @@ class Table:
         return max(words, int(cells)) + GAP
 
 
+def new_blocks(numbers: pd.DataFrame, names: list[str]) -> list[int]:
+    """The rows that differ from the one above in any of these columns."""
+    return [i for i in range(1, len(numbers)) if (numbers[names].iloc[i] != numbers[names].iloc[i - 1]).any()]
+
+
 def _lined() -> RichTable:
     """A table with a line below its heading and none around it."""
     return RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, settings_that_tell_apart
+from analysis.measures import SUBJECTS, by_settings
 from analysis.tables.cells import DASH, decimal, known
-from analysis.tables.table import Table
+from analysis.tables.table import Table, new_blocks
 
 METRICS = {
     "over_refusals": "over-refusal (%), {}",
@@ -33,11 +33,8 @@ def has_utility(runs: pd.DataFrame) -> bool:
 def utility_table(runs: pd.DataFrame) -> Table:
     """A row a metric (and each setting that varies): the values of a single run, or means over runs that have them."""
     done = runs[runs["state"] == "done"]
-    settings = settings_that_tell_apart(done)
-    rows = []
-    for _, group in done.groupby(settings, sort=False) if settings else [((), done)]:
-        keys = {name: group[name].iloc[0] for name in settings}
-        rows += [row | keys for row in _rows(group)]
+    settings, groups = by_settings(done)
+    rows = [row | keys for keys, group in groups for row in _rows(group)]
     numbers = pd.DataFrame(rows)
     single = len(done) == 1
     caption = "With 95 % intervals." if single else "Means over the n runs that measured it."
@@ -50,7 +47,7 @@ def utility_table(runs: pd.DataFrame) -> Table:
         display=pd.DataFrame([_print(row, settings, single) for row in rows]),
         numbers=numbers,
         labels=1 + len(settings),
-        rules=[i for i in range(1, len(rows)) if any(rows[i][name] != rows[i - 1][name] for name in settings)],
+        rules=new_blocks(numbers, settings),
     )
 
 

@@ -10,6 +10,9 @@ from analysis.tables import agreement_table, judges_table
 from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, Record
 from tests.analysis.factory import record, write_sweep
 
+HYBRIDS = {"mlp": 0.95, "up_proj": 0.15}
+JUDGES = ("phrases", "chat")
+
 
 def seen_by(run: Record, judge: str, dsr: float, kappa: float | None, failed: int = 0) -> Record:
     """The record with another judge's view of all three models."""
@@ -49,3 +52,31 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "240", "2"]
     assert judges_table(runs).display.set_index("judge").loc["chat", "hybrid"] == "60.0"
+
+
+def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:
+    done = [seen_by(record("a", granularity=g, hybrid=dsr), "chat", dsr, dsr) for g, dsr in HYBRIDS.items()]
+    runs = load([write_sweep(tmp_path, done)])
+    table = judges_table(runs)
+    shown = table.display.set_index(["judge", "granularity"])
+    assert shown["hybrid"].to_dict() == {(j, g): f"{100 * dsr:.1f}" for g, dsr in HYBRIDS.items() for j in JUDGES}
+    assert (table.labels, table.rules) == (3, [2])
+    assert agreement_table(runs).display.set_index("granularity")["Cohen's kappa"].to_dict() == {
+        "mlp": "0.950",
+        "up_proj": "0.150",
+    }
+
+
+def test_two_hybrids_with_a_judge_each_are_not_one_hybrid_with_two_judges(tmp_path: Path) -> None:
+    first, second = record("a", identity="1" * 64, hybrid=0.9), record("a", identity="2" * 64, hybrid=0.1)
+    subjects = {
+        name: subject.model_copy(update={"defence": {"report": {"guard": subject.defence["report"]["phrases"]}}})
+        for name in ("student", "hybrid", "teacher")
+        for subject in [getattr(second.evaluate, name)]
+    }
+    second = second.model_copy(update={"evaluate": second.evaluate.model_copy(update=subjects)})
+    shown = judges_table(load([write_sweep(tmp_path, [first, second])])).display
+    assert shown[["run", "judge", "hybrid", "n"]].to_numpy().tolist() == [
+        ["11111111", "phrases", "90.0", "1"],
+        ["22222222", "guard", "10.0", "1"],
+    ]
