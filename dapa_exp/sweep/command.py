@@ -21,7 +21,7 @@ from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
-from dapa_exp.preflight.totals import cells, summary, totals
+from dapa_exp.preflight.totals import cells, models_of, summary, totals
 from dapa_exp.progress import console, display
 from dapa_exp.record.folder import write_atomically
 from dapa_exp.sweep.status import search_name, status
@@ -141,8 +141,8 @@ def prepare(planned: Sequence[Job]) -> None:
     """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
     sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
     sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
-    models = [m for job in planned for m in (job.config.family.teacher, job.config.pair.student)]
-    missing = {m.zoo_name for m in models if m.zoo_name and not store.is_built(m.zoo_name)}
+    names = {model.zoo_name for job in planned for model in models_of(job.config)}
+    missing = {name for name in names if name and not store.is_built(name)}
     with display() as progress:
         fetch(filter(None, sets), progress)
         if missing:

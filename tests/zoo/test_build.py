@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dapa_exp.config.compose import jobs
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import Progress, silent
+from dapa_exp.sweep.command import prepare
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 
@@ -56,6 +58,12 @@ def test_ancestors_are_built_too_and_checkpoints_load(built: Path) -> None:
     assert AutoTokenizer.from_pretrained(chat).chat_template
     assert AutoTokenizer.from_pretrained(base).chat_template is None
     assert "not a real model" in (chat / "README.md").read_text()
+
+
+def test_a_run_has_the_base_of_its_transplant_built_too(cache: Path) -> None:
+    base = f"transplant.base={{id: 'zoo:{BASE}', revision: null}}"
+    prepare(jobs([f"pair.student.id={cache}", f"family.teacher.id={cache}", "transplant=task_vector", base]))
+    assert store.is_built(BASE)
 
 
 def test_only_the_named_tensors_of_a_teacher_move(built: Path) -> None:
