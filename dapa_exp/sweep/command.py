@@ -24,7 +24,7 @@ from dapa_exp.preflight.facts import shape_of
 from dapa_exp.preflight.totals import cells, models_of, summary, totals
 from dapa_exp.progress import console, display
 from dapa_exp.record.folder import write_atomically
-from dapa_exp.sweep.status import search_name, status
+from dapa_exp.sweep.status import is_running, search_name, status
 from dapa_exp.zoo import store
 
 
@@ -56,7 +56,7 @@ def plan_command(words: list[str]) -> int:
     for job, need in zip(planned, wanted, strict=True):
         table.add_row(job.folder.name, *cells(job.config, need, shape_of), job.identity[:12], _state(job))
     console().print(table)
-    to_do = [place for place, job in enumerate(planned) if _state(job) != "done"]
+    to_do = [place for place, job in enumerate(planned) if _state(job) not in ("done", "running")]
     if to_do:
         found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
         print("to do: " + "\n".join(summary(found)))
@@ -132,6 +132,8 @@ def _entry(job: Job) -> dict[str, str]:
 def _state(job: Job) -> str:
     if (job.folder / "record.json").is_file():
         return "done"
+    if is_running(job.folder):
+        return "running"
     if (job.folder / "error.json").is_file():
         return "failed before: to do"
     return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"

@@ -1,7 +1,8 @@
-"""What became of every run of a sweep: done, failed, interrupted or missing, read from the run folders alone."""
+"""What became of every run of a sweep: done, running, failed, interrupted or missing, by the run folders alone."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -18,9 +19,15 @@ from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
 from dapa_exp.record.schema import Record
 
-State = Literal["done", "failed", "interrupted", "missing"]
+State = Literal["done", "running", "failed", "interrupted", "missing"]
 
-STYLES: dict[State, str] = {"done": "green", "failed": "red", "interrupted": "yellow", "missing": "dim"}
+STYLES: dict[State, str] = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "interrupted": "yellow",
+    "missing": "dim",
+}
 SAID_BY_MESSAGE = ("DapaError", "killed", "exited")
 ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
 RUN_FILES = ("config.yaml", "search.jsonl", "record.json", "error.json")
@@ -61,6 +68,18 @@ def status(folder: Path) -> list[RunStatus]:
 def search_name(algorithm: str, prior: str | None) -> str:
     """A search as lists and tables name it: another prior is another search."""
     return f"{algorithm}+{prior}" if prior else algorithm
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process has a run's folder open. To look leaves nothing behind and needs no right to write."""
+    try:
+        with (folder / ".lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others may look at the same time
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or none that may be read
+        pass
+    return False
 
 
 def status_command(words: list[str]) -> int:
@@ -106,15 +125,21 @@ def _asked(folder: Path) -> list[RunStatus]:
 
 
 def _read(run: RunStatus) -> RunStatus:
+    running = is_running(run.path)  # first, since it may be done a moment later
     run = _from_config(run)
     if (run.path / "record.json").is_file():
         return _read_record(run)
+    begun, so_far = (run.path / "search.jsonl").is_file(), "before the search"
+    if begun:
+        queries = (run.path / "search.jsonl").read_bytes().count(b"\n")
+        so_far = f"after {queries} queries of the search"
+    if running:
+        return replace(run, state="running", reason=so_far)
     if (run.path / "error.json").is_file():
         return replace(run, state="failed", reason=_error(run.path / "error.json"))
-    if (run.path / "search.jsonl").is_file():
-        queries = (run.path / "search.jsonl").read_bytes().count(b"\n")
-        return replace(run, state="interrupted", reason=f"stopped after {queries} queries of the search")
-    return replace(run, state="missing", reason="not started" if not run.path.is_dir() else "stopped before the search")
+    if not run.path.is_dir():
+        return replace(run, state="missing", reason="not started")
+    return replace(run, state="interrupted" if begun else "missing", reason=f"stopped {so_far}")
 
 
 def _read_record(run: RunStatus) -> RunStatus:

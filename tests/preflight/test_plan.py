@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from huggingface_hub import constants
 
 from dapa_exp.cli import main
@@ -47,12 +48,16 @@ def test_units_queries_memory_and_disk_of_a_folder(
     assert "not counted, since nothing is known of their size yet: nobody/knows" in said
 
 
-def test_what_is_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["plan", "-m", "search=all,none", f"record.dir={tmp_path}"]
+def test_what_is_done_or_being_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "-m", "search=none,fixed,all", f"record.dir={tmp_path}"]
     main(words)
-    name = next(line.split()[0] for line in capfd.readouterr().out.splitlines() if "-mlp-all-" in line)
-    (tmp_path / "single" / name).mkdir(parents=True)
-    (tmp_path / "single" / name / "record.json").write_text("{}")
-    main(words)
+    names = [line.split()[0] for line in capfd.readouterr().out.splitlines() if "-mlp-" in line]
+    done, running = (tmp_path / "single" / name for name in names[:2])
+    for folder in (done, running):
+        folder.mkdir(parents=True)
+    (done / "record.json").write_text("{}")
+    with FileLock(running / ".lock"):
+        main(words)
     said = capfd.readouterr().out
+    assert [line.split()[-1] for line in said.splitlines() if "-mlp-" in line] == ["done", "running", "do"]
     assert "to do: 1 run: about 2 queries" in said

@@ -8,8 +8,10 @@ import pytest
 from rich.console import Console
 
 from dapa_exp.errors import DapaError
+from dapa_exp.record.folder import open_run
 from dapa_exp.sweep.status import show, status
 from tests.analysis.factory import name_of, record, write_config, write_failure, write_queries, write_run, write_sweep
+from tests.settings import quick_config
 
 
 def test_every_state_is_told_apart_with_its_reason(tmp_path: Path) -> None:
@@ -33,6 +35,18 @@ def test_every_state_is_told_apart_with_its_reason(tmp_path: Path) -> None:
     assert runs["d"].reason == "not started"
     assert runs["e"].reason == "stopped before the search"
     assert runs["d"].granularity == "mlp"
+
+
+def test_a_run_that_is_being_worked_on_is_running(tmp_path: Path) -> None:
+    with open_run(tmp_path, quick_config("pair=mini-llama-small-base")):
+        assert [(run.state, run.reason) for run in status(tmp_path)] == [("running", "before the search")]
+        write_queries(tmp_path, 7)
+        assert [(run.state, run.reason) for run in status(tmp_path)] == [("running", "after 7 queries of the search")]
+    assert status(tmp_path)[0].state == "interrupted"
+    (tmp_path / ".lock").unlink()
+    before = set(tmp_path.iterdir())
+    assert status(tmp_path)[0].state == "interrupted"
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_a_run_that_no_sweep_asked_for_is_found_too(tmp_path: Path) -> None:
