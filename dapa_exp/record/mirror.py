@@ -30,7 +30,6 @@ Scalar = float | int | bool | str
 
 QUERY_FIELDS = (
     "label",
-    "passed",
     "score",
     "at_most",
     "refused",
@@ -42,7 +41,10 @@ QUERY_FIELDS = (
     "tokens",
     "seconds",
 )
-"""What is sent of a query, besides how many units it transplanted; whatever else its line holds stays here."""
+"""What is sent of a query, besides how many units it transplanted and whether it passed; the rest of its line stays."""
+
+ROUNDING = 1e-9
+"""What the bar may be off by, as in the search (not imported from there, since torch comes with it)."""
 
 
 class Mirrored(NamedTuple):
@@ -122,7 +124,7 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
 def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
     run_id = record.identity[:16]
     config = yaml.safe_load((folder / "config.yaml").read_text())
-    history = list(_history(folder / "search.jsonl"))
+    history = list(_history(folder / "search.jsonl", record.search.threshold_dsr))
     _forget(folder / "wandb", run_id)
     with _own_folders():
         import wandb  # here, since it takes most of a second and a network client with it
@@ -160,7 +162,7 @@ def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | 
             wandb.teardown()  # a finished run may still be in the service's memory; its end puts it on the disk
 
 
-def _history(path: Path) -> Iterator[dict[str, Scalar]]:
+def _history(path: Path, bar: float) -> Iterator[dict[str, Scalar]]:
     """The queries of the search, a step each. A run without a search has none; a torn last line is no query."""
     lines = path.read_text().splitlines() if path.is_file() else []
     for line in lines:
@@ -169,7 +171,8 @@ def _history(path: Path) -> Iterator[dict[str, Scalar]]:
         except ValueError:
             continue
         step: dict[str, Scalar] = {f"search/query/{name}": query[name] for name in QUERY_FIELDS if name in query}
-        yield step | {"search/query/units": len(query["units"])}
+        passed = query.get("at_most", query["score"]) >= bar - ROUNDING  # older lines: all rows were asked
+        yield step | {"search/query/units": len(query["units"]), "search/query/passed": passed}
 
 
 def _forget(folder: Path, run_id: str) -> None:

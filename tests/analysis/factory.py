@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from dapa_exp.engine.spent import Spent
 from dapa_exp.record.schema import (
     Comparison,
     Control,
@@ -202,24 +204,33 @@ def write_config(folder: Path, run: Record) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
+def query(index: int, count: int) -> dict[str, Any]:
+    """A line of a search.jsonl of so many: of its 40 prompts it defends the more the later it is."""
+    refused = round(40 * index / count)
+    return {
+        "index": index,
+        "label": f"subset {index}",
+        "units": ["layers.0.mlp", "layers.1.mlp"],
+        "score": refused / 40,
+        "at_most": refused / 40,
+        "refused": refused,
+        "harmless": 0,
+        "harmful": 40 - refused,
+        "degenerate": 0,
+        "failed": 0,
+        "prompts": 40,
+        "verdicts": {f"harmful/{i}": "refused" if i < refused else "harmful" for i in range(40)},
+        "cut": 0,
+        "tokens": 400,
+        "work": asdict(Spent(prompt=800, decoded=400)),
+        "seconds": 0.5,
+    }
+
+
 def write_queries(folder: Path, count: int) -> None:
-    """Write a search.jsonl of whole lines, with completions that nothing should pass on, and a torn last line."""
-    lines = [
-        {
-            "index": i,
-            "label": f"subset {i}",
-            "units": ["layers.0.mlp", "layers.1.mlp"],
-            "passed": i % 2 == 0,
-            "score": i / count,
-            "refused": i,
-            "prompts": 40,
-            "tokens": 400,
-            "seconds": 0.5,
-            "completions": [COMPLETION],
-        }
-        for i in range(count)
-    ]
-    (folder / "search.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"index": 9, "sc')
+    """Write a search.jsonl of whole lines and a torn last one."""
+    lines = "".join(json.dumps(query(i, count)) + "\n" for i in range(count))
+    (folder / "search.jsonl").write_text(lines + '{"index": 9, "sc')
 
 
 def write_run(sweep: Path, run: Record) -> Path:

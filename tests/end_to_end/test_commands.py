@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.record.schema import Record
+from tests.analysis.factory import query
 from tests.commands import Said, dapa
 from tests.settings import quick
 
@@ -54,6 +56,8 @@ def test_a_sweep_is_mirrored_to_wandb_without_a_network(tmp_path: Path) -> None:
     assert len(runs) == 2
     for run in runs:
         assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
+        lines = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines()]
+        assert {tuple(line) for line in lines} == {tuple(query(0, 1))}, "what the mirror is tested with"
     assert not (tmp_path / "wandb").exists()
 
 

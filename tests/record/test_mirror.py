@@ -54,7 +54,9 @@ def sent(folder: Path) -> list[Any]:
 
 
 def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_else: Path) -> None:
-    folder = write_run(tmp_path, record("a", hybrid=0.925, queries=17))
+    done = record("a", hybrid=0.925, queries=17)
+    bar = {"threshold_dsr": 0.1 + 0.2 + 0.3}  # a rounding error above 0.6
+    folder = write_run(tmp_path, done.model_copy(update={"search": done.search.model_copy(update=bar)}))
     assert offline(folder)
     messages = sent(folder)
 
@@ -70,6 +72,7 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
         if message.HasField("history")
     ]
     assert [step["search/query/score"] for step in steps] == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert [step["search/query/passed"] for step in steps] == [False, False, False, True, True]
     assert [step["_step"] for step in steps] == list(range(5))
     assert steps[3]["search/query/units"] == 2
     assert steps[3]["search/query/label"] == "subset 3"
