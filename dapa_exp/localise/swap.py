@@ -23,14 +23,18 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 
 def projections(pair: Pair, layer: int) -> Units:
-    """Every matrix of a layer, and the bias beside it, under the checkpoint's own word, such as `gate_proj`."""
+    """Every matrix of a layer, and the bias beside it, under the checkpoint's own word, such as `gate_proj`.
+
+    The experts of a mixture have one word for theirs, so these count as one projection.
+    """
     prefix = architecture(pair.model_type).layer.format(layer=layer)
-    matrices = [name for name, info in pair.student.tensors.items() if name.startswith(prefix) and len(info.shape) == 2]
-    owners = [name.rpartition(".")[0] for name in matrices]
-    return {
-        owner.rpartition(".")[2]: tuple(Part(name) for name in pair.student.tensors if name.startswith(f"{owner}."))
-        for owner in sorted(owners)
-    }
+    within = {name: name.rpartition(".")[0] for name in sorted(pair.student) if name.startswith(prefix)}
+    owners = {owner for name, owner in within.items() if len(pair.student.tensors[name].shape) == 2}
+    found: dict[str, list[Part]] = {}
+    for name, owner in within.items():
+        if owner in owners:
+            found.setdefault(owner.rpartition(".")[2], []).append(Part(name))
+    return {word: tuple(parts) for word, parts in found.items()}
 
 
 class Swapper:
