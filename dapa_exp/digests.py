@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -36,8 +37,12 @@ def folder_digest(folder: Path) -> str:
         return file_digest(folder)
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    files = sorted(p for p in folder.iterdir() if p.suffix in CHECKPOINT_SUFFIXES)
-    listing = [(p.name, file_digest(p)) for p in files]
+    return files_digest(p for p in folder.iterdir() if p.suffix in CHECKPOINT_SUFFIXES)
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the names and digests of files of one folder, in whatever order they come."""
+    listing = [(p.name, file_digest(p)) for p in sorted(files)]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 

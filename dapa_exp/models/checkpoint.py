@@ -9,14 +9,17 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from dapa_exp.config.schema import Model
+from dapa_exp.digests import files_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
 from dapa_exp.models.hub import fetch, named, repository_of, weight_files
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.progress import Report, silent
 from dapa_exp.zoo import store
 
 _CONFIGS = ("*.json", *TOKENIZER)
+_BESIDE = (".json", ".jinja", ".model")
 
 
 def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
@@ -64,6 +67,16 @@ def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
     except (ValueError, TypeError) as error:
         raise DapaError(f"{name}: config.json: {error}") from error
     return config
+
+
+def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
+    """SHA-256 over a checkpoint's configs, its tokenizer, and those of its weights that are read.
+
+    The hub's cache is shared, so other tools may put the same weights in other formats beside them; and what the zoo
+    knows of a model, such as how long it took to make, is another thing each time.
+    """
+    beside = {file for file in folder.iterdir() if file.suffix in _BESIDE and file.name != store.MANIFEST}
+    return files_digest(beside | {info.file for info in tensors.tensors.values()})
 
 
 def _gguf(found: Path) -> Path | None:

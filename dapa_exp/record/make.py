@@ -6,9 +6,10 @@ from pathlib import Path
 
 from dapa_exp.config.identity import identity
 from dapa_exp.config.schema import Config, Model
-from dapa_exp.digests import folder_digest
 from dapa_exp.evaluate.stage import Evaluator
+from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
 from dapa_exp.record.schema import (
@@ -46,8 +47,8 @@ def make_record(
             paper17=config.pair.paper17,
             model_type=pair.model_type,
             num_layers=pair.num_layers,
-            teacher=_model(config.family.teacher, pair.teacher_folder),
-            student=_model(config.pair.student, pair.student_folder),
+            teacher=_model(config.family.teacher, pair.teacher_folder, pair.teacher),
+            student=_model(config.pair.student, pair.student_folder, pair.student),
             differences=list(pair.differences),
             chat_template=config.pair.chat_template,
         ),
@@ -75,5 +76,5 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
     )
 
 
-def _model(model: Model, folder: Path) -> ModelRecord:
-    return ModelRecord(id=model.id, revision=model.revision, digest=folder_digest(folder))
+def _model(model: Model, folder: Path, tensors: TensorReader) -> ModelRecord:
+    return ModelRecord(id=model.id, revision=model.revision, digest=checkpoint_digest(folder, tensors))

@@ -51,7 +51,7 @@ def finish(folder: Path, config: Config, chosen: Sequence[str]) -> Path:
 
 def _pair(config: Config, pair: Pair, planted: PairRecord) -> PairRecord:
     models = {
-        "teacher": _model(config.family.teacher, pair.teacher_folder),
-        "student": _model(config.pair.student, pair.student_folder),
+        "teacher": _model(config.family.teacher, pair.teacher_folder, pair.teacher),
+        "student": _model(config.pair.student, pair.student_folder, pair.student),
     }
     return planted.model_copy(update={**models, "chat_template": config.pair.chat_template})

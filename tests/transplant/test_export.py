@@ -15,12 +15,14 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.models.auto import AutoModelForCausalLM
 
+from dapa_exp.digests import folder_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.tensors import TensorReader, tensor_digest
 from dapa_exp.transplant.export import fill, place
 from dapa_exp.transplant.export.command import apply_command, export, export_command
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
+from dapa_exp.zoo import store
 from tests.tiny import CONFIGS
 from tests.transplant.finished import config_of, finish, sharded
 
@@ -227,6 +229,41 @@ def test_a_checkpoint_that_changed_since_the_run_is_refused(own: tuple[Path, Pat
     with pytest.raises(DapaError, match="teacher"):
         export_command([str(run), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_what_no_loader_reads_may_come_and_change_beside_a_checkpoint(
+    own: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    teacher, student, _ = own
+    (teacher / store.MANIFEST).write_text('{"seconds": 71.3}')
+    run = finish(tmp_path / "again", config_of(teacher, student), CHOSEN)
+    (teacher / store.MANIFEST).write_text('{"seconds": 68.9}')
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "model-q8_0.gguf"):
+        (teacher / name).write_bytes(b"the same weights for another tool")
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    assert_hybrid(tmp_path / "out", teacher, student)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "config.json"])
+def test_a_checkpoint_whose_weights_alone_are_the_same_is_refused(
+    own: tuple[Path, Path, Path], tmp_path: Path, file: str
+) -> None:
+    _, student, run = own
+    (student / file).write_text((student / file).read_text() + " ")
+    with pytest.raises(DapaError, match=r"student: not the student that the run was measured on"):
+        export_command([str(run), str(tmp_path / "out")])
+
+
+def test_records_whose_digest_is_of_everything_can_still_be_exported(
+    own: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    teacher, student, run = own
+    (teacher / store.MANIFEST).write_text('{"seconds": 71.3}')
+    record = json.loads((run / "record.json").read_text())
+    record["pair"]["teacher"]["digest"] = folder_digest(teacher)
+    (run / "record.json").write_text(json.dumps(record))
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    assert_hybrid(tmp_path / "out", teacher, student)
 
 
 def test_a_wrong_digest_in_the_run_is_refused(own: tuple[Path, Path, Path], tmp_path: Path) -> None:

@@ -12,7 +12,9 @@ import torch
 from dapa_exp.config.schema import Config
 from dapa_exp.digests import folder_digest
 from dapa_exp.errors import DapaError
+from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.finished import finished_config, finished_record
 from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
@@ -47,8 +49,8 @@ def open_finished(folder: Path) -> FinishedRun:
         raise DapaError(f"{folder}: the run found nothing to transplant ({record.search.status}); nothing to export")
     torch.set_num_threads(config.runtime.threads)
     pair = open_pair(config)
-    _refuse_another("teacher", record.pair.teacher.digest, pair.teacher_folder)
-    _refuse_another("student", record.pair.student.digest, pair.student_folder)
+    _refuse_another("teacher", record.pair.teacher.digest, pair.teacher_folder, pair.teacher)
+    _refuse_another("student", record.pair.student.digest, pair.student_folder, pair.student)
     method = make_method(config.transplant, pair)
     if isinstance(method, SwapNeurons) and method.by == "attribution":
         method.read_scores(folder)
@@ -62,8 +64,10 @@ def open_finished(folder: Path) -> FinishedRun:
     )
 
 
-def _refuse_another(role: str, digest: str | None, folder: Path) -> None:
-    if digest is not None and folder_digest(folder) != digest:
+def _refuse_another(role: str, digest: str | None, folder: Path, tensors: TensorReader) -> None:
+    if digest is None or digest == checkpoint_digest(folder, tensors):
+        return
+    if digest != folder_digest(folder):  # older records hold that of all that looks like a checkpoint's
         raise DapaError(f"{folder}: not the {role} that the run was measured on (another SHA-256)")
 
 
