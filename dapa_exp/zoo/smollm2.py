@@ -2,7 +2,8 @@
 
 No aligned and unaligned model of one architecture ship in packages, so the aligned one is made: the shipped model,
 which refuses next to nothing, is fine-tuned on refusals to harmful requests and on its own answers to harmless ones.
-What it is taught on are rows that no search and no report of `dataset=smollm2` sees.
+What it is taught on are rows that no search and no report of `dataset=smollm2` sees. But StrongREJECT repeats requests
+of AdvBench: 3 of its 48 rows there are among those that the taught ones are drawn from, and 2 were drawn.
 """
 
 from __future__ import annotations

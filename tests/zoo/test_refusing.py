@@ -82,7 +82,7 @@ def test_only_its_blocks_learn(parent: Path, tmp_path: Path) -> None:
     assert "rows 2 to 11 of planted_harmful" in (tmp_path / "README.md").read_text()
 
 
-def test_it_learns_nothing_that_the_search_or_the_report_asks() -> None:
+def test_no_row_that_it_learns_is_one_of_the_search_or_the_report() -> None:
     recipe = find("smollm2-135m-refusing")
     assert isinstance(recipe, Refusing)
     (job,) = jobs(["+experiment=smollm2"])
