@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -117,6 +117,8 @@ class Architecture:
     layer: str = "model.layers.{layer}."
     submodules: Mapping[str, str] = field(default_factory=lambda: {"layer": "", "mlp": "mlp", "attention": "self_attn"})
     """What a loaded model calls its own modules."""
+    activation: str = "hidden_act"
+    """What the config calls the MLP's activation; where there is the other name too, nothing reads it."""
 
     def place(self, tensor: str) -> Place:
         """Where a loaded model keeps a tensor of the checkpoint."""
@@ -137,6 +139,8 @@ _LLAMA_LIKE = Architecture(
         "down_proj": Held("mlp.down_proj.*"),
     },
 )
+
+_GEMMA2 = replace(_LLAMA_LIKE, activation="hidden_activation")
 
 _PHI3 = Architecture(
     modules={
@@ -184,8 +188,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "llama": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE,
     "gemma": _LLAMA_LIKE,
-    "gemma2": _LLAMA_LIKE,
-    "gemma3_text": _LLAMA_LIKE,
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
     "qwen2": _LLAMA_LIKE,
     "qwen3": _LLAMA_LIKE,
     "olmo2": _LLAMA_LIKE,

@@ -9,7 +9,7 @@ from typing import Any
 
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
-from dapa_exp.models.architecture import Units, units
+from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.tensors import FLOATS, TensorReader
 from dapa_exp.progress import Report, silent
@@ -22,7 +22,6 @@ MUST_AGREE = (
     "num_attention_heads",
     "num_key_value_heads",
     "head_dim",
-    "hidden_act",
     "num_local_experts",
     "num_experts",
     "num_experts_per_tok",
@@ -78,7 +77,8 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
 
 def misfits(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
     """Every way in which two configs describe models that cannot exchange layers."""
-    return list(differing(teacher, student, MUST_AGREE))
+    activation = architecture(student["model_type"]).activation
+    return list(differing(teacher, student, (*MUST_AGREE, activation)))
 
 
 def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iterable[str]) -> Iterable[str]:

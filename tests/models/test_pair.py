@@ -79,6 +79,25 @@ def test_values_that_a_config_leaves_out_are_filled_in(tmp_path: Path) -> None:
     assert open_pair(config(a, b)).differences == ()
 
 
+@pytest.mark.parametrize(
+    ("family", "read", "leftover"),
+    [
+        ("gemma", "hidden_act", "hidden_activation"),
+        ("gemma2", "hidden_activation", "hidden_act"),
+        ("gemma3_text", "hidden_activation", "hidden_act"),
+    ],
+)
+def test_the_activation_that_the_model_reads_must_agree_and_no_other(
+    tmp_path: Path, family: str, read: str, leftover: str
+) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", family, 1), tiny_checkpoint(tmp_path / "student", family, 2)
+    edit_config(a, **{leftover: "relu"})
+    open_pair(config(a, b, family))
+    edit_config(b, **{read: "relu"})
+    with pytest.raises(DapaError, match=f"{read}: teacher gelu_pytorch_tanh, student relu"):
+        open_pair(config(a, b, family))
+
+
 def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
     edit_config(a, quantization_config={"quant_method": "gptq"})
