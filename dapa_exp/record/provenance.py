@@ -20,19 +20,20 @@ def versions() -> dict[str, str]:
 @cache
 def git_commit() -> str | None:
     """The commit of the checkout that the code runs from, '-dirty' where it was changed; None elsewhere."""
-    here = Path(__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
+        # Installed in a folder of somebody's own repository, the code is no part of it.
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
-    return described.stdout.strip()
+
+
+def _git(*words: str) -> str:
+    """What git says in this file's folder."""
+    done = subprocess.run(
+        ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+    )
+    return done.stdout.strip()
 
 
 def platform_name() -> str:
