@@ -15,6 +15,9 @@ from dapa_exp.errors import DapaError
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 
+_FAILURES = (OSError, ValueError, RuntimeError, ImportError)
+"""What transformers raises where a checkpoint cannot be loaded."""
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -27,7 +30,8 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
 
     On the device `auto`, its layers are spread over all there are. `template_folder` is the checkpoint whose chat
     template is used in place of the model's own.
-    Raises DapaError where the weights cannot be read, some are missing, or there is no chat template.
+    Raises DapaError where the weights cannot be read, some are missing, there is no chat template, or the device
+    cannot take them.
     """
     spread = runtime.device == "auto"
     try:
@@ -39,19 +43,39 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
             trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except _FAILURES as error:
         raise DapaError(f"{folder}: cannot be loaded: {error}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
         raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
+    tokenizer = _tokenizer(folder)
     if template_folder is not None:
-        tokenizer.chat_template = AutoTokenizer.from_pretrained(template_folder).chat_template
+        tokenizer.chat_template = _tokenizer(template_folder).chat_template
     if not tokenizer.chat_template:
-        raise DapaError(f"{folder}: the tokenizer has no chat template; pair.chat_template=teacher uses the teacher's")
+        raise DapaError(
+            f"{template_folder or folder}: the tokenizer has no chat template; only a student can do without, by"
+            " pair.chat_template=teacher"
+        )
     tokenizer.padding_side = "left"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not spread:
-        model.to(runtime.device)
+        _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer)
+
+
+def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except _FAILURES as error:
+        raise DapaError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    return tokenizer
+
+
+def _move(model: torch.nn.Module, device: str) -> None:
+    try:
+        model.to(device)
+    except torch.OutOfMemoryError as error:
+        raise DapaError(f"runtime.device={device}: its memory does not suffice for the model: {error}") from error
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise DapaError(f"runtime.device={device}: cannot be used: {error}") from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
 from dapa_exp.config.schema import Runtime
 from dapa_exp.errors import DapaError
@@ -61,3 +63,42 @@ def test_a_checkpoint_of_other_shapes_is_one_error(checkpoint: Path) -> None:
     (checkpoint / "other" / "model.safetensors").replace(checkpoint / "model.safetensors")
     with pytest.raises(DapaError, match="cannot be loaded"):
         load_model(checkpoint, runtime())
+
+
+def test_a_missing_chat_template_is_said_of_its_checkpoint_and_of_a_student_that_it_can_do_without(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(checkpoint, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    assert load_model(bare, runtime(), checkpoint).tokenizer.chat_template
+    expected = "bare: the tokenizer has no chat template; only a student can do without, by pair.chat_template=teacher"
+    for folder, template in ((bare, None), (checkpoint, bare)):
+        with pytest.raises(DapaError, match=expected):
+            load_model(folder, runtime(), template)
+
+
+def test_an_unreadable_tokenizer_is_one_error_also_where_only_its_template_is_used(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(checkpoint, tmp_path / "broken")
+    (broken / "tokenizer.json").write_text("{")
+    for folder, template in ((broken, None), (checkpoint, broken)):
+        with pytest.raises(DapaError, match="broken: the tokenizer cannot be loaded"):
+            load_model(folder, runtime(), template)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there_is_one_error(checkpoint: Path, device: str) -> None:
+    with pytest.raises(DapaError, match=f"runtime.device={device}: cannot be used"):
+        load_model(checkpoint, runtime(device=device))
+
+
+def test_a_device_without_the_memory_is_told_from_one_that_is_not_there(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(PreTrainedModel, "to", full)  # no GPU here to fill
+    with pytest.raises(DapaError, match=r"runtime\.device=cuda: its memory does not suffice .* 2\.00 GiB"):
+        load_model(checkpoint, runtime(device="cuda"))
