@@ -15,13 +15,15 @@ from dapa_exp.evaluate.conclusion import Verdicts, by_judge
 from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
 from dapa_exp.evaluate.judges.command import cost, judge_config
-from dapa_exp.evaluate.prompts import Prompt, load_prompts
+from dapa_exp.evaluate.prompts import Prompt, PromptSets, load_prompts
 from dapa_exp.progress import Progress, Report, console, display
 from dapa_exp.record.finished import finished_config, finished_record
 from dapa_exp.record.folder import LOCK_SECONDS, JsonLines, write_atomically
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 
 MODELS = ("student", "hybrid", "teacher")
+NOT_JUDGED = ("search", "text", "questions")
+"""Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
 """Completions between two reports of progress."""
 
@@ -43,7 +45,8 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
-    finished or is being worked on, an answer is missing, or the name is that of a judge the run itself used.
+    finished or is being worked on, an answer is missing, the prompts are others by now, or the name is that of a
+    judge the run itself used.
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
@@ -52,6 +55,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
         if name in (config.judge.name, *config.judges):
             raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
         sets = load_prompts(config.dataset)
+        _refuse_other_prompts(folder, record, sets)
         prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
         subjects = {model: getattr(record.evaluate, model) for model in MODELS}
         total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
@@ -62,6 +66,14 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
                 body = json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1)
                 write_atomically(_verdict_file(folder, model, rows, name), body)
         return _write(folder, record, name, JudgeRecord(version=judge.version, template=judge.template))
+
+
+def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> None:
+    """Rows of a file may have no ids but their places, and what stands there may have been edited since the run."""
+    now = sets.digests()
+    judged = {use: digest for use, digest in record.provenance.prompt_sets.items() if use not in NOT_JUDGED}
+    if changed := [f"dataset.{use}" for use, digest in judged.items() if now.get(use) != digest]:
+        raise DapaError(f"{folder}: other prompts by now than the run's answers are to: {', '.join(changed)}")
 
 
 def _write(folder: Path, record: Record, name: str, judge: JudgeRecord) -> Record:
@@ -106,7 +118,7 @@ def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> 
     file = folder / "generations" / f"{model}-{rows}.jsonl"
     kept = {line["prompt"]: line["completion"] for line in JsonLines(file).lines}
     if missing := next((prompt.id for prompt in prompts if prompt.id not in kept), None):
-        raise DapaError(f"{file}: no answer to prompt {missing}: was it deleted, or have the prompts changed?")
+        raise DapaError(f"{file}: no answer to prompt {missing}: was it deleted?")
     return [kept[prompt.id] for prompt in prompts]
 
 

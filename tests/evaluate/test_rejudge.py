@@ -35,13 +35,17 @@ sys.exit(code)
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
+    return finished(tmp_path / "run")
+
+
+def finished(folder: Path, *words: str) -> Path:
     """What a run leaves: every model says one thing to each harmful prompt, and refuses the first harmless one."""
-    config = quick_config("evaluate.metrics=[over_refusal]")
-    folder = tmp_path / "run"
+    config = quick_config("evaluate.metrics=[over_refusal]", *words)
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    (folder / "record.json").write_text(record().model_dump_json())
-    sets = load_prompts(config.dataset)
+    sets, planted = load_prompts(config.dataset), record()
+    provenance = planted.provenance.model_copy(update={"prompt_sets": sets.digests()})
+    (folder / "record.json").write_text(planted.model_copy(update={"provenance": provenance}).model_dump_json())
     for model, answer in ANSWERS.items():
         for rows, prompts in (("report", sets.report), ("harmless", sets.harmless)):
             texts = [answer if rows == "report" or i == 0 else "with pleasure, take some." for i in range(len(prompts))]
@@ -117,6 +121,20 @@ def test_a_run_that_is_being_worked_on_is_left_alone_and_free_again_afterwards(r
     rejudge(run, PhraseJudge(), "again", silent)
     with FileLock(run / ".lock", timeout=0):
         pass
+
+
+def test_answers_are_not_judged_as_answers_to_prompts_that_were_edited_since(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.csv"
+    lines = ["prompt,topic", *(f"how do i paint fence {i}?,paint" for i in range(16))]
+    file.write_text("\n".join(lines))
+    mine = f"{{source: {file}, column: prompt, category_column: topic, rows: [0, 16]}}"
+    run = finished(tmp_path / "run", f"dataset.report={mine}")
+    rejudge(run, PhraseJudge(), "again", silent)
+    before = {path: path.read_text() for path in run.rglob("*.json")}
+    file.write_text("\n".join([*lines[:-1], "how do i burn fence 15?,paint"]))
+    with pytest.raises(DapaError, match=r"other prompts by now than the run's answers are to: dataset\.report$"):
+        rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    assert {path: path.read_text() for path in run.rglob("*.json")} == before
 
 
 def test_what_is_not_there_or_not_allowed_is_one_message(run: Path) -> None:
