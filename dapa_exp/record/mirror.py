@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from dapa_exp.digests import cache_root
 from dapa_exp.errors import DapaError
 from dapa_exp.record.folder import write_atomically
-from dapa_exp.record.schema import Agreement, Comparison, Record
+from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
 from dapa_exp.sweep.status import RunStatus, status
 
 Mode = Literal["offline", "online"]
@@ -42,9 +42,6 @@ QUERY_FIELDS = (
     "seconds",
 )
 """What is sent of a query, besides how many units it transplanted and whether it passed; the rest of its line stays."""
-
-ROUNDING = 1e-9
-"""What the bar may be off by, as in the search (not imported from there, since torch comes with it)."""
 
 
 class Mirrored(NamedTuple):

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
+ROUNDING = 1e-9
+"""What a rate may be off by in floats: far less than one row of any number of rows. A set at the bar passes."""
+
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Natural = Annotated[int, Field(ge=0)]
 

@@ -19,7 +19,7 @@ from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
-from dapa_exp.record.schema import Ledger, Work
+from dapa_exp.record.schema import ROUNDING, Ledger, Work
 from dapa_exp.search.algorithms import WHOLE_SCORES
 from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.foresight import Foresee
@@ -32,10 +32,6 @@ Rows = tuple[frozenset[str], Sequence[int]]
 
 Ahead = Callable[[Sequence[int]], Iterator[Rows]]
 """What may be asked next, given the rows that are left of the set being asked."""
-
-
-ROUNDING = 1e-9
-"""What floats may be off by: far less than one row of any number of rows."""
 
 
 @dataclass(frozen=True)
