@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -94,9 +95,10 @@ def test_batches_do_not_change_an_attribution(tmp_path: Path) -> None:
 def test_a_units_attribution_is_that_of_its_neurons_together(tmp_path: Path, family: str) -> None:
     given = evidence(tmp_path, family, ("mlp", "attention"))
     by_unit = compute_prior("attribution", given).scores
-    axes = SwapNeurons(given.pair, 0.5, "attribution").axes
+    mlps = {unit: parts for unit, parts in given.pair.units.items() if unit.endswith("mlp")}
+    axes = SwapNeurons(replace(given.pair, units=mlps), 0.5, "attribution").axes
     by_neuron = neuron_attribution(given.loaded, given.pair, axes, given.forks, 1)
-    assert list(by_neuron) == [unit for unit in given.pair.units if unit.endswith("mlp")]
+    assert list(by_neuron) == list(mlps)
     for unit, scores in by_neuron.items():
         assert scores.shape == (24,)
         assert float(scores.sum()) == pytest.approx(by_unit[unit], rel=1e-4, abs=1e-6)
