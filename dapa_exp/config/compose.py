@@ -212,9 +212,14 @@ class _Files:
         self._roots = [Path(root) for root in roots]
 
     def origin(self, path: tuple[str, ...]) -> str:
+        """Where a value is from; of a group whose values contradict each other, its file and who else had a say."""
         dotted = ".".join(path)
         if any(dotted == key or dotted.startswith(key + ".") for key in self._keys if "." in key):
             return "command line"
+        changed = any(key.startswith(dotted + ".") for key in self._keys)
+        return self._written(path) + (" and the command line" if changed else "")
+
+    def _written(self, path: tuple[str, ...]) -> str:
         group, inner = path[0], path[1:]
         candidates = [("experiment", None, path), (group, None, inner)]
         candidates += [(*file, path[len(at) :]) for at, file in self._placed.items() if path[: len(at)] == at]

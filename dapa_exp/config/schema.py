@@ -57,6 +57,15 @@ def _device(*others: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _fit_for_a_folder(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise ValueError(f"is {name!r}; it names folders, so it must be of letters, digits, '_', '.', '+' and '-'")
+    return name
+
+
+FolderName = Annotated[str, AfterValidator(_fit_for_a_folder)]
+
+
 def _refuse_strange(name: str) -> None:
     if not name.isidentifier():
         raise ValueError(f"'{name}': names files and columns, so it must be of letters, digits and underscores")
@@ -106,7 +115,7 @@ class Family(_Group):
 class Pair(_Group):
     """A student for the family's teacher."""
 
-    name: str
+    name: FolderName
     student: Model
     chat_template: Literal["own", "teacher"]
     paper17: bool
@@ -117,7 +126,7 @@ class Pair(_Group):
 class Granularity(_Group):
     """What one unit of a layer is: each named module of each layer is a unit of its own."""
 
-    name: str
+    name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1)]
 
 
@@ -154,7 +163,7 @@ class Rows(_Group):
 class Dataset(_Group):
     """Which rows the search sees, and which the report. A metric whose set is null is left out."""
 
-    name: str
+    name: FolderName
     search: Rows
     report: Rows = Field(description="what the headline DSR is measured on")
     more_report: dict[str, Rows] = Field(default={}, description="other harmful sets to report on, by name")

@@ -200,6 +200,15 @@ def test_a_methods_own_settings_are_checked_under_their_names() -> None:
 def test_overlapping_search_and_report_rows_are_refused() -> None:
     (problem,) = problems("dataset.report.rows=[32,96]")
     assert "search rows [0, 64] and report rows [32, 96] of zoo:harmful overlap" in problem
+    assert problem.startswith("conf/dataset/miniature.yaml and the command line: ")
+
+
+@pytest.mark.parametrize("name", ["me/my-mistral", "../up", "..", "''", "a b"])
+def test_what_names_a_folder_is_one_folder(name: str) -> None:
+    for key in ("pair.name", "granularity.name", "dataset.name"):
+        (problem,) = problems(f"{key}={name}")
+        assert problem.startswith(f"command line: {key}: is ")
+        assert "it names folders" in problem
 
 
 @pytest.mark.parametrize("name", ["report", "text", "reasoning", "perplexity", "kl_to_student", "kl_to_teacher", "jbb"])
