@@ -151,3 +151,9 @@ def test_what_the_tests_could_have_missed_is_stated(tmp_path: Path) -> None:
 def test_a_single_run_states_how_sure_it_is_of_its_bar(tmp_path: Path) -> None:
     table = main_table(load([write_sweep(tmp_path, [record("a")])]))
     assert table.display["P(DSR ≥ bar)"][0] == "0.500"
+
+
+def test_a_run_that_found_nothing_has_no_bar_to_be_sure_of(tmp_path: Path) -> None:
+    table = main_table(load([write_sweep(tmp_path, [record("a", status="no_gain", found=8, hybrid=0.05)])]))
+    assert table.display["P(DSR ≥ bar)"][0] == "–"
+    assert table.numbers["above_threshold"].isna().all()
