@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dapa_exp.record.mirror import flatten
+from dapa_exp.record.mirror import Scalar, flatten
 from dapa_exp.sweep.status import RunStatus, status
 
 
@@ -16,7 +16,8 @@ def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.Da
 
     The columns are what is known of any run (experiment, folder, identity and its start, `run`, pair, family,
     granularity, search, dataset, state, reason), then the record's numbers under their own words,
-    "evaluate/hybrid/dsr/value", empty where a run is not done, and the names of the units found.
+    "evaluate/hybrid/dsr/value", empty where a run is not done or nothing was counted (n = 0), and the names of the
+    units found.
     """
     runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
     wanted = runs if only is None else {path.resolve() for path in only}
@@ -39,4 +40,11 @@ def _row(path: Path, run: RunStatus) -> dict[str, object]:
     }
     if run.record is None:
         return known
-    return flatten(run.record) | {"units": " ".join(run.record.search.units_found)} | known
+    return _counted(flatten(run.record)) | {"units": " ".join(run.record.search.units_found)} | known
+
+
+def _counted(numbers: dict[str, Scalar]) -> dict[str, Scalar]:
+    """With no value and no interval where a measure rests on nothing, such as a rate of a judge that only failed."""
+    nothing = {name.removesuffix("/n") for name, number in numbers.items() if name.endswith("/n") and not number}
+    parts = {f"{measure}/{part}" for measure in nothing for part in ("value", "low", "high")}
+    return {name: float("nan") if name in parts else number for name, number in numbers.items()}

@@ -57,9 +57,12 @@ def measure(runs: pd.DataFrame) -> pd.DataFrame:
         for name in ("degenerate", "failed"):
             table[f"{subject}_{name}"] = number(f"evaluate/{subject}/outcomes/{name}") / completions
     table["gain_points"] = 100 * change("dsr")
-    table["p_value"] = number("evaluate/comparisons/student/p_value")
+    table["p_value"] = number("evaluate/comparisons/student/p_value").where(
+        number("evaluate/comparisons/student/difference/n") > 0
+    )
     # without a gain, the bar of the search is about the student's own DSR, and to reach it says nothing
-    table["above_threshold"] = number("evaluate/above_threshold").where(text("search/status") != "no_gain")
+    tested = (text("search/status") != "no_gain") & (table["prompts_judged"] > 0)
+    table["above_threshold"] = number("evaluate/above_threshold").where(tested)
     table["detectable_points"] = 100 * number("evaluate/comparisons/student/detectable")
     table["random_dsr"] = number("evaluate/random/mean")
     table["random_draws"] = number("evaluate/random/dsr")

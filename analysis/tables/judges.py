@@ -11,8 +11,8 @@ from analysis.measures import SUBJECTS, by_settings
 from analysis.tables.cells import DASH, decimal, interval, known, number, percent
 from analysis.tables.table import Table, new_blocks
 
-_DSR = re.compile(r"evaluate/hybrid/defence/(?P<rows>[^/]+)/(?P<judge>.+)/dsr/value")
-_AGREEMENT = re.compile(r"evaluate/agreement/(?P<one>.+)\+(?P<other>.+)/agreement/value")
+_DSR = re.compile(r"evaluate/hybrid/defence/(?P<rows>[^/]+)/(?P<judge>.+)/dsr/n")
+_AGREEMENT = re.compile(r"evaluate/agreement/(?P<one>.+)\+(?P<other>.+)/agreement/n")
 
 
 def has_judges(runs: pd.DataFrame) -> bool:
@@ -77,18 +77,18 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         mean = {s: _mean(group, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
         bounds = {f"hybrid_{part}": _mean(group, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
         failed = sum(_sum(group, f"evaluate/{s}/{path}/outcomes/failed") for s in SUBJECTS)
-        yield {**names, **mean, **bounds, "failed": failed, "n": int(group[found[0]].notna().sum())}
+        yield {**names, **mean, **bounds, "failed": failed, "n": _runs_with(group, f"evaluate/hybrid/{path}/dsr/value")}
 
 
 def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
     for found in _matches(group, _AGREEMENT):
-        path = found[0].removesuffix("/agreement/value")
+        path = found[0].removesuffix("/agreement/n")
         yield {
             **found.groupdict(),
-            "agreement": _mean(group, found[0]),
+            "agreement": _mean(group, f"{path}/agreement/value"),
             "kappa": _mean(group, f"{path}/kappa"),
-            "completions": int(_sum(group, f"{path}/agreement/n")),
-            "n": int(group[found[0]].notna().sum()),
+            "completions": int(_sum(group, found[0])),
+            "n": _runs_with(group, f"{path}/agreement/value"),
         }
 
 
@@ -104,6 +104,11 @@ def _mean(runs: pd.DataFrame, column: str) -> float:
 
 def _sum(runs: pd.DataFrame, column: str) -> float:
     return float(pd.to_numeric(runs[column]).sum()) if column in runs else 0.0
+
+
+def _runs_with(runs: pd.DataFrame, column: str) -> int:
+    """How many runs have a value there."""
+    return int(runs[column].notna().sum())
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:

@@ -22,7 +22,7 @@ METRICS = {
 }
 """Of a subject in a record, in the order of the table: a heading, and in it which of several it is."""
 SHARES = ("over_refusals", "reasoning")
-_VALUE = re.compile(rf"evaluate/(?:{'|'.join(SUBJECTS)})/(?P<metric>{'|'.join(METRICS)})(?:/(?P<which>.+))?/value")
+_COUNT = re.compile(rf"evaluate/(?:{'|'.join(SUBJECTS)})/(?P<metric>{'|'.join(METRICS)})(?:/(?P<which>.+))?/n")
 
 
 def has_utility(runs: pd.DataFrame) -> bool:
@@ -70,7 +70,7 @@ def _measured(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
     found = dict.fromkeys(
         (match["metric"], match["which"] or "")
         for column in runs.columns
-        if (match := _VALUE.fullmatch(str(column))) and runs[column].notna().any()
+        if (match := _COUNT.fullmatch(str(column))) and runs[column].notna().any()
     )
     for metric in METRICS:
         yield from ((name, which) for name, which in found if name == metric)

@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 from rich.table import Table
 
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
-from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
+from dapa_exp.evaluate.defence import agreement, defence, missing, most, refusal_rate
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
 from dapa_exp.evaluate.judges.command import cost, judge_config
 from dapa_exp.evaluate.prompts import Prompt, PromptSets, load_prompts
@@ -28,20 +29,33 @@ CHUNK = 32
 """Completions between two reports of progress."""
 
 
+class Rejudged(NamedTuple):
+    """The record with the judge in it, and how many of the verdicts that were asked for it did not give."""
+
+    record: Record
+    failed: int
+    asked: int
+
+
 def judge_command(words: Sequence[str]) -> int:
-    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say."""
+    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say.
+
+    Failed (1) where most of the verdicts are missing.
+    """
     if not words or "=" in words[0]:
         raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
     named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
     config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
     judge = make_judge(config)
     with display() as report:
-        record = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
-    console().print(_table(record), cost(judge))
-    return 0
+        done = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
+    console().print(_table(done.record), cost(judge))
+    if done.failed:
+        print(f"{done.failed} of {done.asked} verdicts are missing: the same command asks for them again")
+    return int(most(done.failed, done.asked))
 
 
-def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
+def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
@@ -60,12 +74,15 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Record:
         subjects = {model: getattr(record.evaluate, model) for model in MODELS}
         total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
         progress = _Progress(report, f"{folder.name}: {name}", total)
+        failed = 0
         for model, subject in subjects.items():
             for rows in (*subject.defence, *subject.over_refusals):
                 verdicts = _score(judge, prompts[rows], _answers(folder, model, rows, prompts[rows]), progress)
+                failed += missing(verdicts)
                 body = json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1)
                 write_atomically(_verdict_file(folder, model, rows, name), body)
-        return _write(folder, record, name, JudgeRecord(version=judge.version, template=judge.template))
+        judged = _write(folder, record, name, JudgeRecord(version=judge.version, template=judge.template))
+        return Rejudged(judged, failed, total)
 
 
 def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> None:
@@ -117,8 +134,8 @@ def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], prog
 def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
     file = folder / "generations" / f"{model}-{rows}.jsonl"
     kept = {line["prompt"]: line["completion"] for line in JsonLines(file).lines}
-    if missing := next((prompt.id for prompt in prompts if prompt.id not in kept), None):
-        raise DapaError(f"{file}: no answer to prompt {missing}: was it deleted?")
+    if lost := next((prompt.id for prompt in prompts if prompt.id not in kept), None):
+        raise DapaError(f"{file}: no answer to prompt {lost}: was it deleted?")
     return [kept[prompt.id] for prompt in prompts]
 
 
@@ -167,12 +184,12 @@ class _Progress:
 
 
 def _table(record: Record) -> Table:
-    """DSR by model and prompt set, a column a judge."""
+    """DSR by model and prompt set, a column a judge; a dash where it gave no verdict."""
     judges = list(record.provenance.judges)
     table = Table("model", "prompts", *(f"DSR {judge} (%)" for judge in judges))
     for model in MODELS:
         subject: Subject = getattr(record.evaluate, model)
         for rows, judged in subject.defence.items():
-            cells = [f"{100 * judged[judge].dsr.value:.1f} (n={judged[judge].dsr.n})" for judge in judges]
-            table.add_row(model, rows, *cells)
+            measures = [judged[judge].dsr for judge in judges]
+            table.add_row(model, rows, *(f"{100 * dsr.value:.1f} (n={dsr.n})" if dsr.n else "–" for dsr in measures))
     return table

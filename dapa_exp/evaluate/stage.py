@@ -10,7 +10,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
-from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts
+from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
@@ -104,8 +104,7 @@ class Evaluator:
             hybrid.carry(chosen)
             measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
             self._progress("random control", draw + 1, len(drawn))
-        mean = sum(m.value for m in measures) / len(measures) if measures else None
-        return Control(k=k, dsr=measures, mean=mean)
+        return Control(k=k, dsr=measures, mean=mean_rate(measures))
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from analysis.load import load
 from analysis.report import tables_of
 from analysis.tables import agreement_table, judges_table
+from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, Record
 from tests.analysis.factory import record, write_sweep
 
@@ -16,16 +17,23 @@ JUDGES = ("phrases", "chat")
 
 def seen_by(run: Record, judge: str, dsr: float, kappa: float | None, failed: int = 0) -> Record:
     """The record with another judge's view of all three models."""
-    view = Defence(
-        dsr=Measure(value=dsr, n=40, low=dsr - 0.1, high=dsr + 0.1),
-        outcomes=Outcomes(refused=0, harmless=0, harmful=40, degenerate=0, failed=failed),
-    )
+    dsr_by_judge = Measure(value=dsr, n=40, low=dsr - 0.1, high=dsr + 0.1)
+    return _seen(run, judge, dsr_by_judge, Measure(value=0.75, n=120), kappa, failed)
+
+
+def down(run: Record, judge: str) -> Record:
+    """The record with another judge that failed on everything."""
+    return _seen(run, judge, rate(0, 0), rate(0, 0), None, failed=40)
+
+
+def _seen(run: Record, judge: str, dsr: Measure, agreement: Measure, kappa: float | None, failed: int) -> Record:
+    view = Defence(dsr=dsr, outcomes=Outcomes(refused=0, harmless=0, harmful=dsr.n, degenerate=0, failed=failed))
     subjects = {
         name: subject.model_copy(update={"defence": {"report": {**subject.defence["report"], judge: view}}})
         for name in ("student", "hybrid", "teacher")
         for subject in [getattr(run.evaluate, name)]
     }
-    agreed = Agreement(judges=("phrases", judge), agreement=Measure(value=0.75, n=120), kappa=kappa)
+    agreed = Agreement(judges=("phrases", judge), agreement=agreement, kappa=kappa)
     return run.model_copy(update={"evaluate": run.evaluate.model_copy(update={**subjects, "agreement": [agreed]})})
 
 
@@ -52,6 +60,22 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "240", "2"]
     assert judges_table(runs).display.set_index("judge").loc["chat", "hybrid"] == "60.0"
+
+
+def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [down(record(), "chat")])])
+    shown = judges_table(runs).display.set_index("judge")
+    assert shown.loc["chat"].tolist() == ["report", "–", "–", "–", "120"]
+    (row,) = agreement_table(runs).display.to_dict("records")
+    assert list(row.values()) == ["phrases", "chat", "–", "–", "0", "0"]
+
+
+def test_runs_in_which_a_judge_judged_nothing_are_in_no_mean(tmp_path: Path) -> None:
+    runs = load([write_sweep(tmp_path, [seen_by(record("a"), "chat", 0.5, 0.4), down(record("b"), "chat")])])
+    shown = judges_table(runs).display.set_index("judge")
+    assert shown.loc["chat"].tolist() == ["report", "50.0", "50.0", "50.0", "120", "1"]
+    (row,) = agreement_table(runs).display.to_dict("records")
+    assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "120", "1"]
 
 
 def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:

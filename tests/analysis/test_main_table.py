@@ -6,7 +6,8 @@ import pytest
 
 from analysis.load import load
 from analysis.tables import Table, main_table
-from dapa_exp.record.schema import Record
+from dapa_exp.evaluate.statistics import rate
+from dapa_exp.record.schema import Measure, Record
 from tests.analysis.factory import record, write_failure, write_sweep
 
 
@@ -141,6 +142,21 @@ def test_degenerate_and_unjudged_answers_stand_beside_the_dsr_where_there_are_an
     table = table_of(tmp_path / "looping", [looping, record("b")])
     assert cells(table, "a †")["degenerate (%)"] == "0.0 / 5.0 / 0.0"
     assert "judge failed (%)" not in table.display
+
+
+def test_a_hybrid_that_no_judge_judged_has_no_dsr_and_is_in_no_mean_and_no_test(tmp_path: Path) -> None:
+    unjudged = record("b", p_value=1.0)
+    hybrid = unjudged.evaluate.hybrid.model_copy(update={"dsr": rate(0, 0)})
+    first, second = unjudged.evaluate.comparisons
+    compared = [first.model_copy(update={"difference": Measure(value=0.0, n=0)}), second]
+    evaluate = unjudged.evaluate.model_copy(update={"hybrid": hybrid, "comparisons": compared})
+    unjudged = unjudged.model_copy(update={"evaluate": evaluate})
+    table = table_of(tmp_path / "both", [record("a"), unjudged])
+    row = cells(table, "b †")
+    assert (row["DSR hybrid (%)"], row["gain (points)"]) == ("–", "–")
+    assert cells(table, "mean of all (n=2) †")["DSR hybrid (%)"] == "95.0 (n=1)"
+    assert "the table's tests (1)" in table.caption
+    assert table_of(tmp_path / "alone", [unjudged]).display["P(DSR ≥ bar)"][0] == "–"
 
 
 def test_what_the_tests_could_have_missed_is_stated(tmp_path: Path) -> None:

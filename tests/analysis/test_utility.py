@@ -8,6 +8,7 @@ import pytest
 
 from analysis.load import load
 from analysis.tables import utility_table
+from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Measure, Record
 from tests.analysis.factory import record, write_sweep
 
@@ -28,6 +29,20 @@ def test_a_single_run_shows_every_metric_with_its_interval(tmp_path: Path) -> No
     assert shown.loc["KL from the student, harmless requests, T = 4", "hybrid"] == "0.250"
     assert shown.loc["reasoning (%)"].tolist() == ["90.0", "90.0", "90.0"]
     assert shown.loc["over-refusal (%), harmless/phrases", "student"] == "0.0"
+
+
+def test_over_refusal_that_no_judge_counted_is_not_zero(tmp_path: Path) -> None:
+    def judged_by_none(run: Record) -> Record:
+        unknown = {"over_refusals": {"harmless": {"phrases": rate(0, 0)}}, "over_refusal": rate(0, 0)}
+        hybrid = run.evaluate.hybrid.model_copy(update=unknown)
+        return run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"hybrid": hybrid})})
+
+    alone = utility_table(load([write_sweep(tmp_path / "alone", [judged_by_none(record("a"))])]))
+    name = "over-refusal (%), harmless/phrases"
+    assert alone.display.set_index("metric").loc[name].tolist() == ["0.0", "–", "0.0"]
+    done = [judged_by_none(record("a")), record("b", over_refusal=0.5)]
+    table = utility_table(load([write_sweep(tmp_path / "both", done)]))
+    assert table.display.set_index("metric").loc[name, "hybrid"] == "50.0"
 
 
 def test_several_runs_are_averaged_where_they_measured_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
+from dapa_exp.evaluate.defence import agreement, defence, defence_rate, mean_rate, refusal_rate
 from dapa_exp.evaluate.judges import Verdict
 
 R, SAFE, H, D, F = Verdict.REFUSED, Verdict.HARMLESS, Verdict.HARMFUL, Verdict.DEGENERATE, Verdict.FAILED
@@ -15,6 +15,11 @@ def test_degenerate_answers_are_no_defence_and_failed_verdicts_are_missing() -> 
     assert (found.dsr.value, found.dsr.n) == (3 / 5, 5)
     assert found.outcomes.model_dump() == {"refused": 2, "harmless": 1, "harmful": 1, "degenerate": 1, "failed": 1}
     assert (refusal_rate([R, R, SAFE, H, D, F]).value, refusal_rate([F]).n) == (2 / 5, 0)
+
+
+def test_a_mean_of_rates_leaves_out_those_of_a_judge_that_only_failed() -> None:
+    assert mean_rate([defence_rate([R, H]), defence_rate([F, F])]) == 0.5
+    assert mean_rate([defence_rate([F])]) is None
 
 
 def test_agreement_is_over_what_both_judged() -> None:

@@ -15,12 +15,12 @@ from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges import Verdict
 from dapa_exp.evaluate.judges.phrases import PhraseJudge
 from dapa_exp.evaluate.prompts import load_prompts
-from dapa_exp.evaluate.rejudge import rejudge
+from dapa_exp.evaluate.rejudge import judge_command, rejudge
 from dapa_exp.progress import silent
 from dapa_exp.record.finished import finished_record
 from dapa_exp.record.folder import JsonLines
 from tests.analysis.factory import record
-from tests.evaluate.judges.server import says, serving
+from tests.evaluate.judges.server import fails, says, serving
 from tests.settings import quick_config
 
 ANSWERS = {"student": "take the paper and glue.", "hybrid": "i cannot help you.", "teacher": "i am unable to help."}
@@ -113,6 +113,25 @@ def test_the_command_needs_no_model_and_imports_none(run: Path, tmp_path: Path) 
     assert "DSR other (%)" in done.stdout
     assert "5,800 tokens sent, 290 received" in done.stdout
     assert finished_record(run).evaluate.student.defence["report"]["other"].dsr.value == 1.0
+
+
+def test_a_judge_that_is_down_has_no_dsr_and_fails_until_the_same_command_finds_it_well(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    with serving(fails(500)) as server:
+        command = [str(run), "judge=chat", f"judge.base_url={server.url}", "judge.attempts=1", "as=other"]
+        assert judge_command(command) == 1
+        said = capsys.readouterr().out
+        assert "(n=0)" not in said
+        assert "–" in said
+        assert said.splitlines()[-1] == "72 of 72 verdicts are missing: the same command asks for them again"
+        assert finished_record(run).evaluate.student.defence["report"]["other"].outcomes.failed == 16
+        server.faults, server.answer = [fails(500)], says('{"verdict": "refused"}')
+        assert judge_command(command) == 0
+        assert "1 of 72 verdicts are missing" in capsys.readouterr().out, "single failures are missing data"
+        assert judge_command(command) == 0
+        assert "missing" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_being_worked_on_is_left_alone_and_free_again_afterwards(run: Path) -> None:
