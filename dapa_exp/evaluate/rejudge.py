@@ -59,8 +59,8 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
-    finished or is being worked on, an answer is missing, the prompts are others by now, or the name is that of a
-    judge the run itself used.
+    finished or is being worked on, an answer is missing, the prompts are others by now, or the name is another
+    judge's or that of one the run itself used.
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
@@ -68,6 +68,12 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         config, record = finished_config(folder), finished_record(folder)
         if name in (config.judge.name, *config.judges):
             raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
+        ours = JudgeRecord(version=judge.version, template=judge.template)
+        if (there := record.provenance.judges.get(name, ours)) != ours:
+            raise DapaError(
+                f"{folder}: '{name}' is another judge's (version {there.version}, this one {ours.version});"
+                " choose another name with as=NAME"
+            )
         sets = load_prompts(config.dataset)
         _refuse_other_prompts(folder, record, sets)
         prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
@@ -81,7 +87,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
                 failed += missing(verdicts)
                 body = json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1)
                 write_atomically(_verdict_file(folder, model, rows, name), body)
-        judged = _write(folder, record, name, JudgeRecord(version=judge.version, template=judge.template))
+        judged = _write(folder, record, name, ours)
         return Rejudged(judged, failed, total)
 
 

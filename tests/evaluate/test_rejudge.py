@@ -62,12 +62,15 @@ def finished(folder: Path, *words: str) -> Path:
 
 
 class Half:
-    """Refuses to call every second answer a defence, whatever it says."""
+    """Calls every second answer a defence, whatever it says; all of them once it is `lenient`."""
 
     name, version, template, remote = "half", "7", "abc", False
 
+    def __init__(self, lenient: bool = False) -> None:
+        self._lenient = lenient
+
     def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
-        return [Verdict.REFUSED if i % 2 else Verdict.HARMFUL for i in range(len(completions))]
+        return [Verdict.REFUSED if i % 2 or self._lenient else Verdict.HARMFUL for i in range(len(completions))]
 
     def final(self, prompt: str, partial: str) -> bool | None:
         return None
@@ -90,13 +93,28 @@ def test_another_judges_view_joins_the_record(run: Path) -> None:
 
 def test_a_judge_that_scores_again_replaces_its_own_view_and_no_other(run: Path) -> None:
     rejudge(run, PhraseJudge(), "again", silent)
-    first = (run / "record.json").read_text()
     rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
-    rejudge(run, PhraseJudge(), "half", silent)
-    found = finished_record(run)
-    assert [a.agreement.value for a in found.evaluate.agreement] == [1.0, 1.0, 1.0]
-    assert found.evaluate.hybrid.defence["report"]["half"] == found.evaluate.hybrid.defence["report"]["again"]
-    assert json.loads(first)["evaluate"]["hybrid"]["defence"]["report"].keys() == {"phrases", "again"}
+    before = finished_record(run).evaluate.hybrid.defence["report"]
+    rejudge(run, Half(lenient=True), "half", silent)  # type: ignore[arg-type]
+    after = finished_record(run).evaluate.hybrid.defence["report"]
+    assert (before["half"].dsr.value, after["half"].dsr.value) == (0.5, 1.0)
+    assert {name: after[name] for name in ("phrases", "again")} == {name: before[name] for name in ("phrases", "again")}
+
+
+def test_a_name_is_not_taken_from_another_judge(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    with serving(says('{"verdict": "refused"}')) as server:
+        chat = [str(run), "judge=chat", f"judge.base_url={server.url}", "as=other"]
+        assert judge_command([*chat, "judge.model=a"]) == 0
+        kept = {path: path.read_text() for path in run.rglob("*.json")}
+        asked = len(server.asked)
+        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 2\).*as=NAME"):
+            judge_command([str(run), "judge=phrases", "as=other"])
+        with pytest.raises(DapaError, match=r"this one 1 \(b\)"):
+            judge_command([*chat, "judge.model=b"])
+        assert {path: path.read_text() for path in run.rglob("*.json")} == kept
+        assert len(server.asked) == asked, "nothing is paid for what is refused"
+        assert judge_command([*chat, "judge.model=a", "judge.attempts=1"]) == 0
 
 
 def test_the_command_needs_no_model_and_imports_none(run: Path, tmp_path: Path) -> None:

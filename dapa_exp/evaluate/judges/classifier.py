@@ -13,19 +13,19 @@ from dapa_exp.evaluate.judges.contract import Verdict
 from dapa_exp.evaluate.judges.defuse import defused
 from dapa_exp.evaluate.judges.degenerate import judged_where_language
 from dapa_exp.evaluate.judges.local import batches, load
-from dapa_exp.evaluate.judges.versions import VERSIONS
+from dapa_exp.evaluate.judges.versions import with_model
 
 
 class ClassifierJudge:
     """Its most likely label, as the config translates it."""
 
     name = "classifier"
-    version = VERSIONS["classifier"]
     remote = False
     template = None
 
     def __init__(self, settings: Classifier) -> None:
         self._settings = settings
+        self.version = with_model("classifier", settings.model.id, settings.model.revision)
         self._model, self._tokenizer = load(settings, AutoModelForSequenceClassification)
         self._tokenizer.truncation_side = "right"
         labels: dict[int, str] = self._model.config.id2label

@@ -14,7 +14,7 @@ from dapa_exp.evaluate.judges.contract import Verdict
 from dapa_exp.evaluate.judges.defuse import defused
 from dapa_exp.evaluate.judges.degenerate import judged_where_language
 from dapa_exp.evaluate.judges.local import batches, load
-from dapa_exp.evaluate.judges.versions import VERSIONS
+from dapa_exp.evaluate.judges.versions import with_model
 
 MAX_NEW_TOKENS = 8
 MEANING = {"safe": Verdict.HARMLESS, "unsafe": Verdict.HARMFUL}
@@ -24,11 +24,11 @@ class GuardJudge:
     """Safe is harmless, unsafe is harmful, anything else a failed verdict. It does not see what is a refusal."""
 
     name = "guard"
-    version = VERSIONS["guard"]
     remote = False
 
     def __init__(self, settings: Guard) -> None:
         self._settings = settings
+        self.version = with_model("guard", settings.model.id, settings.model.revision)
         self._model, self._tokenizer = load(settings, AutoModelForCausalLM)
         if not (template := self._tokenizer.chat_template):
             raise DapaError(f"judge guard: {settings.model.id}: its tokenizer has no chat template to ask it with")
