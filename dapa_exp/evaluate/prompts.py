@@ -182,8 +182,15 @@ def _table(rows: Rows) -> Any:
         if path.suffix in _FILE_READERS:
             return datasets.load_dataset(_FILE_READERS[path.suffix], data_files=str(path), split="train")
         return datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DapaError(f"prompt set {rows.source}: cannot be read: {error}") from error
+    except datasets.exceptions.DatasetGenerationError as error:  # this says that it failed; its cause, why
+        raise _unreadable(rows, error.__cause__ or error) from error
+    except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
+        raise _unreadable(rows, error) from error
+
+
+def _unreadable(rows: Rows, error: BaseException) -> DapaError:
+    empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)  # as `datasets` puts it
+    return DapaError(f"prompt set {rows.source}: cannot be read: {'it holds no rows' if empty else str(error).strip()}")
 
 
 def _normal(text: str) -> str:

@@ -75,6 +75,24 @@ def test_a_file_that_is_not_there_or_is_damaged(tmp_path: Path, name: str) -> No
         load_rows(rows(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("latin.csv", "goal\ncaf\u00e9\n".encode("latin-1"), "can't decode byte 0xe9"),
+        ("wide.csv", "goal\nrob a bank\n".encode("utf-16"), "can't decode byte 0xff"),
+        ("garbled.jsonl", b'{"goal": "rob a bank"}\n{"goal": 7\n', "Unexpected character"),
+        ("ragged.csv", b"goal\nrob a bank\nhack, a, bank\n", "Expected 1 fields in line 3, saw 3"),
+        ("empty.csv", b"", "No columns to parse from file"),
+        ("empty.jsonl", b"", "it holds no rows"),
+        ("header.csv", b"goal,kind\n", "it holds no rows"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DapaError, match=f"{name}: cannot be read: .*{said}"):
+        load_rows(rows(tmp_path / name))
+
+
 def test_an_empty_cell_is_no_prompt(tmp_path: Path) -> None:
     file = write(tmp_path / "set.jsonl", pd.DataFrame({"goal": ["rob a bank", None]}))
     with pytest.raises(DapaError, match="row 1 has nothing in column 'goal'"):
