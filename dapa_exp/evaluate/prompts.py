@@ -177,6 +177,8 @@ def _table(rows: Rows) -> Any:
         return fetched_rows(rows.fetched_name)
     import datasets  # seconds to import, and the miniature world needs none of it
 
+    datasets.disable_progress_bars()  # they would break through ours, and its log says what our errors say
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         path = Path(rows.source).expanduser()
         if path.suffix in _FILE_READERS:

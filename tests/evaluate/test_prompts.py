@@ -87,10 +87,13 @@ def test_a_file_that_is_not_there_or_is_damaged(tmp_path: Path, name: str) -> No
         ("header.csv", b"goal,kind\n", "it holds no rows"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+def test_what_is_wrong_with_a_file_is_said_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, content: bytes, said: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DapaError, match=f"{name}: cannot be read: .*{said}"):
         load_rows(rows(tmp_path / name))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_empty_cell_is_no_prompt(tmp_path: Path) -> None:
