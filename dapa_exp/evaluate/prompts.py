@@ -183,6 +183,8 @@ def _table(rows: Rows) -> Any:
         path = Path(rows.source).expanduser()
         if path.suffix in _FILE_READERS:
             return datasets.load_dataset(_FILE_READERS[path.suffix], data_files=str(path), split="train")
+        if path.is_file():
+            raise DapaError(f"prompt set {rows.source}: only .csv, .jsonl and .parquet files are read")
         return datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
     except datasets.exceptions.DatasetGenerationError as error:  # this says that it failed; its cause, why
         raise _unreadable(rows, error.__cause__ or error) from error

@@ -96,6 +96,13 @@ def test_what_is_wrong_with_a_file_is_said_once(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_file_of_another_kind_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
+    file = tmp_path / "list.json"
+    file.write_text('[{"goal": "rob a bank"}]')
+    with pytest.raises(DapaError, match=r"list\.json: only \.csv, \.jsonl and \.parquet files are read"):
+        load_rows(rows(file))
+
+
 def test_an_empty_cell_is_no_prompt(tmp_path: Path) -> None:
     file = write(tmp_path / "set.jsonl", pd.DataFrame({"goal": ["rob a bank", None]}))
     with pytest.raises(DapaError, match="row 1 has nothing in column 'goal'"):
