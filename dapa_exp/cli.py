@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -46,8 +47,24 @@ the verb and returns the exit code."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dapa`. Returns the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Entry point of `dapa`. Returns the exit code.
+
+    0 done, 1 failed, 2 wrong input, 130 interrupted, 141 nobody reads what it prints any more.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _carry_out(words)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can still be told from other failures
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # both are flushed again as the interpreter ends
+            os.dup2(nowhere, stream.fileno())
+        return 141
+
+
+def _carry_out(words: list[str]) -> int:
     verb, rest = (words[0], words[1:]) if words else ("--help", [])
     if verb in ("-h", "--help", "help"):
         print(USAGE, end="")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from importlib import import_module
 
 import pytest
 
 from dapa_exp.cli import USAGE, VERBS, main
+from tests.commands import DAPA
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -25,3 +28,12 @@ def test_a_command_without_its_folder_says_what_it_needs(capsys: pytest.CaptureF
     for verb in ("status", "report"):
         assert main([verb]) == 2
         assert f"dapa {verb} needs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("run", "--help"), ("run", "--cfg", "job", "pair=mini-mistral-style")])
+def test_what_nobody_reads_to_the_end_ends_quietly(words: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([*DAPA, *words], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, "")

@@ -83,6 +83,8 @@ def _hydra(words: Sequence[str]) -> None:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
     except HydraException as error:
         raise DapaError(" ".join(str(error).split())) from error
+    except BrokenPipeError:
+        raise  # of what is printed, not of the output folder
     except (OSError, ValueError) as error:
         if (cause := _first_cause(error)) is None:
             raise
