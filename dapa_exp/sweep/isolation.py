@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing import context, get_context, parent_process
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 from dapa_exp.config.schema import Config
@@ -53,6 +54,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
     """
     forkserver = get_context("forkserver")
     forkserver.set_forkserver_preload(PRELOAD)
+    _start_server()
     waiting = deque(tasks)
     running: dict[Connection, Running] = {}
     untold: list[str] = []
@@ -88,6 +90,15 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
             run.child.join()
     if untold:
         raise DapaError("\n".join(untold))
+
+
+def _start_server() -> None:
+    """Start the fork server such that Ctrl-C does not reach it in the seconds of importing either."""
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started now inherits
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heeded)
 
 
 def received(pipe: Connection) -> Progress | str | None:

@@ -160,3 +160,17 @@ def test_a_finished_run_is_not_done_again(here: Dapa, tmp_path: Path) -> None:
     assert sweep.code == 1
     assert "record.json is damaged" in sweep.err
     assert len(record.read_bytes()) == 900
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_libraries_are_loaded_is_one_line(tmp_path: Path) -> None:
+    with started(*quick("-m", PAIRS, f"record.dir={tmp_path}"), cwd=tmp_path) as sweep:
+        wait_until(lambda: b"runs: 0/4" in (tmp_path / "said.txt").read_bytes())
+        time.sleep(1)
+        os.killpg(sweep.pid, signal.SIGINT)
+        assert sweep.wait(30) == 130
+        time.sleep(2)  # the sweep's other processes end later
+    assert (tmp_path / "said.txt").read_text().splitlines() == [
+        "runs: 0/4",
+        "interrupted: the same command goes on from here",
+    ]
