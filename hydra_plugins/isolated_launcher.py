@@ -49,6 +49,7 @@ class IsolatedLauncher(Launcher):
             if not (folder / "record.json").is_file() and folder not in tasks:
                 tasks[folder] = Task(typed(cfg), folder)
                 processes = tasks[folder].config.runtime.processes
-        with display() as report:
-            run_isolated(list(tasks.values()), processes, report)
+        if tasks:
+            with display() as report:
+                run_isolated(list(tasks.values()), processes, report)
         return returns

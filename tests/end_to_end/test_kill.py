@@ -152,6 +152,7 @@ def test_a_finished_run_is_not_done_again(here: Dapa, tmp_path: Path) -> None:
         again = here(*words)
         assert again.code == 0
         assert again.out == first.out
+        assert not again.err
     assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in before} == before
 
     record.write_bytes(record.read_bytes()[:900])
