@@ -130,12 +130,12 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     try:
         (path / "error.json").unlink(missing_ok=True)
         yield run
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise  # stopped by the user, or left unread: not failed
     except OSError as error:
         readable = _readable(path, error)
         _leave_error(run, readable)
         raise readable from error
-    except KeyboardInterrupt:
-        raise  # stopped by the user, not failed
     except BaseException as error:
         _leave_error(run, error)
         raise

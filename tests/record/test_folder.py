@@ -59,9 +59,10 @@ def test_a_failure_leaves_its_reason_and_the_next_attempt_removes_it(tmp_path: P
         assert not (tmp_path / "error.json").exists()
 
 
-def test_an_interrupt_is_no_failure(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), open_run(tmp_path, CONFIG):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("end", [KeyboardInterrupt, BrokenPipeError])
+def test_an_interrupt_is_no_failure(tmp_path: Path, end: type[BaseException]) -> None:
+    with pytest.raises(end), open_run(tmp_path, CONFIG):
+        raise end
     assert not (tmp_path / "error.json").exists()
 
 
