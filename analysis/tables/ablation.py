@@ -40,7 +40,7 @@ def ablation_table(runs: pd.DataFrame, by: Literal["family", "pair"]) -> Table:
     return Table(
         name="ablation" if by == "family" else "ablation_pairs",
         title=f"What is transplanted, by {by}",
-        caption=_caption(measured, by),
+        caption=_caption(measured, by, apart),
         display=pd.DataFrame(display),
         numbers=pd.DataFrame(numbers),
         labels=2 + len(apart),
@@ -117,13 +117,15 @@ def _units(cell: Cell) -> str:
     return f"{found}, {cell['no_gain']} no gain"
 
 
-def _caption(measured: pd.DataFrame, by: str) -> str:
+def _caption(measured: pd.DataFrame, by: str, apart: list[str]) -> str:
     done = measured[measured["state"] == "done"]
     sentences = [
         f"{len(done)} of {len(measured)} runs done. Columns: the part of a layer that is one unit.",
         "DSR of the hybrid, and its gain over the student in points"
         + (", as means of runs (n= where some are missing)." if by == "family" else "."),
     ]
+    if done.duplicated(["pair", "granularity", *apart]).any():
+        sentences.append("Runs of a pair that differ in settings that are no columns here are averaged.")
     if (done["status"] == "no_gain").any():
         sentences.append(
             "no gain: transplanting every unit of the kind gains too little to search for less; the hybrid then is"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -49,6 +50,15 @@ def test_a_granularity_nobody_asked_for_is_a_dash(tmp_path: Path) -> None:
     table = ablation_table(load([sweep]), by="pair")
     assert list(table.display["layer"][:3]) == ["–", "–", "–"]
     assert table.notes == []
+
+
+@pytest.mark.parametrize("by", ["family", "pair"])
+def test_runs_that_no_column_tells_apart_are_said_to_be_averaged(tmp_path: Path, by: Literal["family", "pair"]) -> None:
+    runs = [record("a", hybrid=0.9, identity="1" * 64), record("a", hybrid=0.7, identity="2" * 64)]
+    averaged = ablation_table(load([write_sweep(tmp_path / "two", runs)]), by=by)
+    assert averaged.display["mlp"][0].startswith("80.0")
+    assert "are averaged" in averaged.caption
+    assert "are averaged" not in ablation_table(load([write_sweep(tmp_path / "one", runs[:1])]), by=by).caption
 
 
 def test_cost_by_algorithm_and_its_ratio_to_ddmin_on_the_same_pairs(tmp_path: Path) -> None:
