@@ -16,7 +16,7 @@ from dapa_exp.errors import DapaError, nearest
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.zoo import world
 
-_FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -181,8 +181,8 @@ def _table(rows: Rows) -> Any:
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         path = Path(rows.source).expanduser()
-        if path.suffix in _FILE_READERS:
-            return datasets.load_dataset(_FILE_READERS[path.suffix], data_files=str(path), split="train")
+        if path.suffix in FILE_READERS:
+            return datasets.load_dataset(FILE_READERS[path.suffix], data_files=str(path), split="train")
         if path.is_file():
             raise DapaError(f"prompt set {rows.source}: only .csv, .jsonl and .parquet files are read")
         return datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)

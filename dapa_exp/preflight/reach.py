@@ -15,7 +15,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.config.schema import Model, Rows
 from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.evaluate.prompts import FILE_READERS, load_rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
@@ -143,8 +143,9 @@ def on_the_hub(source: Model | Rows) -> bool:
     """Whether a model or a prompt set is named by its id on the hub."""
     if isinstance(source, Model):
         return not (source.zoo_name or source.folder)
-    files = (".csv", ".jsonl", ".parquet")
-    return not source.source.startswith(("zoo:", "fetched:")) and Path(source.source).suffix not in files
+    path = Path(source.source).expanduser()
+    here = source.source.startswith(("zoo:", "fetched:")) or path.suffix in FILE_READERS or path.is_file()
+    return not here
 
 
 def _in_folder(folder: Path, model: Model) -> Found:

@@ -282,3 +282,10 @@ def test_a_set_that_is_not_fetched_yet_is_no_problem(
     assert (code, found) == (0, [])
     (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["smollm2"])
     assert row[1:4] == ["ok", "ok", "ok"]
+
+
+def test_a_file_of_a_kind_that_is_not_read_is_not_looked_for_on_the_hub(check: Check, hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "prompts.json").write_text("[]")
+    code, (problem,), _ = check(f"dataset.search.source={tmp_path / 'prompts.json'}")
+    assert code == 1
+    assert problem.endswith("prompts.json: only .csv, .jsonl and .parquet files are read")
