@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,7 +28,27 @@ from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
 from dapa_exp.record.folder import write_atomically
 
-TABLES = ("main", "judges", "agreement", "utility", "ablation_pairs", "ablation", "search_cost", "stability")
+
+def _has_granularities(runs: pd.DataFrame) -> bool:
+    return runs["granularity"].nunique() > 1
+
+
+def _has_costs(runs: pd.DataFrame) -> bool:
+    return len(runs) > 1 and bool((runs["state"] == "done").any())
+
+
+TABLES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame], Table]]] = {
+    "main": (lambda _: True, main_table),
+    "judges": (has_judges, judges_table),
+    "agreement": (has_agreement, agreement_table),
+    "utility": (has_utility, utility_table),
+    "ablation_pairs": (_has_granularities, partial(ablation_table, by="pair")),
+    "ablation": (_has_granularities, partial(ablation_table, by="family")),
+    "search_cost": (_has_costs, search_cost_table),
+    "stability": (has_repeats, stability_table),
+}
+"""By name and in order: which runs a table has something to show of, and what makes it."""
+
 SUFFIXES = ("md", "csv", "tex")
 
 
@@ -39,7 +60,7 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     tables, folder = tables_of(load(folders, only)), folders[0] / "report"
     for table in tables:
         table.print(shown_on)
-    for name in set(TABLES) - {table.name for table in tables}:
+    for name in TABLES.keys() - {table.name for table in tables}:
         for suffix in SUFFIXES:
             (folder / f"{name}.{suffix}").unlink(missing_ok=True)
     return [path for table in tables for path in _write(table, folder)]
@@ -55,20 +76,7 @@ def report_command(words: list[str]) -> int:
 
 def tables_of(runs: pd.DataFrame) -> list[Table]:
     """The tables that have something to show."""
-    tables = [main_table(runs)]
-    if has_judges(runs):
-        tables.append(judges_table(runs))
-    if has_agreement(runs):
-        tables.append(agreement_table(runs))
-    if has_utility(runs):
-        tables.append(utility_table(runs))
-    if runs["granularity"].nunique() > 1:
-        tables += [ablation_table(runs, by="pair"), ablation_table(runs, by="family")]
-    if len(runs) > 1 and (runs["state"] == "done").any():
-        tables.append(search_cost_table(runs))
-    if has_repeats(runs):
-        tables.append(stability_table(runs))
-    return tables
+    return [make(runs) for shows_something, make in TABLES.values() if shows_something(runs)]
 
 
 def _write(table: Table, folder: Path) -> list[Path]:

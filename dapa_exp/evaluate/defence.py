@@ -20,7 +20,7 @@ def demand_verdicts(judge: Judge, verdicts: Sequence[Verdict]) -> None:
     It is out of order then, which must not be taken for an outcome. Single failures are missing data.
     """
     failed = missing(verdicts)
-    if most(failed, len(verdicts)):
+    if out_of_order(failed, len(verdicts)):
         raise DapaError(
             f"judge {judge.name}: no verdict on {failed} of {len(verdicts)} answers of the search; they are kept,"
             " and once the judge is well, the same command goes on"
@@ -32,8 +32,8 @@ def missing(verdicts: Iterable[Verdict]) -> int:
     return sum(verdict is Verdict.FAILED for verdict in verdicts)
 
 
-def most(failed: int, asked: int) -> bool:
-    """Whether a judge that failed so often is out of order; a single failure never says so."""
+def out_of_order(failed: int, asked: int) -> bool:
+    """Whether a judge is that failed so often; a single failure never says so."""
     return failed > max(1, asked / 2)
 
 

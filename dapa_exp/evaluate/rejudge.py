@@ -13,7 +13,7 @@ from rich.table import Table
 
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
-from dapa_exp.evaluate.defence import agreement, defence, missing, most, refusal_rate
+from dapa_exp.evaluate.defence import agreement, defence, missing, out_of_order, refusal_rate
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
 from dapa_exp.evaluate.judges.command import cost, judge_config
 from dapa_exp.evaluate.prompts import Prompt, PromptSets, load_prompts
@@ -52,7 +52,7 @@ def judge_command(words: Sequence[str]) -> int:
     console().print(_table(done.record), cost(judge))
     if done.failed:
         print(f"{done.failed} of {done.asked} verdicts are missing: the same command asks for them again")
-    return int(most(done.failed, done.asked))
+    return int(out_of_order(done.failed, done.asked))
 
 
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:

@@ -91,9 +91,9 @@ def test_another_run_is_refused_with_the_keys_that_differ_and_stays_as_it_was(tm
 
 def test_what_does_not_move_a_result_may_differ(tmp_path: Path) -> None:
     with open_run(tmp_path, CONFIG):
-        pass
+        before = (tmp_path / "identity.json").read_bytes()
     with open_run(tmp_path, quick_config("pair=mini-llama-small-base", "record=wandb", "runtime.threads=3")):
-        pass
+        assert (tmp_path / "identity.json").read_bytes() == before
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
