@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 import pandas as pd
 from rich import box
@@ -68,29 +70,40 @@ class Table:
         return self.numbers.to_csv(index=False)
 
     def to_latex(self) -> str:
-        """A table float; the document needs the packages booktabs and graphicx."""
+        """A float as wide as the page, made smaller where that is too narrow; it takes booktabs and graphicx."""
         columns = "l" * self.labels + "r" * (self.display.shape[1] - self.labels)
-        body = ["\\midrule\n" * (i in self.rules) + _latex_row(cells) for i, cells in enumerate(self._rows())]
-        notes = [rf"\par\footnotesize {note.translate(LATEX)}" for note in self.notes]
+        heading = _latex_row(self._latex_heading(i) for i in range(self.display.shape[1]))
+        rows = [_latex_row(map(_latex, cells)) for cells in self._rows()]
+        body = ["\\midrule\n" * (i in self.rules) + row for i, row in enumerate(rows)]
+        notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
         return "\n".join(
             [
-                r"\begin{table}",
+                r"% needs \usepackage{booktabs,graphicx}",
+                r"\begin{table*}",
                 r"\centering",
-                rf"\caption{{{self.title.translate(LATEX)}. {self.caption.translate(LATEX)}}}",
+                rf"\caption{{{_latex(_sentence(self.title))} {_latex(self.caption)}}}",
                 rf"\label{{tab:{self.name}}}",
-                r"\resizebox{\textwidth}{!}{%",
+                r"\medskip\setlength{\tabcolsep}{4pt}",
+                r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
                 rf"\begin{{tabular}}{{{columns}}}",
                 r"\toprule",
-                _latex_row(list(self.display.columns)),
+                heading,
                 r"\midrule",
                 *body,
                 r"\bottomrule",
                 r"\end{tabular}}",
                 *notes,
-                r"\end{table}",
+                r"\end{table*}",
                 "",
             ]
         )
+
+    def _latex_heading(self, column: int) -> str:
+        """A heading, broken between words where it is wider than the column's cells."""
+        name = str(self.display.columns[column])
+        lines = wrap(_latex(name), self._width(name) - GAP, break_long_words=False, break_on_hyphens=False)
+        side, stacked = "l" if column < self.labels else "r", r" \\ ".join(lines)
+        return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
     def print(self, console: Console) -> None:
         """Print it, as wide as the console is."""
@@ -159,5 +172,14 @@ def _lined() -> RichTable:
     return RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
+def _sentence(title: str) -> str:
+    return title if title.endswith("?") else f"{title}."
+
+
+def _latex(text: str) -> str:
+    """Text as LaTeX wants it; what is printed as a minus there, too."""
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -110,6 +110,19 @@ def test_latex_is_escaped(text: str, latex: str) -> None:
     assert f"\\caption{{T. {latex}}}" in table.to_latex()
 
 
+def test_a_wide_latex_heading_is_broken_between_words() -> None:
+    display = pd.DataFrame({"pair": ["mini-a"], "parameters changed (%)": ["1.25"], "gain": ["-0.5"]})
+    latex = Table("t", "T", "", display, display).to_latex()
+    stacked = r"\begin{tabular}[b]{@{}r@{}}parameters \\ changed \\ (\%)\end{tabular}"
+    assert f"\npair & {stacked} & gain \\\\\n" in latex
+    assert "\nmini-a & 1.25 & $-$0.5 \\\\\n" in latex
+
+
+def test_a_title_that_asks_ends_with_its_question_mark() -> None:
+    display = pd.DataFrame({"pair": ["a"]})
+    assert r"\caption{The same set? 2 draws.}" in Table("t", "The same set?", "2 draws.", display, display).to_latex()
+
+
 def test_latex_rules_stand_on_their_own_lines() -> None:
     display = pd.DataFrame({"pair": ["a", "mean"]})
     latex = Table("t", "T", "", display, display, rules=[1]).to_latex()
