@@ -73,7 +73,7 @@ class LocaliseRecord(_Part):
     settings: Localise
     tracing: Tracing
     swapping: Swapping
-    cost: dict[str, Stage] = Field(description="by stage; of the process that finished")
+    cost: dict[str, Stage] = Field(description="by stage")
     versions: dict[str, str]
     git: str | None
     created: str = Field(description="UTC, ISO 8601")

@@ -84,7 +84,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
             settings=config.localise,
             tracing=teacher.tracing,
             swapping=swapping,
-            cost=run.cost,
+            cost=run.cost(),
             versions=versions(),
             git=git_commit(),
             created=utc_now(),

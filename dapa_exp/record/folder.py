@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,6 @@ class RunFolder:
 
     path: Path
     config: Config
-    cost: dict[str, Stage] = field(default_factory=dict)
     stage: str = "start"
     tokens: int = 0
     """Generated in this process so far."""
@@ -105,11 +104,22 @@ class RunFolder:
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[None]:
-        """Name the stage that is running, and note what it cost."""
+        """Name the stage that is running, and write down what it cost, also where it is broken off."""
         self.stage, started, tokens = stage, time.monotonic(), self.tokens
-        yield
-        seconds = time.monotonic() - started
-        self.cost[stage] = Stage(seconds=seconds, tokens=self.tokens - tokens, peak_memory_bytes=peak_memory_bytes())
+        try:
+            yield
+        finally:
+            seconds, tokens = time.monotonic() - started, self.tokens - tokens
+            spent = Stage(seconds=seconds, tokens=tokens, peak_memory_bytes=peak_memory_bytes())
+            self.lines("cost.jsonl").append({"stage": stage, **spent.model_dump()})
+
+    def cost(self) -> dict[str, Stage]:
+        """What each stage has cost so far, in all processes together."""
+        cost: dict[str, Stage] = {}
+        for line in self.lines("cost.jsonl").lines:
+            stage, spent = line.pop("stage"), Stage(**line)
+            cost[stage] = cost[stage].plus(spent) if stage in cost else spent
+        return cost
 
     def finish(self, record: Record) -> Record:
         """Write `record.json`. Its presence means that the run is done."""

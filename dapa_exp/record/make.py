@@ -55,7 +55,7 @@ def make_record(
         search=search,
         transplant=transplant,
         evaluate=evaluate,
-        cost=run.cost,
+        cost=run.cost(),
         provenance=_provenance(config, evaluator),
     )
 

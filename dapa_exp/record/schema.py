@@ -217,9 +217,17 @@ class PairRecord(_Part):
 
 
 class Stage(_Part):
-    seconds: float = Field(description="in the process that finished the run, which may have found results there")
-    tokens: Natural = Field(description="generated, in that process")
-    peak_memory_bytes: Natural = Field(description="highest resident set of the process up to the stage's end")
+    seconds: float = Field(description="of all processes that worked on it, but for a killed one")
+    tokens: Natural = Field(description="generated, by these")
+    peak_memory_bytes: Natural = Field(description="highest resident set of any of them up to the stage's end")
+
+    def plus(self, more: Stage) -> Stage:
+        """This, and what another process did."""
+        return Stage(
+            seconds=self.seconds + more.seconds,
+            tokens=self.tokens + more.tokens,
+            peak_memory_bytes=max(self.peak_memory_bytes, more.peak_memory_bytes),
+        )
 
 
 class JudgeRecord(_Part):
@@ -249,7 +257,7 @@ class Record(_Part):
     search: SearchRecord
     transplant: TransplantRecord
     evaluate: EvaluateRecord
-    cost: dict[str, Stage] = Field(description="by stage, in the order run; of the process that finished the run")
+    cost: dict[str, Stage] = Field(description="by stage, in the order run")
     provenance: Provenance
 
 

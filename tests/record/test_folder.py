@@ -50,6 +50,21 @@ def test_what_was_computed_is_remembered(tmp_path: Path) -> None:
     assert asked == [1]
 
 
+def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
+    def search(tokens: int, stop: bool) -> RunFolder:
+        with open_run(tmp_path / "run", CONFIG) as run, run.measured("search"):
+            run.tokens += tokens
+            if stop:
+                raise KeyboardInterrupt
+        return run
+
+    with pytest.raises(KeyboardInterrupt):
+        search(5, stop=True)
+    (cost,) = search(3, stop=False).cost().items()
+    assert cost[0] == "search"
+    assert cost[1].tokens == 8
+
+
 def test_a_failure_leaves_its_reason_and_the_next_attempt_removes_it(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), open_run(tmp_path, CONFIG) as run, run.measured("search"):
         raise RuntimeError("boom")
