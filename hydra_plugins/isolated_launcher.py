@@ -1,4 +1,4 @@
-"""The Hydra launcher of a sweep on one machine: skips finished runs and isolates the others.
+"""The Hydra launcher of a sweep on one machine: skips runs with nothing left to do and isolates the others.
 
 Hydra finds launchers in the namespace package `hydra_plugins` only.
 """
@@ -46,7 +46,8 @@ class IsolatedLauncher(Launcher):
             returned = JobReturn(overrides=list(overrides), working_dir=str(folder), status=JobStatus.COMPLETED)
             returned.return_value = None
             returns.append(returned)
-            if not (folder / "record.json").is_file() and folder not in tasks:
+            wanted = not (folder / "record.json").is_file() or cfg.record.wandb != "off"  # which is sent once only
+            if wanted and folder not in tasks:
                 tasks[folder] = Task(typed(cfg), folder)
                 processes = tasks[folder].config.runtime.processes
         if tasks:

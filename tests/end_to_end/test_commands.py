@@ -46,7 +46,8 @@ def test_a_sweep_prints_the_tables_of_what_it_was_asked_for(here: Callable[..., 
 
 
 @pytest.mark.slow
-def test_a_sweep_is_mirrored_to_wandb_without_a_network(tmp_path: Path) -> None:
+def test_a_sweep_is_mirrored_to_wandb_without_a_network_finished_runs_too(tmp_path: Path) -> None:
+    assert dapa(*quick("pair=mini-llama-small-base"), cwd=tmp_path).code == 0
     nowhere = "http://127.0.0.1:9"
     words = quick("-m", "pair=mini-llama-small-base,mini-llama-small-style", "record=wandb")
     said = dapa(*words, cwd=tmp_path, WANDB_BASE_URL=nowhere, HTTPS_PROXY=nowhere, HTTP_PROXY=nowhere)
