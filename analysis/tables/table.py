@@ -30,9 +30,11 @@ LATEX = str.maketrans(
         "^": r"\textasciicircum{}",
         "<": r"\textless{}",
         ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         "–": "--",
         "→": r"$\rightarrow$",
         "≈": r"$\approx$",
+        "≥": r"$\geq$",
         "×": r"$\times$",
         "†": r"$\dagger$",
     }

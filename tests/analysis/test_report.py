@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.report import report
+from analysis.load import load
+from analysis.report import report, tables_of
 from analysis.tables import Table
 from tests.analysis.factory import name_of, record, write_failure, write_run, write_sweep
 
@@ -101,7 +102,7 @@ def test_columns_that_do_not_fit_go_to_further_panels_with_the_labels() -> None:
         ("50 % of a_b & c", r"50 \% of a\_b \& c"),
         ("{x} ~ ^ # $", r"\{x\} \textasciitilde{} \textasciicircum{} \# \$"),
         ("a\\b", r"a\textbackslash{}b"),
-        ("≈1.69 – ×2 <3", r"$\approx$1.69 -- $\times$2 \textless{}3"),
+        ("≈1.69 – ×2 <3|4", r"$\approx$1.69 -- $\times$2 \textless{}3\textbar{}4"),
     ],
 )
 def test_latex_is_escaped(text: str, latex: str) -> None:
@@ -121,6 +122,14 @@ def test_a_wide_latex_heading_is_broken_between_words() -> None:
 def test_a_title_that_asks_ends_with_its_question_mark() -> None:
     display = pd.DataFrame({"pair": ["a"]})
     assert r"\caption{The same set? 2 draws.}" in Table("t", "The same set?", "2 draws.", display, display).to_latex()
+
+
+def test_no_table_has_a_character_that_latex_lacks(tmp_path: Path) -> None:
+    draws = [record("a", identity=str(seed) * 64, sample_seed=seed) for seed in (1, 2)]
+    several = write_sweep(tmp_path / "several", [*draws, record("a", granularity="layer", search="auto")])
+    tables = [*tables_of(load([write_sweep(tmp_path / "single", [record("a")])])), *tables_of(load([several]))]
+    assert {"main", "utility", "ablation", "search_cost", "stability"} <= {table.name for table in tables}
+    assert all(table.to_latex().isascii() for table in tables)
 
 
 def test_latex_rules_stand_on_their_own_lines() -> None:
