@@ -135,7 +135,7 @@ def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataF
         keys = {name: group[name].iloc[0] for name in by}
         averaged = {f"n_{name}": count for name, count in counts(group).items()}
         text = f"{label}{keys.get('family', '')} (n={len(group)})"
-        made_here = bool(group["made_here"].all())
+        made_here = bool(group["made_here"].any())
         rows.append({"row": kind, "n": len(group), **keys, "made_here": made_here, **means(group), **averaged})
         rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
     return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in ABOUT])

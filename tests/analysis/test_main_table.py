@@ -101,6 +101,12 @@ def test_real_models_are_not_marked_as_made_here(tmp_path: Path) -> None:
     assert "†" not in "".join(table.display["pair"]) + table.caption
 
 
+def test_a_mean_that_holds_a_model_made_here_is_marked(tmp_path: Path) -> None:
+    table = table_of(tmp_path, [record("a"), record("b", "x", made_here=False)])
+    labels = list(table.display["pair"])
+    assert {"a †", "b", "mean mini-llama (n=1) †", "mean x (n=1)", "mean of all (n=2) †"} <= set(labels)
+
+
 def test_settings_are_columns_only_where_they_vary(tmp_path: Path) -> None:
     table = table_of(tmp_path, [record("a", granularity="mlp"), record("a", granularity="gate_proj", hybrid=0.5)])
     assert list(table.display.columns[:2]) == ["pair", "granularity"]
