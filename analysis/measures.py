@@ -100,6 +100,11 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
     return names, [({name: str(group[name].iloc[0]) for name in names}, group) for group in groups]
 
 
+def of_one_run(runs: pd.DataFrame) -> pd.DataFrame:
+    """What intervals are taken from: a run by itself, else no run, since the mean of bounds is no bound of the mean."""
+    return runs if len(runs) == 1 else runs.head(0)
+
+
 def means(measured: pd.DataFrame) -> pd.Series[float]:
     """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
     return _with_a_set(measured).mean()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, by_settings
+from analysis.measures import SUBJECTS, by_settings, of_one_run
 from analysis.tables.cells import DASH, decimal, interval, known, number, percent
 from analysis.tables.table import Table, new_blocks
 
@@ -75,7 +75,8 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
     for found in _matches(group, _DSR):
         names, path = found.groupdict(), f"defence/{found['rows']}/{found['judge']}"
         mean = {s: _mean(group, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
-        bounds = {f"hybrid_{part}": _mean(group, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
+        alone = of_one_run(group)
+        bounds = {f"hybrid_{part}": _mean(alone, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
         failed = sum(_sum(group, f"evaluate/{s}/{path}/outcomes/failed") for s in SUBJECTS)
         yield {**names, **mean, **bounds, "failed": failed, "n": _runs_with(group, f"evaluate/hybrid/{path}/dsr/value")}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, by_settings
+from analysis.measures import SUBJECTS, by_settings, of_one_run
 from analysis.tables.cells import DASH, decimal, known
 from analysis.tables.table import Table, new_blocks
 
@@ -60,7 +60,8 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         for subject in SUBJECTS:
             for part in ("value", "low", "high"):
                 column = f"evaluate/{subject}/{path}/{part}"
-                mean = pd.to_numeric(group[column]).mean() if column in group else float("nan")
+                runs = group if part == "value" else of_one_run(group)
+                mean = pd.to_numeric(runs[column]).mean() if column in group else float("nan")
                 row[subject if part == "value" else f"{subject}_{part}"] = mean
         yield row
 

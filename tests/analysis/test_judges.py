@@ -59,7 +59,9 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     runs = load([write_sweep(tmp_path, done)])
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "240", "2"]
-    assert judges_table(runs).display.set_index("judge").loc["chat", "hybrid"] == "60.0"
+    judged = judges_table(runs)
+    assert judged.display.set_index("judge").loc["chat", "hybrid"] == "60.0"
+    assert judged.numbers[["hybrid_low", "hybrid_high"]].isna().all(axis=None), "a mean of bounds bounds nothing"
 
 
 def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path: Path) -> None:
