@@ -231,12 +231,13 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
 
 
 def _power(detectable: pd.Series[float]) -> str:
-    """What the tests could have missed."""
-    if detectable.notna().sum() == 0:
-        return ""
-    low, high = detectable.min(), detectable.max()
-    points = decimal(low) if decimal(low) == decimal(high) else f"{decimal(low)} to {decimal(high)}"
-    return f"Gains from {points} points on are found with 80 % power."
+    """What the tests could have missed; nothing is detectable where the student leaves too little to gain."""
+    if detectable.isna().all():
+        return "No gain, however large, would be found with 80 % power."
+    low, high, none = decimal(detectable.min()), decimal(detectable.max()), detectable.isna().sum()
+    points = low if low == high else f"{low} to {high}"
+    beside = f", and in {none} of {len(detectable)} runs none is" if none else ""
+    return f"Gains from {points} points on are found with 80 % power{beside}."
 
 
 def _about_paper(done: pd.DataFrame) -> str:

@@ -168,6 +168,13 @@ def test_a_hybrid_that_no_judge_judged_has_no_dsr_and_is_in_no_mean_and_no_test(
 def test_what_the_tests_could_have_missed_is_stated(tmp_path: Path) -> None:
     caption = main_table(load([write_sweep(tmp_path, [record("a"), record("b")])])).caption
     assert "Gains from 20.0 points on are found with 80 % power." in caption
+    nearly_safe = record("b", student=0.95)
+    (against_student, _) = nearly_safe.evaluate.comparisons
+    undetectable = [against_student.model_copy(update={"detectable": None})]
+    evaluate = nearly_safe.evaluate.model_copy(update={"comparisons": undetectable})
+    nearly_safe = nearly_safe.model_copy(update={"evaluate": evaluate})
+    assert "80 % power, and in 1 of 2 runs none is." in table_of(tmp_path / "both", [record("a"), nearly_safe]).caption
+    assert "No gain, however large, would be found" in table_of(tmp_path / "alone", [nearly_safe]).caption
 
 
 def test_a_single_run_states_how_sure_it_is_of_its_bar(tmp_path: Path) -> None:
