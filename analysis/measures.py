@@ -105,6 +105,11 @@ def of_one_run(runs: pd.DataFrame) -> pd.DataFrame:
     return runs if len(runs) == 1 else runs.head(0)
 
 
+def mean_of(runs: pd.DataFrame, column: str) -> float:
+    """The mean of a record's number over the runs that have it."""
+    return float(pd.to_numeric(runs[column]).mean()) if column in runs else float("nan")
+
+
 def means(measured: pd.DataFrame) -> pd.Series[float]:
     """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
     return _with_a_set(measured).mean()

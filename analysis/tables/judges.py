@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, by_settings, of_one_run
-from analysis.tables.cells import DASH, decimal, interval, known, number, percent
+from analysis.measures import SUBJECTS, by_settings, mean_of, of_one_run
+from analysis.tables.cells import decimal, interval, number, percent
 from analysis.tables.table import Table, new_blocks
 
 _DSR = re.compile(r"evaluate/hybrid/defence/(?P<rows>[^/]+)/(?P<judge>.+)/dsr/n")
@@ -74,9 +74,9 @@ def agreement_table(runs: pd.DataFrame) -> Table:
 def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
     for found in _matches(group, _DSR):
         names, path = found.groupdict(), f"defence/{found['rows']}/{found['judge']}"
-        mean = {s: _mean(group, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
+        mean = {s: mean_of(group, f"evaluate/{s}/{path}/dsr/value") for s in SUBJECTS}
         alone = of_one_run(group)
-        bounds = {f"hybrid_{part}": _mean(alone, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
+        bounds = {f"hybrid_{part}": mean_of(alone, f"evaluate/hybrid/{path}/dsr/{part}") for part in ("low", "high")}
         failed = sum(_sum(group, f"evaluate/{s}/{path}/outcomes/failed") for s in SUBJECTS)
         yield {**names, **mean, **bounds, "failed": failed, "n": _runs_with(group, f"evaluate/hybrid/{path}/dsr/value")}
 
@@ -86,8 +86,8 @@ def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         path = found[0].removesuffix("/agreement/n")
         yield {
             **found.groupdict(),
-            "agreement": _mean(group, f"{path}/agreement/value"),
-            "kappa": _mean(group, f"{path}/kappa"),
+            "agreement": mean_of(group, f"{path}/agreement/value"),
+            "kappa": mean_of(group, f"{path}/kappa"),
             "completions": int(_sum(group, found[0])),
             "n": _runs_with(group, f"{path}/agreement/value"),
         }
@@ -97,10 +97,6 @@ def _matches(runs: pd.DataFrame, pattern: re.Pattern[str]) -> list[re.Match[str]
     """The columns of that name that hold anything."""
     columns = [str(column) for column in runs.columns if runs[column].notna().any()]
     return [found for column in columns if (found := pattern.fullmatch(column))]
-
-
-def _mean(runs: pd.DataFrame, column: str) -> float:
-    return float(pd.to_numeric(runs[column]).mean()) if column in runs else float("nan")
 
 
 def _sum(runs: pd.DataFrame, column: str) -> float:
@@ -115,7 +111,7 @@ def _runs_with(runs: pd.DataFrame, column: str) -> int:
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
     shares = {name: float(row[name]) for name in (*SUBJECTS, "hybrid_low", "hybrid_high")}  # type: ignore[arg-type]
     cells = {"prompts": str(row["rows"]), "judge": str(row["judge"])} | {name: str(row[name]) for name in settings}
-    cells |= {subject: percent(shares[subject]) if known(shares[subject]) else DASH for subject in SUBJECTS}
+    cells |= {subject: percent(shares[subject]) for subject in SUBJECTS}
     if single:
         cells["hybrid"] = interval(shares["hybrid"], shares["hybrid_low"], shares["hybrid_high"])
     return cells | {"failed": f"{row['failed']:.0f}"} | ({} if single else {"n": str(row["n"])})

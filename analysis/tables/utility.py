@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, by_settings, of_one_run
-from analysis.tables.cells import DASH, decimal, known
+from analysis.measures import SUBJECTS, by_settings, mean_of, of_one_run
+from analysis.tables.cells import decimal, known
 from analysis.tables.table import Table, new_blocks
 
 METRICS = {
@@ -58,11 +58,9 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         columns = [f"evaluate/{subject}/{path}/value" for subject in SUBJECTS]
         row["n"] = int(max(group[column].notna().sum() for column in columns if column in group))
         for subject in SUBJECTS:
-            for part in ("value", "low", "high"):
-                column = f"evaluate/{subject}/{path}/{part}"
-                runs = group if part == "value" else of_one_run(group)
-                mean = pd.to_numeric(runs[column]).mean() if column in group else float("nan")
-                row[subject if part == "value" else f"{subject}_{part}"] = mean
+            row[subject] = mean_of(group, f"evaluate/{subject}/{path}/value")
+            for bound in ("low", "high"):
+                row[f"{subject}_{bound}"] = mean_of(of_one_run(group), f"evaluate/{subject}/{path}/{bound}")
         yield row
 
 
@@ -86,8 +84,6 @@ def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[st
 def _cell(row: dict[str, object], subject: str, single: bool) -> str:
     scale, digits = (100, 1) if row["share"] else (1, 3)
     value, low, high = (row[name] for name in (subject, f"{subject}_low", f"{subject}_high"))
-    if not known(value):
-        return DASH
     shown = decimal(scale * float(value), digits)  # type: ignore[arg-type]
     if not single or not known(low):
         return shown
