@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from safetensors import SafetensorError
+
 from dapa_exp.errors import DapaError
 from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.progress import Progress, Report
@@ -46,7 +48,7 @@ def work(pipe: Connection) -> None:
                 _build(name, pipe.send)
             except DapaError as error:
                 pipe.send(Failed(name, str(error)))
-            except (OSError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # the last: a full disk
                 pipe.send(Failed(name, f"{type(error).__name__}: {error}"))
             else:
                 pipe.send(Done(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import resource
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +152,16 @@ def test_ctrl_c_ends_the_workers(cache: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         build([BASE], interrupt)
     assert not multiprocessing.active_children()
+
+
+def test_a_full_disk_is_told_from_a_worker_that_was_killed(cache: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))  # of any one file, which fails in the same call
+    try:
+        with pytest.raises(DapaError, match=rf"{BASE}' could not be built: SafetensorError: .*File too large"):
+            build([BASE], silent)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_failure_in_a_worker_tells_why(cache: Path) -> None:
