@@ -57,7 +57,8 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     What an interrupted one left in the folder is used. Raises DapaError, with one clear message, where
     the folder holds another localisation or this one cannot be carried out.
     """
-    if (done := read_localise(folder)) is not None and done.settings == config.localise:
+    done = read_localise(folder)
+    if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:

@@ -91,3 +91,9 @@ def test_other_settings_in_the_same_folder_are_refused(config: Config, folder: P
     other = config.model_copy(update={"localise": config.localise.model_copy(update={"noise": 5.0})})
     with pytest.raises(DapaError, match="these settings differ: noise"):
         localise(other, folder, silent)
+
+
+def test_another_pair_in_the_same_folder_is_refused(config: Config, folder: Path) -> None:
+    pair = config.pair.model_copy(update={"chat_template": "own"})
+    with pytest.raises(DapaError, match=r"these keys differ: pair\.chat_template"):
+        localise(config.model_copy(update={"pair": pair}), folder, silent)
