@@ -13,6 +13,11 @@ from dapa_exp.record.schema import Measure, Natural, Stage
 
 FILE = "localise.json"
 
+Kind = Literal["mlp", "attention", "residual"]
+"""What puts a state out: a layer's MLP, its attention, or the whole layer."""
+Place = Literal["request", "last"]
+"""Where a state is restored: at all tokens of the request, or at the last token."""
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -28,8 +33,8 @@ class Effect(_Part):
 class Traced(_Part):
     """The indirect effect of one state: what restoring it brings back."""
 
-    kind: Literal["mlp", "attention", "residual"]
-    place: Literal["request", "last"] = Field(description="restored at all tokens of the request, or at the last token")
+    kind: Kind
+    place: Place
     layer: Natural
     effect: Effect
 

@@ -17,7 +17,7 @@ in question is restored at once (10 of 48 layers in the paper); for the residual
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import nn
@@ -26,12 +26,10 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.forks import Fork, Readings, read_batch
 from dapa_exp.localise.hooks import Change, changed
-from dapa_exp.localise.record import Effect
+from dapa_exp.localise.record import Effect, Kind, Place
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 
-Kind = Literal["mlp", "attention", "residual"]
-Place = Literal["request", "last"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLACES: tuple[Place, ...] = get_args(Place)
 _MODULES = {"mlp": "mlp", "attention": "attention", "residual": "layer"}

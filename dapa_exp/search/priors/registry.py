@@ -20,7 +20,8 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.errors import DapaError, nearest
 from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.localise.forks import Fork, find_forks, read
-from dapa_exp.localise.tracing import KINDS, PLACES, Kind, Tracer
+from dapa_exp.localise.record import Kind
+from dapa_exp.localise.tracing import KINDS, PLACES, Tracer
 from dapa_exp.models.architecture import layer_of
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
