@@ -1,4 +1,4 @@
-"""Makes an ordinary checkpoint of what comes as GGUF or as a LoRA adapter: once, in the user's cache.
+"""Makes an ordinary checkpoint of what comes as GGUF, pickled, or as a LoRA adapter: once, in the user's cache.
 
 Everything after that reads safetensors tensor by tensor and need not know. A converted checkpoint is named by the
 digest of what it was made of, is filled under a temporary name, and is renamed when it is whole.
@@ -67,8 +67,7 @@ def unpickled(folder: Path) -> Path:
         model.save_pretrained(target)
         _copy_tokenizer(folder, target)
 
-    weights = sorted(folder.glob("pytorch_model*.bin"))
-    return _converted(folder, ("pickle", folder_digest(folder), *map(file_digest, weights)), fill)
+    return _converted(folder, ("pickle", folder_digest(folder)), fill)
 
 
 def merged(adapter: Path, base: Path) -> Path:
@@ -107,9 +106,11 @@ def _converted(source: Path, key: tuple[str, ...], fill: Callable[[Path], None])
         partial.mkdir()
         try:
             fill(partial)
+            partial.rename(folder)
         except Exception as error:  # on a damaged file the libraries raise whatever comes up
             raise DapaError(f"{source}: cannot be converted: {error}") from error
-        partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # it may be what has filled the disk
     return folder
 
 
