@@ -67,7 +67,8 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     teacher_folder, student_folder = (locate(model, weights=True, report=report) for model in models)
     teacher, student = TensorReader(teacher_folder), TensorReader(student_folder)
     num_layers = student_config["num_hidden_layers"]
-    found = units(model_type, num_layers, config.granularity.modules, student)
+    every = dict.fromkeys([*student, *teacher])  # a tensor that only one of them has is named below
+    found = units(model_type, num_layers, config.granularity.modules, every)
     _refuse(
         config, unlike_tensors(teacher, student, dict.fromkeys(p.tensor for parts in found.values() for p in parts))
     )
@@ -89,12 +90,12 @@ def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iter
 
 
 def unlike_tensors(teacher: TensorReader, student: TensorReader, names: Iterable[str]) -> list[str]:
-    """Tensors to be moved that the teacher lacks or has in another shape, or that are quantised."""
+    """Tensors to be moved that only one of them has, or has in another shape, or that are quantised."""
     wrong = []
     for name in names:
-        ours, theirs = student.tensors[name], teacher.tensors.get(name)
-        if theirs is None:
-            wrong.append(f"{name}: the teacher has no such tensor")
+        ours, theirs = student.tensors.get(name), teacher.tensors.get(name)
+        if ours is None or theirs is None:
+            wrong.append(f"{name}: the {'teacher' if theirs is None else 'student'} has no such tensor")
         elif theirs.shape != ours.shape:
             wrong.append(f"{name}: teacher {list(theirs.shape)}, student {list(ours.shape)}")
         elif quantised := {ours.dtype, theirs.dtype} - FLOATS.keys():

@@ -113,6 +113,14 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
         open_pair(config(a, b))
 
 
+@pytest.mark.parametrize(("with_bias", "without"), [("teacher", "student"), ("student", "teacher")])
+def test_a_tensor_that_one_of_them_lacks_is_named(tmp_path: Path, with_bias: str, without: str) -> None:
+    tiny_checkpoint(tmp_path / with_bias, "llama", 1, mlp_bias=True)
+    tiny_checkpoint(tmp_path / without, "llama", 2)
+    with pytest.raises(DapaError, match=rf"layers\.2\.mlp\.up_proj\.bias: the {without} has no such tensor"):
+        open_pair(config(tmp_path / "teacher", tmp_path / "student"))
+
+
 def test_an_unknown_architecture_is_told_before_anything_else(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
     for folder in (a, b):
