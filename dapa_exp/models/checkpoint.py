@@ -59,13 +59,13 @@ def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
         architecture(model_type)
     except DapaError as error:
         raise DapaError(f"{name}: {error}") from None
-    if "quantization_config" in stored:
-        method = stored["quantization_config"].get("quant_method")
+    if quantised := stored.get("quantization_config"):
+        method = quantised.get("quant_method")
         raise DapaError(f"{name}: quantised ({method}); only floating-point weights can be transplanted")
     try:
         config: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(stored).to_dict()
-    except (ValueError, TypeError) as error:
-        raise DapaError(f"{name}: config.json: {error}") from error
+    except Exception as error:  # on a damaged config transformers raises whatever comes up
+        raise DapaError(f"{name}: config.json: {' '.join(str(error).split())}") from error
     return config
 
 
@@ -110,9 +110,11 @@ def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise DapaError(f"{file}: {error}") from error
+        raise DapaError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(content, dict):
+        raise DapaError(f"{file}: holds no object")
     return content
 
 

@@ -15,9 +15,6 @@ from dapa_exp.errors import DapaError
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 
-_FAILURES = (OSError, ValueError, RuntimeError, ImportError)
-"""What transformers raises where a checkpoint cannot be loaded."""
-
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -43,8 +40,8 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
             trust_remote_code=False,
             output_loading_info=True,
         )
-    except _FAILURES as error:
-        raise DapaError(f"{folder}: cannot be loaded: {error}") from error
+    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+        raise DapaError(f"{folder}: cannot be loaded: {type(error).__name__}: {error}") from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
         raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
@@ -67,8 +64,8 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except _FAILURES as error:
-        raise DapaError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    except Exception as error:
+        raise DapaError(f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {error}") from error
     return tokenizer
 
 

@@ -77,14 +77,22 @@ def test_a_missing_chat_template_is_said_of_its_checkpoint_and_of_a_student_that
             load_model(folder, runtime(), template)
 
 
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
 def test_an_unreadable_tokenizer_is_one_error_also_where_only_its_template_is_used(
-    checkpoint: Path, tmp_path: Path
+    checkpoint: Path, tmp_path: Path, content: str
 ) -> None:
     broken = shutil.copytree(checkpoint, tmp_path / "broken")
-    (broken / "tokenizer.json").write_text("{")
+    (broken / "tokenizer.json").write_text(content)
     for folder, template in ((broken, None), (checkpoint, broken)):
         with pytest.raises(DapaError, match="broken: the tokenizer cannot be loaded"):
             load_model(folder, runtime(), template)
+
+
+def test_a_truncated_checkpoint_is_one_error(checkpoint: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(DapaError, match="cannot be loaded"):
+        load_model(checkpoint, runtime())
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "gpu"])

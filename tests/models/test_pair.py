@@ -10,6 +10,7 @@ import pytest
 from dapa_exp.config.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
+from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.pair import Pair, open_pair
 from tests.tiny import CONFIGS, tiny_checkpoint
 
@@ -103,6 +104,33 @@ def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
     edit_config(a, quantization_config={"quant_method": "gptq"})
     with pytest.raises(DapaError, match=r"teacher: quantised \(gptq\); only floating-point weights"):
         open_pair(config(a, b))
+
+
+def test_a_config_that_says_null_of_its_quantisation_is_not_quantised(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path, "llama", 1)
+    stored = json.loads((folder / "config.json").read_text())
+    assert complete_config({**stored, "quantization_config": None}, "a model")["hidden_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", r"config\.json: Expecting"),
+        ("[]", r"config\.json: holds no object"),
+        ({"hidden_size": "abc"}, r"config\.json: .*'hidden_size' expected int, got str"),
+        ({"num_attention_heads": 0}, r"config\.json: .*by zero"),
+    ],
+)
+def test_a_damaged_config_is_one_error_that_names_it(
+    tmp_path: Path, content: str | dict[str, object], problem: str
+) -> None:
+    folder = tiny_checkpoint(tmp_path, "llama", 1)
+    if isinstance(content, str):
+        (folder / "config.json").write_text(content)
+    else:
+        edit_config(folder, **content)
+    with pytest.raises(DapaError, match=problem):
+        read_config(folder)
 
 
 def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
