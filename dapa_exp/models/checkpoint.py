@@ -30,7 +30,7 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
     if model.zoo_name:
         return store.path(model.zoo_name)
     found = model.folder or _download(model, weights, report)
-    if file := _gguf(found):
+    if file := gguf_file(found):
         return dequantised(file)
     if (found / "adapter_config.json").is_file():
         return _with_adapter(found, weights, report)
@@ -79,7 +79,7 @@ def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
     return files_digest(beside | {info.file for info in tensors.tensors.values()})
 
 
-def _gguf(found: Path) -> Path | None:
+def gguf_file(found: Path) -> Path | None:
     """The GGUF file that was named, or that a folder without any other checkpoint holds."""
     if found.suffix == ".gguf":
         return found

@@ -17,7 +17,7 @@ from dapa_exp.config.schema import Model, Rows
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import FILE_READERS, load_rows
 from dapa_exp.fetch.store import is_fetched
-from dapa_exp.models.checkpoint import complete_config, read_config
+from dapa_exp.models.checkpoint import complete_config, gguf_file, read_config
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import file_here, read_json
@@ -150,22 +150,23 @@ def on_the_hub(source: Model | Rows) -> bool:
 
 def _in_folder(folder: Path, model: Model) -> Found:
     """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
-    if not folder.exists():
-        raise DapaError(f"{folder}: no such folder")
-    if not (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
-        return Found()  # an adapter or a GGUF file, which `dapa run` converts
+    if gguf_file(folder) or (folder / "adapter_config.json").is_file():
+        return Found()  # `dapa run` converts it
+    config = read_config(folder)
     if not model.allow_pickle:
         TensorReader(folder)
     tokenizer = read_json(folder / "tokenizer_config.json") or {}
-    return Found(read_config(folder), (folder / _TEMPLATE).is_file() or bool(tokenizer.get("chat_template")))
+    return Found(config, (folder / _TEMPLATE).is_file() or bool(tokenizer.get("chat_template")))
 
 
 def _in_cache(model: Model) -> Found:
     """What the hub's cache holds of a model that the hub cannot be asked for."""
-    repository, _ = repository_of(model)
-    wanted = ["config.json", *weight_files(model)]
+    repository, file = repository_of(model)
+    wanted = [file] if file else ["config.json", *weight_files(model)]
     try:
         folder = snapshot_download(repository, revision=model.revision, allow_patterns=wanted, local_files_only=True)
+        if file:
+            return Found(asked=(Path(folder) / file).is_file())
         return _in_folder(Path(folder), model)
     except (*FAILURES, DapaError):
         return Found(asked=False)

@@ -18,6 +18,7 @@ from dapa_exp.cli import main
 from dapa_exp.config.compose import jobs
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.checkpoint import locate
+from dapa_exp.models.hub import fetch
 from dapa_exp.preflight.findings import find_problems, look
 from dapa_exp.progress import silent
 from dapa_exp.zoo import store
@@ -184,6 +185,16 @@ def test_a_shard_that_a_folder_lacks(served: Hub, tmp_path: Path) -> None:
     assert "shards are missing: model-00001-of" in problem
 
 
+def test_a_folder_that_is_no_checkpoint(served: Hub, tmp_path: Path) -> None:
+    (tmp_path / "student").mkdir()
+    (problem,) = problems(id=str(tmp_path / "student"))
+    assert problem == f"{tmp_path}/student/config.json: No such file or directory"
+    for name in ("q4.gguf", "q8.gguf"):
+        (tmp_path / "student" / name).touch()
+    (problem,) = problems(id=str(tmp_path / "student"))
+    assert "holds 2 GGUF files; name one" in problem
+
+
 def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     _, (problem,), _ = check("judge=chat")
@@ -261,6 +272,17 @@ def test_what_is_cached_needs_no_hub(served: Hub, check: Check, monkeypatch: pyt
     dataset = config.dataset.model_copy(update={"search": config.dataset.report})
     assert problems_of(config.model_copy(update={"dataset": dataset})) == []
     assert served.asked == []
+
+
+def test_of_the_gguf_files_of_a_repository_only_the_cached_one_needs_no_hub(
+    served: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.add("some/student", {"q4.gguf": b"GGUF", "q8.gguf": b"GGUF"})
+    fetch("some/student", None, ["q4.gguf"], silent)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (cached,), (not_cached,) = (problems(id=f"some/student/{name}.gguf") for name in ("q4", "q8"))
+    assert cached.endswith("so these could not be asked for: some/teacher, some/prompts")
+    assert not_cached.endswith("so these could not be asked for: some/teacher, some/student/q8.gguf, some/prompts")
 
 
 def test_a_miniature_that_is_not_built_yet_is_no_problem(
