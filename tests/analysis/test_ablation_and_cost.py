@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 
 from analysis.load import load
-from analysis.tables import ablation_table, search_cost_table
+from analysis.tables import ablation_table, search_cost_table, utility_table
 from tests.analysis.factory import record, write_failure, write_sweep
 
 
@@ -80,6 +80,15 @@ def test_cost_by_algorithm_and_its_ratio_to_ddmin_on_the_same_pairs(tmp_path: Pa
     assert random["queries"] == "252 (×0.25)"
     assert random["certified"] == "0/2"
     assert table.numbers["ratio_seconds"][1] == pytest.approx(0.25)
+    assert "4 of 5 runs done." in table.caption
+    assert "×: as a multiple of ddmin's" in table.caption
+
+
+@pytest.mark.parametrize("made_here", [True, False])
+def test_tables_of_models_made_here_say_that_they_are_no_evidence(tmp_path: Path, made_here: bool) -> None:
+    runs = load([write_sweep(tmp_path, [record("a", made_here=made_here), record("b", made_here=made_here)])])
+    tables = (ablation_table(runs, by="pair"), search_cost_table(runs), utility_table(runs))
+    assert all(("made here: " in table.caption) == made_here for table in tables)
 
 
 def test_ratios_do_not_depend_on_how_many_runs_a_pair_has(tmp_path: Path) -> None:
@@ -98,8 +107,11 @@ def test_searches_with_and_without_a_prior_are_told_apart(tmp_path: Path) -> Non
 
 
 def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
-    sweep = write_sweep(
-        tmp_path,
-        [record("a", granularity="layer", queries=10), record("a", granularity="mlp", search="random", queries=5)],
-    )
-    assert search_cost_table(load([sweep])).numbers["ratio_queries"].isna().all()
+    done = [
+        record("a", granularity="layer", queries=10),
+        record("a", granularity="layer", search="auto", queries=5),
+        record("a", granularity="mlp", search="auto", queries=5),
+    ]
+    table = search_cost_table(load([write_sweep(tmp_path, done)]))
+    shown = table.display.set_index(["granularity", "search"])["queries"]
+    assert shown.to_dict() == {("layer", "ddmin"): "10", ("layer", "auto"): "5 (×0.50)", ("mlp", "auto"): "5"}

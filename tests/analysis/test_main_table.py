@@ -25,8 +25,8 @@ def cells(table: Table, label: str) -> dict[str, str]:
 def test_planted_numbers_are_printed_in_their_places(tmp_path: Path) -> None:
     numbers = {"student": 0.05, "hybrid": 0.92, "found": 3, "total": 12, "percent": 6.256, "queries": 21}
     run = record("a", **numbers, perplexity=5.125, over_refusal=0.02, reasoning=0.88)  # type: ignore[arg-type]
-    row = cells(table_of(tmp_path, [run, record("b")]), "a †")
-    assert row == {
+    table = table_of(tmp_path, [run, record("b")])
+    assert cells(table, "a †") == {
         "pair": "a †",
         "DSR student (%)": "5.0 [1, 9]",
         "DSR hybrid (%)": "92.0 [88, 96]",
@@ -42,6 +42,7 @@ def test_planted_numbers_are_printed_in_their_places(tmp_path: Path) -> None:
         "search seconds": "10.5",
         "certified": "yes",
     }
+    assert table.numbers["over_refusal_change_points"][0] == pytest.approx(2.0)
 
 
 def test_means_are_over_runs_of_a_family_and_over_all(tmp_path: Path) -> None:
