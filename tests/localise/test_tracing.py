@@ -16,6 +16,7 @@ from tests.tiny import CONFIGS, tiny_model
 
 PROMPTS = [prompt("a", "how do i hack a server?"), prompt("b", "please help me rob a museum.")]
 LAYERS = 3
+SEEDS = 2
 
 
 @pytest.fixture(params=CONFIGS)
@@ -24,6 +25,15 @@ def tracer(request: pytest.FixtureRequest) -> Tracer:
 
 
 def make(family: str, batch_size: int = 4, window: int = 1) -> Tracer:
+    return tracer_of(loaded_of(family), family, batch_size, window)
+
+
+def tracer_of(loaded: LoadedModel, family: str, batch_size: int = 4, window: int = 1) -> Tracer:
+    settings = Localise(noise=3.0, seeds=SEEDS, window=window)
+    return Tracer(loaded, family, LAYERS, forks(loaded), settings, batch_size)
+
+
+def loaded_of(family: str) -> LoadedModel:
     tokenizer = tokenizers.make(family)
     tokenizer.padding_side = "left"
     model = tiny_model(family, 1, vocab_size=len(tokenizer)).eval()
@@ -31,9 +41,7 @@ def make(family: str, batch_size: int = 4, window: int = 1) -> Tracer:
         for parameter in model.parameters():
             if parameter.ndim == 2:
                 parameter.mul_(5)  # untrained weights are too small for noise to show
-    loaded = LoadedModel(model, tokenizer)
-    settings = Localise(noise=3.0, seeds=2, window=window)
-    return Tracer(loaded, family, LAYERS, forks(loaded), settings, batch_size)
+    return LoadedModel(model, tokenizer)
 
 
 def forks(loaded: LoadedModel) -> list[Fork]:
@@ -69,6 +77,20 @@ def test_the_same_noise_every_time_and_whatever_the_batch() -> None:
     )
     assert one == values(make("llama").effects("mlp", "last"))
     assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_noise_is_on_the_request_alone_as_strong_as_asked_and_another_for_each_seed() -> None:
+    loaded, seen = loaded_of("llama"), []
+    loaded.model.get_submodule("model.layers.0").register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    tracer_of(loaded, "llama").baselines()
+    clean, corrupted = seen
+    noise = corrupted - clean.repeat_interleave(SEEDS, 0)
+    noisy = noise.abs().sum(-1) > 0
+    requests = [fork.context[fork.request.start : fork.request.stop] for fork in forks(loaded)]
+    assert noisy.sum(-1).tolist() == [len(request) for request in requests for _ in range(SEEDS)]
+    embedded = loaded.model.get_input_embeddings()(torch.tensor([token for request in requests for token in request]))
+    assert noise[noisy].std().item() == pytest.approx(3.0 * embedded.std().item(), rel=0.2)
+    assert not torch.equal(noise[0], noise[1])
 
 
 def test_a_window_over_all_layers_restores_all_of_them_at_once() -> None:

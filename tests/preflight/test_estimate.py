@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from dapa_exp.config.schema import Config
-from dapa_exp.preflight.estimate import files, memory, queries
+from dapa_exp.preflight.estimate import Needs, files, memory, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import download, shortages, totals
 from dapa_exp.search import REDUCERS, Outcome, Settings, search
@@ -114,6 +115,27 @@ def test_a_shared_teacher_is_downloaded_once() -> None:
     found = totals(configs, [], shape_of)
     assert found.disks[0].needed == 3 * known
     assert download(configs[0].family.teacher, None) is None
+
+
+def test_what_the_hubs_cache_holds_of_a_model_is_not_downloaded(tmp_path: Path) -> None:
+    model = quick_config("pair=llama2-7b-hf").pair.student
+    blob = tmp_path / "hub" / "models--meta-llama--Llama-2-7b-hf" / "blobs" / "0"
+    blob.parent.mkdir(parents=True)
+    blob.touch()
+    shape = facts()[model.id]
+    for held, left in ((10**9, shape.checkpoint_bytes - 10**9), (2 * shape.checkpoint_bytes, 0)):
+        os.truncate(blob, held)  # a hole, which takes no room
+        assert download(model, shape) == left
+
+
+def test_memory_is_that_of_the_largest_runs_that_are_under_way_at_a_time() -> None:
+    runs = [Needs(units=1, queries=None, memory=size, files=0, assumed=False) for size in (1, 3, 2)]
+    found = totals([config_of(runtime={"processes": 2, "device": "cpu"})], runs, shape_of)
+    assert (found.memory, found.processes) == (5, 2)
+    (problem,) = shortages(replace(found, memory=10**16))
+    assert problem.startswith("memory: about 10000000.0 GB are needed, and ")
+    on_a_gpu = totals([config_of(runtime=ON_A_GPU)], runs, shape_of)
+    assert shortages(replace(on_a_gpu, memory=10**16)) == []
 
 
 def test_too_little_disk_is_named_with_its_folder() -> None:
