@@ -22,13 +22,42 @@ def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_pat
             record("c", "y", granularity="gate_proj", hybrid=0.05, found=8, status="no_gain"),
         ],
     )
-    display = ablation_table(load([sweep]), by="family").display
+    table = ablation_table(load([sweep]), by="family")
+    display = table.display
+    assert (table.labels, table.rules) == (2, [3, 6])
+    assert "no gain: transplanting every unit" in table.caption
     assert list(display.columns) == ["family", "hybrid", "gate_proj", "layer"]
     assert list(display["family"]) == ["x (2 pairs)", "", "", "y (1 pair)", "", "", "all (3 pairs)", "", ""]
     assert list(display["layer"][:3]) == ["85.0 (+80.0)", "1.5/8", "6.25"]
     assert list(display["gate_proj"][:3]) == ["25.0 (+20.0)", "4/8, 1 no gain", "3.00"]
     assert list(display["gate_proj"][3:6]) == ["5.0 (+0.0)", "no gain", "–"]
     assert display["layer"][6] == "80.0 (+75.0)"
+
+
+def test_columns_are_in_the_papers_order_and_not_by_name(tmp_path: Path) -> None:
+    parts = ["layer", "attention", "down_proj", "mine", "up_proj"]
+    sweep = write_sweep(tmp_path, [record("a", granularity=part) for part in parts])
+    columns = list(ablation_table(load([sweep]), by="pair").display.columns)
+    assert columns == ["pair", "hybrid", "up_proj", "down_proj", "attention", "layer", "mine"]
+
+
+def test_searches_of_an_ablation_are_blocks_of_their_own(tmp_path: Path) -> None:
+    runs = [
+        record(pair, family, granularity=part, search=search, hybrid=dsr)
+        for search, dsr in (("ddmin", 0.9), ("auto", 0.5))
+        for pair, family in (("a", "x"), ("b", "y"))
+        for part in ("mlp", "layer")
+    ]
+    table = ablation_table(load([write_sweep(tmp_path / "two", runs)]), by="family")
+    blocks = table.display.loc[::3, ["family", "search", "mlp"]].to_numpy().tolist()
+    one, other = "90.0 (+85.0)", "50.0 (+45.0)"
+    assert blocks == [
+        *(["x (1 pair)", "ddmin", one], ["y (1 pair)", "ddmin", one]),
+        *(["x (1 pair)", "auto", other], ["y (1 pair)", "auto", other]),
+        *(["all (2 pairs)", "ddmin", one], ["all (2 pairs)", "auto", other]),
+    ]
+    of_one_family = ablation_table(load([write_sweep(tmp_path / "one", runs[:2])]), by="family")
+    assert list(of_one_family.display["family"][::3]) == ["x (1 pair)"]
 
 
 def test_missing_runs_of_an_ablation_are_marked_with_their_reason(tmp_path: Path) -> None:
