@@ -187,3 +187,5 @@ def test_a_run_that_found_nothing_has_no_bar_to_be_sure_of(tmp_path: Path) -> No
     table = main_table(load([write_sweep(tmp_path, [record("a", status="no_gain", found=8, hybrid=0.05)])]))
     assert table.display["P(DSR ≥ bar)"][0] == "–"
     assert table.numbers["above_threshold"].isna().all()
+    assert "no gain: transplanting everything gains too little to search for less" in table.caption
+    assert "no gain:" not in table_of(tmp_path / "gain", [record("a")]).caption
