@@ -7,6 +7,7 @@ Hydra offers no public way to list a sweep's runs, so this file, and no other, u
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,8 +59,18 @@ def register_resolvers() -> None:
 
 def only_shows(argv: Sequence[str]) -> bool:
     """Whether Hydra is asked to print something (help, a config, completions) rather than to run."""
-    args = get_args_parser().parse_args(list(argv))
+    args = _parsed(argv)
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
+
+
+def flags_first(argv: Sequence[str]) -> list[str]:
+    """The same words in the order that Hydra wants: it takes no override after a flag that follows an override."""
+    overrides = _parsed(argv).overrides
+    return [word for word in argv if word not in overrides] + [word for word in argv if word in overrides]
+
+
+def _parsed(argv: Sequence[str]) -> Namespace:
+    return get_args_parser().parse_intermixed_args(list(argv))
 
 
 def typed(cfg: DictConfig) -> Config:
@@ -76,7 +87,7 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     Raises ConfigError with the problems of all runs together: unknown groups, options and keys,
     values out of range, and contradictions, each with its file or "command line".
     """
-    args = get_args_parser().parse_args(list(argv))
+    args = _parsed(argv)
     for flag in ("config-name", "config-path", "experimental-rerun"):  # Hydra would carry out what nobody looked at
         if getattr(args, flag.replace("-", "_")):
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")

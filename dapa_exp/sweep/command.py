@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from analysis.report import report
-from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, jobs, only_shows, register_resolvers, typed
+from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, flags_first, jobs, only_shows, register_resolvers, typed
 from dapa_exp.errors import DapaError, complain
 from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
@@ -77,7 +77,7 @@ def job(cfg: DictConfig) -> None:
 
 
 def _hydra(words: Sequence[str]) -> None:
-    sys.argv = ["dapa run", *words]
+    sys.argv = ["dapa run", *flags_first(words)]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra is to raise what goes wrong, not to print it and exit
     try:
         hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()

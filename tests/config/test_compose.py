@@ -9,7 +9,7 @@ from typing import get_args
 import hydra
 import pytest
 
-from dapa_exp.config.compose import Job, conf_dir, jobs
+from dapa_exp.config.compose import Job, conf_dir, flags_first, jobs
 from dapa_exp.config.identity import identity
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.schema import AlgorithmName
@@ -28,6 +28,12 @@ def problems(*words: str) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         jobs(words)
     return caught.value.problems
+
+
+def test_a_flag_may_follow_an_override() -> None:
+    words = ["pair=mini-mistral-base", "-m", "search=all,none", "--config-dir", "/tmp", "granularity=layer"]
+    assert [job.config.search.algorithm for job in jobs(words)] == ["all", "none"]
+    assert flags_first(words) == ["-m", "--config-dir", "/tmp", words[0], words[2], words[5]]
 
 
 def names(found: Sequence[Job]) -> list[str]:

@@ -39,7 +39,7 @@ def test_a_single_run_prints_its_table_and_leaves_nothing_it_needs_no_more(tmp_p
 @pytest.mark.slow
 def test_a_sweep_prints_the_tables_of_what_it_was_asked_for(here: Callable[..., Said], tmp_path: Path) -> None:
     assert here(*quick("pair=mini-llama-small-style", "search=all")).code == 0
-    said = here(*quick("-m", "pair=mini-llama-small-base", "search=all,none"))
+    said = here(*quick("pair=mini-llama-small-base", "-m", "search=all,none"))
     assert said.code == 0, said.err
     assert "2 of 2 runs done." in said.out
     assert "mini-llama-small-style" not in said.out
