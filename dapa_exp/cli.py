@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import cleandoc
 
 from dapa_exp.errors import DapaError, complain, nearest
 
@@ -45,6 +46,11 @@ VERBS = {
 """Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
 the verb and returns the exit code."""
 
+COMPOSED = ("run", "plan", "check", "localise")
+"""Verbs that take what Hydra takes."""
+PARSED = ("export", "apply", "mirror")
+"""Verbs that answer --help themselves; of the others the function's docstring is shown."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `dapa`. Returns the exit code.
@@ -72,9 +78,17 @@ def _carry_out(words: list[str]) -> int:
     if verb not in VERBS:
         print(f"dapa: no verb '{verb}'.{nearest(verb, VERBS)}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
-    module, function = VERBS[verb].split(":")
+    if verb in COMPOSED:
+        from dapa_exp.config.compose import only_shows
+
+        verb = "run" if only_shows(rest) else verb  # Hydra shows what there is to override: the same for all of them
+    module, name = VERBS[verb].split(":")
+    function = getattr(import_module(module), name)
+    if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
+        print(cleandoc(function.__doc__))
+        return 0
     try:
-        code: int = getattr(import_module(module), function)(rest)
+        code: int = function(rest)
     except DapaError as error:
         complain(error)
         return 2

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from dapa_exp.cli import USAGE, VERBS, main
-from tests.commands import DAPA
+from dapa_exp.cli import COMPOSED, USAGE, VERBS, main
+from tests.commands import DAPA, dapa
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -28,6 +29,15 @@ def test_a_command_without_its_folder_says_what_it_needs(capsys: pytest.CaptureF
     for verb in ("status", "report"):
         assert main([verb]) == 2
         assert f"dapa {verb} needs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_shown_and_nothing_is_carried_out(verb: str, tmp_path: Path) -> None:
+    said = dapa(verb, "--help", cwd=tmp_path)
+    assert (said.code, said.err) == (0, "")
+    assert len(said.out.strip()) > 10
+    assert ("== Config ==" in said.out) == (verb in COMPOSED)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("words", [(), ("run", "--help"), ("run", "--cfg", "job", "pair=mini-mistral-style")])
