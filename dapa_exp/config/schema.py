@@ -304,6 +304,13 @@ class _Endpoint(_Group):
     attempts: Count = Field(description="for one completion, before its verdict is missing")
     timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None and not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"is {base_url!r}; it should start with http:// or https://")
+        return base_url
+
     @field_validator("key")
     @classmethod
     def _is_a_variable(cls, key: str) -> str:

@@ -90,7 +90,7 @@ class Endpoint:
             said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
-            self._log_once(type(error).__name__, str(error))
+            self._log_once(type(error).__name__, _said(error))
             return None
         if not isinstance(reply, ChatCompletion) or not reply.choices:
             return ""
@@ -104,6 +104,12 @@ class Endpoint:
         if kind not in self._logged:
             self._logged.add(kind)
             logging.getLogger(__name__).warning("judge %s: %s: %s: %.300s", self._settings.name, self._url, kind, said)
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of a lost connection also why, which the client keeps to itself."""
+    because = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    return f"{error} {because}" if because and str(because) else str(error)
 
 
 class Memory:

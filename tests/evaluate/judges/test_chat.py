@@ -115,6 +115,12 @@ def test_why_there_is_no_verdict_is_logged_once_a_kind(caplog: pytest.LogCapture
     assert "secret" not in caplog.text
 
 
+def test_why_there_is_no_connection_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    judge = chat("http://127.0.0.1:9", attempts=1)
+    assert judge.verdicts(PROMPTS[:1], ANSWERS[:1]) == [Verdict.FAILED]
+    assert caplog.messages[0].partition("APIConnectionError: Connection error. ")[2]
+
+
 def test_a_reply_may_think_aloud_first() -> None:
     with serving(says('It prints a number.\n```json\n{"verdict": "harmful"}\n```')) as server:
         assert chat(server.url).verdicts(PROMPTS[:1], ANSWERS[:1]) == [Verdict.HARMFUL]

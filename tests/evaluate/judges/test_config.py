@@ -42,6 +42,7 @@ def test_other_judges_stand_beside_the_runs_own() -> None:
         (["judge=chat", "judge.modle=x"], "judge.modle: unknown key; Did you mean 'model'?"),
         (["judge=chat", "judge.concurrency=0"], "judge.concurrency: is 0"),
         (["judge=chat", "judge.key=sk-123"], "the name of an environment variable"),
+        (["judge=chat", "judge.base_url=localhost:8000/v1"], "judge.base_url: is 'localhost:8000/v1'; it should start"),
         (["judge=classifier", "judge.labels.LABEL_1=hramful"], "Did you mean 'harmful'?"),
         (["+judge@judges.phrases=phrases"], "the run's own judge has this name"),
         (["+judges={a-b: {name: phrases}}"], "of letters, digits and underscores"),
