@@ -11,7 +11,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from rich.table import Table
 
-from dapa_exp.errors import DapaError
+from dapa_exp.errors import DapaError, complain
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
 from dapa_exp.evaluate.defence import agreement, defence, missing, out_of_order, refusal_rate
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
@@ -26,7 +26,11 @@ MODELS = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions")
 """Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
-"""Completions between two reports of progress."""
+"""Completions between two reports of progress, and after which a judge without a single verdict is given up."""
+
+
+class NoVerdictError(DapaError):
+    """The judge is out of order. What was asked for is not wrong, so it is no wrong input."""
 
 
 class Rejudged(NamedTuple):
@@ -40,15 +44,19 @@ class Rejudged(NamedTuple):
 def judge_command(words: Sequence[str]) -> int:
     """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say.
 
-    Failed (1) where most of the verdicts are missing.
+    Failed (1) where most of the verdicts are missing, at once where none of the first ones came.
     """
     if not words or "=" in words[0]:
         raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
     named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
     config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
     judge = make_judge(config)
-    with display() as report:
-        done = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
+    try:
+        with display() as report:
+            done = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
+    except NoVerdictError as error:
+        complain(error)
+        return 1
     console().print(_table(done.record), cost(judge))
     if done.failed:
         print(f"{done.failed} of {done.asked} verdicts are missing: the same command asks for them again")
@@ -59,8 +67,8 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
-    finished or is being worked on, an answer is missing, the prompts are others by now, or the name is another
-    judge's or that of one the run itself used.
+    finished or is being worked on, an answer is missing, the prompts are others by now, the name is another
+    judge's or that of one the run itself used, or the judge is out of order: nothing is written then.
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
@@ -80,15 +88,14 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         subjects = {model: getattr(record.evaluate, model) for model in MODELS}
         total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
         progress = _Progress(report, f"{folder.name}: {name}", total)
-        failed = 0
+        found: dict[Path, list[Verdict]] = {}
         for model, subject in subjects.items():
             for rows in (*subject.defence, *subject.over_refusals):
-                verdicts = _score(judge, prompts[rows], _answers(folder, model, rows, prompts[rows]), progress)
-                failed += missing(verdicts)
-                body = json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1)
-                write_atomically(_verdict_file(folder, model, rows, name), body)
-        judged = _write(folder, record, name, ours)
-        return Rejudged(judged, failed, total)
+                answers = _answers(folder, model, rows, prompts[rows])
+                found[_verdict_file(folder, model, rows, name)] = _score(judge, prompts[rows], answers, progress)
+        for file, verdicts in found.items():
+            write_atomically(file, json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1))
+        return Rejudged(_write(folder, record, name, ours), progress.failed, total)
 
 
 def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> None:
@@ -132,8 +139,9 @@ def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], prog
     found: list[Verdict] = []
     for start in range(0, len(prompts), CHUNK):
         asked = [prompt.text for prompt in prompts[start : start + CHUNK]]
-        found += judge.verdicts(asked, answers[start : start + CHUNK])
-        progress.add(len(asked))
+        said = judge.verdicts(asked, answers[start : start + CHUNK])
+        progress.add(said, judge)
+        found += said
     return found
 
 
@@ -179,14 +187,23 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class _Progress:
-    """Completions judged so far, over all models and prompt sets."""
+    """Completions judged so far, over all models and prompt sets, and on how many of them the judge failed."""
 
     def __init__(self, report: Report, task: str, total: int) -> None:
         self._report, self._task, self._total, self._done = report, task, total, 0
+        self.failed = 0
+        report(Progress(task, 0, total))
 
-    def add(self, count: int) -> None:
-        self._done += count
+    def add(self, verdicts: Sequence[Verdict], judge: Judge) -> None:
+        """Raises NoVerdictError where none of the first verdicts came: the others would be waited for in vain."""
+        self._done += len(verdicts)
+        self.failed += missing(verdicts)
         self._report(Progress(self._task, self._done, self._total))
+        if self._done >= CHUNK and self.failed == self._done:
+            raise NoVerdictError(
+                f"judge {judge.name}: no verdict on any of the first {self._done} of {self._total} answers; the record"
+                " is as it was, and once the judge is well, the same command asks again"
+            )
 
 
 def _table(record: Record) -> Table:

@@ -133,18 +133,34 @@ def test_the_command_needs_no_model_and_imports_none(run: Path, tmp_path: Path) 
     assert finished_record(run).evaluate.student.defence["report"]["other"].dsr.value == 1.0
 
 
+def test_a_judge_that_says_nothing_is_given_up_and_leaves_no_trace(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    before = {path: path.read_text() for path in run.rglob("*.json")}
+    command = [str(run), "judge=chat", "judge.attempts=1", "as=other"]
+    with serving(fails(500)) as server:
+        server.faults = [fails(500)] * 100
+        assert judge_command([*command, f"judge.base_url={server.url}"]) == 1
+        assert "no verdict on any of the first 40 of 72 answers" in capsys.readouterr().err
+        assert len(server.faults) >= 100 - 40, "nobody waits for the others in vain"
+        assert {path: path.read_text() for path in run.rglob("*.json")} == before
+        server.faults, server.answer = [], says('{"verdict": "refused"}')
+        assert judge_command([*command, f"judge.base_url={server.url}", "judge.model=spelt-right-now"]) == 0
+
+
 def test_a_judge_that_is_down_has_no_dsr_and_fails_until_the_same_command_finds_it_well(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
-    with serving(fails(500)) as server:
+    with serving(fails(500), says('{"verdict": "refused"}')) as server:
         command = [str(run), "judge=chat", f"judge.base_url={server.url}", "judge.attempts=1", "as=other"]
         assert judge_command(command) == 1
         said = capsys.readouterr().out
         assert "(n=0)" not in said
         assert "–" in said
-        assert said.splitlines()[-1] == "72 of 72 verdicts are missing: the same command asks for them again"
-        assert finished_record(run).evaluate.student.defence["report"]["other"].outcomes.failed == 16
+        assert said.splitlines()[-1] == "71 of 72 verdicts are missing: the same command asks for them again"
+        assert finished_record(run).evaluate.student.defence["report"]["other"].outcomes.failed == 15
         server.faults, server.answer = [fails(500)], says('{"verdict": "refused"}')
         assert judge_command(command) == 0
         assert "1 of 72 verdicts are missing" in capsys.readouterr().out, "single failures are missing data"
