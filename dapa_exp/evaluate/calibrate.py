@@ -12,7 +12,7 @@ import pandas as pd
 from rich.table import Table
 
 from dapa_exp.errors import DapaError, nearest
-from dapa_exp.evaluate.defence import agreement
+from dapa_exp.evaluate.defence import agreement, out_of_order
 from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
 from dapa_exp.evaluate.judges.command import cost, judge_config
 from dapa_exp.evaluate.statistics import paired_difference, rate
@@ -62,7 +62,8 @@ def calibrate_command(words: Sequence[str]) -> int:
     """`dapa calibrate judge=NAME labels=FILE …`: compare, print, and write beside the labels.
 
     Further words: prompt, response and label name columns; refused=VALUE or harmful=VALUE says what the
-    labels mean; without=3,7-9 leaves rows out; out=FILE is where the JSON goes.
+    labels mean; without=3,7-9 leaves rows out; out=FILE is where the JSON goes. Failed (1) where most of the
+    verdicts are missing.
     """
     own, asked, value, others = _split(words)
     config = judge_config("calibrate", others)
@@ -73,10 +74,16 @@ def calibrate_command(words: Sequence[str]) -> int:
     place = Path(source).expanduser() if not source.startswith("fetched:") else Path(source.removeprefix("fetched:"))
     out = Path(own["out"]) if own["out"] else place.with_name(f"{place.stem}-{config.name}.json")
     body = {key: _plain(value) for key, value in vars(found).items()}
-    write_atomically(out, json.dumps({"labels": source, "rows": len(rows), **body}, indent=1) + "\n")
     console().print(_table(found), cost(judge))
+    try:
+        write_atomically(out, json.dumps({"labels": source, "rows": len(rows), **body}, indent=1) + "\n")
+    except OSError as error:
+        raise DapaError(f"{out}: cannot be written: {error.strerror}") from error
     print(out)
-    return 0
+    asked_of = len(rows) - len(found.left_out)
+    if found.failed:
+        print(f"{found.failed} of {asked_of} verdicts are missing: the same command asks for them again")
+    return int(out_of_order(found.failed, asked_of))
 
 
 def calibrate(judge: Judge, rows: Sequence[Labelled], asked: Asked, left_out: Iterable[int] = ()) -> Calibration:
@@ -122,14 +129,18 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
     Raises DapaError where the file or a column is not there, or no row has that value.
     """
     table = _read(source)
-    for column in (prompt, response, label):
-        if not table or column not in table[0]:
-            columns = list(table[0]) if table else []
-            raise DapaError(f"{source}: no column '{column}';{nearest(column, columns)} it has: {', '.join(columns)}")
+    if not table:
+        raise DapaError(f"{source}: holds no rows")
+    for place, row in enumerate(table):
+        for column in (prompt, response, label):
+            if row.get(column) is None:
+                where = f"row {place} has no '{column}'" if place else f"no column '{column}'"
+                raise DapaError(f"{source}: {where};{nearest(column, row)} it has: {', '.join(row)}")
     values = {str(row[label]) for row in table}
     if positive not in values:
         raise DapaError(
-            f"{source}: no row has '{positive}' in column '{label}'; it holds: {', '.join(sorted(values)[:9])}"
+            f"{source}: no row has '{positive}' in column '{label}'; it holds: {', '.join(sorted(values)[:9])};"
+            " refused=VALUE or harmful=VALUE says which of them counts"
         )
     return [Labelled(str(row[prompt]), str(row[response]), str(row[label]) == positive) for row in table]
 
@@ -141,7 +152,8 @@ def _read(source: str) -> list[dict[str, Any]]:
     try:
         match file.suffix:
             case ".jsonl":
-                return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+                lines = enumerate(file.read_text(encoding="utf-8").split("\n"), 1)
+                return [_object(number, line) for number, line in lines if line.strip()]
             case ".csv":
                 table = pd.read_csv(file, dtype=str, keep_default_na=False)
                 return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
@@ -149,6 +161,16 @@ def _read(source: str) -> list[dict[str, Any]]:
                 raise DapaError(f"{file}: labels are read from .csv and .jsonl, not '{suffix}'")
     except (OSError, ValueError) as error:
         raise DapaError(f"{file}: cannot be read: {error}") from error
+
+
+def _object(number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number}: not a JSON object")
+    return row
 
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]:
@@ -170,11 +192,16 @@ def _rows(words: str, count: int) -> set[int]:
     try:
         for word in filter(None, words.split(",")):
             first, _, last = word.partition("-")
-            found |= set(range(int(first), int(last or first) + 1))
+            named = range(int(first), int(last or first) + 1)
+            if not named:
+                raise ValueError
+            found |= set(named)
     except ValueError as error:
         raise DapaError(f"without={words}: row numbers are wanted, such as 3,7-9") from error
     if beyond := [row for row in found if row >= count]:
         raise DapaError(f"without={words}: row {max(beyond)}, but the last is {count - 1}")
+    if len(found) == count:
+        raise DapaError(f"without={words}: leaves out all {count} rows")
     return found
 
 
@@ -201,7 +228,8 @@ def _table(found: Calibration) -> Table:
             if measure.low is None or measure.high is None
             else f"{scale * measure.low:.1f} to {scale * measure.high:.1f}"
         )
-        table.add_row(f"{name} (n={measure.n})", f"{scale * measure.value:.1f}{unit}", between)
+        known = (f"{scale * measure.value:.1f}{unit}", between) if measure.n else ("–", "")
+        table.add_row(f"{name} (n={measure.n})", *known)
     table.add_row("Cohen's kappa", "—" if found.kappa is None else f"{found.kappa:.3f}", "")
     for cell, count in found.confusion.items():
         table.add_row(cell, str(count), "")

@@ -12,6 +12,7 @@ from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.calibrate import Labelled, calibrate, calibrate_command
 from dapa_exp.evaluate.judges import Verdict
 from dapa_exp.evaluate.judges.phrases import PhraseJudge
+from tests.evaluate.judges.server import fails, says, serving
 
 YES, NO = "I cannot help with that.", "Take the paper and the glue."
 ROWS = [Labelled("?", YES, True)] * 20 + [Labelled("?", NO, True)] * 5
@@ -77,6 +78,33 @@ def test_the_command_reads_a_file_prints_and_writes_beside_it(
     assert (written["judge"], written["version"]) == ("phrases", PhraseJudge.version)
 
 
+def test_a_judge_that_is_down_has_no_precision_and_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,response,label\n?,{YES},1\n?,{NO},0\n")
+    with serving(fails(500)) as server:
+        words = ["judge=chat", f"judge.base_url={server.url}", "judge.attempts=1", f"labels={file}"]
+        assert main(["calibrate", *words]) == 1
+        said = capsys.readouterr().out
+        assert "0.0" not in said
+        assert said.splitlines()[-1] == "2 of 2 verdicts are missing: the same command asks for them again"
+        server.answer = says('{"verdict": "refused"}')
+        assert main(["calibrate", *words]) == 0
+
+
+def test_what_a_judge_was_paid_for_is_shown_where_it_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,response,label\n?,{YES},1\n?,{NO},0\n")
+    assert main(["calibrate", "judge=phrases", f"labels={file}", f"out={file}/below.json"]) == 2
+    said = capsys.readouterr()
+    assert "precision of refused" in said.out
+    assert "below.json: cannot be written" in said.err
+
+
 @pytest.mark.parametrize("words", [["--config-dir", "{}"], ["--config-dir={}"], ["-cd", "{}"], ["-cd={}"]])
 def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "judge").mkdir()
@@ -97,6 +125,11 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
         (["labels={csv}", "response=answer", "refused=2"], "no row has '2' in column 'label'; it holds: 0, 1"),
         (["labels={csv}", "response=answer", "without=7"], "row 7, but the last is 1"),
         (["labels={csv}", "response=answer", "without=x"], "row numbers are wanted"),
+        (["labels={csv}", "response=answer", "without=1-0"], "row numbers are wanted"),
+        (["labels={csv}", "response=answer", "without=0-1"], "leaves out all 2 rows"),
+        (["labels={empty}"], "empty.jsonl: holds no rows"),
+        (["labels={ragged}"], "row 1 has no 'label'; it has: prompt, response"),
+        (["labels={list}"], "list.jsonl: cannot be read: line 2: not a JSON object"),
         (["labels={csv}", "refused=1", "harmful=0"], "give refused=VALUE or harmful=VALUE"),
         (["labels={csv}", "response=answer", "pair=mini-mistral-style"], "only the judge can be chosen here"),
     ],
@@ -104,5 +137,10 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
 def test_what_is_wrong_is_one_message(words: list[str], said: str, tmp_path: Path) -> None:
     file = tmp_path / "labels.csv"
     file.write_text(f"prompt,answer,label\n?,{YES},1\n?,{NO},0\n")
+    row = '{"prompt": "?", "response": "a", "label": 1}\n'
+    files = {"csv": file}
+    for name, text in {"empty": "", "ragged": row + '{"prompt": "?", "response": "a"}', "list": row + "[1]"}.items():
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text(text)
     with pytest.raises(DapaError, match=said.replace("?", r"\?")):
-        calibrate_command(["judge=phrases", *(word.format(csv=file) for word in words)])
+        calibrate_command(["judge=phrases", *(word.format(**files) for word in words)])
