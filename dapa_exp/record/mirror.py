@@ -45,10 +45,11 @@ QUERY_FIELDS = (
 
 
 class Mirrored(NamedTuple):
-    """How many runs were sent, and how many had been sent before."""
+    """How many runs were sent, how many had been sent before, and how many are not finished."""
 
     mirrored: int
     skipped: int
+    unfinished: int
 
 
 def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
@@ -74,9 +75,10 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
 
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
     """Send every finished run of a sweep folder (or the one of a run folder) that was not sent yet."""
-    finished: list[RunStatus] = [run for run in status(folder) if run.state == "done"]
+    runs = status(folder)
+    finished: list[RunStatus] = [run for run in runs if run.state == "done"]
     sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
-    return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent))
+    return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent), unfinished=len(runs) - len(finished))
 
 
 def mirror_command(words: Sequence[str]) -> int:
@@ -88,7 +90,11 @@ def mirror_command(words: Sequence[str]) -> int:
     parser.add_argument("--entity", help="user or team; your own where left out")
     asked = parser.parse_args(words)
     done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
-    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before")
+    left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
+    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{left}")
+    if asked.mode == "offline" and done.mirrored + done.skipped:
+        runs = asked.folder if (asked.folder / "wandb").is_dir() else asked.folder / "*"
+        print(f"to send them: wandb sync {runs}/wandb/offline-run-*")
     return 0
 
 

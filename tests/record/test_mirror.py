@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,22 @@ def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> 
 def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [record("a"), record("b")], [record("c")])
     write_failure(sweep, record("c"), "boom")
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0)
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0, 1)
     write_run(sweep, record("d"))
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2)
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2, 1)
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = write_sweep(tmp_path / "sweep", [record("a")])
+    sweep = write_sweep(tmp_path / "sweep", [record("a")], [record("b")])
     assert mirror_command([str(sweep)]) == 0
-    assert capsys.readouterr().out == "1 mirrored (offline), 0 mirrored before\n"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"1 mirrored (offline), 0 mirrored before, 1 not finished (dapa status {sweep})"
+    assert said[1].startswith("to send them: wandb sync ")
+    assert len(glob(said[1].removeprefix("to send them: wandb sync "))) == 1
+    (run,) = (file.parent for file in sweep.glob("*/record.json"))
+    assert mirror_command([str(run)]) == 0
+    (command,) = capsys.readouterr().out.splitlines()[1:]
+    assert len(glob(command.removeprefix("to send them: wandb sync "))) == 1
 
 
 def test_an_unfinished_run_is_not_mirrored(tmp_path: Path) -> None:
