@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from pydantic import ValidationError
 
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
-from dapa_exp.record.schema import Record
+from dapa_exp.record.schema import Record, damage
 
 
 def finished_config(folder: Path) -> Config:
@@ -28,6 +29,6 @@ def finished_record(folder: Path) -> Record:
     if not file.is_file():
         raise DapaError(f"{folder}: no record.json, so the run is not finished")
     try:
-        return Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DapaError(f"{file}: not a valid record: {error}") from error
+        return Record.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise DapaError(f"{file}: not a valid record: {damage(error)}") from error

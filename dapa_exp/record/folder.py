@@ -16,12 +16,13 @@ from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from dapa_exp.config.identity import differing_keys, essence, identity
 from dapa_exp.config.schema import Config
 from dapa_exp.errors import DapaError
 from dapa_exp.memory import peak_memory_bytes
-from dapa_exp.record.schema import Record, Stage
+from dapa_exp.record.schema import Record, Stage, damage
 
 LOCK_SECONDS = 0.5
 """How long another process may hold a run's folder before this one gives way."""
@@ -163,9 +164,10 @@ def read_record(path: Path, config: Config) -> Record | None:
         return None
     _refuse_another(path, config)
     try:
-        record = Record.model_validate_json(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DapaError(f"{file}: not a valid record: {error}") from error
+        record = Record.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        again = "move it away, and the same command makes it from the rest of the folder"
+        raise DapaError(f"{file}: not a valid record: {damage(error)}; {again}") from error
     if record.identity != identity(config):
         raise DapaError(f"{file}: of another run (identity {record.identity[:8]})")
     return record

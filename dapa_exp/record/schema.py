@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
@@ -259,6 +259,15 @@ class Record(_Part):
     evaluate: EvaluateRecord
     cost: dict[str, Stage] = Field(description="by stage, in the order run")
     provenance: Provenance
+
+
+def damage(error: ValidationError | OSError) -> str:
+    """The first thing that is wrong with a record that could not be read, in one line."""
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    first, others = error.errors()[0], error.error_count() - 1
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where + ': ' if where else ''}{first['msg']}{f', and {others} more' if others else ''}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
-from dapa_exp.record.schema import Record
+from dapa_exp.record.schema import Record, damage
 
 State = Literal["done", "running", "failed", "interrupted", "missing"]
 
@@ -146,7 +146,7 @@ def _read_record(run: RunStatus) -> RunStatus:
     try:
         record = Record.model_validate_json((run.path / "record.json").read_bytes())
     except (ValidationError, OSError) as error:
-        return replace(run, state="failed", reason=f"record.json is damaged: {_damage(error)}")
+        return replace(run, state="failed", reason=f"record.json is damaged: {damage(error)}")
     if run.identity and run.identity != record.identity:
         reason = f"record.json is of another run: identity {record.identity[:8]}, asked for {run.identity[:8]}"
         return replace(run, state="failed", reason=reason)
@@ -191,12 +191,3 @@ def _error(path: Path) -> str:
         return ": ".join(part for part in (stage, kind, error["message"]) if part)
     except (ValueError, KeyError, TypeError):
         return "failed, and error.json is damaged"
-
-
-def _damage(error: ValidationError | OSError) -> str:
-    """The first thing that is wrong with a record, in one line."""
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    first, others = error.errors()[0], error.error_count() - 1
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where + ': ' if where else ''}{first['msg']}{f', and {others} more' if others else ''}"

@@ -141,8 +141,9 @@ def test_a_folder_that_cannot_be_is_one_clear_error(tmp_path: Path, place: str) 
 
 def test_damaged_files_are_reported_and_not_trusted(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(record().model_dump_json()[:500])
-    with pytest.raises(DapaError, match=r"record\.json: not a valid record"):
+    with pytest.raises(DapaError, match=r"record\.json: not a valid record: Invalid JSON: .*; move it away") as caught:
         read_record(tmp_path, CONFIG)
+    assert "\n" not in str(caught.value)
     (tmp_path / "record.json").write_text(record().model_dump_json())
     with pytest.raises(DapaError, match=r"record\.json: of another run"):
         read_record(tmp_path, CONFIG)
