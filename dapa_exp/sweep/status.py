@@ -92,8 +92,13 @@ def status_command(words: list[str]) -> int:
 
 
 def show(statuses: list[RunStatus], shown_on: Console) -> None:
-    """Print a line a run, with the settings that differ between them, and a count of each state."""
+    """Print a line a run, with the settings that differ between them, and a count of each state.
+
+    Where runs differ in other settings only, the folders' names tell them apart.
+    """
     settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in statuses}) > 1]
+    if len({tuple(getattr(run, s) for s in ("pair", *settings)) for run in statuses}) < len(statuses):
+        settings.append("folder")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("pair", *settings, "state"):
         table.add_column(name, no_wrap=True)

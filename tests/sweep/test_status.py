@@ -118,3 +118,11 @@ def test_show_prints_a_line_a_run_and_only_settings_that_differ(tmp_path: Path) 
     assert "ddmin" not in text
     assert "search: no [gpu] here" in text
     assert "3 runs: 2 done, 1 failed" in text
+
+
+def test_runs_that_look_alike_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    alike = [record("a", identity=digit * 64) for digit in "12"]
+    console = Console(file=io.StringIO(), width=120)
+    show(status(write_sweep(tmp_path, alike)), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [name_of(run) in text for run in alike] == [True, True]
