@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -16,8 +17,8 @@ def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.Da
 
     The columns are what is known of any run (experiment, folder, identity and its start, `run`, pair, family,
     granularity, search, dataset, state, reason), then the record's numbers under their own words,
-    "evaluate/hybrid/dsr/value", empty where a run is not done or nothing was counted (n = 0), and the names of the
-    units found.
+    "evaluate/hybrid/dsr/value", empty where a run is not done or nothing was counted (n = 0), the names of the
+    units found, and every setting that decides a result, as text, under its key: "search.threshold".
     """
     runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
     wanted = runs if only is None else {path.resolve() for path in only}
@@ -25,7 +26,7 @@ def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.Da
 
 
 def _row(path: Path, run: RunStatus) -> dict[str, object]:
-    known: dict[str, object] = {
+    known: dict[str, object] = _settings(path) | {
         "experiment": path.parent.name,
         "folder": run.folder,
         "identity": run.identity,
@@ -41,6 +42,15 @@ def _row(path: Path, run: RunStatus) -> dict[str, object]:
     if run.record is None:
         return known
     return _counted(flatten(run.record)) | {"units": " ".join(run.record.search.units_found)} | known
+
+
+def _settings(path: Path) -> dict[str, object]:
+    """What the run's identity was made from, a dotted key each; nothing of a run that was never started."""
+    try:
+        essence = json.loads((path / "identity.json").read_text(encoding="utf-8"))["essence"]
+        return {str(key): str(value) for key, value in pd.json_normalize(essence).iloc[0].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _counted(numbers: dict[str, Scalar]) -> dict[str, Scalar]:

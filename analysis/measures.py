@@ -5,6 +5,8 @@ Rates and DSRs are shares from 0 to 1; a column that ends in `_points` is a diff
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 SUBJECTS = ("student", "hybrid", "teacher")
@@ -33,8 +35,15 @@ MEANED = [
 OF_A_FOUND_SET = ["units_found", "units_total", "parameters_percent"]
 
 
-def measure(runs: pd.DataFrame) -> pd.DataFrame:
-    """Columns named as tables name them; empty where a run is not done, or did not measure something."""
+LONGEST_SETTING = 20
+"""Characters of a setting that fits a column; digests do not."""
+
+
+def measure(runs: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame:
+    """Columns named as tables name them; empty where a run is not done, or did not measure something.
+
+    `settings` are further columns of the runs that are wanted.
+    """
 
     def number(name: str) -> pd.Series[float]:
         column = runs[name] if name in runs else pd.Series(float("nan"), index=runs.index)
@@ -47,6 +56,8 @@ def measure(runs: pd.DataFrame) -> pd.DataFrame:
         return number(f"evaluate/hybrid/{metric}/value") - number(f"evaluate/student/{metric}/value")
 
     table = runs[KEYS].copy()
+    for name in settings:
+        table[name] = runs[name].fillna("")  # of a run that was never started
     table["made_here"] = text("pair/made_here").eq(True)
     table["prompts_judged"] = number("evaluate/hybrid/dsr/n")
     for subject in SUBJECTS:
@@ -88,9 +99,22 @@ def settings_that_vary(runs: pd.DataFrame) -> list[str]:
 
 
 def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
-    """The settings that vary; where they do not tell two runs of a pair apart, the start of the identity does."""
-    settings = settings_that_vary(runs)
-    return [*settings, "run"] if runs.duplicated(["pair", *settings]).any() else settings
+    """The settings that vary, and as many keys of the config as it takes to tell the runs of a pair apart.
+
+    Where no keys do, the start of the identity does.
+    """
+    names = settings_that_vary(runs)
+    config = [name for name in map(str, runs) if "." in name and "/" not in name]
+    keys = [name for name in config if runs[name].dropna().str.len().max() <= LONGEST_SETTING]
+    for key in keys:
+        if _alike(runs, [*names, key]) < _alike(runs, names):
+            names.append(key)
+    return [*names, "run"] if _alike(runs, names) else names
+
+
+def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
+    """How many runs have an earlier one with the same pair and settings."""
+    return int(runs.duplicated(["pair", *settings]).sum())
 
 
 def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str], pd.DataFrame]]]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.measures import counts, means, measure
+from analysis.measures import counts, means, measure, settings_that_tell_apart
 from analysis.tables.cells import DASH, decimal, known, of, percent
 from analysis.tables.table import Table
 
@@ -18,8 +18,8 @@ Cell = dict[str, Any]
 
 def ablation_table(runs: pd.DataFrame, by: Literal["family", "pair"]) -> Table:
     """Means of the hybrids by granularity: of each family and of all, or of each pair."""
-    measured = measure(runs)
-    apart = [name for name in ("search", "dataset") if measured[name].nunique() > 1]
+    apart = [name for name in settings_that_tell_apart(runs) if name not in ("experiment", "granularity", "run")]
+    measured = measure(runs, apart)
     granularities = _in_order(measured["granularity"].unique())
     numbers: list[Cell] = []
     display: list[dict[str, str]] = []

@@ -73,7 +73,7 @@ def main_table(runs: pd.DataFrame) -> Table:
     """The runs, the means of each family and of all, and the paper's mean on the real models."""
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
-    measured = _with_significance(measure(runs))
+    measured = _with_significance(measure(runs, settings))
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [*COLUMNS, *_no_defence_columns(measured)]

@@ -244,6 +244,12 @@ def write_run(sweep: Path, run: Record) -> Path:
     return folder
 
 
+def write_settings(sweep: Path, run: Record, essence: dict[str, Any]) -> None:
+    """Write what a run's identity was made from."""
+    claim = {"identity": run.identity, "essence": essence}
+    (sweep / name_of(run) / "identity.json").write_text(json.dumps(claim))
+
+
 def write_failure(sweep: Path, run: Record, message: str, *, kind: str = "DapaError", stage: str = "search") -> Path:
     """Write the folder of a run that failed."""
     folder = sweep / name_of(run)

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.load import load
 from analysis.tables import ablation_table, search_cost_table, utility_table
-from tests.analysis.factory import record, write_failure, write_sweep
+from tests.analysis.factory import record, write_failure, write_settings, write_sweep
 
 
 def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_path: Path) -> None:
@@ -79,6 +79,18 @@ def test_a_granularity_nobody_asked_for_is_a_dash(tmp_path: Path) -> None:
     table = ablation_table(load([sweep]), by="pair")
     assert list(table.display["layer"][:3]) == ["–", "–", "–"]
     assert table.notes == []
+
+
+def test_settings_that_were_swept_are_blocks_of_an_ablation(tmp_path: Path) -> None:
+    found = {("mlp", 0.5): 0.1, ("mlp", 0.9): 0.2, ("layer", 0.5): 0.3, ("layer", 0.9): 0.4}
+    runs = [record("a", granularity=unit, identity=f"{bar:.2f}" * 16, hybrid=dsr) for (unit, bar), dsr in found.items()]
+    sweep = write_sweep(tmp_path, runs)
+    for (_, bar), run in zip(found, runs, strict=True):
+        write_settings(sweep, run, {"search": {"threshold": bar}})
+    table = ablation_table(load([sweep]), by="pair")
+    assert "averaged" not in table.caption
+    shown = table.numbers.set_index(["granularity", "search.threshold"])["hybrid_dsr"].to_dict()
+    assert shown == pytest.approx({(unit, str(bar)): dsr for (unit, bar), dsr in found.items()})
 
 
 @pytest.mark.parametrize("by", ["family", "pair"])

@@ -8,7 +8,7 @@ from analysis.load import load
 from analysis.tables import Table, main_table
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Measure, Record
-from tests.analysis.factory import record, write_failure, write_sweep
+from tests.analysis.factory import record, write_failure, write_settings, write_sweep
 
 
 def table_of(folder: Path, done: list[Record], missing: list[Record] | None = None) -> Table:
@@ -119,6 +119,20 @@ def test_settings_are_columns_only_where_they_vary(tmp_path: Path) -> None:
 def test_runs_that_no_setting_tells_apart_carry_their_identity(tmp_path: Path) -> None:
     table = table_of(tmp_path, [record("a", identity="1" * 64), record("a", identity="2" * 64)])
     assert list(table.display["run"][:2]) == ["11111111", "22222222"]
+
+
+def test_settings_that_were_swept_are_columns_and_have_their_means(tmp_path: Path) -> None:
+    runs = {(pair, bar): record(pair, identity=f"{pair}{bar}" * 16) for pair in "ab" for bar in (0.5, 0.9)}
+    never = record("c", identity="c" * 64)
+    sweep = write_sweep(tmp_path, [*runs.values()], [never])
+    for (pair, bar), run in runs.items():
+        rows = {"rows": [0, 64], "digest": f"{bar}" * 20}
+        write_settings(sweep, run, {"search": {"seed": 0, "threshold": bar}, "dataset": rows, "pair": {"id": pair}})
+    table = main_table(load([sweep]))
+    assert table.labels == 2
+    assert list(table.display.columns[:2]) == ["pair", "search.threshold"]
+    assert list(table.display["search.threshold"]) == ["0.5", "0.9", "0.5", "0.9", "", "0.5", "0.9", ""]
+    assert list(table.numbers["row"]) == ["run"] * 5 + ["mean"] * 2 + ["paper"]
 
 
 def test_there_is_no_mean_where_a_pair_would_count_twice(tmp_path: Path) -> None:
