@@ -1,4 +1,4 @@
-"""All tables of some run folders: printed, and written beside the runs."""
+"""All tables of some run folders, printed, and written beside the runs with a figure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
+from rich.text import Text
 
 from analysis.load import load
 from analysis.tables import (
@@ -24,6 +25,7 @@ from analysis.tables import (
     stability_table,
     utility_table,
 )
+from analysis.trade_off import FILES, draw_trade_off, has_trade_off
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
 from dapa_exp.record.folder import write_atomically
@@ -55,15 +57,22 @@ SUFFIXES = ("md", "csv", "tex")
 def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
     """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first.
 
-    Of the folders' runs, `only` those in these places, where given. Tables of an earlier report go.
+    Of the folders' runs, `only` those in these places, where given. Where there are several hybrids, a figure is
+    drawn, too. What an earlier report left there goes.
     """
-    tables, folder = tables_of(load(folders, only)), folders[0] / "report"
+    runs, folder = load(folders, only), folders[0] / "report"
+    tables = tables_of(runs)
     for table in tables:
         table.print(shown_on)
-    for name in TABLES.keys() - {table.name for table in tables}:
-        for suffix in SUFFIXES:
-            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-    return [path for table in tables for path in _write(table, folder)]
+    written = [path for table in tables for path in _write(table, folder)]
+    if has_trade_off(runs):
+        written += draw_trade_off(runs, folder)
+    for name in {f"{name}.{suffix}" for name in TABLES for suffix in SUFFIXES} | set(FILES):
+        if folder / name not in written:
+            (folder / name).unlink(missing_ok=True)
+    names = ", ".join(dict.fromkeys(path.stem for path in written))
+    shown_on.print(Text(f"written to {folder}: {names}"), soft_wrap=True)
+    return written
 
 
 def report_command(words: list[str]) -> int:

@@ -28,12 +28,15 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     write_failure(sweep, record("mini_c"), "no [gpu] & 100 % full")
     paths = report([sweep], console)
     names = [f"{name}.{suffix}" for name in ("main", "utility", "search_cost") for suffix in ("md", "csv", "tex")]
+    names += ["trade_off.png", "trade_off.svg"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
     text = printed(console)
     assert "95.0 [91, 99]" in text
     assert "[1] mini_c: search: no [gpu] & 100 % full" in text
-    assert max(len(line) for line in text.splitlines()) <= 100
+    *shown, where = text.splitlines()
+    assert max(map(len, shown)) <= 100
+    assert where == f"written to {sweep / 'report'}: main, utility, search_cost, trade_off"
 
     latex = (sweep / "report" / "main.tex").read_text()
     assert r"mini\_a $\dagger$ &" in latex
@@ -73,7 +76,7 @@ def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
-    assert names == {"main", "utility", "ablation", "ablation_pairs", "search_cost"}
+    assert names == {"main", "utility", "ablation", "ablation_pairs", "search_cost", "trade_off"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:

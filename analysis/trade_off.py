@@ -1,0 +1,88 @@
+"""The trade-off figure: the safety that transplants bought, over what they cost."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.measures import measure
+
+CURVE = ["pair", "granularity", "search", "dataset"]
+"""What all hybrids of a curve have in common; other settings, such as the search's threshold, lie along it."""
+COSTS = {
+    "parameters_percent": "parameters changed, %",
+    "hybrid_over_refusal": "over-refusal, %",
+    "perplexity_change": "perplexity, change from the student",
+}
+"""What a hybrid costs, by the column that says it, and the axis's title."""
+COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
+MARKS = "os^Dv"
+FILES = ("trade_off.png", "trade_off.svg")
+
+
+def has_trade_off(runs: pd.DataFrame) -> bool:
+    """Whether there are hybrids to compare."""
+    return int((runs["state"] == "done").sum()) > 1
+
+
+def draw_trade_off(runs: pd.DataFrame, folder: Path) -> list[Path]:
+    """Write the figure as PNG and SVG."""
+    figure = trade_off(runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in FILES:
+        figure.savefig(folder / name, dpi=160, metadata={"Date": None} if name.endswith("svg") else None)
+    return [folder / name for name in FILES]
+
+
+def trade_off(runs: pd.DataFrame) -> Figure:
+    """DSR on the report prompts, with its interval, over each cost that was measured.
+
+    A curve goes from a pair's student through its hybrids, those with the fewest changed parameters first.
+    """
+    done = measure(runs[runs["state"] == "done"])
+    done["label"] = _labels(done)
+    styles = dict(zip(done["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
+    costs = [cost for cost in COSTS if done[cost].notna().any()]
+    figure = Figure(figsize=(4.6 * len(costs), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    for axis, cost in zip(axes, costs, strict=True):
+        for _, hybrids in done.groupby(CURVE, sort=False):
+            in_order = hybrids.sort_values(["parameters_percent", "hybrid_dsr"])
+            _curve(axis, in_order, cost, *styles[hybrids["label"].iloc[0]])
+        axis.set_xlabel(COSTS[cost])
+        axis.grid(alpha=0.3)
+        axis.locator_params(axis="x", nbins=6)
+    axes[0].set_ylabel("DSR on the report prompts, %")
+    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    made_here = " (made here: no evidence about real models)" if done["made_here"].any() else ""
+    figure.suptitle(f"What transplants bought, and what they cost: {len(done)} hybrids{made_here}", fontsize=11)
+    return figure
+
+
+def _labels(done: pd.DataFrame) -> pd.Series[str]:
+    """What a curve is called: by what tells it from the others, or where these are too many, by what pairs share."""
+    vary = [name for name in CURVE if done[name].nunique() > 1]
+    for names in (vary, [name for name in vary if name != "pair"]):
+        if names and len(done.drop_duplicates(names)) <= len(COLOURS):
+            return done[names].agg(" ".join, axis=1)
+    return done["family"]
+
+
+def _curve(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str) -> None:
+    """From the student, the first of the hybrids being the nearest; random sets of as many units as hollow marks."""
+    first = hybrids.iloc[0]
+    over_refusal = cost == "hybrid_over_refusal"
+    x = hybrids[cost] * (100 if over_refusal else 1)
+    start = 100 * first["student_over_refusal"] if over_refusal else 0.0
+    y, low, high = (100 * hybrids[name] for name in ("hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high"))
+    axis.plot(start, 100 * first["student_dsr"], "x", color="black", ms=5, label="student")
+    axis.plot([start, *x], [100 * first["student_dsr"], *y], color=colour, lw=1, alpha=0.6)
+    axis.errorbar(x, y, [y - low, high - y], color=colour, fmt=mark, ms=5, elinewidth=0.8, label=first["label"])
+    if cost == "parameters_percent":
+        label = "random sets of as many units"
+        axis.plot(x, 100 * hybrids["random_dsr"], mark, color=colour, mfc="none", ms=5, alpha=0.6, label=label)
