@@ -89,6 +89,11 @@ def _carry_out(words: list[str]) -> int:
         return 0
     try:
         code: int = function(rest)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # such as a full disk, or a folder that may not be written
+        complain(DapaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        return 1
     except DapaError as error:
         complain(error)
         return 2

@@ -106,6 +106,6 @@ class _Lines:
         left = ""
         if progress.total and rate:
             left = f", {(progress.total - progress.done) / rate:.0f} s left"
-        pace = f" ({rate:.2g}/s{left})" if rate else ""
+        pace = f" ({rate:.2g}/s{left})" if rate < 100 else f" ({rate:.0f}/s{left})"
         note = f"  {progress.note}" if progress.note else ""
-        print(f"{progress.task}: {progress.done}{of}{pace}{note}", file=sys.stderr, flush=True)
+        print(f"{progress.task}: {progress.done}{of}{pace if rate else ''}{note}", file=sys.stderr, flush=True)

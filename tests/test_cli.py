@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.cli import COMPOSED, USAGE, VERBS, main
+from tests.analysis.factory import record, write_sweep
 from tests.commands import DAPA, dapa
 
 
@@ -29,6 +30,13 @@ def test_a_command_without_its_folder_says_what_it_needs(capsys: pytest.CaptureF
     for verb in ("status", "report"):
         assert main([verb]) == 2
         assert f"dapa {verb} needs" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [record("a")])
+    (sweep / "report").write_text("a file where the folder should be")
+    assert main(["report", str(sweep)]) == 1
+    assert f"{sweep / 'report'}: File exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -12,7 +12,7 @@ from dapa_exp.progress import console, display
 
 
 def fetch_command(words: Sequence[str]) -> int:
-    """Fetch the named sets, or `all`; without a name, list them."""
+    """`dapa fetch [NAME...]`: fetch the named sets, or `all`; without a name, list them."""
     if not words:
         console().print(_listing())
         return 0

@@ -159,12 +159,14 @@ def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of what was asked for, and every failure with its reason."""
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None
+    written = True
     try:
         report([single] if single else sorted(folders), console(), [job.folder for job in planned])
     except OSError as error:
+        written = False
         complain(DapaError(f"the tables cannot be written: {error}"))
     asked = {job.folder.name for job in planned}
     failed = [s for folder in sorted(folders) for s in status(folder) if s.folder in asked and s.state != "done"]
     for run in failed:
         print(f"{run.state}: {run.folder}: {run.reason or 'no record was written'}", file=sys.stderr)
-    return 1 if failed else 0
+    return 0 if written and not failed else 1

@@ -29,8 +29,9 @@ def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrained
         )
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model.to(settings.device)
-    except (OSError, ValueError, RuntimeError, ImportError, AssertionError) as error:  # the last: torch without CUDA
-        raise DapaError(f"judge {settings.name}: {settings.model.id}: cannot be loaded: {error}") from error
+    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+        what = f"{type(error).__name__}: {error}"
+        raise DapaError(f"judge {settings.name}: {settings.model.id}: cannot be loaded: {what}") from error
     if missing := sorted(info["missing_keys"]):  # transformers would judge with random numbers
         raise DapaError(
             f"judge {settings.name}: {settings.model.id}: lacks {len(missing)} tensors, such as {missing[0]}"
