@@ -53,6 +53,8 @@ def trade_off(runs: pd.DataFrame) -> Figure:
         for _, hybrids in done.groupby(CURVE, sort=False):
             in_order = hybrids.sort_values(["parameters_percent", "hybrid_dsr"])
             _curve(axis, in_order, cost, *styles[hybrids["label"].iloc[0]])
+        if cost == "hybrid_over_refusal":  # where there is hardly any, it should look so
+            axis.set_xlim(-0.2, max(5.0, axis.get_xlim()[1]))
         axis.set_xlabel(COSTS[cost])
         axis.grid(alpha=0.3)
         axis.locator_params(axis="x", nbins=6)
