@@ -351,3 +351,11 @@ def test_only_finished_runs_that_found_something_are_exported(pair: tuple[Path, 
     (run / "record.json").unlink()
     with pytest.raises(DapaError, match="the run is not finished"):
         open_finished(run)
+
+
+def test_a_misspelt_file_is_not_taken_for_a_folder(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "aligned.safetensor"
+    with pytest.raises(DapaError, match=r"no format ends in '\.safetensor'\. Did you mean '\.safetensors'\?"):
+        export_command([str(run), str(out)])
+    assert not out.exists()
+    assert export_command([str(run), str(tmp_path / "llama-2.0-aligned")]) == 0

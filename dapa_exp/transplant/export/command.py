@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dapa_exp.errors import DapaError
+from dapa_exp.errors import DapaError, nearest
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.export.checkpoint import write_checkpoint
 from dapa_exp.transplant.export.finished import FinishedRun, open_finished
@@ -24,10 +24,17 @@ def export_command(words: list[str]) -> int:
     parser.add_argument("out", type=Path, help="a file for a patch or recipe, a folder for a checkpoint")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT, .safetensors, .yaml, or a folder")
     arguments = parser.parse_args(words)
-    kind = arguments.format or _BY_SUFFIX.get(arguments.out.suffix, "checkpoint")
+    kind = arguments.format or _by_suffix(arguments.out)
     export(open_finished(arguments.run), arguments.out, kind)
     print(f"{kind}: {arguments.out}")
     return 0
+
+
+def _by_suffix(out: Path) -> str:
+    """What a name asks for. Raises DapaError where it looks like a file's, misspelt: a folder would be made of it."""
+    if out.suffix not in _BY_SUFFIX and (meant := nearest(out.suffix, _BY_SUFFIX)):
+        raise DapaError(f"{out}: no format ends in '{out.suffix}'.{meant} --format checkpoint makes it a folder")
+    return _BY_SUFFIX.get(out.suffix, "checkpoint")
 
 
 def apply_command(words: list[str]) -> int:
