@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures import save
 from dapa_exp.localise.record import LocaliseRecord
 from dapa_exp.record.schema import Measure
 
@@ -32,11 +33,7 @@ def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
     _swaps(figure, axes[1][1], record, "cosine_change", "one projection swapped: cosine to the teacher, change")
     made_here = " (made here: no evidence about real models)" if record.made_here else ""
     figure.suptitle(f"{record.title}: {record.pair}, {record.prompts} prompts{made_here}", fontsize=11)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"localise.{suffix}" for suffix in ("png", "svg")]
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
+    return save(figure, folder, "localise")
 
 
 def _tracing(axis: Axes, record: LocaliseRecord, place: str, title: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
+from analysis import figures
 from analysis.load import load
 from analysis.tables import (
     Table,
@@ -25,7 +27,7 @@ from analysis.tables import (
     stability_table,
     utility_table,
 )
-from analysis.trade_off import FILES, draw_trade_off, has_trade_off
+from analysis.trade_off import NAME, draw_trade_off, has_trade_off
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import console
 from dapa_exp.record.folder import write_atomically
@@ -67,9 +69,9 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     written = [path for table in tables for path in _write(table, folder)]
     if has_trade_off(runs):
         written += draw_trade_off(runs, folder)
-    for name in {f"{name}.{suffix}" for name in TABLES for suffix in SUFFIXES} | set(FILES):
-        if folder / name not in written:
-            (folder / name).unlink(missing_ok=True)
+    for name, suffix in [*product(TABLES, SUFFIXES), *product([NAME], figures.SUFFIXES)]:
+        if (file := folder / f"{name}.{suffix}") not in written:
+            file.unlink(missing_ok=True)
     names = ", ".join(dict.fromkeys(path.stem for path in written))
     shown_on.print(Text(f"written to {folder}: {names}"), soft_wrap=True)
     return written

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.figures import save
 from analysis.measures import measure
 
 CURVE = ["pair", "granularity", "search", "dataset"]
@@ -21,7 +22,7 @@ COSTS = {
 """What a hybrid costs, by the column that says it, and the axis's title."""
 COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
 MARKS = "os^Dv"
-FILES = ("trade_off.png", "trade_off.svg")
+NAME = "trade_off"
 
 
 def has_trade_off(runs: pd.DataFrame) -> bool:
@@ -31,11 +32,7 @@ def has_trade_off(runs: pd.DataFrame) -> bool:
 
 def draw_trade_off(runs: pd.DataFrame, folder: Path) -> list[Path]:
     """Write the figure as PNG and SVG."""
-    figure = trade_off(runs)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        figure.savefig(folder / name, dpi=160, metadata={"Date": None} if name.endswith("svg") else None)
-    return [folder / name for name in FILES]
+    return save(trade_off(runs), folder, NAME)
 
 
 def trade_off(runs: pd.DataFrame) -> Figure:
