@@ -18,15 +18,18 @@ def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.Da
     The columns are what is known of any run (experiment, folder, identity and its start, `run`, pair, family,
     granularity, search, dataset, state, reason), then the record's numbers under their own words,
     "evaluate/hybrid/dsr/value", empty where a run is not done or nothing was counted (n = 0), the names of the
-    units found, and every setting that decides a result, as text, under its key: "search.threshold".
+    units found, and every setting that decides a result, as text, under its key: "search.threshold". Those are blank
+    where a run has no such setting, or was never started.
     """
     runs = {run.path.resolve(): run for folder in folders for run in status(folder)}
     wanted = runs if only is None else {path.resolve() for path in only}
-    return pd.DataFrame([_row(path, run) for path, run in runs.items() if path in wanted])
+    found = {path: run for path, run in runs.items() if path in wanted}
+    settings = pd.DataFrame([_settings(path) for path in found]).fillna("")  # methods have settings of their own
+    return pd.concat([settings, pd.DataFrame([_row(path, run) for path, run in found.items()])], axis=1)
 
 
 def _row(path: Path, run: RunStatus) -> dict[str, object]:
-    known: dict[str, object] = _settings(path) | {
+    known: dict[str, object] = {
         "experiment": path.parent.name,
         "folder": run.folder,
         "identity": run.identity,

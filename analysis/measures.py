@@ -55,9 +55,7 @@ def measure(runs: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame:
     def change(metric: str) -> pd.Series[float]:
         return number(f"evaluate/hybrid/{metric}/value") - number(f"evaluate/student/{metric}/value")
 
-    table = runs[KEYS].copy()
-    for name in settings:
-        table[name] = runs[name].fillna("")  # of a run that was never started
+    table = runs[[*KEYS, *(name for name in settings if name not in KEYS)]].copy()
     table["made_here"] = text("pair/made_here").eq(True)
     table["prompts_judged"] = number("evaluate/hybrid/dsr/n")
     for subject in SUBJECTS:
@@ -105,7 +103,7 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
     """
     names = settings_that_vary(runs)
     config = [name for name in map(str, runs) if "." in name and "/" not in name]
-    keys = [name for name in config if runs[name].dropna().str.len().max() <= LONGEST_SETTING]
+    keys = [name for name in config if runs[name].str.len().max() <= LONGEST_SETTING]
     for key in keys:
         if _alike(runs, [*names, key]) < _alike(runs, names):
             names.append(key)

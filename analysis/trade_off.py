@@ -20,6 +20,8 @@ COSTS = {
     "perplexity_change": "perplexity, change from the student",
 }
 """What a hybrid costs, by the column that says it, and the axis's title."""
+STUDENTS = {"hybrid_over_refusal": "student_over_refusal"}
+"""Where its student is not at zero: the student's column."""
 COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
 MARKS = "os^Dv"
 NAME = "trade_off"
@@ -42,6 +44,7 @@ def trade_off(runs: pd.DataFrame) -> Figure:
     """
     done = measure(runs[runs["state"] == "done"])
     done["label"] = _labels(done)
+    done[["student_over_refusal", "hybrid_over_refusal"]] *= 100
     styles = dict(zip(done["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
     costs = [cost for cost in COSTS if done[cost].notna().any()]
     figure = Figure(figsize=(4.6 * len(costs), 5.2), layout="constrained")
@@ -75,9 +78,7 @@ def _labels(done: pd.DataFrame) -> pd.Series[str]:
 def _curve(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str) -> None:
     """From the student, the first of the hybrids being the nearest; random sets of as many units as hollow marks."""
     first = hybrids.iloc[0]
-    over_refusal = cost == "hybrid_over_refusal"
-    x = hybrids[cost] * (100 if over_refusal else 1)
-    start = 100 * first["student_over_refusal"] if over_refusal else 0.0
+    x, start = hybrids[cost], first[STUDENTS[cost]] if cost in STUDENTS else 0.0
     y, low, high = (100 * hybrids[name] for name in ("hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high"))
     axis.plot(start, 100 * first["student_dsr"], "x", color="black", ms=5, label="student")
     axis.plot([start, *x], [100 * first["student_dsr"], *y], color=colour, lw=1, alpha=0.6)

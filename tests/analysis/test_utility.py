@@ -10,7 +10,7 @@ from analysis.load import load
 from analysis.tables import utility_table
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Measure, Record
-from tests.analysis.factory import record, write_sweep
+from tests.analysis.factory import record, write_settings, write_sweep
 
 
 def with_tasks(run: Record, **scores: float) -> Record:
@@ -67,3 +67,18 @@ def test_runs_of_a_pair_that_no_setting_tells_apart_are_not_averaged(tmp_path: P
     table = utility_table(load([write_sweep(tmp_path, done)]))
     found = table.numbers[table.numbers["metric"] == "perplexity"].set_index("run")["hybrid"]
     assert found.to_dict() == {"11111111": 5.0, "22222222": 7.0}
+
+
+def test_a_run_without_a_setting_that_others_swept_is_not_left_out(tmp_path: Path) -> None:
+    settings = [{"method": "copy"}, {"method": "blend", "alpha": 0.3}, {"method": "blend", "alpha": 0.5}]
+    done = [record("a", identity=str(i) * 64) for i in range(len(settings))]
+    sweep = write_sweep(tmp_path, done)
+    for run, transplant in zip(done, settings, strict=True):
+        write_settings(sweep, run, {"transplant": transplant})
+    table = utility_table(load([sweep]))
+    shown = table.display[table.display["metric"] == "perplexity"]
+    assert shown[["transplant.method", "transplant.alpha"]].to_numpy().tolist() == [
+        ["copy", ""],
+        ["blend", "0.3"],
+        ["blend", "0.5"],
+    ]
