@@ -1,6 +1,8 @@
 """What a search costs: the released code's way, the plain engine, the fast one, and each of its levers switched off.
 
-    python -m tests.benchmarks.engine [--pairs NAME,NAME] [--search NAME] [--repeat N] [--json FILE] [OVERRIDE ...]
+    python -m tests.benchmarks.engine [--best ALGORITHM] [--pairs NAME,NAME] [--search NAME] [--repeat N] [--json FILE]
+        [OVERRIDE ...]
+    python -m tests.benchmarks.engine --best "auto, attribution" granularity=projection
     python -m tests.benchmarks.engine --real smollm2 dataset=smollm2 dataset.search.sample=16
 
 By default all miniature pairs; `--real` measures one pair of `conf/pair` in their place. Overrides are those of a run,
@@ -22,7 +24,7 @@ import json
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -51,25 +53,25 @@ from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods.registry import make_method
 from dapa_exp.zoo.build import build
 
-SEARCHES = {
-    "plain ddmin": ("runtime.engine=plain", "search=ddmin"),
-    "fast ddmin": ("runtime.engine=fast", "search=ddmin"),
-    "plain auto": ("runtime.engine=plain", "search=auto"),
-    "fast auto": ("runtime.engine=fast", "search=auto"),
-    "plain auto, attribution": ("runtime.engine=plain", "search=auto", "search.prior=attribution"),
-    "fast auto, attribution": ("runtime.engine=fast", "search=auto", "search.prior=attribution"),
-    "fast auto without reuse": ("runtime.engine=fast", "search=auto", "runtime.reuse_memory=0"),
-    "fast auto without drafts": ("runtime.engine=fast", "search=auto", "runtime.drafts=false"),
-    "fast auto without early verdicts": ("runtime.engine=fast", "search=auto", "runtime.early_verdicts=false"),
-    "fast auto, whole queries": ("runtime.engine=fast", "search=auto", "search.stop_when_decided=false"),
+ALGORITHMS = {
+    "ddmin": ("search=ddmin",),
+    "auto": ("search=auto",),
+    "auto, attribution": ("search=auto", "search.prior=attribution"),
 }
-BASELINE, BEST = "plain ddmin", "fast auto"
+LEVERS = {
+    "without reuse": "runtime.reuse_memory=0",
+    "without drafts": "runtime.drafts=false",
+    "without early verdicts": "runtime.early_verdicts=false",
+    "with whole queries": "search.stop_when_decided=false",
+}
+BASELINE, RELEASED = "plain ddmin", "released code"
 TITLE = "mean a search; tokens and passes through layers in thousands"
 RELEASED_TOKENS, RELEASED_PROMPTS = 350, 2
 MINIATURE_BOUND, REAL_BOUND = 10.0, 6.0
 WORK = ("prompt", "draft", "decoded", "layers", "layers_spared")
 COLUMNS = ("queries", "prompts", *WORK, "near_ties", "over_idle_gb")
 Row = dict[str, Any]
+Overrides = tuple[str, ...]
 
 
 def main() -> None:
@@ -77,18 +79,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", help="some of the miniature pairs")
     parser.add_argument("--real", help="a pair with a model of some size, in place of the miniatures")
-    parser.add_argument("--search", action="append", choices=SEARCHES, help="besides the two compared; default: all")
+    parser.add_argument("--best", choices=ALGORITHMS, default="auto", help="what to compare with ddmin")
+    parser.add_argument("--search", action="append", help="besides the two compared; default: all")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
     names = [arguments.real] if arguments.real else miniatures(arguments.pairs)
-    searches = list(dict.fromkeys([BASELINE, BEST, *(arguments.search or SEARCHES)]))
-    rows = [row for name in names for row in measure(name, searches, arguments.repeat, arguments.overrides)]
-    targets = make_targets(rows, REAL_BOUND if arguments.real else MINIATURE_BOUND)
+    best, known = f"fast {arguments.best}", searches_with(arguments.best)
+    if unknown := set(arguments.search or ()) - set(known):
+        parser.error(f"no such search: {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
+    chosen = {name: known[name] for name in dict.fromkeys([BASELINE, best, *(arguments.search or known)])}
+    rows = [row for name in names for row in measure(name, chosen, arguments.repeat, arguments.overrides)]
+    targets = make_targets(rows, best, REAL_BOUND if arguments.real else MINIATURE_BOUND)
     show(rows, targets)
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows, "targets": targets}, indent=1))
+
+
+def searches_with(best: str) -> dict[str, Overrides]:
+    """All searches by name: each algorithm with each engine, and the best of them with each lever switched off."""
+    searches: dict[str, Overrides] = {
+        f"{engine} {name}": (f"runtime.engine={engine}", *algorithm)
+        for name, algorithm in ALGORITHMS.items()
+        for engine in ("plain", "fast")
+    }
+    off = {f"fast {best} {lever}": (*searches[f"fast {best}"], switch) for lever, switch in LEVERS.items()}
+    return searches | off
 
 
 def miniatures(chosen: str | None) -> list[str]:
@@ -98,13 +115,15 @@ def miniatures(chosen: str | None) -> list[str]:
     return [job.config.pair.name for job in jobs(["-m", "+experiment=miniature"])]
 
 
-def measure(pair: str, searches: list[str], repeat: int, overrides: list[str]) -> list[Row]:
-    """All rows of a pair."""
-    config = composed(pair, *overrides)
+def measure(pair: str, searches: Mapping[str, Overrides], repeat: int, common: Sequence[str]) -> list[Row]:
+    """All rows of a pair; `common` overrides are every search's."""
+    config = composed(pair, *common)
     models = [config.family.teacher.zoo_name, config.pair.student.zoo_name]
     build([name for name in models if name], silent)
     answers = apart(lambda: teacher_answers(config))
-    turns = [[apart(partial(run_search, pair, name, answers, overrides)) for name in searches] for _ in range(repeat)]
+    turns = [
+        [apart(partial(run_search, pair, answers, [*common, *own])) for own in searches.values()] for _ in range(repeat)
+    ]
     rows: list[Row] = []
     for name, times in zip(searches, zip(*turns, strict=True), strict=True):
         median = sorted(times, key=itemgetter("cpu_seconds"))[len(times) // 2]
@@ -113,7 +132,7 @@ def measure(pair: str, searches: list[str], repeat: int, overrides: list[str]) -
     released = apart(lambda: released_way(config))
     queries = next(row["queries"] for row in rows if row["search"] == BASELINE)
     prompts = len(load_rows(config.dataset.search))
-    return [*rows, {"pair": pair, "search": "released code", "seconds": released * queries * prompts, "each": released}]
+    return [*rows, {"pair": pair, "search": RELEASED, "seconds": released * queries * prompts, "each": released}]
 
 
 def composed(pair: str, *overrides: str) -> Config:
@@ -151,9 +170,9 @@ def whole_answers(loaded: LoadedModel, config: Config) -> list[str]:
     return [answer.text for batch in batches for answer in engine.generate_batch(batch, config.search.max_new_tokens)]
 
 
-def run_search(name: str, search: str, answers: list[str], overrides: list[str]) -> Row:
+def run_search(name: str, answers: list[str], overrides: Sequence[str]) -> Row:
     """One search of a pair, in a run's folder that is thrown away."""
-    config = composed(name, *overrides, *SEARCHES[search])
+    config = composed(name, *overrides)
     idle = resident_gb("VmRSS")
     with tempfile.TemporaryDirectory() as scratch, open_run(Path(scratch) / "run", config) as run:
         pair = open_pair(config)
@@ -206,11 +225,11 @@ def resident_gb(what: str) -> float:
     return int(Path("/proc/self/status").read_text().split(what + ":")[1].split()[0]) * 1024 / 1e9
 
 
-def make_targets(rows: list[Row], bound: float) -> list[Row]:
+def make_targets(rows: list[Row], best: str, bound: float) -> list[Row]:
     """Speed, and that it changes nothing."""
     by_name = {(row["pair"], row["search"]): row for row in rows}
     pairs = list(dict.fromkeys(row["pair"] for row in rows))
-    searched = [row for row in rows if row["search"] in SEARCHES]
+    searched = [row for row in rows if row["search"] != RELEASED]
     traces = [
         row["trace"] == by_name[row["pair"], counterpart(row["search"])]["trace"]
         for row in searched
@@ -218,11 +237,11 @@ def make_targets(rows: list[Row], bound: float) -> list[Row]:
     ]
 
     def speedup(of: str) -> float:
-        return fmean(by_name[pair, BASELINE][of] / by_name[pair, BEST][of] for pair in pairs)
+        return fmean(by_name[pair, BASELINE][of] / by_name[pair, best][of] for pair in pairs)
 
     figures = {
-        f"{BASELINE} over {BEST}: seconds, mean": (speedup("seconds"), bound),
-        f"{BASELINE} over {BEST}: CPU seconds, mean": (speedup("cpu_seconds"), bound),
+        f"{BASELINE} over {best}: seconds, mean": (speedup("seconds"), bound),
+        f"{BASELINE} over {best}: CPU seconds, mean": (speedup("cpu_seconds"), bound),
         "share of searches certified": (fmean(row["status"] == "certified" for row in searched), 1.0),
         "share of found sets with the same DSR by the plain engine": (
             fmean(row["found_dsr"] == row["found_dsr_plain"] for row in searched),
