@@ -156,3 +156,20 @@ def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
     table = search_cost_table(load([write_sweep(tmp_path, done)]))
     shown = table.display.set_index(["granularity", "search"])["queries"]
     assert shown.to_dict() == {("layer", "ddmin"): "10", ("layer", "auto"): "5 (×0.50)", ("mlp", "auto"): "5"}
+
+
+def test_costs_of_settings_that_were_swept_are_told_apart_and_those_of_draws_are_not(tmp_path: Path) -> None:
+    costs = {("ddmin", 0.5): 20, ("ddmin", 0.9): 40, ("auto", 0.5): 10, ("auto", 0.9): 30}
+    runs = [
+        (record("a", search=name, queries=cost + seed, identity=f"{bar}{seed}".ljust(64, "0")), bar, seed)
+        for (name, bar), cost in costs.items()
+        for seed in (0, 2)
+    ]
+    sweep = write_sweep(tmp_path, [run for run, _, _ in runs])
+    for run, bar, seed in runs:
+        write_settings(sweep, run, {"search": {"threshold": bar, "seed": seed}})
+    table = search_cost_table(load([sweep]))
+    assert table.labels == 2
+    shown = table.display.set_index(["search", "search.threshold"])[["runs done", "queries"]]
+    assert shown.loc[("auto", "0.5")].tolist() == ["2/2", "11 (×0.52)"]
+    assert shown.loc[("auto", "0.9")].tolist() == ["2/2", "31 (×0.76)"]
