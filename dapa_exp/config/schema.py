@@ -10,7 +10,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
 AlgorithmName = Literal[
@@ -91,6 +100,14 @@ class Model(_Group):
     def folder(self) -> Path | None:
         """The folder on this machine, where the id names one."""
         return Path(self.id).expanduser() if self.id.startswith(("/", "./", "../", "~")) else None
+
+
+def _by_id(model: object) -> object:
+    return {"id": model, "revision": None} if isinstance(model, str) else model
+
+
+Base = Annotated[Model, BeforeValidator(_by_id)]
+"""A model that may be named by its id alone."""
 
 
 class Family(_Group):
@@ -252,17 +269,19 @@ class TaskVector(_Group):
     gamma: float
     drop: Annotated[float, Field(ge=0.0, lt=1.0)]
     seed: int
-    base: Model | None
+    base: Base | None
 
 
 class _Subspace(_Group):
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
-    base: Model | None
+    base: Base | None
 
     @model_validator(mode="after")
     def _has_a_base(self) -> Self:
         if self.base is None:
-            raise ValueError("base is null: the unaligned model that the teacher was aligned from must be named")
+            raise ValueError(
+                "base is null: the unaligned model that the teacher was aligned from must be named: transplant.base=ID"
+            )
         return self
 
 

@@ -43,7 +43,7 @@ def same(a: torch.Tensor, b: torch.Tensor) -> bool:
 
 
 def based_on(folder: Path) -> str:
-    return f"transplant.base={{id: '{folder}', revision: null}}"
+    return f"transplant.base={folder}"
 
 
 def every_method(pair: Pair, base: TensorReader) -> list[Method]:

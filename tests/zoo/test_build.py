@@ -69,7 +69,7 @@ def test_ancestors_are_built_too_and_checkpoints_load(built: Path) -> None:
 
 
 def test_a_run_has_the_base_of_its_transplant_built_too(cache: Path) -> None:
-    base = f"transplant.base={{id: 'zoo:{BASE}', revision: null}}"
+    base = f"transplant.base=zoo:{BASE}"
     prepare(jobs([f"pair.student.id={cache}", f"family.teacher.id={cache}", "transplant=task_vector", base]))
     assert store.is_built(BASE)
 
