@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,24 @@ def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
     return config
 
 
+def base_of(adapter: Mapping[str, Any], name: str) -> Model:
+    """The model that an adapter, called `name`, is merged into, by its adapter_config.json.
+
+    Raises DapaError where it does not say, or is of another kind than LoRA.
+    """
+    if adapter.get("peft_type") != "LORA":
+        raise DapaError(f"{name}: an adapter of type {adapter.get('peft_type')}; only LORA can be merged")
+    if not (base := adapter.get("base_model_name_or_path")):
+        raise DapaError(f"{name}: adapter_config.json: base_model_name_or_path is not set")
+    folder = Path(base)
+    return Model(id=str(folder.resolve()) if folder.is_dir() else base, revision=adapter.get("revision"))
+
+
+def unsafe_adapter(name: str) -> str:
+    """What is wrong with an adapter that is not there as safetensors."""
+    return f"{name}: no adapter_model.safetensors (pickled weights are not read)"
+
+
 def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
     """SHA-256 over a checkpoint's configs, its tokenizer, and those of its weights that are read.
 
@@ -92,18 +111,11 @@ def gguf_file(found: Path) -> Path | None:
 
 
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
-    adapter = _read_json(folder / "adapter_config.json")
-    if adapter.get("peft_type") != "LORA":
-        raise DapaError(f"{folder}: an adapter of type {adapter.get('peft_type')}; only LORA can be merged")
-    if not (name := adapter.get("base_model_name_or_path")):
-        raise DapaError(f"{folder / 'adapter_config.json'}: base_model_name_or_path is not set")
-    if Path(name).is_dir():
-        name = str(Path(name).resolve())
-    base = locate(Model(id=name, revision=adapter.get("revision")), weights=weights, report=report)
+    base = locate(base_of(_read_json(folder / "adapter_config.json"), str(folder)), weights=weights, report=report)
     if not weights:
         return base
     if not (folder / "adapter_model.safetensors").is_file():
-        raise DapaError(f"{folder}: no adapter_model.safetensors (pickled weights are not read)")
+        raise DapaError(unsafe_adapter(str(folder)))
     read_config(base)
     return merged(folder, base)
 

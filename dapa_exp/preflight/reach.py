@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,18 @@ from dapa_exp.config.schema import Model, Rows
 from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.prompts import FILE_READERS, load_rows
 from dapa_exp.fetch.store import is_fetched
-from dapa_exp.models.checkpoint import complete_config, gguf_file, read_config
+from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import file_here, read_json
 from dapa_exp.zoo import store
 
-_SMALL = ("config.json", "tokenizer_config.json")
+_ADAPTER = "adapter_config.json"
+_SMALL = ("config.json", "tokenizer_config.json", _ADAPTER)
 _TEMPLATE = "chat_template.jinja"
+
+Contents = Mapping[str, Mapping[str, Any]]
+"""What is in a checkpoint's small files, by their names."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,10 @@ class Hub:
         """A model: here, or by what the hub says of it."""
         try:
             if model.zoo_name:  # what is not built yet is built by `dapa run`
-                return _in_folder(store.path(model.zoo_name), model) if store.is_built(model.zoo_name) else Found()
+                return self._in_folder(store.path(model.zoo_name), model) if store.is_built(model.zoo_name) else Found()
             if model.folder:
-                return _in_folder(model.folder, model)
-            return _in_cache(model) if self.unreached else self._ask(model)
+                return self._in_folder(model.folder, model)
+            return self._in_cache(model) if self.unreached else self._ask(model)
         except DapaError as error:
             return Found(problem=str(error))
 
@@ -103,14 +107,52 @@ class Hub:
         _, file = repository_of(model)
         if file:
             return Found() if file in names else Found(problem=f"{model.id}: the repository has no such file")
-        if "config.json" not in contents:  # an adapter is merged into its base, a GGUF file is converted
-            converted = "adapter_config.json" in names or any(name.endswith(".gguf") for name in names)
+        if adapter := contents.get(_ADAPTER):
+            return self._merged(adapter, model, names, contents)
+        if "config.json" not in contents:
+            converted = any(name.endswith(".gguf") for name in names)
             return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
         return Found(
-            complete_config(contents["config.json"], model.id),
-            _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template")),
-            _unreadable(model, names),
+            complete_config(contents["config.json"], model.id), _template(names, contents), _unreadable(model, names)
         )
+
+    def _merged(self, adapter: Mapping[str, Any], model: Model, names: Collection[str], contents: Contents) -> Found:
+        """What an adapter will be: its base, with a chat template of its own where it has one."""
+        if "adapter_model.safetensors" not in names:
+            return Found(problem=unsafe_adapter(model.id))
+        base = self.model(base_of(adapter, model.id))
+        own = _template(names, contents)
+        problem = base.problem and f"{model.id}: its base: {base.problem}"
+        return replace(
+            base, template=own if "tokenizer_config.json" in names else own or base.template, problem=problem
+        )
+
+    def _in_folder(self, folder: Path, model: Model) -> Found:
+        """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
+        if gguf_file(folder):
+            return Found()  # `dapa run` converts it
+        names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
+        contents = {name: content for name in _SMALL if (content := read_json(folder / name)) is not None}
+        if adapter := contents.get(_ADAPTER):
+            return self._merged(adapter, model, names, contents)
+        config = read_config(folder)
+        if not model.allow_pickle:
+            TensorReader(folder)
+        return Found(config, _template(names, contents))
+
+    def _in_cache(self, model: Model) -> Found:
+        """What the hub's cache holds of a model that the hub cannot be asked for."""
+        repository, file = repository_of(model)
+        wanted = [file] if file else ["config.json", *weight_files(model)]
+        try:
+            folder = snapshot_download(
+                repository, revision=model.revision, allow_patterns=wanted, local_files_only=True
+            )
+            if file:
+                return Found(asked=(Path(folder) / file).is_file())
+            return self._in_folder(Path(folder), model)
+        except (*FAILURES, DapaError):
+            return Found(asked=False)
 
     def _files(self, model: Model) -> tuple[list[str], dict[str, dict[str, Any]]]:
         """The names of a repository's files, and the content of the small ones."""
@@ -148,28 +190,9 @@ def on_the_hub(source: Model | Rows) -> bool:
     return not here
 
 
-def _in_folder(folder: Path, model: Model) -> Found:
-    """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
-    if gguf_file(folder) or (folder / "adapter_config.json").is_file():
-        return Found()  # `dapa run` converts it
-    config = read_config(folder)
-    if not model.allow_pickle:
-        TensorReader(folder)
-    tokenizer = read_json(folder / "tokenizer_config.json") or {}
-    return Found(config, (folder / _TEMPLATE).is_file() or bool(tokenizer.get("chat_template")))
-
-
-def _in_cache(model: Model) -> Found:
-    """What the hub's cache holds of a model that the hub cannot be asked for."""
-    repository, file = repository_of(model)
-    wanted = [file] if file else ["config.json", *weight_files(model)]
-    try:
-        folder = snapshot_download(repository, revision=model.revision, allow_patterns=wanted, local_files_only=True)
-        if file:
-            return Found(asked=(Path(folder) / file).is_file())
-        return _in_folder(Path(folder), model)
-    except (*FAILURES, DapaError):
-        return Found(asked=False)
+def _template(names: Collection[str], contents: Contents) -> bool:
+    """Whether there is a chat template among a checkpoint's files."""
+    return _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template"))
 
 
 def _unreadable(model: Model, names: Iterable[str]) -> str | None:

@@ -155,6 +155,41 @@ def test_a_missing_chat_template_is_named_with_the_way_out(served: Hub, student:
     assert problems_of(composed().model_copy(update={"pair": pair})) == []
 
 
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "some/base"}
+
+
+def adapter(**values: object) -> Files:
+    return {"adapter_config.json": json.dumps({**ADAPTER, **values}).encode(), "adapter_model.safetensors": b"weights"}
+
+
+def test_an_adapter_is_looked_at_with_the_base_that_it_is_merged_into(served: Hub, student: Files) -> None:
+    served.add("some/student", adapter())
+    assert problems() == [
+        f"some/student: its base: some/base: not on the hub ({served.url}/some/base), or private and no token is set"
+    ]
+    served.add("some/base", changed(student, "config.json", intermediate_size=32))
+    assert any("do not fit" in problem for problem in problems())
+    served.add("some/base", student)
+    assert problems() == []
+    served.add("some/student", adapter(peft_type="IA3"))
+    assert problems() == ["some/student: an adapter of type IA3; only LORA can be merged"]
+    served.add(
+        "some/student", {"adapter_config.json": adapter()["adapter_config.json"], "adapter_model.bin": b"pickled"}
+    )
+    assert problems() == ["some/student: no adapter_model.safetensors (pickled weights are not read)"]
+
+
+def test_an_adapter_on_this_machine_is_looked_at_with_its_base(served: Hub, tmp_path: Path, student: Files) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    for name, content in adapter().items():
+        (folder / name).write_bytes(content)
+    (problem,) = problems(id=str(folder))
+    assert problem.startswith(f"{folder}: its base: some/base: not on the hub")
+    served.add("some/base", student)
+    assert problems(id=str(folder)) == []
+
+
 def test_pickled_weights_need_to_be_allowed(served: Hub, student: Files) -> None:
     pickled = {name: content for name, content in student.items() if "safetensors" not in name}
     served.add("some/student", {**pickled, "pytorch_model.bin": b"never read"})
