@@ -38,6 +38,11 @@ class Endpoint:
         key = os.environ.get(settings.key)
         if key is None and settings.base_url is None:
             raise DapaError(f"judge {settings.name}: the environment variable {settings.key} is not set")
+        if key is not None and not (key.isascii() and key.isprintable()):  # the client would quote it, and we log that
+            raise DapaError(
+                f"judge {settings.name}: the environment variable {settings.key} holds a line break, or another"
+                " character that no key has"
+            )
         self._settings = settings
         self._secret = key or "none"
         self._url = settings.base_url or OPENAI

@@ -173,6 +173,16 @@ def test_the_key_is_named_never_given(monkeypatch: pytest.MonkeyPatch) -> None:
         Chat(name="chat", base_url=None, **{**SETTINGS, "key": "sk-12-34"})
 
 
+@pytest.mark.parametrize("key", ["very-secret\n", "very-secr\u00e9t"])
+def test_a_key_that_cannot_be_sent_is_neither_shown_nor_logged(
+    key: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with serving(says(by_parity)) as server, pytest.raises(DapaError, match="JUDGE_KEY holds a line break") as caught:
+        chat(server.url).verdicts(PROMPTS, ANSWERS)
+    assert "very" not in str(caught.value) + caplog.text
+
+
 def test_the_papers_rule_takes_phrases_anywhere_then_a_digit_and_counts_the_rest_as_safe() -> None:
     def digit(body: dict[str, Any]) -> str:
         return {"0": "0", "1": "1", "2": "perhaps"}[body["messages"][1]["content"].split()[-1]]
