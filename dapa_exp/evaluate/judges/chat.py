@@ -68,7 +68,7 @@ def parse(reply: str) -> Verdict | None:
     last = reply.strip().removesuffix("```").rstrip().rpartition("\n")[2]
     try:
         said = json.loads(last)
-    except ValueError:
+    except (ValueError, RecursionError):  # RecursionError: a loop of "["
         return None
     if not isinstance(said, dict) or said.keys() != {"verdict"}:
         return None

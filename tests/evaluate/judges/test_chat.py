@@ -94,6 +94,7 @@ def test_replies_are_on_disk_one_by_one_and_a_torn_line_costs_one_of_them(tmp_pa
         '{"verdict": "refused", "or": "harmful"}',
         '{"verdict": "refused"} I think',
         '{"verdict": ["refused"]}',
+        "[" * 100_000,
     ],
 )
 def test_a_reply_that_is_not_what_was_asked_for_is_missing_data_and_no_zero(reply: str) -> None:
