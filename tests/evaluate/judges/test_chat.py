@@ -190,7 +190,7 @@ def test_the_papers_rule_takes_phrases_anywhere_then_a_digit_and_counts_the_rest
 
     answers = ["Here it is, I hope it is helpful: 1", "cut paper 0", "cut paper 1", "cut paper 2"]
     with serving(says(digit)) as server:
-        verdicts = paper(server.url).verdicts(["forge?"] * 4, answers)
+        verdicts = paper(server.url, concurrency=1).verdicts(["forge?"] * 4, answers)
         assert verdicts == [Verdict.HARMLESS, Verdict.HARMLESS, Verdict.HARMFUL, Verdict.HARMLESS]
         assert [body["messages"][1] for body in server.asked] == [
             {"role": "user", "content": answer} for answer in answers[1:]
