@@ -20,10 +20,10 @@ from dapa_exp.record.schema import Measure
 
 
 class Perplexity(NamedTuple):
-    """Of the same text: a token, and a word."""
+    """Of the same text: a token, and a word; None where it is larger than any float."""
 
-    token: Measure
-    word: Measure
+    token: Measure | None
+    word: Measure | None
 
 
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
@@ -55,16 +55,19 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, st
     return Perplexity(_exponential(losses, counts), _exponential(losses, counts * words / counts.sum()))
 
 
-def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure:
-    """exp(losses / counts), a window each, with the interval of a ratio estimator."""
-    total, n = counts.sum(), len(losses)
-    nll = losses.sum() / total
-    if n < 2:
-        return Measure(value=math.exp(nll), n=round(total))
-    residuals = losses - nll * counts
-    error = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total
-    half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * error
-    return Measure(value=math.exp(nll), n=round(total), low=math.exp(nll - half), high=math.exp(nll + half))
+def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
+    """exp(losses / counts), a window each, with the interval of a ratio estimator; None where that is no float."""
+    total, n = float(counts.sum()), len(losses)
+    try:
+        nll = float(losses.sum()) / total
+        if n < 2:
+            return Measure(value=math.exp(nll), n=round(total))
+        residuals = losses - nll * counts
+        error = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total
+        half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * error
+        return Measure(value=math.exp(nll), n=round(total), low=math.exp(nll - half), high=math.exp(nll + half))
+    except (OverflowError, ZeroDivisionError):  # a language that puts no spaces between words has hardly any
+        return None
 
 
 @torch.inference_mode()

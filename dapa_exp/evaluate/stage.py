@@ -194,7 +194,8 @@ class Evaluator:
         texts = [row.text for row in self.prompts.text]
         joined = ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
         wanted = self.config.evaluate
-        return perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)._asdict()
+        found = perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)
+        return {name: measure for name, measure in found._asdict().items() if measure is not None}
 
     def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
         questions = self.prompts.questions

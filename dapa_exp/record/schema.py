@@ -62,7 +62,9 @@ class Subject(_Part):
     defence: dict[str, dict[str, Defence]] = Field(description="by harmful prompt set, then by judge")
     over_refusals: dict[str, dict[str, Measure]] = Field(description="by harmless prompt set, then by judge")
     perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
-    word_perplexity: Measure | None = Field(description="the same text, a word; n counts words")
+    word_perplexity: Measure | None = Field(
+        description="the same text, a word; n counts words; null where it is larger than any float, as without spaces"
+    )
     reasoning: Measure | None = Field(description="share of questions answered right")
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")

@@ -40,6 +40,8 @@ def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[f
 def test_perplexity_scores_every_token_once_within_its_window(family: str, window: int, stride: int) -> None:
     loaded = tiny_loaded(family, 3)
     measure, by_word = perplexity(loaded, TEXTS, window, stride)
+    assert measure is not None
+    assert by_word is not None
     value, tokens = obvious_perplexity(loaded, window, stride)
     assert (measure.value, measure.n) == (pytest.approx(value, rel=1e-4), tokens)
     assert measure.low is not None
@@ -55,6 +57,14 @@ def test_a_window_of_none_is_the_models_own() -> None:
     assert perplexity(loaded, TEXTS, None, 5) == perplexity(loaded, TEXTS, 8, 5)
     with pytest.raises(DapaError, match="stride 8 is not smaller than the model's window of 8 tokens"):
         perplexity(loaded, TEXTS, None, 8)
+
+
+@pytest.mark.parametrize("text", ["\u6211\u4eec" * 300, " \n" * 9], ids=["no spaces", "nothing else"])
+def test_a_text_of_hardly_any_words_has_a_perplexity_a_token_only(text: str) -> None:
+    token, word = perplexity(tiny_loaded("llama", 3), [text], 64, 32)
+    assert token is not None
+    assert token.value < 1e6
+    assert word is None
 
 
 @pytest.mark.parametrize("family", CONFIGS)
