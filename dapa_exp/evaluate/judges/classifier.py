@@ -51,7 +51,7 @@ class ClassifierJudge:
                 *self._texts(batch),
                 return_tensors="pt",
                 padding=True,
-                truncation="longest_first" if self._settings.reads == "response" else "only_second",
+                truncation="longest_first",
                 max_length=self._settings.max_tokens,
             )
             logits = self._model(**inputs.to(self._model.device)).logits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSIONS = {"phrases": "2", "chat": "1", "dapa_paper": "1", "classifier": "1", "guard": "1", "judgezoo": "1"}
+VERSIONS = {"phrases": "2", "chat": "1", "dapa_paper": "1", "classifier": "2", "guard": "1", "judgezoo": "1"}
 """Raise a judge's whenever one of its verdicts could change: its rule, its words, or how a reply is read."""
 
 

@@ -49,6 +49,8 @@ def test_a_classifiers_labels_mean_what_the_config_says(checkpoints: Path) -> No
 def test_a_classifier_reads_the_prompt_only_where_it_is_told_to(checkpoints: Path) -> None:
     judge = classifier(checkpoints, reads="prompt_and_response")
     assert judge.verdicts(["poison", "ink"], [planted.HARMLESS] * 2) == [Verdict.HARMFUL, Verdict.REFUSED]
+    long = "ink " * 100
+    assert judge.verdicts([long, long], [planted.HARMFUL, f"{long} poison"]) == [Verdict.HARMFUL, Verdict.REFUSED]
 
 
 @pytest.mark.parametrize(
