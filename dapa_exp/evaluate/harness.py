@@ -50,8 +50,9 @@ def check_tasks(names: Collection[str]) -> None:
 def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
     """The harness's own numbers on one task or group, by `task/metric`; n counts its documents.
 
-    Nothing is cached: the harness's caches do not know a model's weights. The interval is Wilson's
-    where the metric is a share of documents; else normal, from the harness's standard error, if it states one.
+    Those of a group's members are left out where the group has numbers of its own, which many have not. Nothing is
+    cached: the harness's caches do not know a model's weights. The interval is Wilson's where the metric is a share
+    of documents; else normal, from the harness's standard error, if it states one.
     """
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -65,7 +66,12 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
             task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )
-    members = {member for group in found["group_subtasks"].values() for member in group}
+    members = {
+        member
+        for group, inside in found["group_subtasks"].items()
+        if any(_measures(found["results"][group]))
+        for member in inside
+    }
     return {
         f"{name}/{metric}": measure
         for name, numbers in found["results"].items()
@@ -81,7 +87,8 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
         metric, comma, chosen = key.partition(",")
         if not comma or metric.endswith("_stderr"):
             continue
-        n, error = int(numbers["sample_len"]), numbers.get(f"{metric}_stderr,{chosen}")
+        n = int(numbers.get("sample_count", {}).get(key, numbers["sample_len"]))  # not all of a group's tasks have each
+        error = numbers.get(f"{metric}_stderr,{chosen}")
         if metric in SHARES:
             measure = rate(round(value * n), n)
         elif isinstance(error, float):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from dapa_exp.config.schema import Tasks
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.errors import DapaError
+from dapa_exp.evaluate import harness
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from tests.tiny import tiny_loaded
 
@@ -26,3 +31,44 @@ def test_a_task_leaves_the_engine_as_it_was() -> None:
     scores = task_scores(engine.loaded, "miniature_questions", settings, 2)
     assert {name: measure.n for name, measure in scores.items()} == {"miniature_questions/exact_match": 4}
     assert loaded.model.generation_config is before
+
+
+GROUP = "group: {name}\ntask: [miniature_questions, miniature_choice, fraction]\n"
+METRICS = "aggregate_metric_list: [{metric: exact_match}, {metric: acc}]\n"
+FRACTION = """
+include: miniature_choice.yaml
+task: fraction
+process_results: !function fraction.third
+"""
+THIRD = "def third(doc, results):\n    return {'acc': 1 / 3}\n"
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The harness with our tasks, one whose `acc` is no count, and two groups of them: with numbers, and without."""
+    folder = shutil.copytree(harness.TASKS, tmp_path / "tasks")
+    (folder / "fraction.py").write_text(THIRD)
+    (folder / "fraction.yaml").write_text(FRACTION)
+    (folder / "with_numbers.yaml").write_text(GROUP.format(name="with_numbers") + METRICS)
+    (folder / "without.yaml").write_text(GROUP.format(name="without"))
+    monkeypatch.setattr(harness, "TASKS", folder)
+    harness._manager.cache_clear()
+    yield
+    harness._manager.cache_clear()
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_group_without_numbers_of_its_own_has_those_of_its_tasks() -> None:
+    settings = Tasks(names=["without"], limit=4, chat_template=False)
+    scores = task_scores(tiny_loaded("llama", 3), "without", settings, 2)
+    assert set(scores) == {"miniature_questions/exact_match", "miniature_choice/acc", "fraction/acc"}
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_groups_metric_counts_the_documents_that_it_was_taken_of() -> None:
+    settings = Tasks(names=["with_numbers"], limit=4, chat_template=False)
+    scores = task_scores(tiny_loaded("llama", 3), "with_numbers", settings, 2)
+    assert {name: measure.n for name, measure in scores.items()} == {
+        "with_numbers/exact_match": 4,
+        "with_numbers/acc": 8,
+    }
