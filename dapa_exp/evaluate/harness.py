@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 SHARES = {"acc", "acc_norm", "exact_match"}
-"""Metrics that count documents: their standard error is 0 at 0 and 1, which says nothing."""
+"""Metrics that count documents: their standard error is 0 at 0 and 1, which says nothing. Some tasks put a mean of
+other things under these names, such as TruthfulQA's second."""
 TASKS = Path(__file__).with_name("tasks")
 """The miniature world's; for `lm_eval run --include_path`, too: there its own command finds the same tasks."""
 
@@ -89,7 +91,7 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
             continue
         n = int(numbers.get("sample_count", {}).get(key, numbers["sample_len"]))  # not all of a group's tasks have each
         error = numbers.get(f"{metric}_stderr,{chosen}")
-        if metric in SHARES:
+        if metric in SHARES and math.isclose(value * n, round(value * n), abs_tol=1e-6):
             measure = rate(round(value * n), n)
         elif isinstance(error, float):
             measure = Measure(value=value, n=n, low=value - half_width * error, high=value + half_width * error)
