@@ -101,8 +101,8 @@ def load_rows(rows: Rows) -> list[Prompt]:
         Prompt(
             str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
             _turns(rows, place, row[rows.column]),
-            category=str(row[rows.category_column]) if rows.category_column else None,
-            answer=str(row[rows.answer_column]) if rows.answer_column else None,
+            category=_cell(row[rows.category_column]) if rows.category_column else None,
+            answer=_cell(row[rows.answer_column]) if rows.answer_column else None,
         )
         for place, row in found.items()
     ]
@@ -120,6 +120,11 @@ def _unseen(rows: list[Prompt], search: list[Prompt]) -> list[Prompt]:
     """The rows whose prompts are not, nearly word for word, among the search's."""
     seen = {_normal(row.text) for row in search}
     return [row for row in rows if _normal(row.text) not in seen]
+
+
+def _cell(value: Any) -> str:
+    """A cell as text. One that is empty or has a fraction makes readers take a column's whole numbers for 3.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
@@ -143,7 +148,7 @@ def _places(rows: Rows, table: Any) -> Sequence[int]:
     places: Sequence[int] = range(len(table))
     if rows.where and places:
         _refuse_missing(rows, rows.where, table[0])
-        places = [i for i in places if all(str(table[i][column]) == value for column, value in rows.where.items())]
+        places = [i for i in places if all(_cell(table[i][column]) == value for column, value in rows.where.items())]
     first, last = rows.rows
     if last > len(places):
         which = "".join(f" with {column} '{value}'" for column, value in rows.where.items())

@@ -175,6 +175,18 @@ def test_where_lets_rows_through_before_they_are_counted(tmp_path: Path) -> None
         load_rows(rows(file, where={"knid": "fraud"}))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_whole_numbers_stay_whole_beside_fractions_and_gaps(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"set{suffix}"
+    cells = [("one and two?", "3", "1"), ("nine halves?", "4.5", "")]
+    if suffix == ".csv":
+        file.write_text("\n".join(["goal,answer,level", *(",".join(row) for row in cells)]))
+    else:
+        file.write_text("\n".join(f'{{"goal": "{g}", "answer": {a}, "level": {n or "null"}}}' for g, a, n in cells))
+    assert [row.answer for row in load_rows(rows(file, 0, 2, answer_column="answer"))] == ["3", "4.5"]
+    assert [row.text for row in load_rows(rows(file, 0, 1, where={"level": "1"}))] == ["one and two?"]
+
+
 def test_ids_do_not_depend_on_the_filter(tmp_path: Path) -> None:
     file = write(tmp_path / "set.csv")
     (filtered,) = load_rows(rows(file, 0, 1, where={"kind": "cyber"}))
