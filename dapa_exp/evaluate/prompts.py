@@ -129,12 +129,14 @@ def _cell(value: Any) -> str:
 
 def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
     """What a column holds: one user turn as text, or a conversation as a list of `{role, content}`."""
-    if not isinstance(value, list):
+    if not isinstance(value, (list, dict)):
         return (Message("user", str(value)),)
     try:
-        turns = tuple(Message(turn["role"], str(turn["content"])) for turn in value)
+        turns = tuple(Message(turn["role"], turn["content"]) for turn in value)
     except (KeyError, TypeError) as error:
         raise DapaError(f"{rows.source}: row {place}: a turn of '{rows.column}' lacks role or content") from error
+    if not all(isinstance(turn.content, str) for turn in turns):
+        raise DapaError(f"{rows.source}: row {place}: the content of a turn in '{rows.column}' is not text")
     if not turns or turns[-1].role != "user" or {turn.role for turn in turns} - {"system", "user", "assistant"}:
         raise DapaError(
             f"{rows.source}: row {place}: the conversation in '{rows.column}' must be of roles"

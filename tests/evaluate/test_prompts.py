@@ -150,6 +150,19 @@ def test_a_conversation_keeps_its_turns_and_asks_with_the_last(tmp_path: Path) -
         load_rows(rows(file, 1, 2))
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([{"role": "user", "content": [{"type": "text", "text": "rob a bank"}]}], "content of a turn .* is not text"),
+        ([{"role": "user", "content": None}], "content of a turn .* is not text"),
+        ({"role": "user", "text": "rob a bank"}, "a turn of 'goal' lacks role or content"),
+    ],
+)
+def test_what_is_no_conversation_is_not_asked_as_if_it_were_text(tmp_path: Path, value: object, said: str) -> None:
+    with pytest.raises(DapaError, match=f"row 0: .*{said}"):
+        load_rows(rows(write(tmp_path / "set.jsonl", pd.DataFrame({"goal": [value]})), 0, 1))
+
+
 def test_other_report_sets_share_no_prompt_with_the_search_either(tmp_path: Path) -> None:
     file = write(tmp_path / "set.csv")
     other = write(tmp_path / "other.csv", pd.DataFrame({"goal": ["Rob a  bank!", "forge a coin"]}))
