@@ -136,6 +136,8 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
             if row.get(column) is None:
                 where = f"row {place} has no '{column}'" if place else f"no column '{column}'"
                 raise DapaError(f"{source}: {where};{nearest(column, row)} it has: {', '.join(row)}")
+        if row[label] == "":  # not labelled yet, or a line of a .csv that ends early: no label against it
+            raise DapaError(f"{source}: row {place} has an empty '{label}'")
     values = {str(row[label]) for row in table}
     if positive not in values:
         raise DapaError(

@@ -129,6 +129,7 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
         (["labels={csv}", "response=answer", "without=0-1"], "leaves out all 2 rows"),
         (["labels={empty}"], "empty.jsonl: holds no rows"),
         (["labels={ragged}"], "row 1 has no 'label'; it has: prompt, response"),
+        (["labels={short}"], "row 1 has an empty 'label'"),
         (["labels={list}"], "list.jsonl: cannot be read: line 2: not a JSON object"),
         (["labels={csv}", "refused=1", "harmful=0"], "give refused=VALUE or harmful=VALUE"),
         (["labels={csv}", "response=answer", "pair=mini-mistral-style"], "only the judge can be chosen here"),
@@ -142,5 +143,7 @@ def test_what_is_wrong_is_one_message(words: list[str], said: str, tmp_path: Pat
     for name, text in {"empty": "", "ragged": row + '{"prompt": "?", "response": "a"}', "list": row + "[1]"}.items():
         files[name] = tmp_path / f"{name}.jsonl"
         files[name].write_text(text)
+    files["short"] = tmp_path / "short.csv"
+    files["short"].write_text("prompt,response,label\n?,a,1\n?,b\n")
     with pytest.raises(DapaError, match=said.replace("?", r"\?")):
         calibrate_command(["judge=phrases", *(word.format(**files) for word in words)])
