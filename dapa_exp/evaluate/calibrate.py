@@ -177,15 +177,15 @@ def _object(number: int, line: str) -> dict[str, Any]:
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]:
     """The command's own words, what the labels are about, which value says so, and the words about the judge."""
-    given = dict(word.split("=", 1) for word in words if word.partition("=")[0] in (*WORDS, "refused", "harmful"))
+    mine = [word for word in words if "=" in word and word.partition("=")[0] in (*WORDS, "refused", "harmful")]
+    given = dict(word.split("=", 1) for word in mine)
     if "labels" not in given:
         raise DapaError("dapa calibrate needs labels=FILE (.csv or .jsonl) or labels=fetched:NAME")
     if "refused" in given and "harmful" in given:
         raise DapaError("dapa calibrate: labels are about refusing or about harm: give refused=VALUE or harmful=VALUE")
     asked: Asked = "harmful" if "harmful" in given else "refused"
     own = {key: given.get(key, default or "") for key, default in WORDS.items()}
-    others = [word for word in words if word.partition("=")[0] not in (*WORDS, "refused", "harmful")]
-    return own, asked, given.get(asked, "1"), others
+    return own, asked, given.get(asked, "1"), [word for word in words if word not in mine]
 
 
 def _rows(words: str, count: int) -> set[int]:

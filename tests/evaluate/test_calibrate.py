@@ -119,6 +119,7 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
     ("words", "said"),
     [
         ([], "needs labels=FILE"),
+        (["labels", "{csv}"], "needs labels=FILE"),
         (["labels=x.txt"], "x.txt: labels are read from .csv and .jsonl"),
         (["labels=gone.csv"], "gone.csv: cannot be read"),
         (["labels={csv}", "response=answr"], "no column 'answr'; Did you mean 'answer'"),
