@@ -167,7 +167,7 @@ def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | 
 
 def _history(path: Path, bar: float) -> Iterator[dict[str, Scalar]]:
     """The queries of the search, a step each. A run without a search has none; a torn last line is no query."""
-    lines = path.read_text().splitlines() if path.is_file() else []
+    lines = path.read_bytes().splitlines() if path.is_file() else []  # of text, it would split at U+2028, too
     for line in lines:
         try:
             query = json.loads(line)

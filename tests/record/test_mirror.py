@@ -11,8 +11,9 @@ import pytest
 
 from dapa_exp.errors import DapaError
 from dapa_exp.record import mirror as mirroring
+from dapa_exp.record.folder import JsonLines
 from dapa_exp.record.mirror import flatten, mirror, mirror_all, mirror_command
-from tests.analysis.factory import COMPLETION, record, write_failure, write_run, write_sweep
+from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
 
 BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes
 
@@ -89,6 +90,14 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
 
     assert list(somewhere_else.rglob("*")) == []
     assert not any(name.startswith("WANDB_") and "DIR" in name for name in os.environ)
+
+
+def test_no_query_is_lost_whatever_prompts_are_called(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, record())
+    (folder / "search.jsonl").unlink()
+    JsonLines(folder / "search.jsonl").append({**query(1, 2), "verdicts": {"a\u2028b": "refused"}})
+    assert offline(folder)
+    assert sum(message.HasField("history") for message in sent(folder)) == 1
 
 
 def test_no_completion_is_sent(tmp_path: Path) -> None:
