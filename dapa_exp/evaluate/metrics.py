@@ -39,9 +39,9 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
 def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Perplexity:
     """Perplexity with a sliding window: exp(sum of NLL / scored tokens), and the same a word.
 
-    Each text starts with what the tokenizer puts in front (BOS, where it has one), which is not
-    scored. Every other token is scored once, with at least `window - stride` tokens of context
-    where there are so many; a window of None is the model's longest. Words are what spaces part.
+    The first token of each text (BOS, where the tokenizer puts one in front) is not scored. Every
+    other token is scored once, with at least `window - stride` tokens of context where there are so
+    many; a window of None is the model's longest. Words are what spaces part.
     The intervals are those of a ratio estimator over the windows. Raises DapaError where there is nothing to score.
     """
     window = window or loaded.model.config.max_position_embeddings
