@@ -103,11 +103,11 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
     """
     names = settings_that_vary(runs)
     config = [name for name in map(str, runs) if "." in name and "/" not in name]
-    keys = [name for name in config if runs[name].str.len().max() <= LONGEST_SETTING]
-    for key in keys:
-        if _alike(runs, [*names, key]) < _alike(runs, names):
+    begun = runs[(runs[config] != "").any(axis=1)] if config else runs  # nothing is known of the others' settings
+    for key in [name for name in config if runs[name].str.len().max() <= LONGEST_SETTING]:
+        if _alike(begun, [*names, key]) < _alike(begun, names):
             names.append(key)
-    return [*names, "run"] if _alike(runs, names) else names
+    return [*names, "run"] if _alike(begun, names) else names
 
 
 def _alike(runs: pd.DataFrame, settings: list[str]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -328,6 +329,10 @@ class _Endpoint(_Group):
     def _is_an_address(cls, base_url: str | None) -> str | None:
         if base_url is not None and not base_url.startswith(("http://", "https://")):
             raise ValueError(f"is {base_url!r}; it should start with http:// or https://")
+        try:
+            _ = urlsplit(base_url or "").port
+        except ValueError as error:
+            raise ValueError(f"is {base_url!r}: {error}") from None
         return base_url
 
     @field_validator("key")

@@ -135,6 +135,13 @@ def test_settings_that_were_swept_are_columns_and_have_their_means(tmp_path: Pat
     assert list(table.numbers["row"]) == ["run"] * 5 + ["mean"] * 2 + ["paper"]
 
 
+def test_a_run_that_was_never_started_makes_no_setting_a_column(tmp_path: Path) -> None:
+    done, never = record("a", identity="1" * 64), record("a", identity="2" * 64)
+    sweep = write_sweep(tmp_path, [done], [never])
+    write_settings(sweep, done, {"family": {"model_type": "llama"}})
+    assert main_table(load([sweep])).labels == 1
+
+
 def test_there_is_no_mean_where_a_pair_would_count_twice(tmp_path: Path) -> None:
     twice = [record("p", identity="1" * 64, hybrid=0.9), record("p", identity="2" * 64, hybrid=0.1)]
     table = table_of(tmp_path, [*twice, record("q", hybrid=0.9)])

@@ -43,6 +43,11 @@ def test_other_judges_stand_beside_the_runs_own() -> None:
         (["judge=chat", "judge.concurrency=0"], "judge.concurrency: is 0"),
         (["judge=chat", "judge.key=sk-123"], "the name of an environment variable"),
         (["judge=chat", "judge.base_url=localhost:8000/v1"], "judge.base_url: is 'localhost:8000/v1'; it should start"),
+        (
+            ["judge=chat", "judge.base_url=http://localhost:99999/v1"],
+            "judge.base_url: is 'http://localhost:99999/v1': Port",
+        ),
+        (["judge=chat", "judge.base_url='http://[::1'"], "judge.base_url: is 'http://[::1': Invalid IPv6 URL"),
         (["judge=classifier", "judge.labels.LABEL_1=hramful"], "Did you mean 'harmful'?"),
         (["+judge@judges.phrases=phrases"], "the run's own judge has this name"),
         (["+judges={a-b: {name: phrases}}"], "of letters, digits and underscores"),
