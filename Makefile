@@ -31,6 +31,7 @@ lint: install
 
 bench: install
 	for bench in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$bench || exit 1; done
+	$(BIN)/python -m tests.benchmarks.engine --best "auto, attribution" granularity=projection
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
