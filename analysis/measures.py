@@ -112,7 +112,7 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
 
 def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
     """How many runs have an earlier one with the same pair and settings."""
-    return int(runs.duplicated(["pair", *settings]).sum())
+    return int(runs[["pair", *settings]].duplicated().sum())
 
 
 def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str], pd.DataFrame]]]:
