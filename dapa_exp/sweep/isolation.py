@@ -43,6 +43,8 @@ class Running:
 
     task: Task
     child: context.ForkServerProcess
+    old_error: int | None
+    """When an earlier attempt left its `error.json`."""
     reason: str | None = None
 
 
@@ -65,10 +67,11 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
             while waiting and len(running) < processes:
                 task = waiting.popleft()
                 receiving, sending = forkserver.Pipe(duplex=False)
+                old_error = _left_error(task.folder)
                 child = forkserver.Process(target=_child, args=(task, sending), daemon=True)
                 child.start()
                 sending.close()
-                running[receiving] = Running(task, child)
+                running[receiving] = Running(task, child, old_error)
             for pipe in wait(list(running)):
                 assert isinstance(pipe, Connection)
                 message = received(pipe)
@@ -144,10 +147,18 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
+def _left_error(folder: Path) -> int | None:
+    """When an error was left in a folder, if there is one."""
+    try:
+        return (folder / "error.json").stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def _note_failure(ended: Running) -> list[str]:
     """Leave a reason where the child could not leave one itself; return it where that is not possible."""
     folder, code = ended.task.folder, ended.child.exitcode
-    if code == 0 or (folder / "error.json").is_file():
+    if code == 0 or _left_error(folder) not in (None, ended.old_error):
         return []
     if ended.reason is not None:
         return [ended.reason]

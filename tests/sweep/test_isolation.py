@@ -74,6 +74,18 @@ def test_a_run_in_other_hands_is_told_and_left_alone(tmp_path: Path) -> None:
         assert not (tmp_path / "error.json").exists()
 
 
+def test_an_error_of_an_earlier_attempt_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    config = quick_config(BASE)
+    damaged, exits = tmp_path / "damaged", ExitingFolder(tmp_path / "exits")
+    for folder in (damaged, exits):
+        folder.mkdir()
+        (folder / "error.json").write_text('{"kind": "DapaError", "message": "earlier", "stage": "load"}')
+    (damaged / "identity.json").write_text("{")  # found out before the folder is taken
+    with pytest.raises(DapaError, match=r"identity\.json: damaged"):
+        run_isolated([Task(config, damaged), Task(config, exits)], 2, silent)
+    assert error(exits)["message"] == "the process of this run exited with code 7"
+
+
 def test_a_child_killed_in_the_middle_of_a_message_has_ended() -> None:
     receiving, sending = multiprocessing.Pipe(duplex=False)
     sending.send(Progress("search", 1))
