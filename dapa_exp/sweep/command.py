@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -35,7 +36,7 @@ def run_command(words: list[str]) -> int:
         _hydra(words)
         return 0
     planned = jobs(words)
-    _make_room(planned)
+    make_room(planned)
     prepare(planned)
     try:
         _hydra(words)
@@ -98,7 +99,7 @@ def _first_cause(error: BaseException) -> OSError | None:
     return _first_cause(error.__cause__) if error.__cause__ else None
 
 
-def _make_room(planned: Sequence[Job]) -> None:
+def make_room(planned: Sequence[Job]) -> None:
     """Create the folders that results go to, and list in each sweep's folder what is asked of it."""
     asked: dict[Path, Job] = {}
     for job in planned:
@@ -110,11 +111,13 @@ def _make_room(planned: Sequence[Job]) -> None:
         runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
         listing = folder / "sweep.json"
         try:
-            kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
-            names = {run["folder"] for run in runs}
-            write_atomically(
-                listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
-            )
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".sweep.lock"):  # sweeps that share a folder may begin at the same time
+                kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
+                names = {run["folder"] for run in runs}
+                write_atomically(
+                    listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
+                )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DapaError(f"{folder}: results cannot be written there: {error}") from error
 
