@@ -119,10 +119,13 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
     config = Config.model_validate(body)
     try:
         known = identity(config)
+        place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"
     except DapaError as error:  # a model or a prompt file that is not there
         problems.append(str(error))
         return None
-    place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"
+    except OmegaConfBaseException as error:  # a folder named by what is not known beforehand, such as hydra.job.num
+        problems.append(_first_line(error))
+        return None
     return Job(config, tuple(overrides), known, Path(place))
 
 
@@ -201,7 +204,9 @@ def _choices(override: Override) -> list[str]:
     if override.is_sweep_override():
         return list(map(str, override.sweep_string_iterator()))
     value = override.value()
-    return [] if value is None else [str(value)]
+    if value is None:
+        return [] if override.is_delete() else ["null"]
+    return [str(value)]
 
 
 def _parse(loader: ConfigLoaderImpl, word: str) -> Override:

@@ -164,6 +164,25 @@ def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
     assert "must be smaller than perplexity_window" in found[0] + found[1]
 
 
+@pytest.mark.parametrize("word", ["search=null", "prompt_set@dataset.harmless=null"])
+def test_a_group_needs_a_choice(word: str) -> None:
+    (problem,) = problems(word)
+    group = word.split("=")[0].split("@")[0]
+    assert problem.startswith(f"command line: {group}=null: no such {group};")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "hydra.sweep.subdir=${hydra.job.num}"], "Missing mandatory value: hydra.job.num"),
+        (["hydra.run.dir=out/${now:%Y}"], "Unsupported interpolation type now"),
+    ],
+)
+def test_a_folder_that_cannot_be_known_before_a_run_is_refused(words: list[str], said: str) -> None:
+    (problem,) = problems(*words)
+    assert said in problem
+
+
 @pytest.mark.parametrize("flag", ["--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"])
 def test_a_flag_that_would_carry_out_another_run_is_refused(flag: str) -> None:
     with pytest.raises(DapaError, match=r"--[a-z]+-[a-z]+ is not taken: .* --config-dir names"):
