@@ -91,6 +91,8 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     for flag in ("config-name", "config-path", "experimental-rerun"):  # Hydra would carry out what nobody looked at
         if getattr(args, flag.replace("-", "_")):
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
+    if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
+        raise DapaError(f"--config-dir {args.config_dir}: no such folder")
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)
         runs = _expand(loader, words, args.multirun, problems)

@@ -183,6 +183,11 @@ def test_a_folder_that_cannot_be_known_before_a_run_is_refused(words: list[str],
     assert said in problem
 
 
+def test_a_config_folder_that_is_not_there_is_told() -> None:
+    with pytest.raises(DapaError, match="--config-dir /no/such: no such folder"):
+        jobs(["--config-dir", "/no/such", "pair=mine"])
+
+
 @pytest.mark.parametrize("flag", ["--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"])
 def test_a_flag_that_would_carry_out_another_run_is_refused(flag: str) -> None:
     with pytest.raises(DapaError, match=r"--[a-z]+-[a-z]+ is not taken: .* --config-dir names"):
