@@ -76,6 +76,12 @@ def _fit_for_a_folder(name: str) -> str:
 FolderName = Annotated[str, AfterValidator(_fit_for_a_folder)]
 
 
+def _sure_place(folder: str) -> str:
+    if not folder or folder.startswith("~"):
+        raise ValueError(f"is {folder!r}; it must name a folder, and nobody expands a '~' in it")
+    return folder
+
+
 def _refuse_strange(name: str) -> None:
     if not name.isidentifier():
         raise ValueError(f"'{name}': names files and columns, so it must be of letters, digits and underscores")
@@ -426,7 +432,7 @@ class Evaluate(_Group):
 class Record(_Group):
     """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
 
-    dir: str
+    dir: Annotated[str, AfterValidator(_sure_place)]
     experiment: str = Field(description="names the sweep: the folder under dir, and the W&B group")
     wandb: Literal["off", "offline", "online"]
     wandb_project: str

@@ -241,6 +241,12 @@ def test_what_names_a_folder_is_one_folder(name: str) -> None:
         assert "it names folders" in problem
 
 
+@pytest.mark.parametrize("place", ["''", "'~/results'"])
+def test_results_go_neither_to_the_root_nor_to_a_folder_named_tilde(place: str) -> None:
+    (problem,) = problems(f"record.dir={place}")
+    assert problem.startswith(f"command line: record.dir: is {place}; it must name a folder")
+
+
 @pytest.mark.parametrize("name", ["report", "text", "reasoning", "perplexity", "kl_to_student", "kl_to_teacher", "jbb"])
 def test_a_prompt_set_needs_a_name_of_its_own(name: str) -> None:
     more = ["+prompt_set@dataset.more_report.jbb=jbb", f"+prompt_set@dataset.more_harmless.{name}=xstest"]
