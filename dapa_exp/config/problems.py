@@ -71,8 +71,8 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
         case "value_error":
             return str(item["ctx"]["error"])
         case _:
-            said = item["msg"].removeprefix("Input ")
-            return f"is {value!r}; it {said[0].lower()}{said[1:]}"
+            said = item["msg"].replace("Input ", "it ", 1)
+            return f"is {value!r}; {said[0].lower()}{said[1:]}"
 
 
 def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:

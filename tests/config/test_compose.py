@@ -144,6 +144,11 @@ def test_a_wrong_value_lists_what_is_allowed() -> None:
     assert "allowed: float32, bfloat16, float16" in problem
 
 
+def test_a_list_that_is_too_short_is_told_in_a_sentence() -> None:
+    (problem,) = problems("granularity.modules=[]")
+    assert problem.endswith("granularity.modules: is []; list should have at least 1 item after validation, not 0")
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
 def test_a_device_is_one_that_torch_knows(device: str) -> None:
     assert jobs([f"runtime.device={device}"])[0].config.runtime.device == device
