@@ -137,6 +137,7 @@ def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
 def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:
     """Lend every item half of its neighbours' importance: priors are noisy, and neighbours alike."""
     raw = np.array([prior[item] for item in items])
+    raw -= raw.min()  # so that rounding tells no items apart that are equally important
     near = neighbourhood(len(raw), PRIOR_REACH)
     around = near @ raw / near.sum(axis=1)
     return dict(zip(items, (raw + around).tolist(), strict=True))

@@ -77,8 +77,9 @@ def _logit(rate: Array) -> Array:
 
 
 def _shares(importance: Array) -> Array:
-    """Turn importance, of which only the order is trusted, into positive shares of the whole."""
+    """Turn importance, of which only the order is trusted, into positive shares of the whole; equals share alike."""
     n = len(importance)
-    ranks = np.argsort(np.argsort(importance, kind="stable"))
-    tilted = np.exp([PRIOR_TILT * NormalDist().inv_cdf((rank + 0.5) / n) for rank in ranks.tolist()])
+    _, place, counts = np.unique(importance, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - counts / 2.0)[place]
+    tilted = np.exp([PRIOR_TILT * NormalDist().inv_cdf(rank / n) for rank in ranks.tolist()])
     return tilted / tilted.sum()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from dapa_exp.search import Outcome, Test, Unit, search
+from dapa_exp.search.score_model import ScoreModel
 from tests.benchmarks.planted import HELD_OUT, KINDS, layers, prior, projections, shuffled
 from tests.benchmarks.search_queries import make_targets, measure_cell
 
@@ -41,6 +43,16 @@ def test_a_shuffled_prior_costs_little(algorithm: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_good_prior_saves_queries(kind: str) -> None:
     assert queries("auto", kind, 0.9) < queries("auto", kind)
+
+
+@pytest.mark.parametrize("n", [8, 12, 28, 96])
+def test_a_prior_that_takes_all_units_for_equal_puts_none_before_another(n: int) -> None:
+    planted = KINDS["block"](layers(n), 0)
+    result = search("auto", planted.units, planted.test, prior=dict.fromkeys(planted.units, 0.1))
+    prefixes = [query.units for query in result.queries if query.label.startswith("prefix")]
+    assert prefixes
+    assert all(prefix == planted.units[: len(prefix)] for prefix in prefixes)
+    assert np.ptp(ScoreModel(n, np.full(n, 0.1)).weights) == 0.0
 
 
 def test_scores_are_made_use_of() -> None:
