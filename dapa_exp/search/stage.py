@@ -66,7 +66,7 @@ def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teache
         return None
 
     def compute() -> dict[str, Any]:
-        rows = oracle.telling(units, settings.prior_rows)
+        rows = oracle.telling(units, settings.prior_rows) or None  # all, where none tells
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return asdict(compute_prior(name, evidence))
 

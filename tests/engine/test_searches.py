@@ -87,6 +87,13 @@ def test_a_prior_is_made_from_rows_that_tell(tmp_path: Path) -> None:
     assert control.search.prior is None
 
 
+def test_a_prior_is_made_from_all_rows_where_none_tells(tmp_path: Path) -> None:
+    words = ("search.prior=single_swap", "search.min_gain=0", "transplant=blend", "transplant.alpha=0")
+    record = run(settings("search=auto", *words), tmp_path / "run", silent)
+    assert record.search.prior is not None
+    assert (record.search.status, record.search.units_found) == ("certified", [])
+
+
 def test_prior_rows_are_part_of_a_runs_identity_where_there_is_a_prior() -> None:
     without, other, few, many = (
         identity(settings(*words))
