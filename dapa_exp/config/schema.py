@@ -87,6 +87,12 @@ def _refuse_strange(name: str) -> None:
         raise ValueError(f"'{name}': names files and columns, so it must be of letters, digits and underscores")
 
 
+def _each_once(names: list[ModuleName]) -> list[ModuleName]:
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"names {', '.join(repeated)} more than once")
+    return names
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
@@ -94,7 +100,7 @@ class _Group(BaseModel):
 class Model(_Group):
     """A checkpoint: `zoo:NAME`, a folder or a .gguf file (starting with `/`, `./` or `~`), or a hub id."""
 
-    id: str
+    id: Annotated[str, Field(min_length=1)]
     revision: str | None
     allow_pickle: bool = Field(default=False, description="read weights that are only there as pytorch_model.bin")
 
@@ -151,7 +157,7 @@ class Granularity(_Group):
     """What one unit of a layer is: each named module of each layer is a unit of its own."""
 
     name: FolderName
-    modules: Annotated[list[ModuleName], Field(min_length=1)]
+    modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Rows(_Group):

@@ -246,6 +246,13 @@ def test_what_names_a_folder_is_one_folder(name: str) -> None:
         assert "it names folders" in problem
 
 
+def test_a_unit_is_named_once_and_a_model_has_a_name() -> None:
+    (problem,) = problems("granularity.modules=[mlp,attention,mlp]")
+    assert problem == "command line: granularity.modules: names mlp more than once"
+    (problem,) = problems("pair.student.id=''")
+    assert problem.startswith("command line: pair.student.id: is ''; string should have at least 1 character")
+
+
 @pytest.mark.parametrize("place", ["''", "'~/results'"])
 def test_results_go_neither_to_the_root_nor_to_a_folder_named_tilde(place: str) -> None:
     (problem,) = problems(f"record.dir={place}")

@@ -68,6 +68,13 @@ def test_an_unknown_prior_names_the_nearest(tmp_path: Path) -> None:
         compute_prior("atribution", evidence(tmp_path, "llama"))
 
 
+def test_a_prior_beyond_its_numbers_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(
+        DapaError, match=r"attribution: NaN or infinite for \d units, such as layers\.0.*search\.prior=null"
+    ):
+        compute_prior("attribution", evidence(tmp_path, "llama", step=1e30))
+
+
 def test_the_cost_is_counted_in_prompts(tmp_path: Path) -> None:
     given = evidence(tmp_path, "llama")
     costs = {name: (p.forwards, p.backwards) for name in PRIORS for p in [compute_prior(name, given)]}

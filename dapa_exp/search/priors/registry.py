@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 from torch import nn
@@ -66,7 +67,10 @@ class Prior:
 
 
 def compute_prior(name: str, evidence: Evidence) -> Prior:
-    """Compute a prior by its name; the hybrid carries nothing afterwards."""
+    """Compute a prior by its name; the hybrid carries nothing afterwards.
+
+    Raises DapaError where there is none of that name, or a score is not finite.
+    """
     if name not in PRIORS:
         raise DapaError(f"no prior '{name}'.{nearest(name, PRIORS)} Allowed: {', '.join(PRIORS)}.")
     prior = Prior(name, {}, 0.0)
@@ -75,6 +79,11 @@ def compute_prior(name: str, evidence: Evidence) -> Prior:
         prior.scores = PRIORS[name](evidence)
     prior.seconds = time.monotonic() - started
     evidence.hybrid.carry(())
+    if lost := [unit for unit, score in prior.scores.items() if not isfinite(score)]:
+        raise DapaError(
+            f"search.prior={name}: NaN or infinite for {len(lost)} units, such as {lost[0]}: numbers of"
+            f" {evidence.loaded.model.dtype} may be too short for it; search.prior=null does without"
+        )
     return prior
 
 
