@@ -43,6 +43,8 @@ class Job:
     overrides: tuple[str, ...]
     identity: str
     folder: Path
+    unswept: tuple[str, ...] = ()
+    """What its experiment sweeps, where this is one run and says nothing of it."""
 
 
 def conf_dir() -> Path:
@@ -128,7 +130,9 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
     except OmegaConfBaseException as error:  # a folder named by what is not known beforehand, such as hydra.job.num
         problems.append(_first_line(error))
         return None
-    return Job(config, tuple(overrides), known, Path(place))
+    swept = {} if multirun else cfg.hydra.sweeper.get("params") or {}
+    unswept = set(map(str, swept)) - {word.partition("=")[0] for word in overrides}
+    return Job(config, tuple(overrides), known, Path(place), tuple(sorted(unswept)))
 
 
 @contextmanager

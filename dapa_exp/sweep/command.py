@@ -36,6 +36,7 @@ def run_command(words: list[str]) -> int:
         _hydra(words)
         return 0
     planned = jobs(words)
+    _remark(planned)
     make_room(planned)
     prepare(planned)
     try:
@@ -50,6 +51,7 @@ def run_command(words: list[str]) -> int:
 def plan_command(words: list[str]) -> int:
     """Print every run that `dapa run` with the same words would start, what is done of it, and what it will need."""
     planned = jobs(words)
+    _remark(planned)
     wanted = [needs(job.config, shape_of) for job in planned]
     table = Table(*("run", "units", "queries", "memory", "disk", "identity", "state"), box=None)
     for column in table.columns[1:5]:
@@ -75,6 +77,12 @@ def job(cfg: DictConfig) -> None:
             # Hydra prints a traceback of whatever is an Exception; this one is written for the user.
             complain(error)
             raise SystemExit(1) from None
+
+
+def _remark(planned: Sequence[Job]) -> None:
+    """Say so where an experiment's sweep was asked for without -m, of which Hydra makes a single run."""
+    if keys := planned[0].unswept:
+        print(f"one run only: the experiment sweeps {', '.join(keys)} with -m", file=sys.stderr, flush=True)
 
 
 def _hydra(words: Sequence[str]) -> None:

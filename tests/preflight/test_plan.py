@@ -33,6 +33,22 @@ def test_it_needs_neither_torch_nor_a_network(tmp_path: Path) -> None:
     assert "to do: 2 runs: about" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["+experiment=miniature"], "one run only: the experiment sweeps pair with -m\n"),
+        (["+experiment=miniature", "pair=mini-mistral-mix"], ""),
+        (["-m", "+experiment=miniature", "pair=mini-mistral-mix"], ""),
+        (["pair=mini-mistral-mix"], ""),
+    ],
+)
+def test_an_experiment_whose_sweep_is_not_asked_for_is_remarked(
+    words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", *words]) == 0
+    assert capfd.readouterr().err == said
+
+
 def test_units_queries_memory_and_disk_of_a_folder(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
