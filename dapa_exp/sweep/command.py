@@ -15,7 +15,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.table import Table
 
-from analysis.report import report
 from dapa_exp.config.compose import CONFIG_NAME, Job, conf_dir, flags_first, jobs, only_shows, register_resolvers, typed
 from dapa_exp.errors import DapaError, complain
 from dapa_exp.evaluate.offline import offline_sets
@@ -168,6 +167,8 @@ def prepare(planned: Sequence[Job]) -> None:
 
 def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of what was asked for, and every failure with its reason."""
+    from analysis.report import report  # here, since its libraries take two seconds that a plan has no need of
+
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None
     written = True
