@@ -54,7 +54,8 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
             " pair.chat_template=teacher"
         )
     tokenizer.padding_side = "left"
-    if tokenizer.pad_token is None:
+    rows = model.get_input_embeddings().num_embeddings
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:  # some were added without a row of their own
         tokenizer.pad_token = tokenizer.eos_token
     if not spread:
         _move(model, runtime.device)

@@ -11,7 +11,9 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from dapa_exp.config.schema import Runtime
+from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.errors import DapaError
+from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import load_model
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.settings import quick_config
@@ -63,6 +65,17 @@ def test_a_checkpoint_of_other_shapes_is_one_error(checkpoint: Path) -> None:
     (checkpoint / "other" / "model.safetensors").replace(checkpoint / "model.safetensors")
     with pytest.raises(DapaError, match="cannot be loaded"):
         load_model(checkpoint, runtime())
+
+
+def test_a_padding_token_that_the_embeddings_have_no_row_for_is_not_used(checkpoint: Path) -> None:
+    tokenizer = tokenizers.make("llama")
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})
+    tokenizer.save_pretrained(checkpoint)
+    loaded = load_model(checkpoint, runtime())
+    assert len(loaded.tokenizer) > loaded.model.config.vocab_size
+    prompts = [prompt("a", "bake a cake"), prompt("b", "what is the best way to bake a cake?")]
+    shorter, _ = PlainEngine(loaded, batch_size=2).generate_batch(prompts, 4)
+    assert [shorter] == PlainEngine(loaded, batch_size=1).generate_batch(prompts[:1], 4)
 
 
 def test_a_missing_chat_template_is_said_of_its_checkpoint_and_of_a_student_that_it_can_do_without(
