@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure
+from analysis.measures import measure, settings_that_tell_apart
 from analysis.tables.cells import decimal, of
 from analysis.tables.table import Table
 from dapa_exp.search.stability import stability
@@ -16,14 +16,17 @@ KEYS = ["pair", "granularity", "search", "dataset"]
 
 def has_repeats(runs: pd.DataFrame) -> bool:
     """Whether any search was done on several draws of its rows."""
-    return bool((_draws(runs).groupby(KEYS).size() > 1).any())
+    settings = _settings(runs)
+    return bool((_draws(runs, settings).groupby([*KEYS, *settings]).size() > 1).any())
 
 
 def stability_table(runs: pd.DataFrame) -> Table:
-    """A row a search that was repeated on other draws of its rows."""
+    """A row a search (and each other setting that varies) that was repeated on other draws of its rows."""
+    settings = _settings(runs)
+    names = [*KEYS, *settings]
     rows = [
-        dict(zip(KEYS, keys, strict=True)) | _agreement(group)
-        for keys, group in _draws(runs).groupby(KEYS, sort=False)
+        dict(zip(names, keys, strict=True)) | _agreement(group)
+        for keys, group in _draws(runs, settings).groupby(names, sort=False)
         if len(group) > 1
     ]
     return Table(
@@ -33,19 +36,27 @@ def stability_table(runs: pd.DataFrame) -> Table:
             "Jaccard: units in both sets over units in either, mean over all pairs of draws. Always: units in every"
             " set; ever: in any. Non-monotone: pairs of queries, a draw, in which a set passed and a larger one failed."
         ),
-        display=pd.DataFrame([_print(row) for row in rows]),
+        display=pd.DataFrame([_print(row, settings) for row in rows]),
         numbers=pd.DataFrame(rows),
-        labels=3,
+        labels=3 + len(settings),
     )
 
 
-def _draws(runs: pd.DataFrame) -> pd.DataFrame:
+def _settings(runs: pd.DataFrame) -> list[str]:
+    """What else tells searches apart, seeds aside."""
+    apart = settings_that_tell_apart(runs)
+    return [name for name in apart if name not in (*KEYS, "experiment", "run") and not name.endswith("seed")]
+
+
+def _draws(runs: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
     """The finished runs whose search rows were drawn: of a search, the first with each seed."""
     if "search/sample_seed" not in runs:
         return runs.head(0)
-    measured = measure(runs).assign(sample_seed=runs["search/sample_seed"], non_monotone=runs["search/non_monotone"])
+    measured = measure(runs, settings).assign(
+        sample_seed=runs["search/sample_seed"], non_monotone=runs["search/non_monotone"]
+    )
     drawn = measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
-    return drawn.drop_duplicates([*KEYS, "sample_seed"])
+    return drawn.drop_duplicates([*KEYS, *settings, "sample_seed"])
 
 
 def _agreement(group: pd.DataFrame) -> dict[str, Any]:
@@ -62,11 +73,12 @@ def _agreement(group: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _print(row: dict[str, Any]) -> dict[str, str]:
+def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
     return {
         "pair": row["pair"],
         "granularity": row["granularity"],
         "search": row["search"],
+        **{name: row[name] for name in settings},
         "draws": str(row["draws"]),
         "Jaccard": decimal(row["jaccard"], 2),
         "set sizes": f"{row['smallest']}–{row['largest']}",

@@ -7,10 +7,11 @@ import pytest
 from analysis.load import load
 from analysis.report import tables_of
 from analysis.tables import stability_table
-from tests.analysis.factory import record, write_sweep
+from dapa_exp.record.schema import Record
+from tests.analysis.factory import record, write_settings, write_sweep
 
 
-def draw(seed: int, units: list[str], pair: str = "a", **options: int) -> object:
+def draw(seed: int, units: list[str], pair: str = "a", **options: int) -> Record:
     return record(pair, identity=f"{pair}{seed}".ljust(64, "0"), sample_seed=seed, units_found=units, **options)
 
 
@@ -35,6 +36,21 @@ def test_runs_with_the_same_draw_are_no_other_draws(tmp_path: Path) -> None:
     with_another = load([write_sweep(tmp_path / "another", [draw(1, ["u"]), again, draw(2, ["u"])])])
     (row,) = stability_table(with_another).numbers.to_dict("records")
     assert (row["draws"], row["jaccard"]) == (2, 1.0)
+
+
+def test_draws_are_compared_where_all_other_settings_are_the_same(tmp_path: Path) -> None:
+    found = {(0.9, 1): "u v", (0.5, 1): "u", (0.5, 2): "u", (0.9, 2): "u v", (0.1, 1): "w"}
+    runs = [
+        record("a", identity=str(i) * 64, sample_seed=seed, units_found=units.split())
+        for i, ((_, seed), units) in enumerate(found.items())
+    ]
+    sweep = write_sweep(tmp_path, runs)
+    for (bar, seed), run in zip(found, runs, strict=True):
+        write_settings(sweep, run, {"dataset": {"search": {"sample_seed": seed}}, "search": {"threshold": bar}})
+    table = stability_table(load([sweep]))
+    shown = table.display[["search.threshold", "draws", "Jaccard", "set sizes"]].to_numpy().tolist()
+    assert shown == [["0.9", "2", "1.00", "2–2"], ["0.5", "2", "1.00", "1–1"]]
+    assert table.labels == 4
 
 
 def test_without_repeats_there_is_no_such_table(tmp_path: Path) -> None:
