@@ -14,7 +14,7 @@ from dapa_exp.digests import files_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
-from dapa_exp.models.hub import fetch, named, repository_of, weight_files
+from dapa_exp.models.hub import PICKLED, SAFE, fetch, named, repository_of
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.progress import Report, silent
 from dapa_exp.zoo import store
@@ -37,7 +37,7 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
         return _with_adapter(found, weights, report)
     if not (found / "config.json").is_file():
         raise DapaError(f"{found}: no config.json there, so no checkpoint")
-    if weights and model.allow_pickle and not any(found.glob("model*.safetensors")):
+    if weights and model.allow_pickle and not any(found.glob(SAFE[0])):
         return unpickled(found)
     return found
 
@@ -136,8 +136,10 @@ def _download(model: Model, weights: bool, report: Report) -> Path:
     if file:
         patterns: tuple[str, ...] = (file,)
     else:
-        patterns = (*_CONFIGS, *weight_files(model)) if weights else _CONFIGS
+        patterns = (*_CONFIGS, *SAFE) if weights else _CONFIGS
     folder = fetch(repository, model.revision, patterns, report)
+    if weights and model.allow_pickle and not (file or any(folder.glob(SAFE[0]))):  # else the same would come twice
+        fetch(repository, model.revision, PICKLED, report)
     if file and not (folder / file).is_file():
         raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")
     return folder / file if file else folder

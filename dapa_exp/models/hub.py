@@ -32,6 +32,8 @@ from dapa_exp.progress import Progress, Report
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""
+SAFE = ("model*.safetensors", "adapter_model.safetensors")
+PICKLED = ("pytorch_model*.bin",)
 _MEGABYTE = 1_000_000
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -73,8 +75,7 @@ def repository_of(model: Model) -> tuple[str, str | None]:
 
 def weight_files(model: Model) -> tuple[str, ...]:
     """Patterns of the weights that are read. Not all safetensors: some repositories hold the same ones twice."""
-    pickled = ("pytorch_model*.bin",) if model.allow_pickle else ()
-    return ("model*.safetensors", "adapter_model.safetensors", *pickled)
+    return (*SAFE, *(PICKLED if model.allow_pickle else ()))
 
 
 def named(repository: str, revision: str | None) -> str:

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from dapa_exp.config.schema import Model
 from dapa_exp.errors import DapaError
@@ -23,6 +25,11 @@ WEIGHTS = "model.safetensors"
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     """A checkpoint of 1.4 MB."""
     return files_of(tiny_checkpoint(tmp_path_factory.mktemp("tiny"), "llama", 1, vocab_size=20_000))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "dapa"))
 
 
 def model(revision: str | None = None) -> Model:
@@ -54,6 +61,18 @@ def test_a_checkpoint_is_fetched_once(hub: Hub, files: Files) -> None:
 def test_configs_come_without_weights(hub: Hub, files: Files) -> None:
     hub.add(NAME, files)
     assert not (locate(model(), weights=False) / WEIGHTS).exists()
+
+
+def test_pickled_weights_are_fetched_only_where_there_are_no_others(hub: Hub, files: Files, tmp_path: Path) -> None:
+    pickle = "pytorch_model.bin"
+    torch.save(load_file(tiny_checkpoint(tmp_path / "tiny", "llama", 1) / WEIGHTS), tmp_path / pickle)
+    allowed = Model(id=NAME, revision=None, allow_pickle=True)
+    hub.add(NAME, {**files, pickle: (tmp_path / pickle).read_bytes()})
+    assert {file.name for file in locate(allowed, weights=True).iterdir()} == files.keys()
+    others = files_of(tmp_path / "tiny")
+    del others[WEIGHTS]
+    hub.add(NAME, {**others, pickle: (tmp_path / pickle).read_bytes()})
+    assert len(TensorReader(locate(allowed, weights=True)).tensors) == 30
 
 
 def test_a_pinned_revision_stays_where_main_moves(hub: Hub, files: Files) -> None:
