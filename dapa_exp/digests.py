@@ -28,7 +28,9 @@ def file_digest(path: Path) -> str:
         stat = path.stat()
     except OSError as error:
         raise DapaError(f"{path}: {error.strerror}") from error
-    return _digest_of(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    # Two checkpoints of one architecture are of one size, and what unpacks or copies files may set when they were
+    # modified (mtime), to the same; when that was set (ctime), nobody can.
+    return _digest_of(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def folder_digest(folder: Path) -> str:
@@ -47,8 +49,8 @@ def files_digest(files: Iterable[Path]) -> str:
 
 
 @cache
-def _digest_of(path: Path, size: int, mtime_ns: int) -> str:
-    key = hashlib.sha256(f"{path}|{size}|{mtime_ns}".encode()).hexdigest()
+def _digest_of(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    key = hashlib.sha256(f"{path}|{size}|{mtime_ns}|{ctime_ns}".encode()).hexdigest()
     kept = cache_root() / "digests" / key
     if kept.is_file() and len(digest := kept.read_text()) == 64:
         return digest
