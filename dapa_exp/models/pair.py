@@ -79,7 +79,12 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
 def misfits(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:
     """Every way in which two configs describe models that cannot exchange layers."""
     activation = architecture(student["model_type"]).activation
-    return list(differing(teacher, student, (*MUST_AGREE, activation)))
+    return list(differing(_with_head_dim(teacher), _with_head_dim(student), (*MUST_AGREE, activation)))
+
+
+def _with_head_dim(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a config leaves it open, the model shares its hidden size among the heads."""
+    return {**config, "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]}
 
 
 def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iterable[str]) -> Iterable[str]:

@@ -80,6 +80,16 @@ def test_values_that_a_config_leaves_out_are_filled_in(tmp_path: Path) -> None:
     assert open_pair(config(a, b)).differences == ()
 
 
+@pytest.mark.parametrize("family", ["qwen2", "mixtral"])
+def test_a_head_size_that_only_one_config_spells_out_is_the_one_that_follows(tmp_path: Path, family: str) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", family, 1), tiny_checkpoint(tmp_path / "student", family, 2)
+    edit_config(b, head_dim=None)
+    assert open_pair(config(a, b, family)).differences == ()
+    edit_config(a, head_dim=16)
+    with pytest.raises(DapaError, match="head_dim: teacher 16, student 8"):
+        open_pair(config(a, b, family))
+
+
 @pytest.mark.parametrize(
     ("family", "read", "leftover"),
     [
