@@ -125,7 +125,7 @@ class Tracer:
     def _places(self, batch: list[tuple[int, Fork]], place: Place) -> torch.Tensor:
         """Which states are restored, shape (rows, tokens, 1)."""
         length = max(len(fork.context) for fork in _forks(batch))
-        chosen = torch.zeros(len(batch), length, 1, dtype=torch.bool, device=self._loaded.model.device)
+        chosen = torch.zeros(len(batch), length, 1, dtype=torch.bool)
         for row, fork in enumerate(_forks(batch)):
             places = _on_the_right(fork, length) if place == "request" else range(length - 1, length)
             chosen[row, places.start : places.stop] = True
@@ -165,7 +165,7 @@ def _on_the_right(fork: Fork, length: int) -> range:
 
 def _restore(clean: torch.Tensor, places: torch.Tensor, seeds: int) -> Change:
     """Puts clean states, shape (prompts, tokens, hidden), back into every seed's row, at the given places."""
-    return lambda states: torch.where(places, clean.repeat_interleave(seeds, 0), states)
+    return lambda states: torch.where(places.to(states.device), clean.repeat_interleave(seeds, 0), states)
 
 
 @torch.inference_mode()

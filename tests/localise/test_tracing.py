@@ -9,7 +9,7 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.localise.forks import Fork, find_forks
 from dapa_exp.localise.record import Effect
-from dapa_exp.localise.tracing import KINDS, PLACES, Tracer
+from dapa_exp.localise.tracing import KINDS, PLACES, Tracer, _restore
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import CONFIGS, tiny_model
@@ -97,3 +97,9 @@ def test_a_window_over_all_layers_restores_all_of_them_at_once() -> None:
     whole = values(make("llama", window=2 * LAYERS).effects("mlp", "last"))
     assert whole[0] == pytest.approx(whole[-1], abs=1e-6)
     assert whole != pytest.approx(values(make("llama").effects("mlp", "last")), abs=1e-6)
+
+
+def test_a_state_is_restored_on_the_device_of_its_layer() -> None:
+    states = torch.zeros(SEEDS, 3, 4, device="meta")  # as on runtime.device=auto, where layers lie on several
+    places = torch.ones(SEEDS, 3, 1, dtype=torch.bool)
+    assert _restore(states[:1], places, SEEDS)(states).device == states.device
