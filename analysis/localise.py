@@ -32,7 +32,8 @@ def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
     _swaps(figure, axes[1][0], record, "log_odds_change", "one projection swapped: refusal log-odds, change in nats")
     _swaps(figure, axes[1][1], record, "cosine_change", "one projection swapped: cosine to the teacher, change")
     made_here = " (made here: no evidence about real models)" if record.made_here else ""
-    figure.suptitle(f"{record.title}: {record.pair}, {record.prompts} prompts{made_here}", fontsize=11)
+    counted = f"{record.tracing.total.log_odds.n} of {record.prompts} prompts, which the two answer differently"
+    figure.suptitle(f"{record.title}: {record.pair}\n{counted}{made_here}", fontsize=11)
     return save(figure, folder, "localise")
 
 

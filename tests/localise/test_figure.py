@@ -18,7 +18,7 @@ def measure(value: float) -> Measure:
 
 
 def effect(value: float) -> Effect:
-    return Effect(probability=Measure(value=value, n=1), log_odds=Measure(value=value, n=1))
+    return Effect(probability=Measure(value=value, n=8), log_odds=Measure(value=value, n=8))
 
 
 def record() -> LocaliseRecord:
@@ -44,7 +44,7 @@ def record() -> LocaliseRecord:
         teacher="t",
         student="s",
         num_layers=LAYERS,
-        prompts=8,
+        prompts=12,
         settings=Localise(noise=3.0, seeds=1, window=1),
         tracing=Tracing(clean=effect(2), corrupted=effect(1), total=effect(1), effects=effects),
         swapping=Swapping(
@@ -61,3 +61,8 @@ def test_both_files_are_written(tmp_path: Path) -> None:
     png, svg = draw_localisation(record(), tmp_path)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert "<svg" in svg.read_text()
+
+
+def test_it_says_how_many_of_the_prompts_count(tmp_path: Path) -> None:
+    _, svg = draw_localisation(record(), tmp_path)
+    assert "8 of 12 prompts, which the two answer differently (made here" in svg.read_text()
