@@ -114,9 +114,9 @@ def _stored(folder: Path) -> Iterator[TensorInfo]:
 def _sharded(folder: Path) -> Iterator[TensorInfo]:
     try:
         shard_of: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
-    except (OSError, ValueError, KeyError) as error:
+        shards = sorted(set(shard_of.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last two: lists for objects
         raise DapaError(f"{folder / INDEX}: not an index of shards: {error!r}") from error
-    shards = sorted(set(shard_of.values()))
     if lost := [shard for shard in shards if not (folder / shard).is_file()]:
         raise DapaError(f"{folder}: {len(lost)} of {len(shards)} shards are missing: {', '.join(lost)}")
     for shard in shards:

@@ -89,8 +89,9 @@ def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path) -> None:
         TensorReader(tmp_path)
 
 
-def test_a_damaged_index_is_named(tmp_path: Path) -> None:
-    (sharded(tmp_path) / INDEX).write_text("{}")
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": null}', '{"weight_map": ["model.norm.weight"]}'])
+def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
+    (sharded(tmp_path) / INDEX).write_text(content)
     with pytest.raises(DapaError, match=rf"{INDEX}: not an index of shards"):
         TensorReader(tmp_path)
 
