@@ -14,7 +14,14 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from dapa_exp.digests import cache_root, file_digest, folder_digest
 from dapa_exp.errors import DapaError
@@ -63,8 +70,7 @@ def unpickled(folder: Path) -> Path:
     """
 
     def fill(target: Path) -> None:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", use_safetensors=False, weights_only=True)
-        model.save_pretrained(target)
+        _as_stored(folder, use_safetensors=False, weights_only=True).save_pretrained(target)
         _copy_tokenizer(folder, target)
 
     return _converted(folder, ("pickle", folder_digest(folder)), fill)
@@ -80,13 +86,22 @@ def merged(adapter: Path, base: Path) -> Path:
     def fill(folder: Path) -> None:
         from peft import PeftModel
 
-        model = AutoModelForCausalLM.from_pretrained(base, dtype="auto", use_safetensors=True, trust_remote_code=False)
-        peft_model = PeftModel.from_pretrained(model, adapter, use_safetensors=True)
+        peft_model = PeftModel.from_pretrained(_as_stored(base, use_safetensors=True), adapter, use_safetensors=True)
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
         for source in (base, adapter):
             _copy_tokenizer(source, folder)
 
     return _converted(adapter, ("lora", folder_digest(adapter), folder_digest(base)), fill)
+
+
+def _as_stored(folder: Path, **settings: bool) -> PreTrainedModel:
+    """A checkpoint's model in the dtype of its weights, which need not be the one that its config names."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config.dtype = None
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, config=config, dtype="auto", trust_remote_code=False, **settings
+    )
+    return model
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -175,6 +175,14 @@ def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
     assert read_config(folder) == read_config(locate(model_at(adapter), weights=False))
 
 
+def test_a_base_is_merged_in_the_dtype_of_its_weights_whatever_its_config_says(tmp_path: Path) -> None:
+    adapter, expected = write_adapter(tmp_path)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "bfloat16"}))
+    reader = TensorReader(locate(model_at(adapter), weights=True))
+    assert all(torch.equal(reader.read(name), tensor) for name, tensor in expected.state_dict().items())
+
+
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     adapter, _ = write_adapter(tmp_path)
     file = adapter / "adapter_config.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +44,13 @@ def test_pickled_weights_are_read_only_where_that_is_asked_for(tmp_path: Path) -
     with pytest.raises(DapaError, match="pickled weights are not read"):
         TensorReader(locate(Model(id=folder, revision=None), weights=True))
     reader = TensorReader(locate(Model(id=folder, revision=None, allow_pickle=True), weights=True))
+    assert all(torch.equal(reader.read(name), tensor) for name, tensor in tiny_model("llama", 1).state_dict().items())
+
+
+def test_pickled_weights_keep_their_dtype_whatever_the_config_says(tmp_path: Path) -> None:
+    file = pickled(tmp_path / "model") / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "bfloat16"}))
+    reader = TensorReader(locate(Model(id=str(tmp_path / "model"), revision=None, allow_pickle=True), weights=True))
     assert all(torch.equal(reader.read(name), tensor) for name, tensor in tiny_model("llama", 1).state_dict().items())
 
 
