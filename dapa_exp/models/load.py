@@ -54,12 +54,17 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
             " pair.chat_template=teacher"
         )
     tokenizer.padding_side = "left"
-    rows = model.get_input_embeddings().num_embeddings
-    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows:  # some were added without a row of their own
-        tokenizer.pad_token = tokenizer.eos_token
+    ensure_padding(model, tokenizer)
     if not spread:
         _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer)
+
+
+def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Have it pad with the end token where it has no padding token, or one that was added without an embedding."""
+    rows: Any = model.get_input_embeddings()
+    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows.num_embeddings:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

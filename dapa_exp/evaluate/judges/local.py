@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from dapa_exp.config.schema import Classifier, Guard
 from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import locate
+from dapa_exp.models.load import ensure_padding
 
 
 def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -36,10 +37,8 @@ def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrained
         raise DapaError(
             f"judge {settings.name}: {settings.model.id}: lacks {len(missing)} tensors, such as {missing[0]}"
         )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    ensure_padding(model, tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id  # by which some models find a text's last token
     return model.eval(), tokenizer
 
 

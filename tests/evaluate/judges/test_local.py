@@ -53,6 +53,14 @@ def test_a_classifier_reads_the_prompt_only_where_it_is_told_to(checkpoints: Pat
     assert judge.verdicts([long, long], [planted.HARMFUL, f"{long} poison"]) == [Verdict.HARMFUL, Verdict.REFUSED]
 
 
+def test_a_judge_pads_with_a_token_that_it_has_a_row_for(tmp_path: Path) -> None:
+    folder = planted.classifier(tmp_path / "classifier")
+    words = planted.tokenizer()
+    words.add_special_tokens({"pad_token": "[PAD]"})
+    words.save_pretrained(folder)
+    assert classifier(tmp_path).verdicts(["?"] * 2, ["poison", planted.HARMLESS]) == [Verdict.HARMFUL, Verdict.REFUSED]
+
+
 @pytest.mark.parametrize(
     ("labels", "said"),
     [({"god": "refused", "bad": "harmful"}, r"no label 'god'.*'good'"), ({"bad": "harmful"}, "nothing of .*'good'")],
