@@ -7,29 +7,30 @@ Worst case n² + 3n queries, best case 2·log₂n. The last round, at single uni
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import chain, count
 
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
-from dapa_exp.search.split import Chunk, Split, zeller
 
+Chunk = tuple[str, ...]
 Reduced = tuple[list[Chunk], float]
 """The chunks that are left, and which complement of them to try first."""
 
 
-def ddmin(problem: Problem, split: Split = zeller) -> frozenset[str]:
+def ddmin(problem: Problem) -> frozenset[str]:
     """The classic: in every round the chunks first, then their complements."""
-    _delta_debug(problem, split, try_chunks=True)
+    _delta_debug(problem, try_chunks=True)
     return minimise(problem)
 
 
-def ddmin_complements(problem: Problem, split: Split = zeller) -> frozenset[str]:
+def ddmin_complements(problem: Problem) -> frozenset[str]:
     """Without the chunks, which nearly always fail once the answer is longer than one of them."""
-    _delta_debug(problem, split, try_chunks=False)
+    _delta_debug(problem, try_chunks=False)
     return minimise(problem)
 
 
-def _delta_debug(problem: Problem, split: Split, *, try_chunks: bool) -> None:
+def _delta_debug(problem: Problem, *, try_chunks: bool) -> None:
     chunks = [problem.items]
     first = 0.0
     for run in count():
@@ -37,17 +38,28 @@ def _delta_debug(problem: Problem, split: Split, *, try_chunks: bool) -> None:
         if len(config) < 2:
             return
         if len(chunks) == 1:
-            chunks = split(config, 2)
+            chunks = _split(config, 2)
         reduced = _to_chunk(problem, chunks, run) if try_chunks else None
         reduced = reduced or _to_complement(problem, chunks, first, run)
         if reduced is not None:
             chunks, first = reduced
         elif len(chunks) < len(config):
-            finer = split(config, min(2 * len(chunks), len(config)))
+            finer = _split(config, min(2 * len(chunks), len(config)))
             first = first * len(finer) / len(chunks)  # the same place, counted in finer chunks
             chunks = finer
         else:
             return
+
+
+def _split(items: Sequence[str], n: int) -> list[Chunk]:
+    """Cut as Zeller's reference implementation does: an n-th of the rest each time, longer chunks last."""
+    chunks = []
+    start = 0
+    for left in range(n, 0, -1):
+        stop = start + (len(items) - start) // left
+        chunks.append(tuple(items[start:stop]))
+        start = stop
+    return chunks
 
 
 def _to_chunk(problem: Problem, chunks: list[Chunk], run: int) -> Reduced | None:

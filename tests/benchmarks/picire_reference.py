@@ -14,11 +14,9 @@ with patch.dict(sys.modules, {"pkg_resources": _no_versions}):
     import picire
     from picire import config_iterators, config_splitters
 
-SPLITS = {"zeller": config_splitters.ZellerSplit, "balanced": config_splitters.BalancedSplit}
-
 
 def picire_ddmin(
-    units: tuple[Unit, ...], test: Test, *, split: str = "zeller", try_chunks: bool = True
+    units: tuple[Unit, ...], test: Test, *, try_chunks: bool = True
 ) -> tuple[frozenset[Unit], list[frozenset[Unit]]]:
     """Return picire's answer and the questions it asked, each once, in order."""
     asked: dict[frozenset[Unit], bool] = {}
@@ -30,5 +28,5 @@ def picire_ddmin(
         return picire.Outcome.FAIL if asked[candidate] else picire.Outcome.PASS
 
     chunks = config_iterators.forward if try_chunks else config_iterators.skip
-    answer = picire.DD(passes, split=SPLITS[split](), subset_iterator=chunks)(list(units))
+    answer = picire.DD(passes, split=config_splitters.ZellerSplit(), subset_iterator=chunks)(list(units))
     return frozenset(answer), list(asked)

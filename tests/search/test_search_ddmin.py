@@ -10,25 +10,22 @@ from dapa_exp.search import Budget, Unit
 from dapa_exp.search.ddmin import ddmin, ddmin_complements
 from dapa_exp.search.problem import Problem
 from dapa_exp.search.session import Session
-from dapa_exp.search.split import Split, balanced, zeller
 from tests.benchmarks.picire_reference import picire_ddmin
 from tests.benchmarks.planted import KINDS, layers
 
-SPLITS = {"zeller": zeller, "balanced": balanced}
-Reducing = Callable[[Problem, Split], frozenset[Unit]]
+Reducing = Callable[[Problem], frozenset[Unit]]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 18, 28, 33])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("reducer", [ddmin, ddmin_complements])
-def test_same_answer_and_same_questions_as_picire(reducer: Reducing, split: str, kind: str, n: int) -> None:
+def test_same_answer_and_same_questions_as_picire(reducer: Reducing, kind: str, n: int) -> None:
     for seed in range(5):
         planted = KINDS[kind](layers(n), seed)
         session = Session(planted.units, planted.test, budget=Budget(), known={}, on_query=None)
         session.ask(planted.units, "all")
-        ours = reducer(Problem(planted.units, session.ask), SPLITS[split])
-        theirs, their_questions = picire_ddmin(planted.units, planted.test, split=split, try_chunks=reducer is ddmin)
+        ours = reducer(Problem(planted.units, session.ask))
+        theirs, their_questions = picire_ddmin(planted.units, planted.test, try_chunks=reducer is ddmin)
         # Only we ask whether a single unit is needed at all, for the sake of the certificate.
         our_questions = [frozenset(query.units) for query in session.queries if query.units]
         assert our_questions == [question for question in their_questions if question]
