@@ -159,6 +159,8 @@ def test_the_teachers_chat_template_goes_along_where_it_was_used(tmp_path: Path)
     run = finish(tmp_path / "run", config_of(teacher, student, "pair.chat_template=teacher"), CHOSEN)
     export(open_finished(run), tmp_path / "out", "checkpoint")
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == "the teacher's"
+    export(open_finished(run), tmp_path / "recipe.yaml", "mergekit")
+    assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["chat_template"] == "the teacher's"
 
 
 @pytest.mark.parametrize(("granularity", "method"), [("layer", "passthrough"), ("mlp", "linear")])

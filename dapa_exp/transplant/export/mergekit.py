@@ -50,6 +50,8 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
     student = _reference(run.config.pair.student, run.pair.student_folder)
     teacher = _reference(run.config.family.teacher, run.pair.teacher_folder)
     recipe = _recipe(run.pair, run.record.search.units_found, student, teacher)
+    if run.chat_template is not None:
+        recipe["chat_template"] = run.chat_template
     with placed(out, 1 << 20) as part:
         title = f"# The hybrid of run {run.record.identity}: mergekit-yaml {out.name} OUT\n"
         part.write_text(title + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
