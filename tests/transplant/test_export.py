@@ -163,6 +163,18 @@ def test_the_teachers_chat_template_goes_along_where_it_was_used(tmp_path: Path)
     assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["chat_template"] == "the teacher's"
 
 
+def test_of_several_chat_templates_the_one_that_was_used_goes_along(tmp_path: Path) -> None:
+    teacher, student = sharded(tmp_path / "teacher", "llama", 1), sharded(tmp_path / "student", "llama", 2)
+    for folder in (teacher, student):
+        (folder / "chat_template.jinja").unlink()
+    file = teacher / "tokenizer_config.json"
+    several = [{"name": name, "template": f"the teacher's {name}"} for name in ("tool_use", "default")]
+    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": several}))
+    run = finish(tmp_path / "run", config_of(teacher, student, "pair.chat_template=teacher"), CHOSEN)
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == "the teacher's default"
+
+
 @pytest.mark.parametrize(("granularity", "method"), [("layer", "passthrough"), ("mlp", "linear")])
 def test_a_recipe_names_each_layer_once_and_each_moved_tensor(
     pair: tuple[Path, Path], tmp_path: Path, granularity: str, method: str

@@ -92,4 +92,6 @@ def _chat_template(folder: Path) -> str | None:
         template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
     except (OSError, ValueError) as error:
         raise DapaError(f"{folder}: its chat template, which the run used, cannot be read: {error}") from error
+    if isinstance(template, list):  # several, by name: prompts go through this one
+        template = {named["name"]: named["template"] for named in template}.get("default")
     return template if isinstance(template, str) else None
