@@ -19,6 +19,7 @@ from dapa_exp.digests import folder_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.tensors import TensorReader, tensor_digest
 from dapa_exp.transplant.export import fill, place
+from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.command import apply_command, export, export_command
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
@@ -140,6 +141,16 @@ def test_the_card_states_pair_units_and_numbers_with_what_they_rest_on(run: Path
         record.identity,
     ):
         assert expected in card
+
+
+def test_the_card_names_the_repository_of_a_gguf_file(run: Path, tmp_path: Path) -> None:
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    manifest = Manifest.model_validate_json((tmp_path / "out" / MANIFEST).read_text())
+    student = manifest.record.pair.student.model_copy(update={"id": "me/llama-GGUF/llama.Q8_0.gguf"})
+    pair = manifest.record.pair.model_copy(update={"student": student})
+    card = model_card(manifest.model_copy(update={"record": manifest.record.model_copy(update={"pair": pair})}))
+    assert yaml.safe_load(card.split("---")[1])["base_model"] == ["me/llama-GGUF"]
+    assert "me/llama-GGUF/llama.Q8_0.gguf" in card
 
 
 def test_what_was_measured_in_another_dtype_is_saved_in_the_students(tmp_path: Path) -> None:
