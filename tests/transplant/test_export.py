@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 import yaml
@@ -203,6 +204,23 @@ def test_a_recipe_names_each_layer_once_and_each_moved_tensor(
         named = {weight.get("filter"): weight["value"] for weight in sources[-1]["parameters"]["weight"]}
         projections = [f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down")]
         assert named == {**dict.fromkeys(projections, 1.0), None: 0.0}
+
+
+def test_a_patch_is_applied_to_a_student_that_is_converted(
+    pair: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = tmp_path / "adapter"
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    settings = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(pair[1]), settings).save_pretrained(adapter)
+    run = open_finished(finish(tmp_path / "run", config_of(pair[0], adapter), CHOSEN))
+    for kind in ("patch", "checkpoint"):
+        export(run, tmp_path / kind, kind)
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "another machine's"))
+    monkeypatch.chdir(tmp_path)
+    assert apply_command(["patch", "adapter", "applied"]) == 0
+    direct, applied = TensorReader(tmp_path / "checkpoint"), TensorReader(tmp_path / "applied")
+    assert {n: tensor_digest(direct.read(n)) for n in direct} == {n: tensor_digest(applied.read(n)) for n in applied}
 
 
 def test_another_student_is_refused_by_name_of_the_file(pair: tuple[Path, Path], run: Path, tmp_path: Path) -> None:

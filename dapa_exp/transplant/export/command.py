@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dapa_exp.config.schema import Model
 from dapa_exp.errors import DapaError, nearest
+from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.export.checkpoint import write_checkpoint
 from dapa_exp.transplant.export.finished import FinishedRun, open_finished
@@ -41,7 +43,7 @@ def apply_command(words: list[str]) -> int:
     """Carry out `dapa apply PATCH STUDENT OUT`."""
     parser = argparse.ArgumentParser("dapa apply", description="A patch and its student give the aligned checkpoint.")
     parser.add_argument("patch", type=Path, help="a file that `dapa export` has written")
-    parser.add_argument("student", type=Path, help="the folder of the student's checkpoint")
+    parser.add_argument("student", type=Path, help="the student's checkpoint: its folder, or a GGUF file")
     parser.add_argument("out", type=Path, help="the folder to write")
     arguments = parser.parse_args(words)
     apply(arguments.patch, arguments.student, arguments.out)
@@ -79,12 +81,13 @@ def apply(file: Path, student: Path, out: Path) -> None:
     Raises DapaError where the patch is broken or the student is not the one that it was made for.
     """
     patch = Patch(file)
-    tensors = TensorReader(student)
-    wrong = _differences(patch.manifest.student_files, weight_digests(student, tensors))
+    folder = locate(Model(id=str(student.absolute()), revision=None), weights=True)  # GGUF and LoRA are converted
+    tensors = TensorReader(folder)
+    wrong = _differences(patch.manifest.student_files, weight_digests(folder, tensors))
     if wrong:
         name = patch.manifest.record.pair.student.id
         raise DapaError("\n".join([f"{student} is not {name}, for which the patch was made:", *wrong]))
-    write_checkpoint(out, student, tensors, patch, patch.expected, lambda _: patch.manifest)
+    write_checkpoint(out, folder, tensors, patch, patch.expected, lambda _: patch.manifest)
 
 
 def _differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
