@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
+from jinja2 import TemplateError
 from transformers import BatchEncoding, GenerationConfig
 
 from dapa_exp.engine.spent import Spent
@@ -135,6 +136,12 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
 
 
 def templated(loaded: LoadedModel, prompt: Prompt) -> str:
-    """A prompt as its model reads it: all its turns, and the start of the answer."""
+    """A prompt as its model reads it: all its turns, and the start of the answer.
+
+    Raises DapaError where the chat template does not take such turns, as some take no system prompt.
+    """
     turns = [asdict(message) for message in prompt.messages]
-    return str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    try:
+        return str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except TemplateError as error:
+        raise DapaError(f"prompt {prompt.id}: the chat template does not take its turns: {error}") from error

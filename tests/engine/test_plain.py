@@ -7,7 +7,7 @@ import torch
 
 from dapa_exp.engine.plain import PlainEngine, encode
 from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import prompt
+from dapa_exp.evaluate.prompts import Message, Prompt, prompt
 from dapa_exp.models.load import LoadedModel
 from tests.engine.siblings import room_for
 from tests.tiny import CONFIGS, tiny_loaded
@@ -81,3 +81,12 @@ def test_batches_are_fixed_by_place() -> None:
     engine = PlainEngine(tiny_loaded("llama", 5), 2)
     assert [list(batch) for batch in engine.batches(5)] == [[0, 1], [2, 3], [4]]
     assert engine.batches(0) == []
+
+
+def test_turns_that_a_chat_template_does_not_take_are_named() -> None:
+    loaded = tiny_loaded("llama", 5)
+    refuse = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    loaded.tokenizer.chat_template = refuse + str(loaded.tokenizer.chat_template)
+    turns = (Message("system", "be kind"), Message("user", "hi"))
+    with pytest.raises(DapaError, match="prompt mine-7: the chat template does not take its turns: System role not"):
+        PlainEngine(loaded, 2).generate_batch([PROMPTS[0], Prompt("mine-7", turns)], 4)
