@@ -27,7 +27,7 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     listing = json.dumps(proof["transplanted"], sort_keys=True)
     return TransplantRecord(
         method=run.config.transplant.method,
-        tensors=len(plan.tensors),
+        tensors=len(proof["transplanted"]),  # fewer than were planned where two units share one
         parameters=written,
         parameters_total=plan.parameters_total,
         percent=100.0 * written / plan.parameters_total,

@@ -85,3 +85,11 @@ def test_what_transformers_loads_is_the_hybrid_in_memory(
     assert not torch.equal(logits(loaded), alone)
     whole, patched = ({file.name: file.read_bytes() for file in (tmp_path / n).iterdir()} for n in ("whole", "patched"))
     assert whole == patched
+
+
+def test_a_tensor_that_two_units_share_is_one_changed_tensor(folders: Folders, tmp_path: Path) -> None:
+    config = config_of(*folders("phi3"), "phi3", PROJECTIONS)
+    run = open_finished(finish(tmp_path / "run", config, list(open_pair(config).units)[:3]))
+    export(run, tmp_path / "out", "checkpoint")
+    assert len(run.tensors.changed) == 2
+    assert "parameters in 2 tensors" in (tmp_path / "out" / "README.md").read_text()
