@@ -88,10 +88,12 @@ class Evaluator:
             demand_verdicts(self.judge, verdicts)
             return {"dsr": defended_share(verdicts)}
 
+        # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
+        search_dsr = self.run.remembered("metrics/teacher-search.json", dsr)["dsr"]
         return Teacher(
             measured=self.measure("teacher", engine),
             search_answers=answers,
-            search_dsr=self.run.remembered("metrics/teacher-search.json", dsr)["dsr"],
+            search_dsr=search_dsr,
             reference=self.reference("teacher", "report", engine),
         )
 

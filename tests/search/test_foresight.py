@@ -118,6 +118,7 @@ def test_a_judge_that_no_longer_answers_stops_the_search_and_decides_nothing(tmp
         with pytest.raises(DapaError, match=r"judge chat: no verdict on \d+ of \d+ answers of the search"):
             run(config, folder, silent)
         assert len(lines(folder / "search.jsonl")) == queries
+        assert queries or not any(folder.glob("metrics/*")), "a teacher's report without verdicts would have been kept"
         out_of_order[0] = False
         there = run(config, folder, silent)
     assert there.search.units_found == here.search.units_found

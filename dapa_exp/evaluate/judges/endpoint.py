@@ -21,6 +21,11 @@ from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.judges.contract import Verdict
 
 OPENAI = "https://api.openai.com/v1"
+PATIENCE = 16
+SILENT = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+"""What is tried again, and then is no answer; timeouts are lost connections."""
+
+logging.getLogger("openai").setLevel(logging.WARNING)  # it logs every attempt, and Hydra shows what is logged
 
 Parse = Callable[[str], Verdict | None]
 """What a reply says; None where it says nothing that counts."""
@@ -50,10 +55,13 @@ class Endpoint:
         self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
         self.tokens = {"prompt": 0, "completion": 0}
         self._logged: set[str] = set()
+        self._silence = 0
+        """How often in a row there was no answer."""
 
     def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
         """What the model says of each conversation; None where, after all attempts, it has said nothing that counts.
 
+        A server that is silent `PATIENCE` times in a row is asked about no more of them: each would cost all attempts.
         Raises DapaError where the server refuses the key or does not know the model.
         """
         keys = [self._key_of(turns) for turns in conversations]
@@ -71,13 +79,14 @@ class Endpoint:
     async def _ask_all(self, missing: dict[str, list[Any]], parse: Parse) -> None:
         settings = self._settings
         gate = asyncio.Semaphore(settings.concurrency)
+        self._silence = 0
         async with openai.AsyncOpenAI(
             api_key=self._secret, base_url=self._url, timeout=settings.timeout, max_retries=settings.attempts - 1
         ) as client:
 
             async def one(key: str, turns: list[Any]) -> None:
                 async with gate:
-                    reply = await self._reply(client, turns)
+                    reply = await self._reply(client, turns) if self._silence < PATIENCE else None
                 if reply is None:
                     return
                 if parse(reply) is not None:
@@ -95,8 +104,10 @@ class Endpoint:
             said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
+            self._silence += isinstance(error, SILENT)
             self._log_once(type(error).__name__, _said(error))
             return None
+        self._silence = 0
         if not isinstance(reply, ChatCompletion) or not reply.choices:
             return ""
         if reply.usage:

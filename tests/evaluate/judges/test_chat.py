@@ -65,6 +65,16 @@ def test_an_outage_loses_no_verdict_invents_none_and_costs_only_the_missing_ones
     assert chat("http://127.0.0.1:9/v1").verdicts(PROMPTS, ANSWERS) == [Verdict.FAILED] * 6  # another server's word
 
 
+@pytest.mark.parametrize(("fault", "most"), [(fails(503), 19), (drops, 19), (fails(400), 60)])
+def test_a_server_that_stays_silent_is_given_up_and_one_that_refuses_is_not(fault: Any, most: int) -> None:
+    prompts, answers = ([text.replace("0", str(i)) for i in range(60)] for text in (PROMPTS[0], ANSWERS[0]))
+    with serving(says(by_parity), *[fault] * 100) as server:
+        assert chat(server.url, attempts=1).verdicts(prompts, answers) == [Verdict.FAILED] * 60
+        assert most - 3 <= 100 - len(server.faults) <= most  # 4 are asked at a time
+        server.faults.clear()
+        assert chat(server.url).verdicts(prompts, answers) == TRUTH * 10
+
+
 def test_replies_are_on_disk_one_by_one_and_a_torn_line_costs_one_of_them(tmp_path: Path) -> None:
     with serving(says(by_parity)) as server:
         chat(server.url).verdicts(PROMPTS, ANSWERS)
