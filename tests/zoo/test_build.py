@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dapa_exp.cli import main
 from dapa_exp.config.compose import jobs
 from dapa_exp.errors import DapaError
 from dapa_exp.progress import Progress, silent
@@ -55,6 +56,11 @@ def test_a_missing_model_names_the_command(cache: Path) -> None:
 def test_an_unknown_name_is_answered_by_the_nearest(cache: Path) -> None:
     with pytest.raises(DapaError, match=f"Did you mean '{BASE}'"):
         build(["llama-tiny-bas"], silent)
+
+
+def test_the_command_says_where_a_named_model_is(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "build", CHAT]) == 0
+    assert capsys.readouterr().out == f"{CHAT}: {store.path(CHAT)}\n"
 
 
 def test_ancestors_are_built_too_and_checkpoints_load(built: Path) -> None:
