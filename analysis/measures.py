@@ -110,6 +110,11 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
     return [*names, "run"] if _alike(begun, names) else names
 
 
+def settings_besides_draws(runs: pd.DataFrame) -> list[str]:
+    """The same without what only tells draws apart: seeds, and the start of the identity."""
+    return [name for name in settings_that_tell_apart(runs) if name != "run" and not name.endswith("seed")]
+
+
 def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
     """How many runs have an earlier one with the same pair and settings."""
     return int(runs[["pair", *settings]].duplicated().sum())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure, settings_that_tell_apart
+from analysis.measures import measure, settings_besides_draws
 from analysis.tables.cells import known, number, of
 from analysis.tables.table import Table
 
@@ -16,8 +16,7 @@ REFERENCE = "ddmin"
 
 def search_cost_table(runs: pd.DataFrame) -> Table:
     """A row an algorithm (and each other setting that varies), with means over its finished runs, draws included."""
-    apart = [name for name in settings_that_tell_apart(runs) if name not in ("search", "run")]
-    settings = [name for name in apart if not name.endswith("seed")]
+    settings = [name for name in settings_besides_draws(runs) if name != "search"]
     measured = measure(runs, settings)
     rows = []
     for _, group in measured.groupby(["search", *settings], sort=False):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure, settings_that_tell_apart
+from analysis.measures import measure, settings_besides_draws
 from analysis.tables.cells import decimal, of
 from analysis.tables.table import Table
 from dapa_exp.search.stability import stability
@@ -43,9 +43,8 @@ def stability_table(runs: pd.DataFrame) -> Table:
 
 
 def _settings(runs: pd.DataFrame) -> list[str]:
-    """What else tells searches apart, seeds aside."""
-    apart = settings_that_tell_apart(runs)
-    return [name for name in apart if name not in (*KEYS, "experiment", "run") and not name.endswith("seed")]
+    """What else tells searches apart."""
+    return [name for name in settings_besides_draws(runs) if name not in (*KEYS, "experiment")]
 
 
 def _draws(runs: pd.DataFrame, settings: list[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from dapa_exp.digests import files_digest
 from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
-from dapa_exp.models.hub import PICKLED, SAFE, fetch, named, repository_of
+from dapa_exp.models.hub import PICKLED, SAFE, WHOLE, fetch, named, repository_of
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.progress import Report, silent
 from dapa_exp.zoo import store
@@ -37,7 +37,7 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
         return _with_adapter(found, weights, report)
     if not (found / "config.json").is_file():
         raise DapaError(f"{found}: no config.json there, so no checkpoint")
-    if weights and model.allow_pickle and not any(found.glob(SAFE[0])):
+    if weights and _needs_pickle(model, found):
         return unpickled(found)
     return found
 
@@ -110,6 +110,11 @@ def gguf_file(found: Path) -> Path | None:
     return files[0] if files else None
 
 
+def _needs_pickle(model: Model, folder: Path) -> bool:
+    """Whether a checkpoint's pickled weights are to be read: where that is allowed, and there are no others."""
+    return model.allow_pickle and not any(folder.glob(WHOLE))
+
+
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
     base = locate(base_of(_read_json(folder / "adapter_config.json"), str(folder)), weights=weights, report=report)
     if not weights:
@@ -138,7 +143,7 @@ def _download(model: Model, weights: bool, report: Report) -> Path:
     else:
         patterns = (*_CONFIGS, *SAFE) if weights else _CONFIGS
     folder = fetch(repository, model.revision, patterns, report)
-    if weights and model.allow_pickle and not (file or any(folder.glob(SAFE[0]))):  # else the same would come twice
+    if weights and not file and _needs_pickle(model, folder):  # else the same would come twice
         fetch(repository, model.revision, PICKLED, report)
     if file and not (folder / file).is_file():
         raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")

@@ -32,7 +32,8 @@ from dapa_exp.progress import Progress, Report
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""
-SAFE = ("model*.safetensors", "adapter_model.safetensors")
+WHOLE = "model*.safetensors"
+SAFE = (WHOLE, "adapter_model.safetensors")
 PICKLED = ("pytorch_model*.bin",)
 _MEGABYTE = 1_000_000
 _SHA256 = re.compile("[0-9a-f]{64}")

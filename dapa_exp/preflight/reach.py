@@ -121,11 +121,10 @@ class Hub:
         if "adapter_model.safetensors" not in names:
             return Found(problem=unsafe_adapter(model.id))
         base = self.model(base_of(adapter, model.id))
-        own = _template(names, contents)
-        problem = base.problem and f"{model.id}: its base: {base.problem}"
-        return replace(
-            base, template=own if "tokenizer_config.json" in names else own or base.template, problem=problem
-        )
+        template: bool | None = _template(names, contents)
+        if not template and "tokenizer_config.json" not in names:
+            template = base.template
+        return replace(base, template=template, problem=base.problem and f"{model.id}: its base: {base.problem}")
 
     def _in_folder(self, folder: Path, model: Model) -> Found:
         """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
@@ -145,12 +144,10 @@ class Hub:
         repository, file = repository_of(model)
         wanted = [file] if file else ["config.json", *weight_files(model)]
         try:
-            folder = snapshot_download(
-                repository, revision=model.revision, allow_patterns=wanted, local_files_only=True
+            folder = Path(
+                snapshot_download(repository, revision=model.revision, allow_patterns=wanted, local_files_only=True)
             )
-            if file:
-                return Found(asked=(Path(folder) / file).is_file())
-            return self._in_folder(Path(folder), model)
+            return Found(asked=(folder / file).is_file()) if file else self._in_folder(folder, model)
         except (*FAILURES, DapaError):
             return Found(asked=False)
 
