@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from scipy.stats import norm
 from transformers import GenerationConfig, PreTrainedModel
 
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Tasks
-from dapa_exp.errors import DapaError, nearest
 from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate
 from dapa_exp.models.load import LoadedModel

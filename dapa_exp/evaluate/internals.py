@@ -10,9 +10,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from dapa_exp.engine.plain import encode
-from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import LayerChange
 
 States = dict[str, Tensor]

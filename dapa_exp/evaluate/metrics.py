@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from scipy.stats import norm
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import Completion, encode
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.evaluate.references import Reference
 from dapa_exp.evaluate.statistics import CONFIDENCE, mean, rate
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import Measure
 
 

@@ -14,11 +14,11 @@ import torch
 from torch.nn import functional
 
 from dapa_exp.evaluate.statistics import mean
-from dapa_exp.localise.forks import Fork, Readings, read
-from dapa_exp.localise.record import Swapped
 from dapa_exp.models.architecture import Part, Units, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
+from dapa_exp.record.localisation import Swapped
+from dapa_exp.tracing.forks import Fork, Readings, read
 from dapa_exp.transplant.hybrid import Hybrid
 
 

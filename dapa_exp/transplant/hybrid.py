@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import tensor_digest

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Tasks
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.errors import DapaError
 from dapa_exp.evaluate import harness
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from tests.tiny import tiny_loaded

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import units
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
