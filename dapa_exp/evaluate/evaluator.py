@@ -11,12 +11,13 @@ from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
+from dapa_exp.evaluate.conclusion import Comparer, Measured, Side
 from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
-from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference, window_losses
 from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
+from dapa_exp.evaluate.statistics import Losses
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
@@ -55,7 +56,7 @@ class Evaluator:
 
     @property
     def comparer(self) -> Comparer:
-        return Comparer(self.judge.name, self.prompts.report, self._harmful())
+        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless)
 
     def measure(
         self,
@@ -76,7 +77,8 @@ class Evaluator:
             else:
                 verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
         self._progress(f"evaluate {name}", len(steps), len(steps))
-        return Measured(subject(self.judge.name, self._harmful(), verdicts, found), verdicts)
+        losses = self._losses(name, engine) if "perplexity" in found else None
+        return Measured(self.comparer.subject(verdicts, found), verdicts, losses)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
@@ -155,7 +157,7 @@ class Evaluator:
         wanted, sets = self.config.evaluate, self.prompts
         found: dict[str, Callable[[], dict[str, Measure]]] = {}
         if "perplexity" in wanted.metrics and sets.text:
-            found["perplexity"] = partial(self._perplexity, engine)
+            found["perplexity"] = partial(self._perplexity, name, engine)
         if "reasoning" in wanted.metrics and sets.questions:
             found["reasoning"] = partial(self._reasoning, name, engine)
         for metric, prompts, against in (
@@ -193,12 +195,24 @@ class Evaluator:
         found: list[Prompt] = more[name] if name in more else getattr(self.prompts, name)
         return found
 
-    def _perplexity(self, engine: PlainEngine) -> dict[str, Measure]:
+    def _texts(self) -> list[str]:
         texts = [row.text for row in self.prompts.text]
-        joined = ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+        return ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+
+    def _perplexity(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
+        words = sum(len(text.split()) for text in self._texts())
+        found = perplexity(self._losses(name, engine), words)
+        return {kind: measure for kind, measure in found._asdict().items() if measure is not None}
+
+    def _losses(self, name: str, engine: PlainEngine) -> Losses:
+        """The loss of each window of the text, kept so that the hybrid's can be compared with the other models'."""
         wanted = self.config.evaluate
-        found = perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)
-        return {name: measure for name, measure in found._asdict().items() if measure is not None}
+
+        def compute() -> dict[str, list[float]]:
+            losses = window_losses(engine.loaded, self._texts(), wanted.perplexity_window, wanted.perplexity_stride)
+            return {"sums": list(losses.sums), "counts": list(losses.counts)}
+
+        return Losses(**self.run.remembered(f"metrics/{name}-windows.json", compute))
 
     def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
         questions = self.prompts.questions
