@@ -69,7 +69,7 @@ def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> Measure:
     """
     if not ours:
         return Measure(value=0.0, n=0)
-    low, high = _newcombe(ours, theirs, 1.0, Z)
+    low, high = newcombe(table_of(ours, theirs))
     return Measure(value=_share(ours) - _share(theirs), n=len(ours), low=low, high=high)
 
 
@@ -98,7 +98,7 @@ def clustered_difference(ours: Sequence[bool], theirs: Sequence[bool], groups: S
         return None
     differences = [float(a) - float(b) for a, b in zip(ours, theirs, strict=True)]
     effect = design_effect(differences, groups)
-    low, high = _newcombe(ours, theirs, effect, _quantile(groups))
+    low, high = newcombe(table_of(ours, theirs), effect, _quantile(groups))
     return Clusters(
         groups=len(set(groups)),
         design_effect=effect,
@@ -195,8 +195,8 @@ def perplexity_change(ours: Losses, theirs: Losses) -> Change:
     return Change(measure, float(2 * t.sf(abs(difference) / error, windows - 1)))
 
 
-def mean_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor: float = 0.0) -> Measure:
-    """A mean over pairs, with an interval that knows which pairs share a teacher. n counts the pairs.
+def difference_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor: float = 0.0) -> Change:
+    """A mean over pairs, with an interval and a test that know which pairs share a teacher. n counts the pairs.
 
     Cluster-robust, with Student's t on groups − 1 degrees of freedom; over the pairs where all are of one group.
     `floor` is the standard error that the mean has by the pairs' own rows: pairs that happen to be alike do not make
@@ -205,22 +205,41 @@ def mean_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor:
     array = np.asarray(values, dtype=np.float64)
     centre, n = float(array.mean()), len(array)
     if n < 2:
-        return Measure(value=centre, n=n)
+        return Change(Measure(value=centre, n=n), None)
     sums = _sums(list(array - centre), groups if len(set(groups)) > 1 else range(n))
     error = max(floor, sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / n)
     if not error:
-        return Measure(value=centre, n=n)
+        return Change(Measure(value=centre, n=n), None)
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(sums) - 1)) * error
-    return Measure(value=centre, n=n, low=centre - half, high=centre + half)
+    p_value = float(2 * t.sf(abs(centre) / error, len(sums) - 1))
+    return Change(Measure(value=centre, n=n, low=centre - half, high=centre + half), p_value)
 
 
-def _newcombe(ours: Sequence[bool], theirs: Sequence[bool], effect: float, z: float) -> Bounds:
-    n = len(ours) / effect
-    both, neither, gained, lost = (
-        sum((bool(a), bool(b)) == cell for a, b in zip(ours, theirs, strict=True)) / effect
-        for cell in ((True, True), (False, False), (True, False), (False, True))
-    )
-    p, q = _share(ours), _share(theirs)
+def mean_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor: float = 0.0) -> Measure:
+    """`difference_over_groups` of values that are no differences: without the test."""
+    return difference_over_groups(values, groups, floor).difference
+
+
+class PairedTable(NamedTuple):
+    """Rows by what the two models did on them."""
+
+    both: int
+    gained: int
+    lost: int
+    neither: int
+
+
+def table_of(ours: Sequence[bool], theirs: Sequence[bool]) -> PairedTable:
+    """How many rows hold for both models, for ours only, for theirs only, and for neither."""
+    pairs = [(bool(a), bool(b)) for a, b in zip(ours, theirs, strict=True)]
+    return PairedTable(*(pairs.count(cell) for cell in ((True, True), (True, False), (False, True), (False, False))))
+
+
+def newcombe(table: PairedTable, effect: float = 1.0, z: float = Z) -> Bounds:
+    """The interval of our share minus theirs, at sum(table) / effect rows."""
+    both, gained, lost, neither = (count / effect for count in table)
+    n = sum(table) / effect
+    p, q = (both + gained) / n, (both + lost) / n
     (p_low, p_high), (q_low, q_high) = wilson(p, n, z), wilson(q, n, z)
     product = both * neither - gained * lost
     if product > 0:
