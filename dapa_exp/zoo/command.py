@@ -41,7 +41,7 @@ def _enlarge(words: list[str]) -> int:
     parser.add_argument("model", help="a miniature of the zoo, such as llama-small-chat")
     parser.add_argument(
         "shape",
-        help=f"{', '.join(shapes())}; or KEY=NUMBER,… in the words of config.json; or a name, then what differs from it",
+        help=f"{', '.join(shapes())}; or KEY=NUMBER,… in the words of config.json; or a name, then what differs",
     )
     parser.add_argument("out", type=Path, help="the checkpoint folder to write")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16")
