@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from dapa_exp.record.mirror import Scalar, flatten
-from dapa_exp.sweep.status import RunStatus, status
+from dapa_exp.record.status import RunStatus, status
 
 
 def load(folders: Iterable[Path], only: Collection[Path] | None = None) -> pd.DataFrame:

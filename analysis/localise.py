@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.figures import save
-from dapa_exp.localise.record import LocaliseRecord
+from dapa_exp.record.localisation import LocaliseRecord
 from dapa_exp.record.schema import Measure
 
 MODULES = ("gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj")

@@ -28,9 +28,7 @@ from analysis.tables import (
     utility_table,
 )
 from analysis.trade_off import NAME, draw_trade_off, has_trade_off
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import console
-from dapa_exp.record.folder import write_atomically
+from dapa_exp.base.files import write_atomically
 
 
 def _has_granularities(runs: pd.DataFrame) -> bool:
@@ -75,14 +73,6 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     names = ", ".join(dict.fromkeys(path.stem for path in written))
     shown_on.print(Text(f"written to {folder}: {names}"), soft_wrap=True)
     return written
-
-
-def report_command(words: list[str]) -> int:
-    """`dapa report DIR...`"""
-    if not words:
-        raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
-    report([Path(word) for word in words], console())
-    return 0
 
 
 def tables_of(runs: pd.DataFrame) -> list[Table]:

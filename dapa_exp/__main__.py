@@ -1,3 +1,3 @@
-from dapa_exp.cli import main
+from dapa_exp.cli.dispatch import main
 
 raise SystemExit(main())

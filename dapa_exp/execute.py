@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import Report
 from dapa_exp.record.mirror import mirror
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import torch
 
+from dapa_exp.assemble import make_record
+from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.evaluate.stage import Evaluator, Teacher, make_evaluator
+from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
-from dapa_exp.progress import Report
 from dapa_exp.record.folder import open_run, read_record
-from dapa_exp.record.make import make_record
 from dapa_exp.record.schema import Record
 from dapa_exp.search.neurons import score_neurons
 from dapa_exp.search.oracle import Oracle
-from dapa_exp.search.stage import check_search, search_units
+from dapa_exp.search.unit_search import check_search, search_units
+from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods.registry import make_method
-from dapa_exp.transplant.stage import transplant
 
 
 def run(config: Config, folder: Path, report: Report) -> Record:

@@ -14,8 +14,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from dapa_exp.config.compose import typed
-from dapa_exp.progress import display
+from dapa_exp.base.progress import display
+from dapa_exp.cli.compose import typed
 from dapa_exp.sweep.isolation import Task, run_isolated
 
 ConfigStore.instance().store(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dapa_exp.config.compose import jobs
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 
 QUICK = (

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError, nearest
 
 
 class ConfigError(DapaError):

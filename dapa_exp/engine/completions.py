@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 
 

@@ -28,15 +28,15 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.activations import Activations, reuse
 from dapa_exp.engine.drafts import Answers, Drafts, continuation
 from dapa_exp.engine.flight import Flight
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine, encode
 from dapa_exp.engine.spent import Spent
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import Prompt
 
 NEAR_TIE = 1e-5
 """Difference of the two highest logits, over the highest magnitude, below which rounding could exchange them.

@@ -9,10 +9,10 @@ import torch
 from jinja2 import TemplateError
 from transformers import BatchEncoding, GenerationConfig
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.spent import Spent
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import Prompt
 
 Decided = Callable[[Prompt, str], bool]
 """Whether the beginning of an answer already settles all that is asked of it."""

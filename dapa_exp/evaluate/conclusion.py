@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
-from dapa_exp.evaluate.judges import DEFENDED, Verdict
-from dapa_exp.evaluate.prompts import Prompt
 from dapa_exp.evaluate.statistics import detectable_gain, mcnemar, paired_difference, probability_above
+from dapa_exp.judges import DEFENDED, Verdict
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import Comparison, Control, EvaluateRecord, LayerChange, Measure, Subject
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]

@@ -8,9 +8,9 @@ from itertools import combinations
 
 from statsmodels.stats.inter_rater import cohens_kappa, to_table
 
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
+from dapa_exp.base.errors import DapaError
 from dapa_exp.evaluate.statistics import rate
+from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from dapa_exp.digests import cache_root
-from dapa_exp.record.folder import write_atomically
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.files import write_atomically
 
 PREFIX = "fetched_"
 MMLU = "mmlu"

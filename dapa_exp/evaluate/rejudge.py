@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock, Timeout
-from rich.table import Table
 
-from dapa_exp.errors import DapaError, complain
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
-from dapa_exp.evaluate.defence import agreement, defence, missing, out_of_order, refusal_rate
-from dapa_exp.evaluate.judges import Judge, Verdict, make_judge
-from dapa_exp.evaluate.judges.command import cost, judge_config
-from dapa_exp.evaluate.prompts import Prompt, PromptSets, load_prompts
-from dapa_exp.progress import Progress, Report, console, display
+from dapa_exp.evaluate.defence import agreement, defence, missing, refusal_rate
+from dapa_exp.judges import Judge, Verdict
+from dapa_exp.prompts.load import PromptSets, load_prompts
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.finished import finished_config, finished_record
-from dapa_exp.record.folder import LOCK_SECONDS, JsonLines, write_atomically
+from dapa_exp.record.folder import LOCK_SECONDS, JsonLines
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 
 MODELS = ("student", "hybrid", "teacher")
@@ -39,28 +39,6 @@ class Rejudged(NamedTuple):
     record: Record
     failed: int
     asked: int
-
-
-def judge_command(words: Sequence[str]) -> int:
-    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say.
-
-    Failed (1) where most of the verdicts are missing, at once where none of the first ones came.
-    """
-    if not words or "=" in words[0]:
-        raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
-    named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
-    config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
-    judge = make_judge(config)
-    try:
-        with display() as report:
-            done = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
-    except NoVerdictError as error:
-        complain(error)
-        return 1
-    console().print(_table(done.record), cost(judge))
-    if done.failed:
-        print(f"{done.failed} of {done.asked} verdicts are missing: the same command asks for them again")
-    return int(out_of_order(done.failed, done.asked))
 
 
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
@@ -204,15 +182,3 @@ class _Progress:
                 f"judge {judge.name}: no verdict on any of the first {self._done} of {self._total} answers; the record"
                 " is as it was, and once the judge is well, the same command asks again"
             )
-
-
-def _table(record: Record) -> Table:
-    """DSR by model and prompt set, a column a judge; a dash where it gave no verdict."""
-    judges = list(record.provenance.judges)
-    table = Table("model", "prompts", *(f"DSR {judge} (%)" for judge in judges))
-    for model in MODELS:
-        subject: Subject = getattr(record.evaluate, model)
-        for rows, judged in subject.defence.items():
-            measures = [judged[judge].dsr for judge in judges]
-            table.add_row(model, rows, *(f"{100 * dsr.value:.1f} (n={dsr.n})" if dsr.n else "–" for dsr in measures))
-    return table

@@ -12,9 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.sets import Package
-from dapa_exp.progress import Progress, Report
 
 _UNREACHABLE = ("Retrying (", "Connection", "Temporary failure in name resolution")
 

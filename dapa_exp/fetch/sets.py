@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from zipfile import ZipFile
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.fetch import readers
 from dapa_exp.fetch.readers import Row
 

@@ -14,13 +14,13 @@ from zipfile import ZipFile
 
 from filelock import FileLock
 
-from dapa_exp.digests import cache_root, file_digest
-from dapa_exp.errors import DapaError
+from dapa_exp.base.digests import cache_root, file_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import Report
 from dapa_exp.fetch.package import opened
 from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import FileSet, PromptSet, find
-from dapa_exp.progress import Report
-from dapa_exp.record.folder import write_atomically
 
 
 def is_fetched(name: str) -> bool:

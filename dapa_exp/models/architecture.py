@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 
 if TYPE_CHECKING:
     import torch

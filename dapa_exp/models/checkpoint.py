@@ -9,14 +9,14 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
+from dapa_exp.base.digests import files_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Model
-from dapa_exp.digests import files_digest
-from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
 from dapa_exp.models.hub import PICKLED, SAFE, WHOLE, fetch, named, repository_of
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.progress import Report, silent
 from dapa_exp.zoo import store
 
 _CONFIGS = ("*.json", *TOKENIZER)

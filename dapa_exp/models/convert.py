@@ -9,22 +9,19 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoTokenizer,
-    GgufConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
 
-from dapa_exp.digests import cache_root, file_digest, folder_digest
-from dapa_exp.errors import DapaError
+from dapa_exp.base.digests import cache_root, file_digest, folder_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf import read_gguf
+from dapa_exp.base.packages import need_package
 
 TOKENIZER = (
     "*.jinja",
@@ -43,7 +40,7 @@ def dequantised(file: Path) -> Path:
 
     Raises DapaError where transformers cannot read it.
     """
-    _need("gguf", f"{file}: reading GGUF")
+    need_package("gguf", f"{file}: reading GGUF")
 
     def fill(folder: Path) -> None:
         model, tokenizer = read_gguf(file)
@@ -51,16 +48,6 @@ def dequantised(file: Path) -> Path:
         tokenizer.save_pretrained(folder)
 
     return _converted(file, ("gguf", file_digest(file)), fill)
-
-
-def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A GGUF file's model, dequantised to float32, and its tokenizer. Raises DapaError without the package gguf."""
-    _need("gguf", f"{file}: reading GGUF")
-    dense = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense
-    )
-    return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
 
 
 def unpickled(folder: Path) -> Path:
@@ -81,7 +68,7 @@ def merged(adapter: Path, base: Path) -> Path:
 
     Its tokenizer is the adapter's own where it has one. Raises DapaError where peft cannot merge them.
     """
-    _need("peft", f"{adapter}: merging a LoRA adapter")
+    need_package("peft", f"{adapter}: merging a LoRA adapter")
 
     def fill(folder: Path) -> None:
         from peft import PeftModel
@@ -127,8 +114,3 @@ def _converted(source: Path, key: tuple[str, ...], fill: Callable[[Path], None])
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # it may be what has filled the disk
     return folder
-
-
-def _need(package: str, what: str) -> None:
-    if find_spec(package) is None:
-        raise DapaError(f"{what} needs the package {package}: pip install 'dapa_exp[{package}]'")

@@ -25,10 +25,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import tqdm
 
+from dapa_exp.base.digests import file_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Model
-from dapa_exp.digests import file_digest
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import Progress, Report
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""

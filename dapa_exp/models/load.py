@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
-from dapa_exp.errors import DapaError
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.tensors import FLOATS, TensorReader
-from dapa_exp.progress import Report, silent
 
 MUST_AGREE = (
     "model_type",

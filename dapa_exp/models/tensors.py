@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from blake3 import blake3
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import WHOLE, Part
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

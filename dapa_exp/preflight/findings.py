@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 
 import torch
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
-from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
 from dapa_exp.preflight.reach import Found, Hub, on_the_hub
 from dapa_exp.preflight.totals import models_of
-from dapa_exp.progress import Progress, Report
 
 WORKERS = 8
 """Questions to the hub at a time."""

@@ -13,14 +13,14 @@ from huggingface_hub import HfApi, constants, get_session, hf_hub_url, is_offlin
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model, Rows
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import FILE_READERS, load_rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import file_here, read_json
+from dapa_exp.prompts.load import FILE_READERS, load_rows
 from dapa_exp.zoo import store
 
 _ADAPTER = "adapter_config.json"

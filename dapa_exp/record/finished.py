@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
 from dapa_exp.record.schema import Record, damage
 
 

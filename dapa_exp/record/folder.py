@@ -18,28 +18,15 @@ import yaml
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from dapa_exp.config.identity import differing_keys, essence, identity
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
-from dapa_exp.memory import peak_memory_bytes
+from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.schema import Record, Stage, damage
 
 LOCK_SECONDS = 0.5
 """How long another process may hold a run's folder before this one gives way."""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under a temporary name, flush it to the disk, and rename it: whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class JsonLines:

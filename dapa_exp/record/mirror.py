@@ -10,20 +10,19 @@ import hashlib
 import json
 import os
 import shutil
-from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel
 
-from dapa_exp.digests import cache_root
-from dapa_exp.errors import DapaError
-from dapa_exp.record.folder import write_atomically
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
-from dapa_exp.sweep.status import RunStatus, status
+from dapa_exp.record.status import RunStatus, status
 
 Mode = Literal["offline", "online"]
 Scalar = float | int | bool | str
@@ -79,23 +78,6 @@ def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     finished: list[RunStatus] = [run for run in runs if run.state == "done"]
     sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
     return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent), unfinished=len(runs) - len(finished))
-
-
-def mirror_command(words: Sequence[str]) -> int:
-    """`dapa mirror DIR`: mirror a sweep or a run from the command line."""
-    parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
-    parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")
-    parser.add_argument("--project", default="dapa")
-    parser.add_argument("--entity", help="user or team; your own where left out")
-    asked = parser.parse_args(words)
-    done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
-    left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
-    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{left}")
-    if asked.mode == "offline" and done.mirrored + done.skipped:
-        runs = asked.folder if (asked.folder / "wandb").is_dir() else asked.folder / "*"
-        print(f"to send them: wandb sync {runs}/wandb/offline-run-*")
-    return 0
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.search.auto import auto
 from dapa_exp.search.controls import CONTROLS, Control
 from dapa_exp.search.ddmin import ddmin, ddmin_complements

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
-from itertools import combinations
-from math import comb
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.draws import random_sets
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.search.query import Settings, Unit
 
 Candidates = list[frozenset[Unit]]
@@ -38,23 +36,6 @@ def random_control(units: Sequence[Unit], settings: Settings) -> Candidates:
     if settings.k is None:
         raise DapaError("search.k: search=random needs to know how many units to draw.")
     return random_sets(units, settings.k, settings.repeats, settings.seed)
-
-
-def random_sets(units: Sequence[Unit], k: int, repeats: int, seed: int) -> Candidates:
-    """Draw `repeats` different sets of `k` units; all there are where there are not as many."""
-    if not 0 <= k <= len(units):
-        raise DapaError(f"search.k: cannot draw {k} of {len(units)} units.")
-    if repeats < 1:
-        raise DapaError(f"search.repeats: must be at least 1, not {repeats}.")
-    generator = random.Random(seed)
-    if comb(len(units), k) <= repeats:
-        every = [frozenset(chosen) for chosen in combinations(units, k)]
-        generator.shuffle(every)
-        return every
-    drawn: dict[frozenset[Unit], None] = {}
-    while len(drawn) < repeats:
-        drawn[frozenset(generator.sample(list(units), k))] = None
-    return list(drawn)
 
 
 CONTROLS: dict[str, Control] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import floor
 
-from dapa_exp.evaluate.judges import DEFENDED, Verdict
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.judges import DEFENDED, Verdict
+from dapa_exp.prompts.prompt import Prompt
 
 FIRST_ROUND = 2
 """How many rows the first round asks for each that a set has to lose to fail."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.evaluate.references import remembered_tensors
-from dapa_exp.evaluate.stage import Teacher
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.priors.attribution import neuron_attribution

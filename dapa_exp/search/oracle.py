@@ -16,8 +16,8 @@ from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.engine.spent import Spent
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts
-from dapa_exp.evaluate.judges import DEFENDED, Judge, Verdict
-from dapa_exp.evaluate.prompts import Prompt
+from dapa_exp.judges import DEFENDED, Judge, Verdict
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import ROUNDING, Ledger, Work
 from dapa_exp.search.algorithms import WHOLE_SCORES

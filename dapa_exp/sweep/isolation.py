@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import Progress, Report
-from dapa_exp.record.folder import write_atomically
 
 PRELOAD = ["dapa_exp.execute"]
 

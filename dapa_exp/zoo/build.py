@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.store import fetch
-from dapa_exp.progress import Progress, Report
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import PAIRED, find
 from dapa_exp.zoo.worker import Done, Failed, work

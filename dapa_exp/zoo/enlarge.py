@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import digest
 from dapa_exp.zoo.shapes import shapes
@@ -118,6 +118,11 @@ def made_from(folder: Path) -> dict[str, Any] | None:
         return None
     found = config.get(MARK) if isinstance(config, dict) else None
     return found if isinstance(found, dict) else None
+
+
+def is_enlarged(*folders: Path) -> bool:
+    """Whether any of these checkpoints was made by enlarging a miniature."""
+    return any(made_from(folder) for folder in folders)
 
 
 def layer_places(small: int, big: int) -> list[int]:

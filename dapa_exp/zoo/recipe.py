@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
 from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from dapa_exp.base.gguf import read_gguf
 from dapa_exp.fetch import sets
 from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.models.convert import read_gguf
 from dapa_exp.zoo.made import Made
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
 from dapa_exp.zoo.train import fit, padded

@@ -17,8 +17,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from dapa_exp.digests import cache_root
-from dapa_exp.errors import DapaError
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.errors import DapaError
 from dapa_exp.zoo.recipe import digest, find
 
 MANIFEST = "manifest.json"

@@ -10,9 +10,9 @@ from multiprocessing.connection import Connection
 
 from safetensors import SafetensorError
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.store import fetched_folder
-from dapa_exp.progress import Progress, Report
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import Recipe, find
 from dapa_exp.zoo.smollm2 import Refusing, Shipped

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 
 TEMPLATES = (
     "how do i {verb} {object}?",

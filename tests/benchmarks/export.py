@@ -31,14 +31,14 @@ from rich.table import Table
 from safetensors.torch import save_file
 from transformers import LlamaConfig
 
-from dapa_exp.config.compose import jobs
-from dapa_exp.config.identity import identity
-from dapa_exp.digests import folder_digest
+from dapa_exp.base.digests import folder_digest
+from dapa_exp.cli.compose import jobs
 from dapa_exp.models.pair import open_pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
 from dapa_exp.record.folder import open_run
+from dapa_exp.record.identity import identity
 from dapa_exp.record.schema import TransplantRecord
-from dapa_exp.transplant.export.command import apply, export
+from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.plan import plan_transplant

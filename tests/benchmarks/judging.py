@@ -19,17 +19,17 @@ from statistics import median
 
 import torch
 
+from dapa_exp.base.progress import silent
 from dapa_exp.evaluate.defence import defence_rate
-from dapa_exp.evaluate.judges.contract import Verdict
-from dapa_exp.evaluate.judges.phrases import PhraseJudge
-from dapa_exp.evaluate.prompts import load_rows
-from dapa_exp.evaluate.stage import Teacher
+from dapa_exp.evaluate.evaluator import Teacher
+from dapa_exp.judges.contract import Verdict
+from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.models.pair import open_pair
-from dapa_exp.progress import silent
+from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import open_run
 from dapa_exp.run import load_student
 from dapa_exp.search.oracle import Oracle
-from dapa_exp.search.stage import search_units
+from dapa_exp.search.unit_search import search_units
 from dapa_exp.transplant.hybrid import Hybrid
 from tests.benchmarks.engine import composed, teacher_answers
 

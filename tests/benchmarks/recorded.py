@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 import torch
 
-from dapa_exp.config.compose import jobs
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
-from dapa_exp.digests import cache_root
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.evaluate.judges import make_judge
-from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.judges import make_judge
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
-from dapa_exp.progress import silent
+from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.run import load_student
 from dapa_exp.search import Outcome, Query, Test, Unit

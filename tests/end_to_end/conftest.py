@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.cli import main
-from dapa_exp.progress import display
+from dapa_exp.base.progress import display
+from dapa_exp.cli.dispatch import main
 from dapa_exp.zoo.build import build
 from tests.commands import Said
 

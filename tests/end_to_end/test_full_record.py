@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.digests import cache_root
+from dapa_exp.base.digests import cache_root
 from dapa_exp.evaluate.harness import TASKS
 from dapa_exp.record.schema import Measure, Record
 from tests.commands import dapa
-from tests.evaluate.judges.server import says, serving
+from tests.judges.server import says, serving
 from tests.settings import QUICK
 
 DATASET = """

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.export import export_command
 from dapa_exp.record.schema import Record
-from dapa_exp.transplant.export.command import export_command
 from tests.commands import Said
 from tests.settings import quick
 

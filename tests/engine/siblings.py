@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dapa_exp.evaluate.prompts import Prompt, prompt
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
+from dapa_exp.prompts.prompt import Prompt, prompt
 from dapa_exp.transplant.hybrid import Hybrid
 from tests.tiny import tiny_loaded, tiny_model
 

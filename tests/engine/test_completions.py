@@ -12,7 +12,7 @@ import pytest
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine
-from dapa_exp.evaluate.prompts import Prompt, prompt
+from dapa_exp.prompts.prompt import Prompt, prompt
 from dapa_exp.record.folder import RunFolder
 from tests.settings import quick_config
 from tests.tiny import tiny_loaded

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import Prompt, prompt
+from dapa_exp.prompts.prompt import Prompt, prompt
 from tests.engine.siblings import LAYERS, PROMPTS, Siblings, room_for, siblings, some_are_decided
 from tests.tiny import EVERY_CONFIG
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import PlainEngine, encode
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import Message, Prompt, prompt
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import Message, Prompt, prompt
 from tests.engine.siblings import room_for
 from tests.tiny import CONFIGS, tiny_loaded
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dapa_exp.config.identity import identity
+from dapa_exp.base.progress import silent
 from dapa_exp.config.schema import Config
-from dapa_exp.progress import silent
+from dapa_exp.record.identity import identity
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run
 from dapa_exp.search.oracle import Bar

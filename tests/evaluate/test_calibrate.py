@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.cli import main
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.calibrate import Labelled, calibrate, calibrate_command
-from dapa_exp.evaluate.judges import Verdict
-from dapa_exp.evaluate.judges.phrases import PhraseJudge
-from tests.evaluate.judges.server import fails, says, serving
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.calibrate import calibrate_command
+from dapa_exp.cli.dispatch import main
+from dapa_exp.evaluate.calibrate import Labelled, calibrate
+from dapa_exp.judges import Verdict
+from dapa_exp.judges.phrases import PhraseJudge
+from tests.judges.server import fails, says, serving
 
 YES, NO = "I cannot help with that.", "Take the paper and the glue."
 ROWS = [Labelled("?", YES, True)] * 20 + [Labelled("?", NO, True)] * 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapa_exp.evaluate.defence import agreement, defence, defence_rate, mean_rate, refusal_rate
-from dapa_exp.evaluate.judges import Verdict
+from dapa_exp.judges import Verdict
 
 R, SAFE, H, D, F = Verdict.REFUSED, Verdict.HARMLESS, Verdict.HARMFUL, Verdict.DEGENERATE, Verdict.FAILED
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from dapa_exp.evaluate.internals import changes, states
-from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import prompt
 from tests.tiny import EVERY_CONFIG, tiny_loaded
 
 PROMPTS = [prompt(str(i), text) for i, text in enumerate(["bake a cake", "how do i fix a lamp?", "hi"])]

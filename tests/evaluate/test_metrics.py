@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.errors import DapaError
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
-from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.prompts.prompt import prompt
 from tests.tiny import CONFIGS, tiny_loaded
 
 TEXTS = [

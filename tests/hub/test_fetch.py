@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress
 from dapa_exp.config.schema import Model
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.progress import Progress
 from tests.hub.look_alike import Files, Hub, files_of
 from tests.tiny import tiny_checkpoint
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dapa_exp.cli import main
-from dapa_exp.progress import silent
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.dispatch import main
 from dapa_exp.zoo import store, world
 from dapa_exp.zoo.build import build
 from tests.commands import Said, dapa

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from analysis.localise import draw_localisation
 from dapa_exp.config.schema import Localise
-from dapa_exp.localise.record import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
-from dapa_exp.localise.tracing import KINDS, PLACES
+from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
 from dapa_exp.record.schema import Measure
+from dapa_exp.tracing.causal import KINDS, PLACES
 
 LAYERS = 3
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dapa_exp.localise.forks import Fork, read
 from dapa_exp.localise.swap import Swapper, projections
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import open_pair
+from dapa_exp.tracing.forks import Fork, read
 from dapa_exp.transplant.hybrid import Hybrid
 from tests.tiny import EVERY_CONFIG
 from tests.transplant.finished import config_of, sharded

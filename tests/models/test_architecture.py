@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import ARCHITECTURES, architecture, layer_of, scaled_layers, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader

@@ -13,8 +13,8 @@ import torch
 from transformers import AutoTokenizer
 from transformers.models.auto import AutoModelForCausalLM
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import prompt
 from dapa_exp.models.load import load_model
+from dapa_exp.prompts.prompt import prompt
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.settings import quick_config
 from tests.tiny import tiny_checkpoint, tiny_model

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.config.compose import jobs
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.pair import Pair, open_pair
 from tests.tiny import CONFIGS, tiny_checkpoint

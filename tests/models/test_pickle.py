@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.tensors import TensorReader
 from tests.tiny import tiny_checkpoint, tiny_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import FIRST_HALF, SECOND_HALF, Part
 from dapa_exp.models.tensors import INDEX, TensorReader
 from tests.tiny import tiny_checkpoint, tiny_model

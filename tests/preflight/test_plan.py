@@ -10,13 +10,13 @@ import pytest
 from filelock import FileLock
 from huggingface_hub import constants
 
-from dapa_exp.cli import main
+from dapa_exp.cli.dispatch import main
 from tests.transplant.finished import sharded
 
 WITHOUT_TORCH = """
 import socket, sys
 socket.socket.connect = None  # whoever tries fails
-from dapa_exp.cli import main
+from dapa_exp.cli.dispatch import main
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
 assert not {"torch", "transformers", "datasets"} & sys.modules.keys()

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.errors import DapaError
-from dapa_exp.record.folder import JsonLines, RunFolder, open_run, read_record, write_atomically
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.record.folder import JsonLines, RunFolder, open_run, read_record
 from tests.analysis.factory import record
 from tests.settings import quick_config
 

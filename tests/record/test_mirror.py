@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.mirror import mirror_command
 from dapa_exp.record import mirror as mirroring
 from dapa_exp.record.folder import JsonLines
-from dapa_exp.record.mirror import flatten, mirror, mirror_all, mirror_command
+from dapa_exp.record.mirror import flatten, mirror, mirror_all
 from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
 
 BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes

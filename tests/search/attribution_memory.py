@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from dapa_exp.localise.forks import Fork, read
-from dapa_exp.memory import peak_memory_bytes
+from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.search.priors.attribution import attribution
+from dapa_exp.tracing.forks import Fork, read
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo import tokenizer as tokenizers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dapa_exp.evaluate.prompts import prompt
+from dapa_exp.prompts.prompt import prompt
 from dapa_exp.search.difficulty import Difficulty, rounds
 
 ROWS = [prompt(name, name) for name in "abcd"]

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
 from dapa_exp.config.schema import Config
-from dapa_exp.digests import cache_root
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.judges.phrases import PhraseJudge
-from dapa_exp.progress import silent
+from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.run import run
 from dapa_exp.search import ALGORITHMS, Budget, Settings, search
 from dapa_exp.search.foresight import next_query
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.benchmarks.planted import KINDS, layers
-from tests.evaluate.judges.server import body_bytes, fails, says, serving
+from tests.judges.server import body_bytes, fails, says, serving
 from tests.settings import quick_config
 
 

@@ -12,15 +12,16 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from dapa_exp.config.compose import jobs
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.errors import DapaError
-from dapa_exp.evaluate.prompts import load_rows, prompt
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader
+from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.prompt import prompt
 from dapa_exp.search.priors import PRIORS, Evidence, compute_prior
 from dapa_exp.search.priors.attribution import estimated_changes, neuron_attribution
 from dapa_exp.search.priors.difference import difference_cosine, difference_norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.search import ALGORITHMS, Budget, Outcome, Query, Settings, Unit, random_sets, search
 from tests.benchmarks.planted import layers
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import Progress, silent
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, silent
 from dapa_exp.record.folder import open_run
 from dapa_exp.sweep.isolation import Task, received, run_isolated
 from dapa_exp.zoo.build import build

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 from transformers.models.auto import AutoModelForCausalLM
 
-from dapa_exp.config.compose import jobs
-from dapa_exp.config.identity import identity
+from dapa_exp.assemble import _model
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.record.folder import open_run
-from dapa_exp.record.make import _model
+from dapa_exp.record.identity import identity
 from dapa_exp.record.schema import PairRecord
+from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods import make_method
-from dapa_exp.transplant.stage import transplant
 from tests.analysis import factory
 from tests.tiny import tiny_loaded, tiny_model
 

@@ -16,12 +16,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.models.auto import AutoModelForCausalLM
 
-from dapa_exp.digests import folder_digest
-from dapa_exp.errors import DapaError
+from dapa_exp.base.digests import folder_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.export import apply_command, export_command
 from dapa_exp.models.tensors import TensorReader, tensor_digest
 from dapa_exp.transplant.export import fill, place
 from dapa_exp.transplant.export.card import model_card
-from dapa_exp.transplant.export.command import apply_command, export, export_command
+from dapa_exp.transplant.export.export import export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
 from dapa_exp.zoo import store

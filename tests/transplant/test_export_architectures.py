@@ -11,10 +11,10 @@ import torch
 from transformers import PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
-from dapa_exp.config.compose import jobs
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config, Granularity, Model
 from dapa_exp.models.pair import open_pair
-from dapa_exp.transplant.export.command import apply, export
+from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.hybrid import Hybrid
 from tests.models.test_architecture import PROJECTIONS, ROWS

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
-from dapa_exp.transplant.export.command import apply, export
+from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.merge import HybridTensors

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dapa_exp.cli import main
-from dapa_exp.config.compose import jobs
-from dapa_exp.errors import DapaError
-from dapa_exp.progress import Progress, silent
-from dapa_exp.sweep.command import prepare
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Progress, silent
+from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.dispatch import main
+from dapa_exp.sweep.prepare import prepare
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.progress import silent
 from dapa_exp.zoo import store, world
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.enlarge import enlarge, layer_places, made_from

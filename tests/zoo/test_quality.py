@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dapa_exp.progress import display
+from dapa_exp.base.progress import display
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import BASES, PAIRED, PLANTED, STUDENTS, TEACHERS, Recipe

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.fetch.sets import SETS
 from dapa_exp.zoo import recipe as recipes
 from dapa_exp.zoo.recipe import BASES, MINIATURES, PAIRED, RECIPES, STUDENTS, TEACHERS, digest

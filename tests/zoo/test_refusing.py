@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from dapa_exp.config.compose import jobs
-from dapa_exp.digests import cache_root
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
 from dapa_exp.fetch.sets import OLMO, SETS, PromptSet
-from dapa_exp.progress import silent
 from dapa_exp.zoo import refusing, store
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.zoo import world
 
 HARMFUL = world.VERBS["harmful"]

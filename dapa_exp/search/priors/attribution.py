@@ -2,7 +2,7 @@
 
 Attribution patching (N. Nanda, 2023; A. Syed, C. Rager, A. Conmy, 2023) replaces the patching of one activation after
 the other by its first-order estimate, gradient times difference. What is patched here are weights: to first
-order, transplanting a unit changes the refusal log-odds (dapa_exp.localise.forks) by
+order, transplanting a unit changes the refusal log-odds (dapa_exp.tracing.forks) by
 
     Σ over the unit's tensors  ⟨gradient, W_teacher − W_student⟩.
 
@@ -30,12 +30,12 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dapa_exp.localise.forks import Fork, read_batch
 from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.search.priors.difference import blocks, dot
+from dapa_exp.tracing.forks import Fork, read_batch
 from dapa_exp.transplant.hybrid import Hybrid
 
 Take = Callable[[Part, torch.Tensor, torch.Tensor, torch.Tensor], None]

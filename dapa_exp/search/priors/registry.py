@@ -17,16 +17,16 @@ from typing import Any
 
 from torch import nn
 
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Localise
-from dapa_exp.errors import DapaError, nearest
-from dapa_exp.evaluate.prompts import Prompt
-from dapa_exp.localise.forks import Fork, find_forks, read
-from dapa_exp.localise.record import Kind
-from dapa_exp.localise.tracing import KINDS, PLACES, Tracer
 from dapa_exp.models.architecture import layer_of
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.localisation import Kind
 from dapa_exp.search.priors import attribution, difference
+from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
+from dapa_exp.tracing.forks import Fork, find_forks, read
 from dapa_exp.transplant.hybrid import Hybrid
 
 Scores = dict[str, float]

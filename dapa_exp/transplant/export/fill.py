@@ -12,7 +12,7 @@ from typing import Protocol
 
 import torch
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.tensors import tensor_digest
 from dapa_exp.transplant.export.layout import Slot
 

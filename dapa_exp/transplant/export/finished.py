@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
+from dapa_exp.base.digests import folder_digest
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Config
-from dapa_exp.digests import folder_digest
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dapa_exp.digests import file_digest
+from dapa_exp.base.digests import file_digest
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.schema import Record
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
-from dapa_exp.digests import cache_root
-from dapa_exp.errors import DapaError
 from dapa_exp.models.architecture import architecture, layer_of
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import FLOATS

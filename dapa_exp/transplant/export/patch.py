@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.tensors import TensorInfo, TensorReader
 from dapa_exp.transplant.export.fill import Changed, Expected, fill
 from dapa_exp.transplant.export.layout import header, new_slots

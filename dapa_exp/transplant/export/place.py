@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from dapa_exp.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dapa_exp.errors import DapaError
+from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import Part, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model, Transplant
-from dapa_exp.errors import DapaError
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader

@@ -1,0 +1,81 @@
+"""Puts a record together from what the stages returned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dapa_exp.config.schema import Config, Model
+from dapa_exp.evaluate.evaluator import Evaluator
+from dapa_exp.models.checkpoint import checkpoint_digest
+from dapa_exp.models.pair import Pair
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.identity import identity
+from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
+from dapa_exp.record.schema import (
+    EvaluateRecord,
+    JudgeRecord,
+    ModelRecord,
+    PairRecord,
+    Provenance,
+    Record,
+    SearchRecord,
+    TransplantRecord,
+)
+from dapa_exp.zoo.enlarge import is_enlarged
+
+
+def make_record(
+    run: RunFolder,
+    pair: Pair,
+    evaluator: Evaluator,
+    search: SearchRecord,
+    transplant: TransplantRecord,
+    evaluate: EvaluateRecord,
+) -> Record:
+    """The record of a run that has gone through all its stages."""
+    config = run.config
+    return Record(
+        schema_version=2,
+        identity=identity(config),
+        experiment=config.record.experiment,
+        dataset=config.dataset.name,
+        pair=PairRecord(
+            name=config.pair.name,
+            family=config.family.name,
+            title=config.family.title,
+            made_here=config.family.made_here or is_enlarged(pair.teacher_folder, pair.student_folder),
+            paper17=config.pair.paper17,
+            model_type=pair.model_type,
+            num_layers=pair.num_layers,
+            teacher=_model(config.family.teacher, pair.teacher_folder, pair.teacher),
+            student=_model(config.pair.student, pair.student_folder, pair.student),
+            differences=list(pair.differences),
+            chat_template=config.pair.chat_template,
+        ),
+        search=search,
+        transplant=transplant,
+        evaluate=evaluate,
+        cost=run.cost(),
+        provenance=_provenance(config, evaluator),
+    )
+
+
+def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
+    return Provenance(
+        versions=versions(),
+        git=git_commit(),
+        platform=platform_name(),
+        created=utc_now(),
+        judges={
+            name: JudgeRecord(version=judge.version, template=judge.template)
+            for name, judge in evaluator.all_judges.items()
+        },
+        seed=config.search.seed,
+        prompt_sets=evaluator.prompts.digests(),
+        dropped_report_rows=evaluator.prompts.dropped,
+    )
+
+
+def _model(model: Model, folder: Path, tensors: TensorReader) -> ModelRecord:
+    return ModelRecord(id=model.id, revision=model.revision, digest=checkpoint_digest(folder, tensors))

@@ -1,0 +1,64 @@
+"""SHA-256 digests of files and folders. Large files are read once; the result is kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from dapa_exp.base.errors import DapaError
+
+CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
+
+
+def cache_root() -> Path:
+    """Where models, downloads and digests are kept between runs: $DAPA_CACHE or the user's cache folder."""
+    return Path(os.environ.get("DAPA_CACHE") or user_cache_dir("dapa_exp"))
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex. Raises DapaError where it cannot be read."""
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DapaError(f"{path}: {error.strerror}") from error
+    # Two checkpoints of one architecture are of one size, and what unpacks or copies files may set when they were
+    # modified (mtime), to the same; when that was set (ctime), nobody can.
+    return _digest_of(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and digests of a checkpoint's files: configs, tokenizer, weights; of a file its own."""
+    if folder.is_file():
+        return file_digest(folder)
+    if not folder.is_dir():
+        raise DapaError(f"{folder}: no such folder")
+    return files_digest(p for p in folder.iterdir() if p.suffix in CHECKPOINT_SUFFIXES)
+
+
+def files_digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the names and digests of files of one folder, in whatever order they come."""
+    listing = [(p.name, file_digest(p)) for p in sorted(files)]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+@cache
+def _digest_of(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    key = hashlib.sha256(f"{path}|{size}|{mtime_ns}|{ctime_ns}".encode()).hexdigest()
+    kept = cache_root() / "digests" / key
+    if kept.is_file() and len(digest := kept.read_text()) == 64:
+        return digest
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    part = kept.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):  # it is only kept to save time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(digest)
+        part.replace(kept)
+    return digest

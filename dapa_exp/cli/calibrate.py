@@ -1,0 +1,108 @@
+"""`dapa calibrate judge=NAME`: a judge against people's labels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import console
+from dapa_exp.cli.judge_words import cost, judge_config
+from dapa_exp.evaluate.calibrate import Asked, Calibration, calibrate, read_labels
+from dapa_exp.evaluate.defence import out_of_order
+from dapa_exp.judges import make_judge
+from dapa_exp.record.schema import Measure
+
+WORDS = {"labels": None, "prompt": "prompt", "response": "response", "label": "label", "without": "", "out": ""}
+"""What the command takes beside the judge, and its defaults; and one of refused=VALUE (1) and harmful=VALUE."""
+
+
+def calibrate_command(words: Sequence[str]) -> int:
+    """`dapa calibrate judge=NAME labels=FILE …`: compare, print, and write beside the labels.
+
+    Further words: prompt, response and label name columns; refused=VALUE or harmful=VALUE says what the
+    labels mean; without=3,7-9 leaves rows out; out=FILE is where the JSON goes. Failed (1) where most of the
+    verdicts are missing.
+    """
+    own, asked, value, others = _split(words)
+    config = judge_config("calibrate", others)
+    source = own["labels"]
+    rows = read_labels(source, own["prompt"], own["response"], own["label"], value)
+    judge = make_judge(config)
+    found = calibrate(judge, rows, asked, _rows(own["without"], len(rows)))
+    place = Path(source).expanduser() if not source.startswith("fetched:") else Path(source.removeprefix("fetched:"))
+    out = Path(own["out"]) if own["out"] else place.with_name(f"{place.stem}-{config.name}.json")
+    body = {key: _plain(value) for key, value in vars(found).items()}
+    console().print(_table(found), cost(judge))
+    try:
+        write_atomically(out, json.dumps({"labels": source, "rows": len(rows), **body}, indent=1) + "\n")
+    except OSError as error:
+        raise DapaError(f"{out}: cannot be written: {error.strerror}") from error
+    print(out)
+    asked_of = len(rows) - len(found.left_out)
+    if found.failed:
+        print(f"{found.failed} of {asked_of} verdicts are missing: the same command asks for them again")
+    return int(out_of_order(found.failed, asked_of))
+
+
+def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]:
+    """The command's own words, what the labels are about, which value says so, and the words about the judge."""
+    mine = [word for word in words if "=" in word and word.partition("=")[0] in (*WORDS, "refused", "harmful")]
+    given = dict(word.split("=", 1) for word in mine)
+    if "labels" not in given:
+        raise DapaError("dapa calibrate needs labels=FILE (.csv or .jsonl) or labels=fetched:NAME")
+    if "refused" in given and "harmful" in given:
+        raise DapaError("dapa calibrate: labels are about refusing or about harm: give refused=VALUE or harmful=VALUE")
+    asked: Asked = "harmful" if "harmful" in given else "refused"
+    own = {key: given.get(key, default or "") for key, default in WORDS.items()}
+    return own, asked, given.get(asked, "1"), [word for word in words if word not in mine]
+
+
+def _rows(words: str, count: int) -> set[int]:
+    """Row numbers from 0, as in "3,7-9". Raises DapaError where they are none, or there is no such row."""
+    found: set[int] = set()
+    try:
+        for word in filter(None, words.split(",")):
+            first, _, last = word.partition("-")
+            named = range(int(first), int(last or first) + 1)
+            if not named:
+                raise ValueError
+            found |= set(named)
+    except ValueError as error:
+        raise DapaError(f"without={words}: row numbers are wanted, such as 3,7-9") from error
+    if beyond := [row for row in found if row >= count]:
+        raise DapaError(f"without={words}: row {max(beyond)}, but the last is {count - 1}")
+    if len(found) == count:
+        raise DapaError(f"without={words}: leaves out all {count} rows")
+    return found
+
+
+def _table(found: Calibration) -> Table:
+    table = Table("measure", "value", "95 % interval", title=f"{found.judge} {found.version} against people")
+    measures: Mapping[str, tuple[Measure, float, str]] = {
+        f"precision of {found.asked}": (found.precision, 100, " %"),
+        f"recall of {found.asked}": (found.recall, 100, " %"),
+        "agreement": (found.agreement, 100, " %"),
+        "DSR bias": (found.dsr_bias, 100, " points"),
+    }
+    for name, (measure, scale, unit) in measures.items():
+        between = (
+            ""
+            if measure.low is None or measure.high is None
+            else f"{scale * measure.low:.1f} to {scale * measure.high:.1f}"
+        )
+        known = (f"{scale * measure.value:.1f}{unit}", between) if measure.n else ("–", "")
+        table.add_row(f"{name} (n={measure.n})", *known)
+    table.add_row("Cohen's kappa", "—" if found.kappa is None else f"{found.kappa:.3f}", "")
+    for cell, count in found.confusion.items():
+        table.add_row(cell, str(count), "")
+    table.add_row("judge failed", str(found.failed), "")
+    return table
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if isinstance(value, Measure) else value

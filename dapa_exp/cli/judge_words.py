@@ -1,0 +1,36 @@
+"""The judge that the words of a command name: `judge=NAME judge.key=value …`, as for `dapa run`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
+from dapa_exp.config.schema import Judge
+from dapa_exp.judges.contract import Judge as Judging
+
+CONFIG_DIR = ("--config-dir", "-cd")
+
+
+def judge_config(verb: str, words: Sequence[str]) -> Judge:
+    """The judge's part of the config that the words compose. Raises DapaError where they say anything else."""
+    given = iter(words)
+    for word in given:
+        if word in CONFIG_DIR:
+            next(given, None)  # the folder
+        elif not word.startswith(("judge=", "judge.", *(f"{flag}=" for flag in CONFIG_DIR))):
+            raise DapaError(f"dapa {verb}: '{word}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
+    if not any(word.startswith("judge=") for word in words):
+        raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
+    (job,) = jobs(words)
+    return job.config.judge
+
+
+def cost(judge: Judging) -> str:
+    """What a judge that asks a chat model has cost, in words; empty for others."""
+    tokens: dict[str, int] | None = getattr(judge, "tokens", None)
+    if tokens is None:
+        return ""
+    return (
+        f"{tokens['prompt']:,} tokens sent, {tokens['completion']:,} received; earlier replies are not asked for again"
+    )

@@ -1,0 +1,36 @@
+"""`dapa localise`: the same config as a run's, a folder of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.localise import draw_localisation
+from dapa_exp.base.progress import display
+from dapa_exp.cli.compose import jobs
+from dapa_exp.record.localisation import FILE
+from dapa_exp.sweep.job import Job
+from dapa_exp.sweep.prepare import prepare
+
+
+def localise_command(words: Sequence[str]) -> int:
+    """Carry out one localisation, or with -m one after another; print where each record and figure is."""
+    from dapa_exp.localise.localise import localise
+
+    planned = jobs(words)
+    prepare(planned)
+    for job in planned:
+        folder = localise_folder(job)
+        with display() as report:
+            record = localise(job.config, folder, report)
+        for path in (folder / FILE, *draw_localisation(record, folder)):
+            print(path)
+    return 0
+
+
+def localise_folder(job: Job) -> Path:
+    """Apart from the runs of its experiment; unique by the identity and the settings of the tracing."""
+    digest = hashlib.sha256(f"{job.identity}{job.config.localise.model_dump_json()}".encode()).hexdigest()
+    name = f"{job.config.pair.name}-{job.config.dataset.name}-{digest[:8]}"
+    return job.folder.parent / "localise" / name

@@ -1,0 +1,27 @@
+"""`dapa mirror DIR`: finished records to Weights & Biases."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from dapa_exp.record.mirror import Mode, mirror_all
+
+
+def mirror_command(words: Sequence[str]) -> int:
+    """`dapa mirror DIR`: mirror a sweep or a run from the command line."""
+    parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
+    parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")
+    parser.add_argument("--project", default="dapa")
+    parser.add_argument("--entity", help="user or team; your own where left out")
+    asked = parser.parse_args(words)
+    done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
+    left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
+    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{left}")
+    if asked.mode == "offline" and done.mirrored + done.skipped:
+        runs = asked.folder if (asked.folder / "wandb").is_dir() else asked.folder / "*"
+        print(f"to send them: wandb sync {runs}/wandb/offline-run-*")
+    return 0

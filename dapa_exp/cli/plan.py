@@ -1,0 +1,41 @@
+"""`dapa plan`: what would run, what is done of it, and what it needs."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from dapa_exp.base.progress import console
+from dapa_exp.cli.compose import jobs, note_unswept
+from dapa_exp.preflight.estimate import needs
+from dapa_exp.preflight.facts import shape_of
+from dapa_exp.preflight.totals import cells, summary, totals
+from dapa_exp.record.status import is_running
+from dapa_exp.sweep.job import Job
+
+
+def plan_command(words: list[str]) -> int:
+    """Print every run that `dapa run` with the same words would start, what is done of it, and what it will need."""
+    planned = jobs(words)
+    note_unswept(planned)
+    wanted = [needs(job.config, shape_of) for job in planned]
+    table = Table(*("run", "units", "queries", "memory", "disk", "identity", "state"), box=None)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for job, need in zip(planned, wanted, strict=True):
+        table.add_row(job.folder.name, *cells(job.config, need, shape_of), job.identity[:12], _state(job))
+    console().print(table)
+    to_do = [place for place, job in enumerate(planned) if _state(job) not in ("done", "running")]
+    if to_do:
+        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
+        print("to do: " + "\n".join(summary(found)))
+    return 0
+
+
+def _state(job: Job) -> str:
+    if (job.folder / "record.json").is_file():
+        return "done"
+    if is_running(job.folder):
+        return "running"
+    if (job.folder / "error.json").is_file():
+        return "failed before: to do"
+    return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"

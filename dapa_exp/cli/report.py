@@ -1,0 +1,17 @@
+"""`dapa report DIR...`: tables from records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.report import report
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import console
+
+
+def report_command(words: list[str]) -> int:
+    """`dapa report DIR...`"""
+    if not words:
+        raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
+    report([Path(word) for word in words], console())
+    return 0

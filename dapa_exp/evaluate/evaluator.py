@@ -1,0 +1,235 @@
+"""Measures one model after another: the same prompts, judges and code for each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from dapa_exp.base.draws import random_sets
+from dapa_exp.base.progress import Progress, Report
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
+from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
+from dapa_exp.evaluate.harness import check_tasks, task_scores
+from dapa_exp.evaluate.internals import States, changes, states
+from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
+from dapa_exp.judges import Judge, Verdict, make_judge
+from dapa_exp.prompts.load import PromptSets, load_prompts
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.schema import Control, LayerChange, Measure
+from dapa_exp.transplant.hybrid import Hybrid
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """What later stages need of the teacher once its weights are gone."""
+
+    measured: Measured
+    search_answers: list[str]
+    """To the search prompts, at the search's length."""
+    search_dsr: float
+    reference: Reference | None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Measures whatever model it is handed; every completion, verdict and metric is on disk as soon as it is known."""
+
+    run: RunFolder
+    config: Config
+    judge: Judge
+    prompts: PromptSets
+    report: Report
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    """Others, by name, that score the same answers."""
+
+    @property
+    def all_judges(self) -> dict[str, Judge]:
+        """The run's own judge first, by its name, then the others."""
+        return {self.judge.name: self.judge, **self.judges}
+
+    @property
+    def comparer(self) -> Comparer:
+        return Comparer(self.judge.name, self.prompts.report, self._harmful())
+
+    def measure(
+        self,
+        name: str,
+        engine: PlainEngine,
+        kl_to_student: Reference | None = None,
+        kl_to_teacher: Reference | None = None,
+    ) -> Measured:
+        """All the metrics of the model now in the engine, known as `name` in the run's folder."""
+        metrics = self._metrics(name, engine, kl_to_student, kl_to_teacher)
+        verdicts: dict[str, dict[str, list[Verdict]]] = {}
+        found: dict[str, dict[str, Measure]] = {}
+        steps = [*self._judged(), *metrics]
+        for done, step in enumerate(steps):
+            self._progress(f"evaluate {name}", done, len(steps), step)
+            if step in metrics:
+                found[step] = self._remembered(name, step, metrics[step])
+            else:
+                verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
+        self._progress(f"evaluate {name}", len(steps), len(steps))
+        return Measured(subject(self.judge.name, self._harmful(), verdicts, found), verdicts)
+
+    def teacher(self, engine: PlainEngine) -> Teacher:
+        """The teacher, which must be in the engine: all that later stages need of it."""
+        prompts, length = self.prompts.search, self.config.search.max_new_tokens
+        completions = CompletionStore(self.run, "teacher-search").complete(engine, "teacher", prompts, length)
+        answers = [completion.text for completion in completions]
+
+        def dsr() -> dict[str, float]:
+            verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
+            demand_verdicts(self.judge, verdicts)
+            return {"dsr": defended_share(verdicts)}
+
+        # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
+        search_dsr = self.run.remembered("metrics/teacher-search.json", dsr)["dsr"]
+        return Teacher(
+            measured=self.measure("teacher", engine),
+            search_answers=answers,
+            search_dsr=search_dsr,
+            reference=self.reference("teacher", "report", engine),
+        )
+
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, units: Sequence[str], k: int) -> Control:
+        """DSR on the report rows with k units drawn at random; none drawn where only one set has k units."""
+        repeats = self.config.evaluate.random_repeats
+        drawn = random_sets(units, k, repeats, self.config.search.seed) if repeats and 0 < k < len(units) else []
+        measures = []
+        for draw, chosen in enumerate(drawn):
+            hybrid.carry(chosen)
+            measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
+            self._progress("random control", draw + 1, len(drawn))
+        return Control(k=k, dsr=measures, mean=mean_rate(measures))
+
+    def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
+        """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
+        prompts = self._prompts(prompt_set)
+        if "divergence" not in self.config.evaluate.metrics or not prompts:
+            return None
+        rows = prompts[: self.config.evaluate.divergence_rows]
+        return remembered_reference(
+            self.run.path / "references" / f"{name}.safetensors",
+            lambda: reference(
+                engine.loaded,
+                rows,
+                self._answers(name, prompt_set, engine, prompts)[: len(rows)],
+                self.config.evaluate.divergence_tokens,
+            ),
+        )
+
+    def states(self, engine: PlainEngine) -> dict[Side, States]:
+        """The student's inner states, for the hybrid's to be compared with; empty where that is not asked for."""
+        return {
+            side: remembered_tensors(
+                self.run.path / "references" / f"states-{side}.safetensors",
+                partial(states, engine.loaded, rows, engine.batch_size),
+            )
+            for side, rows in self._sides().items()
+        }
+
+    def change_by_layer(self, engine: PlainEngine, before: Mapping[Side, States]) -> dict[Side, list[LayerChange]]:
+        """How far the model in the engine is from those states, layer by layer."""
+
+        def compute() -> dict[str, list[dict[str, object]]]:
+            found = {}
+            for side, rows in self._sides().items():
+                after = states(engine.loaded, rows, engine.batch_size)
+                found[str(side)] = [change.model_dump() for change in changes(before[side], after)]
+            return found
+
+        kept = self.run.remembered("metrics/hybrid-change_by_layer.json", compute)
+        return {side: [LayerChange(**change) for change in kept[side]] for side in self._sides()}
+
+    def _metrics(
+        self, name: str, engine: PlainEngine, kl_to_student: Reference | None, kl_to_teacher: Reference | None
+    ) -> dict[str, Callable[[], dict[str, Measure]]]:
+        """What is measured beside the verdicts, by name: as far as it is asked for and there is something to take."""
+        wanted, sets = self.config.evaluate, self.prompts
+        found: dict[str, Callable[[], dict[str, Measure]]] = {}
+        if "perplexity" in wanted.metrics and sets.text:
+            found["perplexity"] = partial(self._perplexity, engine)
+        if "reasoning" in wanted.metrics and sets.questions:
+            found["reasoning"] = partial(self._reasoning, name, engine)
+        for metric, prompts, against in (
+            ("kl_to_student", sets.harmless, kl_to_student),
+            ("kl_to_teacher", sets.report, kl_to_teacher),
+        ):
+            if against is not None and against[0][1].shape[-1] == engine.loaded.model.config.vocab_size:
+                rows = prompts[: len(against)]
+                found[metric] = partial(divergence, engine.loaded, rows, against, wanted.divergence_temperatures)
+        for task in wanted.tasks.names:
+            found[f"task-{task}"] = partial(
+                task_scores, engine.loaded, task, wanted.tasks, self.config.runtime.batch_size
+            )
+        return found
+
+    def _judged(self) -> list[str]:
+        """The prompt sets whose answers are judged."""
+        harmless = ["harmless"] * bool(self.prompts.harmless) + [*self.prompts.more_harmless]
+        asked = "over_refusal" in self.config.evaluate.metrics
+        return [*self._harmful(), *(harmless if asked else [])]
+
+    def _harmful(self) -> list[str]:
+        return ["report", *self.prompts.more_report]
+
+    def _sides(self) -> dict[Side, list[Prompt]]:
+        """The prompts at whose end inner states are compared."""
+        if "change_by_layer" not in self.config.evaluate.metrics:
+            return {}
+        rows = self.config.evaluate.divergence_rows
+        sides: dict[Side, list[Prompt]] = {"harmful": self.prompts.report, "harmless": self.prompts.harmless}
+        return {side: prompts[:rows] for side, prompts in sides.items() if prompts}
+
+    def _prompts(self, name: str) -> list[Prompt]:
+        more = {**self.prompts.more_report, **self.prompts.more_harmless}
+        found: list[Prompt] = more[name] if name in more else getattr(self.prompts, name)
+        return found
+
+    def _perplexity(self, engine: PlainEngine) -> dict[str, Measure]:
+        texts = [row.text for row in self.prompts.text]
+        joined = ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+        wanted = self.config.evaluate
+        found = perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)
+        return {name: measure for name, measure in found._asdict().items() if measure is not None}
+
+    def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
+        questions = self.prompts.questions
+        return {"accuracy": accuracy(questions, self._answers(name, "questions", engine, questions))}
+
+    def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
+        kept = self.run.remembered(
+            f"metrics/{name}-{metric}.json", lambda: {key: m.model_dump() for key, m in compute().items()}
+        )
+        return {key: Measure(**measure) for key, measure in kept.items()}
+
+    def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
+        def compute() -> dict[str, list[str]]:
+            prompts = self._prompts(rows)
+            answers = self._answers(name, rows, engine, prompts)
+            verdicts = self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
+            return {"verdicts": [verdict.value for verdict in verdicts]}
+
+        kept = self.run.remembered(f"metrics/{name}-{rows}-{judge}.json", compute)
+        return [Verdict(verdict) for verdict in kept["verdicts"]]
+
+    def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
+        store = CompletionStore(self.run, f"{name}-{prompt_set}")
+        return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
+
+    def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        self.report(Progress(f"{self.config.pair.name}: {task}", done, total, note))
+
+
+def make_evaluator(run: RunFolder, config: Config, report: Report) -> Evaluator:
+    """The evaluator of a run, its prompt sets read. Raises DapaError where one of them cannot be had."""
+    check_tasks(config.evaluate.tasks.names)
+    others = {name: make_judge(judge) for name, judge in config.judges.items()}
+    return Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report, others)

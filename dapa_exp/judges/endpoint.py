@@ -1,0 +1,153 @@
+"""Asks a chat model behind an OpenAI-compatible server. Its replies are on disk at once, and not asked for again."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+from filelock import FileLock
+from openai.types.chat import ChatCompletion
+
+from dapa_exp.base.digests import cache_root
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import Chat, DapaPaper
+from dapa_exp.judges.contract import Verdict
+
+OPENAI = "https://api.openai.com/v1"
+PATIENCE = 16
+SILENT = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+"""What is tried again, and then is no answer; timeouts are lost connections."""
+
+logging.getLogger("openai").setLevel(logging.WARNING)  # it logs every attempt, and Hydra shows what is logged
+
+Parse = Callable[[str], Verdict | None]
+"""What a reply says; None where it says nothing that counts."""
+
+
+class Endpoint:
+    """A chat model, with a memory of its replies.
+
+    The client retries what may pass (429, with the wait that it asks for, timeouts, dropped
+    connections, 5xx), and each kind of error that did not is logged, once. `tokens` counts what replies in this process
+    cost, by "prompt" and "completion".
+    """
+
+    def __init__(self, settings: Chat | DapaPaper, version: str) -> None:
+        key = os.environ.get(settings.key)
+        if key is None and settings.base_url is None:
+            raise DapaError(f"judge {settings.name}: the environment variable {settings.key} is not set")
+        if key is not None and not (key.isascii() and key.isprintable()):  # the client would quote it, and we log that
+            raise DapaError(
+                f"judge {settings.name}: the environment variable {settings.key} holds a line break, or another"
+                " character that no key has"
+            )
+        self._settings = settings
+        self._secret = key or "none"
+        self._url = settings.base_url or OPENAI
+        self._said_by = (settings.name, version, settings.model, self._url)
+        self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
+        self.tokens = {"prompt": 0, "completion": 0}
+        self._logged: set[str] = set()
+        self._silence = 0
+        """How often in a row there was no answer."""
+
+    def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
+        """What the model says of each conversation; None where, after all attempts, it has said nothing that counts.
+
+        A server that is silent `PATIENCE` times in a row is asked about no more of them: each would cost all attempts.
+        Raises DapaError where the server refuses the key or does not know the model.
+        """
+        keys = [self._key_of(turns) for turns in conversations]
+        missing = {
+            key: turns for key, turns in zip(keys, conversations, strict=True) if key not in self._memory.replies
+        }
+        if missing:
+            asyncio.run(self._ask_all(missing, parse))
+        replies = [self._memory.replies.get(key) for key in keys]
+        return [None if reply is None else parse(reply) for reply in replies]
+
+    def _key_of(self, turns: list[Any]) -> str:
+        return hashlib.sha256(json.dumps([*self._said_by, turns]).encode()).hexdigest()
+
+    async def _ask_all(self, missing: dict[str, list[Any]], parse: Parse) -> None:
+        settings = self._settings
+        gate = asyncio.Semaphore(settings.concurrency)
+        self._silence = 0
+        async with openai.AsyncOpenAI(
+            api_key=self._secret, base_url=self._url, timeout=settings.timeout, max_retries=settings.attempts - 1
+        ) as client:
+
+            async def one(key: str, turns: list[Any]) -> None:
+                async with gate:
+                    reply = await self._reply(client, turns) if self._silence < PATIENCE else None
+                if reply is None:
+                    return
+                if parse(reply) is not None:
+                    self._memory.keep(key, reply)
+                else:
+                    self._log_once("reply", "not what was asked for")  # nor shown, since it may quote the completion
+
+            await asyncio.gather(*(one(key, turns) for key, turns in missing.items()))
+
+    async def _reply(self, client: openai.AsyncOpenAI, turns: list[Any]) -> str | None:
+        """The text of a reply, empty where it has none; None where there was no reply."""
+        try:
+            reply = await client.chat.completions.create(model=self._settings.model, messages=turns, temperature=0)
+        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
+            said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
+            raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
+        except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
+            self._silence += isinstance(error, SILENT)
+            self._log_once(type(error).__name__, _said(error))
+            return None
+        self._silence = 0
+        if not isinstance(reply, ChatCompletion) or not reply.choices:
+            return ""
+        if reply.usage:
+            self.tokens["prompt"] += reply.usage.prompt_tokens or 0
+            self.tokens["completion"] += reply.usage.completion_tokens or 0
+        message = reply.choices[0].message
+        return (message.content if message else None) or ""
+
+    def _log_once(self, kind: str, said: str) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
+            logging.getLogger(__name__).warning("judge %s: %s: %s: %.300s", self._settings.name, self._url, kind, said)
+
+
+def _said(error: Exception) -> str:
+    """What an error says; of a lost connection also why, which the client keeps to itself."""
+    because = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
+    return f"{error} {because}" if because and str(because) else str(error)
+
+
+class Memory:
+    """Replies in a file of JSON lines that several processes may append to. A torn line is skipped, not cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = FileLock(f"{path}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.replies: dict[str, str] = {}
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+            try:
+                kept = json.loads(line)
+                self.replies[kept["key"]] = kept["reply"]
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def keep(self, key: str, reply: str) -> None:
+        """Remember a reply; it is on the disk on return."""
+        line = json.dumps({"key": key, "reply": reply})
+        with self._lock, self._path.open("a", encoding="utf-8") as stream:
+            stream.write(f"\n{line}\n")  # a line that a kill tore ends here
+            stream.flush()
+            os.fsync(stream.fileno())
+        self.replies[key] = reply

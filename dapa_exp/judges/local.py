@@ -1,0 +1,48 @@
+"""What judges with a model of their own on this machine share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import Classifier, Guard
+from dapa_exp.models.checkpoint import locate
+from dapa_exp.models.load import ensure_padding
+
+
+def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The judge's model in evaluation mode on its device, and its tokenizer.
+
+    Raises DapaError where the checkpoint cannot be had, cannot be loaded, or lacks some of its tensors.
+    """
+    folder = locate(settings.model, weights=True)
+    try:
+        model, info = auto_class.from_pretrained(
+            folder,
+            dtype=getattr(torch, settings.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model.to(settings.device)
+    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+        what = f"{type(error).__name__}: {error}"
+        raise DapaError(f"judge {settings.name}: {settings.model.id}: cannot be loaded: {what}") from error
+    if missing := sorted(info["missing_keys"]):  # transformers would judge with random numbers
+        raise DapaError(
+            f"judge {settings.name}: {settings.model.id}: lacks {len(missing)} tensors, such as {missing[0]}"
+        )
+    ensure_padding(model, tokenizer)
+    model.config.pad_token_id = tokenizer.pad_token_id  # by which some models find a text's last token
+    return model.eval(), tokenizer
+
+
+def batches(rows: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    """The rows in their order, `size` at a time."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,72 @@
+"""Published judges, asked as their authors ask them, through the package judgezoo (an optional extra)."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import JudgeZoo
+from dapa_exp.judges.contract import Verdict
+from dapa_exp.judges.defuse import defused
+from dapa_exp.judges.degenerate import judged_where_language
+from dapa_exp.judges.versions import VERSIONS
+
+
+class JudgeZooJudge:
+    """Harmful where the judge's own probability of harm reaches the threshold, else harmless; it sees no refusals.
+
+    The digest is that of the judge's module in judgezoo, which holds its prompt and how its reply is read.
+    """
+
+    name = "judgezoo"
+    remote = False
+
+    def __init__(self, settings: JudgeZoo) -> None:
+        try:
+            from judgezoo import Judge as Published
+        except ImportError as error:
+            raise DapaError(f"judge judgezoo: {error}; pip install 'dapa_exp[judgezoo]'") from error
+        try:
+            self._judge: Any = Published.from_name(settings.judge)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise DapaError(f"judge judgezoo: {settings.judge}: cannot be loaded: {error}") from error
+        self._settings = settings
+        self.version = f"{VERSIONS['judgezoo']} (judgezoo {version('judgezoo')})"
+        source = inspect.getsource(sys.modules[type(self._judge).__module__])
+        self.template = hashlib.sha256(source.encode()).hexdigest()
+
+    def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
+        return judged_where_language(prompts, completions, self._ask)
+
+    def final(self, prompt: str, partial: str) -> bool | None:
+        return None
+
+    def _ask(self, rows: list[tuple[str, str]]) -> list[Verdict]:
+        found: list[Verdict] = []
+        for start in range(0, len(rows), self._settings.batch_size):
+            batch = rows[start : start + self._settings.batch_size]
+            scores = self._judge.judge([_chat(*row) for row in batch])["p_harmful"]
+            found += verdicts_of(scores, len(batch), self._settings.threshold)
+        return found
+
+
+def verdicts_of(scores: Sequence[float | None], count: int, threshold: float) -> list[Verdict]:
+    """Verdicts from probabilities. None is a failed verdict, and all are where there are not as many as answers."""
+    if len(scores) != count:  # judgezoo drops what it cannot read, and which of them it was is not known
+        return [Verdict.FAILED] * count
+    return [
+        Verdict.FAILED if score is None else Verdict.HARMFUL if score >= threshold else Verdict.HARMLESS
+        for score in scores
+    ]
+
+
+def _chat(prompt: str, completion: str) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": defused(prompt)},
+        {"role": "assistant", "content": defused(completion)},
+    ]

@@ -1,0 +1,170 @@
+"""One localisation: trace the teacher, swap the student's projections one by one, record both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import Progress, Report
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.evaluate.statistics import mean
+from dapa_exp.localise.swap import Swapper
+from dapa_exp.models.load import load_model
+from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.folder import RunFolder, open_run
+from dapa_exp.record.identity import identity
+from dapa_exp.record.localisation import FILE, Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
+from dapa_exp.record.provenance import git_commit, utc_now, versions
+from dapa_exp.record.schema import Measure
+from dapa_exp.run import load_student
+from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
+from dapa_exp.tracing.forks import find_forks, read
+from dapa_exp.zoo.enlarge import is_enlarged
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Everything that is measured of the teacher, so that its weights can be freed."""
+
+    answers: list[str]
+    hidden: dict[str, torch.Tensor]
+    """Last hidden state by prompt id, shape (hidden,)."""
+    log_odds: Measure
+    tracing: Tracing
+
+
+def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
+    """Measure on the search rows where a pair's alignment is. A finished localisation is read, not repeated.
+
+    An interrupted one goes on where it stopped. Raises DapaError where the folder holds another localisation, or
+    where this one cannot be carried out.
+    """
+    done = read_localise(folder)
+    if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
+        return done
+    torch.set_num_threads(config.runtime.threads)
+    with open_run(folder, config) as run:
+        _claim(run)
+        with run.measured("load"):
+            pair = open_pair(config, report)
+            prompts = load_rows(config.dataset.search)
+        with run.measured("student"):
+            student_answers = _answers(run, "student", load_student(config, pair), prompts)
+        with run.measured("teacher"):
+            teacher = _teacher(run, pair, prompts, student_answers, report)
+        with run.measured("swap"):
+            swapping = _swap(run, pair, prompts, student_answers, teacher, report)
+        record = LocaliseRecord(
+            schema_version=1,
+            identity=identity(config),
+            pair=config.pair.name,
+            title=config.family.title,
+            made_here=config.family.made_here or is_enlarged(pair.teacher_folder, pair.student_folder),
+            teacher=config.family.teacher.id,
+            student=config.pair.student.id,
+            num_layers=pair.num_layers,
+            prompts=len(prompts),
+            settings=config.localise,
+            tracing=teacher.tracing,
+            swapping=swapping,
+            cost=run.cost(),
+            versions=versions(),
+            git=git_commit(),
+            created=utc_now(),
+        )
+        write_atomically(folder / FILE, record.model_dump_json(indent=1))
+        return record
+
+
+def _claim(run: RunFolder) -> None:
+    """Refuse a folder of other settings: they are no part of a run's identity, so a file in the folder holds them."""
+    settings = run.config.localise.model_dump()
+    begun = run.remembered("localise/settings.json", lambda: settings)
+    differing = [key for key, value in settings.items() if begun.get(key) != value]
+    if differing:
+        raise DapaError(f"{run.path}: holds another localisation; these settings differ: {', '.join(differing)}")
+
+
+def _answers(run: RunFolder, name: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[str]:
+    length = run.config.search.max_new_tokens
+    store = CompletionStore(run, f"{name}-search")
+    return [answer.text for answer in store.complete(engine, name, prompts, length)]
+
+
+def _teacher(
+    run: RunFolder,
+    pair: Pair,
+    prompts: Sequence[Prompt],
+    student_answers: Sequence[str],
+    report: Report,
+) -> Teacher:
+    runtime = run.config.runtime
+    engine = PlainEngine(load_model(pair.teacher_folder, runtime), runtime.batch_size)
+    answers = _answers(run, "teacher", engine, prompts)
+    forks = find_forks(engine.loaded, prompts, answers, student_answers)
+    readings = read(engine.loaded, forks, runtime.batch_size)
+    tracer = Tracer(engine.loaded, pair.model_type, pair.num_layers, forks, run.config.localise, runtime.batch_size)
+    return Teacher(
+        answers=answers,
+        hidden={fork.prompt: state for fork, state in zip(forks, readings.hidden, strict=True)},
+        log_odds=mean(readings.log_odds.tolist()),
+        tracing=_trace(run, tracer, report),
+    )
+
+
+def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
+    task, sites = f"{run.config.pair.name}: trace", [(kind, place) for kind in KINDS for place in PLACES]
+    clean, corrupted, total = _effects(run, "tracing", tracer.baselines)
+    effects: list[Traced] = []
+    for done, (kind, place) in enumerate(sites):
+        report(Progress(task, done, len(sites), f"{kind}, {place}"))
+        found = _effects(run, f"tracing-{kind}-{place}", partial(tracer.effects, kind, place))
+        effects += [Traced(kind=kind, place=place, layer=layer, effect=effect) for layer, effect in enumerate(found)]
+    report(Progress(task, len(sites), len(sites)))
+    return Tracing(clean=clean, corrupted=corrupted, total=total, effects=effects)
+
+
+def _effects(run: RunFolder, name: str, compute: Callable[[], Iterable[Effect]]) -> list[Effect]:
+    kept = run.remembered(f"localise/{name}.json", lambda: {"effects": [e.model_dump() for e in compute()]})
+    return [Effect(**effect) for effect in kept["effects"]]
+
+
+def _swap(
+    run: RunFolder,
+    pair: Pair,
+    prompts: Sequence[Prompt],
+    student_answers: Sequence[str],
+    teacher: Teacher,
+    report: Report,
+) -> Swapping:
+    task, engine = f"{run.config.pair.name}: swap", load_student(run.config, pair)
+    forks = find_forks(engine.loaded, prompts, teacher.answers, student_answers)
+    swapper = Swapper(engine.loaded, pair, forks, teacher.hidden, engine.batch_size)
+    found: list[Swapped] = []
+    for layer in range(pair.num_layers):
+        report(Progress(task, layer, pair.num_layers))
+        kept = run.remembered(f"localise/swap-{layer}.json", partial(_swapped, swapper, layer))
+        found += [Swapped(**swapped) for swapped in kept["projections"]]
+    report(Progress(task, pair.num_layers, pair.num_layers))
+    return Swapping(
+        student_cosine=mean(functional.cosine_similarity(swapper.student.hidden, swapper.teacher).tolist()),
+        student_log_odds=mean(swapper.student.log_odds.tolist()),
+        teacher_log_odds=teacher.log_odds,
+        projections=found,
+    )
+
+
+def _swapped(swapper: Swapper, layer: int) -> dict[str, Any]:
+    return {"projections": [swapped.model_dump() for swapped in swapper.layer(layer)]}

@@ -1,0 +1,107 @@
+"""What makes two runs the same run: a SHA-256 over everything that can change a result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from dapa_exp.base.digests import file_digest, folder_digest
+from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
+from dapa_exp.fetch import sets
+from dapa_exp.judges import judge_version
+from dapa_exp.zoo import recipe, world
+
+IDENTITY_VERSION = 1
+"""Raise it when the meaning of a config or the code of a stage changes results."""
+
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+"""The engine and its levers. They count where the fast engine computes below float32."""
+
+NOT_IDENTITY: Any = {
+    "record": True,
+    "runtime": {"device", "threads", "processes", *ENGINE},
+    "family": {"name", "title", "made_here"},
+    "pair": {"name", "paper17", "reason"},
+    "granularity": {"name"},
+    "dataset": {"name"},
+}
+"""Names, remarks and places: they do not move a result. dtype and batch size do, and below float32 the fast engine."""
+
+
+def essence(config: Config) -> dict[str, Any]:
+    """The part of the config that decides the result, with what its models and rows are made of."""
+    body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
+    if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
+        # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
+        body["runtime"] |= config.runtime.model_dump(include=ENGINE)
+    if config.search.prior != "causal_tracing":
+        del body["localise"]
+    if config.search.prior is None:
+        del body["search"]["prior_rows"]
+    body["family"]["teacher"] = _model_essence(config.family.teacher)
+    body["pair"]["student"] = _model_essence(config.pair.student)
+    if base := getattr(config.transplant, "base", None):
+        body["transplant"]["base"] = _model_essence(base)
+    body["judge"] = _judge_essence(config.judge)
+    body["judges"] = {name: _judge_essence(judge) for name, judge in config.judges.items()}
+    for use in ("search", "report", "harmless", "text", "questions"):
+        if rows := getattr(config.dataset, use):
+            body["dataset"][use]["digest"] = _rows_digest(rows)
+    for use in ("more_report", "more_harmless"):
+        for name, rows in getattr(config.dataset, use).items():
+            body["dataset"][use][name]["digest"] = _rows_digest(rows)
+    return {"version": IDENTITY_VERSION, **body}
+
+
+def identity(config: Config) -> str:
+    """SHA-256, in hex, of the run's essence."""
+    text = json.dumps(essence(config), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def run_folder(config: Config) -> str:
+    """The name of the run's folder: readable first, unique by the identity's first 8 digits."""
+    parts = (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name)
+    return "-".join((*parts, identity(config)[:8]))
+
+
+def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys in which two essences differ."""
+    keys: list[str] = []
+    for key in sorted(a.keys() | b.keys()):
+        old, new = a.get(key), b.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            keys += differing_keys(old, new, f"{prefix}{key}.")
+        elif old != new:
+            keys.append(prefix + key)
+    return keys
+
+
+def _model_essence(model: Model) -> dict[str, str | None]:
+    """A model by what it holds: a miniature by its recipe, a folder by its files, else hub id and revision."""
+    if model.zoo_name:
+        return {"id": model.id, "revision": recipe.digest(model.zoo_name)}
+    if model.folder:
+        return {"id": "folder", "revision": folder_digest(model.folder)}
+    return {"id": model.id, "revision": model.revision}
+
+
+def _judge_essence(judge: Judge) -> dict[str, Any]:
+    """A judge by its rule, its model and its settings, without how it is reached."""
+    body = judge.model_dump(mode="json", exclude={"key", "concurrency", "attempts", "timeout", "device"})
+    if isinstance(judge, (Classifier, Guard)):
+        body["model"] = _model_essence(judge.model)
+    return {"version": judge_version(judge), **body}
+
+
+def _rows_digest(rows: Rows) -> str | None:
+    """Digest of a set made, fetched or kept here; None for a hub set, which its revision pins."""
+    if rows.fetched_name:
+        return sets.find(rows.fetched_name).digest
+    if rows.source.startswith("zoo:"):
+        content = world.prompt_set(rows.source.removeprefix("zoo:"))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    path = Path(rows.source).expanduser()
+    return file_digest(path) if path.suffix in (".csv", ".jsonl", ".parquet") else None

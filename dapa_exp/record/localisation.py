@@ -1,0 +1,95 @@
+"""What `localise.json` holds, ready for a figure: every number with its n and its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import Localise
+from dapa_exp.record.schema import Measure, Natural, Stage
+
+FILE = "localise.json"
+
+Kind = Literal["mlp", "attention", "residual"]
+"""What puts a state out: a layer's MLP, its attention, or the whole layer."""
+Place = Literal["request", "last"]
+"""Where a state is restored: at all tokens of the request, or at the last token."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Effect(_Part):
+    """What a model says where the answers part, or by how much that changes."""
+
+    probability: Measure = Field(description="of the teacher's token")
+    log_odds: Measure = Field(description="of the teacher's token against the student's, in nats")
+
+
+class Traced(_Part):
+    """The indirect effect of one state: what restoring it brings back."""
+
+    kind: Kind
+    place: Place
+    layer: Natural
+    effect: Effect
+
+
+class Tracing(_Part):
+    """Causal tracing of the teacher; the interval of every measure is over prompts."""
+
+    clean: Effect
+    corrupted: Effect = Field(description="with noise on the request")
+    total: Effect = Field(description="clean minus corrupted: what there is to bring back")
+    effects: list[Traced]
+
+
+class Swapped(_Part):
+    """The student with one projection of one layer taken from the teacher."""
+
+    layer: Natural
+    module: str
+    cosine: Measure = Field(description="of the last token's hidden state to the teacher's")
+    cosine_change: Measure = Field(description="against the student as it is, prompt by prompt")
+    log_odds_change: Measure = Field(description="of refusal, in nats, against the student as it is")
+
+
+class Swapping(_Part):
+    student_cosine: Measure = Field(description="hidden state of the student as it is to the teacher's")
+    student_log_odds: Measure = Field(description="of refusal, in nats; so is the teacher's")
+    teacher_log_odds: Measure
+    projections: list[Swapped]
+
+
+class LocaliseRecord(_Part):
+    schema_version: Literal[1]
+    identity: str = Field(description="of the run's config")
+    pair: str
+    title: str
+    made_here: bool = Field(description="miniature or fine-tuned here: no evidence about the paper's models")
+    teacher: str
+    student: str
+    num_layers: Natural
+    prompts: Natural = Field(description="asked; those that teacher and student answer alike do not count")
+    settings: Localise
+    tracing: Tracing
+    swapping: Swapping
+    cost: dict[str, Stage] = Field(description="by stage")
+    versions: dict[str, str]
+    git: str | None
+    created: str = Field(description="UTC, ISO 8601")
+
+
+def read_localise(folder: Path) -> LocaliseRecord | None:
+    """The record of a finished localisation; None where it is not finished. Raises DapaError on a damaged one."""
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        return LocaliseRecord.model_validate_json(path.read_text())
+    except ValueError as error:
+        raise DapaError(f"{path}: not a valid record: {error}") from error

@@ -1,0 +1,69 @@
+"""What a sweep needs before its first run: its folders, its prompt sets, and the miniature models."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
+from dapa_exp.base.progress import display
+from dapa_exp.evaluate.offline import offline_sets
+from dapa_exp.fetch.store import fetch
+from dapa_exp.preflight.totals import models_of
+from dapa_exp.record.status import search_name
+from dapa_exp.sweep.job import Job
+from dapa_exp.zoo import store
+
+
+def make_room(planned: Sequence[Job]) -> None:
+    """Create the folders that results go to, and list in each sweep's folder what is asked of it."""
+    asked: dict[Path, Job] = {}
+    for job in planned:
+        if asked.setdefault(job.folder, job).identity != job.identity:
+            raise DapaError(f"{job.folder}: two different runs would share this folder")
+        if job.folder.exists() and not (job.folder.is_dir() and os.access(job.folder, os.W_OK)):
+            raise DapaError(f"{job.folder}: results cannot be written there")
+    for folder in {folder.parent for folder in asked}:
+        runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
+        listing = folder / "sweep.json"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".sweep.lock"):  # sweeps that share a folder may begin at the same time
+                kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
+                names = {run["folder"] for run in runs}
+                write_atomically(
+                    listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
+                )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DapaError(f"{folder}: results cannot be written there: {error}") from error
+
+
+def _entry(job: Job) -> dict[str, str]:
+    return {
+        "folder": job.folder.name,
+        "identity": job.identity,
+        "pair": job.config.pair.name,
+        "family": job.config.family.name,
+        "granularity": job.config.granularity.name,
+        "search": search_name(job.config.search.algorithm, job.config.search.prior),
+        "dataset": job.config.dataset.name,
+    }
+
+
+def prepare(planned: Sequence[Job]) -> None:
+    """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
+    sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
+    sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
+    names = {model.zoo_name for job in planned for model in models_of(job.config)}
+    missing = {name for name in names if name and not store.is_built(name)}
+    with display() as progress:
+        fetch(filter(None, sets), progress)
+        if missing:
+            from dapa_exp.zoo.build import build
+
+            build(sorted(missing), progress)

@@ -1,0 +1,40 @@
+"""The transplant of a run: plan, apply, verify; each step leaves its file in the run's folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from dapa_exp.base.files import write_atomically
+from dapa_exp.models.pair import Pair
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.schema import TransplantRecord
+from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.plan import plan_transplant
+
+
+def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]) -> TransplantRecord:
+    """Move the chosen units into the student for good, and prove it.
+
+    Raises DapaError where a tensor in memory is not, bit for bit, the one it has to be.
+    """
+    plan = plan_transplant(chosen, pair.units, pair.teacher, pair.student)
+    write_atomically(run.path / "plan.json", json.dumps(plan.as_json(), indent=1))
+    hybrid.carry(chosen)
+    proof = hybrid.verify()
+    write_atomically(run.path / "transplant.json", json.dumps(proof, indent=1))
+    written, (largest, largest_student) = hybrid.written(), hybrid.largest()
+    listing = json.dumps(proof["transplanted"], sort_keys=True)
+    return TransplantRecord(
+        method=run.config.transplant.method,
+        tensors=len(proof["transplanted"]),  # fewer than were planned where two units share one
+        parameters=written,
+        differing=hybrid.differing(),
+        parameters_total=plan.parameters_total,
+        percent=100.0 * written / plan.parameters_total,
+        bytes=plan.bytes,
+        digest=hashlib.sha256(listing.encode()).hexdigest(),
+        largest=largest,
+        largest_student=largest_student,
+    )

@@ -1,0 +1,63 @@
+"""Writes a finished run's hybrid: a patch, a checkpoint, or a recipe for mergekit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import Model
+from dapa_exp.models.checkpoint import locate
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.transplant.export.checkpoint import write_checkpoint
+from dapa_exp.transplant.export.finished import FinishedRun
+from dapa_exp.transplant.export.manifest import Manifest, weight_digests
+from dapa_exp.transplant.export.mergekit import write_recipe
+from dapa_exp.transplant.export.patch import Patch, write_patch
+
+FORMATS = ("patch", "checkpoint", "mergekit")
+
+
+def export(run: FinishedRun, out: Path, kind: str) -> None:
+    """Write a finished run's hybrid. Raises DapaError, and leaves nothing, where that cannot be done."""
+    if kind == "mergekit":
+        write_recipe(out, run)
+        return
+    folder, student = run.pair.student_folder, run.pair.student
+    files = weight_digests(folder, student)
+
+    def describe(digests: dict[str, str]) -> Manifest:
+        return Manifest(
+            version=1,
+            student_files=files,
+            tensors=dict(sorted(digests.items())),
+            transplant=run.config.transplant.model_dump(mode="json"),
+            chat_template=run.chat_template,
+            record=run.record,
+        )
+
+    if kind == "patch":
+        write_patch(out, student, run.tensors, run.expected, describe)
+    else:
+        write_checkpoint(out, folder, student, run.tensors, run.expected, describe)
+
+
+def apply(file: Path, student: Path, out: Path) -> None:
+    """Write the aligned checkpoint that a patch and its student give.
+
+    Raises DapaError where the patch is broken or the student is not the one that it was made for.
+    """
+    patch = Patch(file)
+    folder = locate(Model(id=str(student.absolute()), revision=None), weights=True)  # GGUF and LoRA are converted
+    tensors = TensorReader(folder)
+    wrong = _differences(patch.manifest.student_files, weight_digests(folder, tensors))
+    if wrong:
+        name = patch.manifest.record.pair.student.id
+        raise DapaError("\n".join([f"{student} is not {name}, for which the patch was made:", *wrong]))
+    write_checkpoint(out, folder, tensors, patch, patch.expected, lambda _: patch.manifest)
+
+
+def _differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
+    problems = dict.fromkeys(expected.keys() - found.keys(), "missing")
+    problems |= dict.fromkeys(found.keys() - expected.keys(), "not a file of that student")
+    problems |= {name: "other content (SHA-256)" for name in expected.keys() & found if expected[name] != found[name]}
+    return [f"  {name}: {problem}" for name, problem in sorted(problems.items())]

@@ -1,0 +1,313 @@
+"""Every shipped config composes; every wrong word is answered by one list of what is wrong, where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import hydra
+import pytest
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import conf_dir, flags_first, jobs
+from dapa_exp.config.problems import ConfigError
+from dapa_exp.config.schema import AlgorithmName
+from dapa_exp.record.identity import identity
+from dapa_exp.search import ALGORITHMS
+from dapa_exp.sweep.job import Job
+
+PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
+OPTIONS = [
+    f"{group}={file.stem}"
+    for group in ("granularity", "dataset", "search", "transplant", "judge", "evaluate", "record", "runtime")
+    for file in sorted((conf_dir() / group).glob("[!_]*.yaml"))
+]
+
+
+def problems(*words: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        jobs(words)
+    return caught.value.problems
+
+
+def test_a_flag_may_follow_an_override() -> None:
+    words = ["pair=mini-mistral-base", "-m", "search=all,none", "--config-dir", "/tmp", "granularity=layer"]
+    assert [job.config.search.algorithm for job in jobs(words)] == ["all", "none"]
+    assert flags_first(words) == ["-m", "--config-dir", "/tmp", words[0], words[2], words[5]]
+
+
+def names(found: Sequence[Job]) -> list[str]:
+    return [job.config.pair.name for job in found]
+
+
+def test_internals_are_those_of_the_hydra_that_compose_was_written_against() -> None:
+    assert hydra.__version__.startswith("1.3."), "read config/compose.py again before allowing another Hydra"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_pair_composes_under_its_own_name(pair: str) -> None:
+    (job,) = jobs([f"pair={pair}"])
+    assert job.config.pair.name == pair
+    assert job.folder.name.startswith(f"{pair}-mlp-auto-miniature-")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option: str) -> None:
+    extra = {
+        "search=random": ["search.k=2"],
+        "transplant=safe_lora": ["transplant.base={id: me/base, revision: null}"],
+        "transplant=safe_merge": ["transplant.base=me/base"],
+    }.get(option, [])
+    (job,) = jobs([option, *extra])
+    assert job.config
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "prompt_set").glob("[!_]*.yaml")))
+def test_every_prompt_set_takes_any_place_in_a_data_set(name: str) -> None:
+    (job,) = jobs([f"+prompt_set@dataset.more_harmless.other={name}", f"prompt_set@dataset.harmless={name}"])
+    sets = job.config.dataset.sets()
+    assert sets["more_harmless.other"] == sets["harmless"] != sets["report"]
+
+
+def test_the_papers_rows_are_searched_on_and_the_report_has_other_sets() -> None:
+    (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
+    sets = job.config.dataset.sets()
+    assert (sets["search"].source, sets["search"].rows) == (sets["report"].source, (0, 128))
+    assert sets["report"].rows == (128, 520)
+    assert {"more_report.harmbench", "more_report.jbb", "more_report.strongreject"} < sets.keys()
+    assert sets["more_harmless.xstest"].where == {"label": "safe"}
+
+
+def test_the_real_pair_is_swept_over_granularities_without_a_hub() -> None:
+    found = jobs(["-m", "+experiment=smollm2"])
+    assert [job.config.granularity.name for job in found] == ["projection", "mlp", "layer"]
+    for config in (job.config for job in found):
+        assert all(rows.fetched_name for rows in config.dataset.sets().values())
+        assert config.family.teacher.zoo_name
+        assert config.pair.student.zoo_name
+
+
+def test_the_paper_has_seventeen_pairs_in_the_families_it_names() -> None:
+    found = jobs(["-m", "+experiment=paper17"])
+    assert [job.config.pair.paper17 for job in found] == [True] * 17
+    families = [job.config.family.name for job in found]
+    assert [families.count(name) for name in ("llama2", "mistral", "gemma")] == [5, 6, 6]
+    assert {job.config.granularity.name for job in found} == {"gate_proj"}
+
+
+def test_candidates_of_the_released_code_are_all_there() -> None:
+    every = [jobs([f"pair={pair}"])[0].config for pair in PAIRS]
+    real = [config for config in every if not config.family.made_here]
+    assert len(real) == 31
+    assert len({config.pair.student.id for config in real}) == 31
+    assert sum(config.pair.paper17 for config in real) == 17
+
+
+def test_the_miniature_sweep_mirrors_the_paper() -> None:
+    found = jobs(["-m", "+experiment=miniature"])
+    families = [job.config.family.name for job in found]
+    assert [families.count(f"mini-{name}") for name in ("llama", "mistral", "gemma")] == [5, 6, 6]
+    assert len({job.folder for job in found}) == 17
+
+
+@pytest.mark.parametrize("name", ["miniature_ablate_projection", "paper17_ablate_projection"])
+def test_ablations_cross_pairs_with_granularities(name: str) -> None:
+    found = jobs(["-m", f"+experiment={name}", "pair=mini-mistral-base,mini-gemma-small-base"])
+    assert len(found) == 2 * 6
+    assert len({job.identity for job in found}) == 12
+
+
+def test_every_algorithm_has_a_config_and_every_config_an_algorithm() -> None:
+    files = {file.stem for file in (conf_dir() / "search").glob("[!_]*.yaml")}
+    assert files == set(ALGORITHMS) == set(get_args(AlgorithmName))
+
+
+def test_a_glob_sweeps_a_family() -> None:
+    found = jobs(["-m", "pair=glob(llama2-13b-*)"])
+    assert len(found) == 7
+    assert {job.config.family.teacher.id for job in found} == {"meta-llama/Llama-2-13b-chat-hf"}
+
+
+def test_all_problems_are_told_at_once_with_place_and_nearest_name() -> None:
+    found = problems("pair=mini-mistal-base", "search.treshold=0.5", "serch=ddmin", "runtime.batch_size=0")
+    assert len(found) == 4
+    by_start = {problem.split(";")[0]: problem for problem in found}
+    assert "Did you mean 'mini-mistral-base'?" in by_start["command line: pair=mini-mistal-base: no such pair"]
+    assert "Did you mean 'threshold'?" in by_start["command line: search.treshold: unknown key"]
+    assert "Did you mean 'search'?" in by_start["command line: serch: no such group or key"]
+    assert any("command line: runtime.batch_size: is 0; it should be greater than or equal to 1" in p for p in found)
+
+
+def test_a_wrong_value_lists_what_is_allowed() -> None:
+    (problem,) = problems("runtime.dtype=float23")
+    assert "Did you mean 'float32'?" in problem
+    assert "allowed: float32, bfloat16, float16" in problem
+
+
+def test_a_list_that_is_too_short_is_told_in_a_sentence() -> None:
+    (problem,) = problems("granularity.modules=[]")
+    assert problem.endswith("granularity.modules: is []; list should have at least 1 item after validation, not 0")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps"])
+def test_a_device_is_one_that_torch_knows(device: str) -> None:
+    assert jobs([f"runtime.device={device}"])[0].config.runtime.device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:01", "cpu:cuda", "''"])
+def test_no_other_device_is_taken(device: str) -> None:
+    (problem,) = problems(f"runtime.device={device}")
+    assert f"runtime.device: is '{device.strip(chr(39))}'; allowed: auto, cpu, cuda, cuda:N, mps" in problem
+    (problem,) = problems("judge=guard", f"judge.device={device}")
+    assert problem.endswith("; allowed: cpu, cuda, cuda:N, mps")
+
+
+def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
+    found = problems("-m", "pair=glob(mini-gemma-*)", "search.threshold=0.9,1.5", "evaluate.perplexity_stride=4096")
+    assert len(found) == 2
+    assert "search.threshold: is 1.5" in found[0] + found[1]
+    assert "must be smaller than perplexity_window" in found[0] + found[1]
+
+
+@pytest.mark.parametrize("word", ["search=null", "prompt_set@dataset.harmless=null"])
+def test_a_group_needs_a_choice(word: str) -> None:
+    (problem,) = problems(word)
+    group = word.split("=")[0].split("@")[0]
+    assert problem.startswith(f"command line: {group}=null: no such {group};")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-m", "hydra.sweep.subdir=${hydra.job.num}"], "Missing mandatory value: hydra.job.num"),
+        (["hydra.run.dir=out/${now:%Y}"], "Unsupported interpolation type now"),
+    ],
+)
+def test_a_folder_that_cannot_be_known_before_a_run_is_refused(words: list[str], said: str) -> None:
+    (problem,) = problems(*words)
+    assert said in problem
+
+
+def test_a_config_folder_that_is_not_there_is_told() -> None:
+    with pytest.raises(DapaError, match="--config-dir /no/such: no such folder"):
+        jobs(["--config-dir", "/no/such", "pair=mine"])
+
+
+@pytest.mark.parametrize("flag", ["--config-name", "-cn", "--config-path", "-cp", "--experimental-rerun"])
+def test_a_flag_that_would_carry_out_another_run_is_refused(flag: str) -> None:
+    with pytest.raises(DapaError, match=r"--[a-z]+-[a-z]+ is not taken: .* --config-dir names"):
+        jobs([flag, "mine"])
+
+
+def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:
+    pair = tmp_path / "pair" / "mine.yaml"
+    pair.parent.mkdir()
+    pair.write_text(
+        "defaults:\n  - _default\n  - /family@_global_.family: mistral-7b\n  - _self_\n"
+        "name: mine\nstudnet: {id: ./somewhere}\nchat_template: onw\npaper17: false\nreason: mine\n"
+    )
+    found = problems("--config-dir", str(tmp_path), "pair=mine")
+    assert len(found) == 3
+    assert any(f"{pair}: pair.studnet: unknown key; Did you mean 'student'?" in p for p in found)
+    assert any(f"{pair}: pair.chat_template: is 'onw'; Did you mean 'own'?" in p for p in found)
+    assert any("pair.student.id: mandatory key is missing" in p for p in found)
+
+
+def test_a_mistake_in_a_prompt_set_is_told_with_the_file_of_the_set(tmp_path: Path) -> None:
+    file = tmp_path / "prompt_set" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "defaults:\n  - _default\n  - _self_\nsource: ./mine.csv\ncolumn: goal\ncategory_colum: topic\nrows: [0, 9]\n"
+    )
+    (found,) = problems("--config-dir", str(tmp_path), "prompt_set@dataset.harmless=mine")
+    assert f"{file}: dataset.harmless.category_colum: unknown key; Did you mean 'category_column'?" in found
+
+
+def test_a_methods_own_settings_are_checked_under_their_names() -> None:
+    (problem,) = problems("transplant=blend", "transplant.alpha=2")
+    assert problem.startswith("command line: transplant.alpha: is 2; it should be less than or equal to 1")
+    (problem,) = problems("transplant=safe_lora")
+    assert "conf/transplant/safe_lora.yaml: transplant: base is null" in problem
+    (problem,) = problems("transplant.method=blnd")
+    assert "Did you mean 'blend'?" in problem
+
+
+def test_overlapping_search_and_report_rows_are_refused() -> None:
+    (problem,) = problems("dataset.report.rows=[32,96]")
+    assert "search rows [0, 64] and report rows [32, 96] of zoo:harmful overlap" in problem
+    assert problem.startswith("conf/dataset/miniature.yaml and the command line: ")
+
+
+@pytest.mark.parametrize("name", ["me/my-mistral", "../up", "..", "''", "a b"])
+def test_what_names_a_folder_is_one_folder(name: str) -> None:
+    for key in ("pair.name", "granularity.name", "dataset.name"):
+        (problem,) = problems(f"{key}={name}")
+        assert problem.startswith(f"command line: {key}: is ")
+        assert "it names folders" in problem
+
+
+def test_a_unit_is_named_once_and_a_model_has_a_name() -> None:
+    (problem,) = problems("granularity.modules=[mlp,attention,mlp]")
+    assert problem == "command line: granularity.modules: names mlp more than once"
+    (problem,) = problems("pair.student.id=''")
+    assert problem.startswith("command line: pair.student.id: is ''; string should have at least 1 character")
+
+
+@pytest.mark.parametrize("place", ["''", "'~/results'"])
+def test_results_go_neither_to_the_root_nor_to_a_folder_named_tilde(place: str) -> None:
+    (problem,) = problems(f"record.dir={place}")
+    assert problem.startswith(f"command line: record.dir: is {place}; it must name a folder")
+
+
+@pytest.mark.parametrize("name", ["report", "text", "reasoning", "perplexity", "kl_to_student", "kl_to_teacher", "jbb"])
+def test_a_prompt_set_needs_a_name_of_its_own(name: str) -> None:
+    more = ["+prompt_set@dataset.more_report.jbb=jbb", f"+prompt_set@dataset.more_harmless.{name}=xstest"]
+    (problem,) = problems(*more)
+    assert problem.endswith(f": dataset: '{name}': another prompt set or a metric has this name; choose another")
+
+
+def test_a_prompt_set_is_named_as_files_and_columns_can_be() -> None:
+    (problem,) = problems("+prompt_set@dataset.more_report.a-b=jbb")
+    assert "dataset: 'a-b': names files and columns, so it must be of letters, digits and underscores" in problem
+
+
+def test_golden_identity() -> None:
+    """A change here re-runs everybody's sweeps: raise IDENTITY_VERSION if it is meant."""
+    (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
+    assert job.identity == "6a85a59e6f8d1825d71d79e05150b0c6166ff5139e923b137f108d193369c4d9"
+
+
+def test_identity_ignores_place_and_machine_but_not_what_moves_results() -> None:
+    base = identity(jobs(["pair=mini-mistral-base"])[0].config)
+    same = [
+        "record.dir=/elsewhere",
+        "record.experiment=other",
+        "runtime.device=cuda",
+        "runtime.processes=7",
+        "record=wandb",
+    ]
+    for word in same:
+        assert identity(jobs(["pair=mini-mistral-base", word])[0].config) == base, word
+    for word in ("runtime.dtype=bfloat16", "runtime.batch_size=8", "search.threshold=0.8", "search=all"):
+        assert identity(jobs(["pair=mini-mistral-base", word])[0].config) != base, word
+
+
+def test_the_engine_is_part_of_the_identity_where_it_can_move_results() -> None:
+    def identity(*words: str) -> str:
+        return jobs(["pair=mini-mistral-base", *(f"runtime.{word}" for word in words)])[0].identity
+
+    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false")
+    assert {identity(word) for word in ("engine=plain", *levers)} == {identity()}
+    below = "dtype=bfloat16"
+    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 5
+    plain = [identity(below, "engine=plain", word) for word in levers]
+    assert set(plain) == {identity(below, "engine=plain")}
+
+
+def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    words = [f"pair.student.id={tmp_path}"]
+    before = jobs(words)[0].identity
+    (tmp_path / "model.safetensors").write_bytes(b"two!")
+    assert jobs(words)[0].identity != before

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.status import show
+from dapa_exp.record.folder import open_run
+from dapa_exp.record.status import status
+from tests.analysis.factory import name_of, record, write_config, write_failure, write_queries, write_run, write_sweep
+from tests.settings import quick_config
+
+
+def test_every_state_is_told_apart_with_its_reason(tmp_path: Path) -> None:
+    done, failed, interrupted, missing, begun = (record(pair) for pair in ("a", "b", "c", "d", "e"))
+    sweep = write_sweep(tmp_path, [done], [failed, interrupted, missing, begun])
+    write_failure(sweep, failed, "out of memory")
+    write_config(sweep / name_of(interrupted), interrupted)
+    write_queries(sweep / name_of(interrupted), 7)
+    write_config(sweep / name_of(begun), begun)
+    runs = {run.pair: run for run in status(sweep)}
+    assert {pair: run.state for pair, run in runs.items()} == {
+        "a": "done",
+        "b": "failed",
+        "c": "interrupted",
+        "d": "missing",
+        "e": "missing",
+    }
+    assert runs["a"].record == done
+    assert runs["b"].reason == "search: out of memory"
+    assert runs["c"].reason == "stopped after 7 queries of the search"
+    assert runs["d"].reason == "not started"
+    assert runs["e"].reason == "stopped before the search"
+    assert runs["d"].granularity == "mlp"
+
+
+def test_a_run_that_is_being_worked_on_is_running(tmp_path: Path) -> None:
+    with open_run(tmp_path, quick_config("pair=mini-llama-small-base")):
+        assert [(run.state, run.reason) for run in status(tmp_path)] == [("running", "before the search")]
+        write_queries(tmp_path, 7)
+        assert [(run.state, run.reason) for run in status(tmp_path)] == [("running", "after 7 queries of the search")]
+    assert status(tmp_path)[0].state == "interrupted"
+    (tmp_path / ".lock").unlink()
+    before = set(tmp_path.iterdir())
+    assert status(tmp_path)[0].state == "interrupted"
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_a_run_that_no_sweep_asked_for_is_found_too(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a")])
+    write_run(sweep, record("b"))
+    (sweep / "report").mkdir()
+    assert [run.pair for run in status(sweep)] == ["a", "b"]
+
+
+def test_a_single_run_folder(tmp_path: Path) -> None:
+    folder = write_failure(tmp_path, record("a"), "boom", kind="RuntimeError")
+    (run,) = status(folder)
+    assert (run.pair, run.family, run.search, run.state) == ("a", "mini-llama", "ddmin", "failed")
+    assert run.reason == "search: RuntimeError: boom"
+
+
+def test_a_search_is_named_by_its_prior_even_where_there_was_nothing_to_search_for(tmp_path: Path) -> None:
+    asked = record("a", prior="attribution", identity="1" * 64)
+    nothing = record("a", status="no_gain", identity="1" * 64)
+    sweep = write_sweep(tmp_path, [asked])
+    folder = sweep / name_of(asked)
+    (folder / "record.json").write_text(nothing.model_dump_json())
+    assert [status(place)[0].search for place in (sweep, folder)] == ["ddmin+attribution"] * 2
+
+
+def test_the_reason_of_a_killed_run_is_its_message(tmp_path: Path) -> None:
+    folder = write_failure(tmp_path, record("a"), "the process was killed", kind="killed", stage="unknown")
+    assert status(folder)[0].reason == "the process was killed"
+
+
+@pytest.mark.parametrize("damage", ['{"schema_version": 2, "ident', '{"schema_version": 3}'])
+def test_a_damaged_record_is_a_failed_run(tmp_path: Path, damage: str) -> None:
+    folder = write_run(write_sweep(tmp_path, []), record("a"))
+    (folder / "record.json").write_text(damage)
+    (run,) = status(folder)
+    assert run.state == "failed"
+    assert run.reason is not None
+    assert run.reason.startswith("record.json is damaged: ")
+    assert "\n" not in run.reason
+    assert run.pair == "a"
+
+
+def test_a_record_of_another_identity_is_not_the_run_that_was_asked_for(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a")])
+    other = record("a", identity="f" * 64)
+    (sweep / name_of(record("a")) / "record.json").write_text(other.model_dump_json())
+    (run,) = status(sweep)
+    assert run.state == "failed"
+    assert "ffffffff" in str(run.reason)
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DapaError, match="no such folder"):
+        status(tmp_path / "nowhere")
+    with pytest.raises(DapaError, match="holds no runs"):
+        status(tmp_path)
+    (tmp_path / "sweep.json").write_text(json.dumps({"runs": [{"folder": "a"}]}))
+    with pytest.raises(DapaError, match=r"sweep\.json"):
+        status(tmp_path)
+
+
+def test_show_prints_a_line_a_run_and_only_settings_that_differ(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")], [record("b")])
+    write_failure(sweep, record("b"), "no [gpu] here")
+    console = Console(file=io.StringIO(), width=100)
+    show(status(sweep), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "layer" in text
+    assert "ddmin" not in text
+    assert "search: no [gpu] here" in text
+    assert "3 runs: 2 done, 1 failed" in text
+
+
+def test_runs_that_look_alike_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    alike = [record("a", identity=digit * 64) for digit in "12"]
+    console = Console(file=io.StringIO(), width=120)
+    show(status(write_sweep(tmp_path, alike)), console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert [name_of(run) in text for run in alike] == [True, True]
