@@ -1,8 +1,8 @@
 """A miniature laid into the shape of a real model: the same function, at the cost of that model.
 
 The miniature's weights fill the first dimensions of the large tensors, and its layers are spread over the large
-model's. The other layers have an output projection of zero in attention and MLP, so they add nothing, and random weights
-elsewhere, so they cost what layers cost. Two miniatures of one line get the same random weights.
+model's. The other layers have an output projection of zero in attention and MLP, so they add nothing, and random
+weights elsewhere, so they cost what layers cost. They are the same in all enlarged models of one shape.
 
 The result is an ordinary checkpoint. It is no evidence about real models: its config.json says under `enlarged` what it
 was made from.
