@@ -80,7 +80,7 @@ class Comparer:
             else [],
             perplexity_comparisons=[c for name, other in others for c in _perplexity(hybrid, other, name)],
             above_threshold=above(),
-            above_threshold_clusters=above(clusters.design_effect) if clusters else None,
+            above_threshold_clusters=above(clusters) if clusters else None,
             random=random,
             agreement=agreement(by_judge([m.verdicts for m in (student, hybrid, teacher)], self.harmful)),
             change_by_layer=change_by_layer,

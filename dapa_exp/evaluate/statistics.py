@@ -84,7 +84,7 @@ def clustered_rate(successes: Sequence[bool], groups: Sequence[Hashable]) -> Clu
     if len(set(groups)) < 2:
         return None
     effect = design_effect([float(s) for s in successes], groups)
-    low, high = wilson(_share(successes), len(successes) / effect, _quantile(groups))
+    low, high = wilson(_share(successes), len(successes) / effect, _quantile(len(set(groups))))
     return Clusters(groups=len(set(groups)), design_effect=effect, low=low, high=high)
 
 
@@ -97,15 +97,20 @@ def clustered_difference(ours: Sequence[bool], theirs: Sequence[bool], groups: S
     if len(set(groups)) < 2:
         return None
     differences = [float(a) - float(b) for a, b in zip(ours, theirs, strict=True)]
-    effect = design_effect(differences, groups)
-    low, high = newcombe(table_of(ours, theirs), effect, _quantile(groups))
+    low, high = difference_by_group(ours, theirs, groups)
     return Clusters(
         groups=len(set(groups)),
-        design_effect=effect,
+        design_effect=design_effect(differences, groups),
         low=low,
         high=high,
         p_value=sign_flip(_sums(differences, groups)),
     )
+
+
+def difference_by_group(ours: Sequence[bool], theirs: Sequence[bool], groups: Sequence[Hashable]) -> Bounds:
+    """The interval of `clustered_difference`, without its test."""
+    effect = design_effect([float(a) - float(b) for a, b in zip(ours, theirs, strict=True)], groups)
+    return newcombe(table_of(ours, theirs), effect, _quantile(len(set(groups))))
 
 
 def design_effect(values: Sequence[float], groups: Sequence[Hashable]) -> float:
@@ -151,11 +156,13 @@ def detectable_gain(share: float, n: int, level: float = LEVEL) -> float | None:
     return float(brentq(lambda gain: binom.sf(needed - 1, n, gain) - POWER, 0.0, 1.0))
 
 
-def probability_above(successes: int, n: int, threshold: float, effect: float = 1.0) -> float:
+def probability_above(successes: int, n: int, threshold: float, clusters: Clusters | None = None) -> float:
     """P(share ≥ threshold) given n rows: the upper tail of Beta(½ + successes, ½ + failures), Jeffreys' prior.
 
-    With a design effect, the rows count as n / effect.
+    By groups, the rows count as the effective number of rows, made smaller for few groups as in Korn and Graubard
+    (1998): n / design effect · (z / t)².
     """
+    effect = clusters.design_effect * (_quantile(clusters.groups) / Z) ** 2 if clusters else 1.0
     return float(beta.sf(threshold, successes / effect + 0.5, (n - successes) / effect + 0.5))
 
 
@@ -258,8 +265,8 @@ def _share(rows: Sequence[bool]) -> float:
     return sum(map(bool, rows)) / len(rows)
 
 
-def _quantile(groups: Sequence[Hashable]) -> float:
-    return float(t.ppf(0.5 + CONFIDENCE / 2, len(set(groups)) - 1))
+def _quantile(groups: int) -> float:
+    return float(t.ppf(0.5 + CONFIDENCE / 2, groups - 1))
 
 
 def _sums(values: Sequence[float], groups: Sequence[Hashable]) -> np.ndarray:

@@ -183,3 +183,10 @@ def test_probability_of_being_above_a_threshold() -> None:
     assert probability_above(96, 128, 0.5) > 0.999
     # Beta(1/2, 1/2): P(p >= x) = 1 - 2/pi asin sqrt x
     assert probability_above(0, 0, 0.25) == pytest.approx(2 / 3)
+
+
+def test_the_probability_by_group_is_less_sure() -> None:
+    rows = [True] * 118 + [False] * 10
+    clusters = clustered_rate(rows, [i // 16 for i in range(128)])
+    assert probability_above(118, 128, 0.9) == pytest.approx(0.81, abs=0.02)
+    assert 0.5 < probability_above(118, 128, 0.9, clusters) < 0.75
