@@ -188,7 +188,7 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
         yield Entry("design_effect", clusters.design_effect, subject=name, set="report")
     for rows, refusals in subject.over_refusals.items():
         for i, (judge, measure) in enumerate(refusals.items()):
-            where = {"set": rows, "judge": judge, "headline": rows == "harmless" and i == 0}
+            where: dict[str, Any] = {"set": rows, "judge": judge, "headline": rows == "harmless" and i == 0}
             yield _number("over_refusal", measure, subject=name, **where)
     yield from _utility(name, subject)
 
@@ -262,7 +262,7 @@ def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparis
 
 
 def _comparison(metric: str, rows: str, comparison: Comparison) -> Iterator[Entry]:
-    where = {"subject": "hybrid", "against": comparison.against, "set": rows}
+    where: dict[str, Any] = {"subject": "hybrid", "against": comparison.against, "set": rows}
     yield _number(f"{metric}_change", comparison.difference, **where)
     if not comparison.difference.n:
         return
@@ -278,7 +278,7 @@ def _comparison(metric: str, rows: str, comparison: Comparison) -> Iterator[Entr
 
 
 def _change(change: PerplexityComparison) -> Iterator[Entry]:
-    where = {"subject": "hybrid", "against": change.against}
+    where: dict[str, Any] = {"subject": "hybrid", "against": change.against}
     yield _number("perplexity_change", change.difference, **where)
     if change.p_value is not None:
         yield Entry("perplexity_p", change.p_value, **where)

@@ -210,12 +210,12 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
 
 def means(measured: pd.DataFrame) -> pd.Series[float]:
     """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
-    return _with_a_set(measured).mean()
+    return numbers_of(measured).mean()
 
 
 def counts(measured: pd.DataFrame) -> pd.Series[int]:
     """Over how many runs each of the means was taken."""
-    return _with_a_set(measured).count()
+    return numbers_of(measured).count()
 
 
 def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[float, float]:
@@ -235,7 +235,8 @@ def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:
     return float((half**2).sum() ** 0.5 / len(known))
 
 
-def _with_a_set(measured: pd.DataFrame) -> pd.DataFrame:
+def numbers_of(measured: pd.DataFrame) -> pd.DataFrame:
+    """The numbers that means are taken of; what a search found is left out where it found no set."""
     numbers = measured[MEANED].copy()
     numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = float("nan")
     return numbers

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from analysis.measures import mean_dsr_bounds, means, measure, row_error, runs_of, settings_that_tell_apart
+from analysis.measures import mean_dsr_bounds, measure, numbers_of, row_error, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import DASH, change, decimal, known, number, of, p_value, percent
 from analysis.tables.table import Table, new_blocks
@@ -186,23 +186,25 @@ def _cell(group: pd.DataFrame, pairs: frozenset[str]) -> Cell:
     unfinished = group[group["state"] != "done"]
     done = group[(group["state"] == "done") & group["pair"].isin(pairs)]
     reasons = [f"{run['pair']} {run['state']} ({run['reason']})" for _, run in unfinished.iterrows()]
-    each = [runs for _, runs in done.groupby("pair", sort=False)]
-    if len(done) == 1:
-        (run,) = done.to_dict("records")
-        low, high = run["hybrid_dsr_low"], run["hybrid_dsr_high"]
-    else:
-        low, high = mean_dsr_bounds(_by_pair(done))
     return {
-        **pd.DataFrame([means(runs) for runs in each], columns=means(group).index).mean(),
-        "low": low,
-        "high": high,
+        **_means_by_pair(done),
         "asked": group["pair"].nunique(),
-        "n": len(each),
+        "n": done["pair"].nunique(),
         "runs": len(done),
         "no_gain": int((done["status"] == "no_gain").sum()),
         "states": ", ".join(unfinished["state"].unique()),
         "missing": "; ".join(reasons),
     }
+
+
+def _means_by_pair(done: pd.DataFrame) -> Cell:
+    """The means of the runs' numbers, each pair counted once, and the interval of the mean DSR."""
+    numbers = numbers_of(done)
+    if len(done) == 1:
+        low, high = done["hybrid_dsr_low"].iloc[0], done["hybrid_dsr_high"].iloc[0]
+        return {**numbers.iloc[0], "low": low, "high": high}
+    low, high = mean_dsr_bounds(_by_pair(done))
+    return {**numbers.groupby(done["pair"]).mean().mean(), "low": low, "high": high}
 
 
 def _numeric(cell: Cell) -> Cell:

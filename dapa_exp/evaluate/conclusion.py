@@ -140,7 +140,7 @@ def _compare(
         for a, b, prompt in zip(ours, theirs, prompts, strict=True)
         if Verdict.FAILED not in (a, b)
     ]
-    a, b, groups = ([row[i] for row in rows] for i in range(3))
+    a, b, groups = [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
     gained, lost = sum(x > y for x, y, _ in rows), sum(x < y for x, y, _ in rows)
     return Comparison(
         against=against,

@@ -22,6 +22,7 @@ from dapa_exp.evaluate.statistics import (
     rate,
     sign_flip,
 )
+from tests.benchmarks.coverage import simulate
 
 PAIRS = [(True, True), (True, False), (False, True), (False, False)]
 
@@ -190,3 +191,9 @@ def test_the_probability_by_group_is_less_sure() -> None:
     clusters = clustered_rate(rows, [i // 16 for i in range(128)])
     assert probability_above(118, 128, 0.9) == pytest.approx(0.81, abs=0.02)
     assert 0.5 < probability_above(118, 128, 0.9, clusters) < 0.75
+
+
+def test_the_coverage_benchmark_runs() -> None:
+    cells = list(simulate(3, (32,)))
+    assert {cell.what for cell in cells} == {"rate", "gain", "P(DSR ≥ bar)"}
+    assert all(0 <= coverage <= 1 for cell in cells for coverage in (cell.by_group, cell.by_row))
