@@ -42,7 +42,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         compare_seconds=arguments.compare_seconds,
         overrides=tuple(arguments.overrides),
     )
+    if not asked.device.startswith("cuda"):
+        asked = replace(asked, matrix=SMOKE.matrix, copied=SMOKE.copied)
     settings = SMOKE if arguments.smoke else asked
     names = (arguments.pairs or ("tiny-llama" if arguments.smoke else "llama2-7b,gemma-2b")).split(",")
     stages = arguments.stages.split(",")
