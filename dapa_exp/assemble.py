@@ -20,6 +20,7 @@ from dapa_exp.record.schema import (
     Provenance,
     Record,
     SearchRecord,
+    SetRecord,
     TransplantRecord,
 )
 
@@ -73,6 +74,9 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
         seed=config.search.seed,
         prompt_sets=evaluator.prompts.digests(),
         dropped_report_rows=evaluator.prompts.dropped,
+        rows={use: SetRecord(**vars(kept)) for use, kept in evaluator.prompts.kept.items()},
+        similar_at=config.dataset.similar_at,
+        system_prompt=config.dataset.system_prompt,
     )
 
 

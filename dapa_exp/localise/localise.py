@@ -21,7 +21,7 @@ from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.swap import Swapper
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.load import search_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
@@ -58,7 +58,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
         _claim(run)
         with run.measured("load"):
             pair = open_pair(config, report)
-            prompts = load_rows(config.dataset.search)
+            prompts = search_prompts(config.dataset)
         with run.measured("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
         with run.measured("teacher"):

@@ -20,7 +20,8 @@ from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import file_here, read_json
-from dapa_exp.prompts.load import FILE_READERS, load_rows
+from dapa_exp.prompts.files import is_table
+from dapa_exp.prompts.load import load_rows
 from dapa_exp.zoo import store
 
 _ADAPTER = "adapter_config.json"
@@ -86,7 +87,7 @@ class Hub:
             return Found(problem=str(error))
         return Found()
 
-    def rows(self, rows: Rows) -> Found:
+    def rows(self, rows: Rows, may_be_blank: bool = False) -> Found:
         """A prompt set: read where that needs no network, else by what the hub says of it."""
         far = on_the_hub(rows)
         if far and self.unreached and not is_offline_mode():
@@ -97,7 +98,7 @@ class Hub:
             if far and not self.unreached:
                 self._ask_data(rows)
             else:
-                load_rows(rows)
+                load_rows(rows, may_be_blank=may_be_blank)
         except DapaError as error:
             return Found(asked=False) if far and self.unreached else Found(problem=str(error))
         return Found()
@@ -183,8 +184,13 @@ def on_the_hub(source: Model | Rows) -> bool:
     if isinstance(source, Model):
         return not (source.zoo_name or source.folder)
     path = Path(source.source).expanduser()
-    here = source.source.startswith(("zoo:", "fetched:")) or path.suffix in FILE_READERS or path.is_file()
+    here = source.source.startswith(("zoo:", "fetched:")) or is_table(path) or path.is_file()
     return not here
+
+
+def is_read_here(rows: Rows) -> bool:
+    """Whether a prompt set can be read without asking the hub or fetching anything."""
+    return not on_the_hub(rows) and not (rows.fetched_name and not is_fetched(rows.fetched_name))
 
 
 def _template(names: Collection[str], contents: Contents) -> bool:

@@ -11,6 +11,7 @@ from dapa_exp.base.digests import file_digest, folder_digest
 from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.judges import judge_version
+from dapa_exp.prompts.files import is_table
 from dapa_exp.zoo import recipe, world
 
 IDENTITY_VERSION = 1
@@ -40,6 +41,10 @@ def essence(config: Config) -> dict[str, Any]:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
+    if config.dataset.system_prompt is None:
+        del body["dataset"]["system_prompt"]
+    if not config.dataset.drop_similar:  # a report counts similar rows then, and uses them
+        del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
     if base := getattr(config.transplant, "base", None):
@@ -104,4 +109,4 @@ def _rows_digest(rows: Rows) -> str | None:
         content = world.prompt_set(rows.source.removeprefix("zoo:"))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path = Path(rows.source).expanduser()
-    return file_digest(path) if path.suffix in (".csv", ".jsonl", ".parquet") else None
+    return file_digest(path) if is_table(path) else None
