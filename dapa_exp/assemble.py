@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.evaluate.evaluator import Evaluator
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair
+from dapa_exp.models.pair_templates import template_date
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.identity import identity
@@ -32,6 +34,7 @@ def make_record(
     search: SearchRecord,
     transplant: TransplantRecord,
     evaluate: EvaluateRecord,
+    end_tokens: Iterable[int],
 ) -> Record:
     """The record of a run that has gone through all its stages."""
     config = run.config
@@ -52,6 +55,9 @@ def make_record(
             student=_model(config.pair.student, pair.student_folder, pair.student),
             differences=list(pair.differences),
             chat_template=config.pair.chat_template,
+            template_date=template_date(config, pair),
+            thinking=config.pair.thinking,
+            end_tokens=sorted(end_tokens),
         ),
         search=search,
         transplant=transplant,

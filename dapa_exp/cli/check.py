@@ -67,8 +67,9 @@ def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str
     teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
     sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
     data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)
-    template = {True: "yes", False: "missing", None: UNKNOWN}[findings.models[template_of(config)].template]
-    return teacher, student, data, _fit(config, findings), template
+    template = findings.models[template_of(config)].template
+    prompted = UNKNOWN if template is None else "yes" if template else "missing"
+    return teacher, student, data, _fit(config, findings), prompted
 
 
 def _fit(config: Config, findings: Findings) -> str:

@@ -151,6 +151,9 @@ class Pair(_Group):
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, among our 17")
     allow_unsafe_teacher: bool
+    thinking: bool | None = Field(
+        default=None, description="think before an answer, where the chat template can switch it; null: its default"
+    )
 
 
 class Granularity(_Group):

@@ -17,6 +17,8 @@ from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, J
 from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
+from dapa_exp.models.pair_templates import template_problems
+from dapa_exp.models.templates import StoredTemplate
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
 from dapa_exp.preflight.reach import Found, Hub, is_read_here, on_the_hub
 from dapa_exp.preflight.totals import models_of
@@ -74,7 +76,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _judge_problems(config)
+        yield from _judge_problems(config, findings)
         yield from _device_problems(config)
         yield from _task_problems(config)
 
@@ -103,10 +105,18 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     for model in (model for model in needed if findings.models[model].template is False):
         hint = "" if model == config.family.teacher else "; pair.chat_template=teacher uses the teacher's"
         yield f"{model.id}: the tokenizer has no chat template{hint}"
+    templates = {model.id: findings.models[model].template for model in needed}
+    known = {name: template for name, template in templates.items() if isinstance(template, StoredTemplate)}
+    yield from template_problems(config, known)
 
 
-def _judge_problems(config: Config) -> Iterator[str]:
+def _judge_problems(config: Config, findings: Findings) -> Iterator[str]:
     for judge in _judges(config):
+        if isinstance(judge, Guard) and isinstance(template := findings.judges[judge.model].template, StoredTemplate):
+            try:
+                template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
+            except DapaError as error:
+                yield f"judge guard: {judge.model.id}: {error}"
         if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
             yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
         if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):

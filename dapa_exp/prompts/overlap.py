@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 
 from dapa_exp.prompts.prompt import Message, Prompt
 
@@ -51,7 +52,7 @@ def _turns(turns: Iterable[Message], normal: Callable[[str], str]) -> tuple[tupl
 
 def _shingles(prompt: Prompt) -> frozenset[tuple[str, ...]]:
     words = _words(prompt.text).split()
-    return frozenset([*((word,) for word in words), *zip(words, words[1:], strict=False)])
+    return frozenset([*((word,) for word in words), *pairwise(words)])
 
 
 def _spaced(text: str) -> str:

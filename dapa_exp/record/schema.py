@@ -216,6 +216,15 @@ class PairRecord(_Part):
     student: ModelRecord
     differences: list[str]
     chat_template: Literal["own", "teacher"]
+    template_date: str | None = Field(
+        default=None, description="the day that chat templates were told is today; null: none of them asks"
+    )
+    thinking: bool | None = Field(
+        default=None, description="thinking before an answer, switched on or off in the templates; null: left alone"
+    )
+    end_tokens: list[Natural] | None = Field(
+        default=None, description="tokens that ended the answers of student and hybrid; null in older records"
+    )
 
 
 class Stage(_Part):

@@ -289,7 +289,7 @@ def test_what_resembles_a_search_prompt_is_dropped_and_counted(tmp_path: Path) -
 def test_a_report_that_resembles_the_search_throughout_says_how_to_keep_it(tmp_path: Path) -> None:
     search = write(tmp_path / "search.csv")
     report = write(tmp_path / "report.csv", pd.DataFrame({"goal": NEAR[:1]}))
-    with pytest.raises(DapaError, match="every report prompt resembles a search prompt .* dataset.drop_similar=false"):
+    with pytest.raises(DapaError, match=r"every report prompt resembles .* dataset\.drop_similar=false"):
         load_prompts(dataset(rows(search), rows(report, 0, 1)))
 
 
@@ -312,7 +312,7 @@ def test_two_system_prompts_are_one_too_many(tmp_path: Path) -> None:
     asked = dataset(rows(file, 0, 1), rows(write(tmp_path / "set.csv"))).model_copy(
         update={"system_prompt": "Be kind."}
     )
-    with pytest.raises(DapaError, match="has a system prompt of its own, and dataset.system_prompt"):
+    with pytest.raises(DapaError, match=r"has a system prompt of its own, and dataset\.system_prompt"):
         load_prompts(asked)
 
 
