@@ -93,8 +93,9 @@ def stored_template(names: Collection[str], text_of: Callable[[str], str]) -> St
 
 
 def _stored(content: str | dict[str, str] | None) -> StoredTemplate | None:
-    only_default = isinstance(content, dict) and set(content) == {"default"}
-    return StoredTemplate(content["default"] if only_default else content) if content else None
+    if isinstance(content, dict) and set(content) == {"default"}:
+        content = content["default"]
+    return StoredTemplate(content) if content else None
 
 
 def template_in(folder: Path) -> StoredTemplate | None:
@@ -128,6 +129,15 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Turn]) -> str:
     """
     content: Any = tokenizer.chat_template
     return _fill(StoredTemplate(content).settled(), dict(tokenizer.special_tokens_map), turns)
+
+
+def takes_plain_text(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template renders a question that is given as a plain text, not as a list of parts.
+
+    Raises DapaError where it renders neither.
+    """
+    text = StoredTemplate(tokenizer.chat_template).settled()
+    return not _takes_parts(text, json.dumps(dict(tokenizer.special_tokens_map)), ("user",))
 
 
 def after_answer(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -185,9 +195,9 @@ def _render(
         for turn in turns
     ]
     try:
-        (said,), _ = render_jinja_template(
+        rendered: Any = render_jinja_template(
             conversations=[messages], chat_template=text, add_generation_prompt=for_answer, **tokens
         )
     except Exception as error:  # what runs is the template's own code: it raises whatever comes up
         raise DapaError(f"the chat template does not take its turns: {error}") from error
-    return str(said)
+    return str(rendered[0][0])

@@ -165,13 +165,18 @@ def _text(path: Path) -> str:
     if name := _MARKS.get(content[:2]):
         raise ValueError(f"its text is {name}, not UTF-8. This converts it: {_conversion(path, name)}")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ValueError(
             f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8; the text may be Latin-1 (Windows-1252)."
             f" This converts it: {_conversion(path, 'WINDOWS-1252')}"
         ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"it holds NUL characters; the text may be UTF-16. This converts it: {_conversion(path, 'UTF-16')}"
+        )
+    return text
 
 
 def _conversion(path: Path, encoding: str) -> str:

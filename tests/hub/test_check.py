@@ -23,6 +23,7 @@ from dapa_exp.models.hub import fetch
 from dapa_exp.preflight.findings import find_problems, look
 from dapa_exp.zoo import store
 from tests.hub.look_alike import Files, Hub, files_of
+from tests.judges import planted
 from tests.transplant.finished import sharded
 
 Check = Callable[..., tuple[int, list[str], str]]
@@ -166,6 +167,14 @@ def test_several_chat_templates_without_a_default_are_said_before_a_run(served: 
     served.add("some/student", changed(bare, "tokenizer_config.json", chat_template=several))
     (problem,) = problems()
     assert problem.startswith("some/student: the tokenizer has several chat templates (rag, tool_use) and none called")
+
+
+def test_a_guard_whose_template_leaves_the_talk_out_is_said_before_a_run(check: Check, tmp_path: Path) -> None:
+    folder = planted.guard(tmp_path / "guard")
+    words = ("judge=guard", f"judge.model.id={folder}")
+    assert check(*words)[1] == []
+    (folder / "chat_template.jinja").write_text("is this safe?")
+    assert check(*words)[1] == [f"judge guard: {folder}: the chat template leaves out what the user's turn says"]
 
 
 def test_rows_that_are_left_out_are_said_before_a_run(check: Check, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_a_file_that_is_not_there_or_is_damaged(tmp_path: Path, name: str) -> No
     [
         ("latin.csv", "goal\ncaf\u00e9\n".encode("latin-1"), "line 2: byte 0xe9 is not UTF-8; .*Latin-1.*iconv"),
         ("wide.csv", "goal\nrob a bank\n".encode("utf-16"), "its text is UTF-16.*iconv"),
+        ("unmarked.jsonl", '{"goal": 1}'.encode("utf-16-le"), "NUL characters; the text may be UTF-16"),
         ("garbled.jsonl", b'{"goal": "rob a bank"}\n{"goal": 7\n', "line 2: Expecting"),
         (
             "ragged.csv",

@@ -146,6 +146,22 @@ def test_the_card_states_pair_units_and_numbers_with_what_they_rest_on(run: Path
         assert expected in card
 
 
+def test_the_card_says_how_the_model_was_asked(run: Path) -> None:
+    opened = open_finished(run)
+    record = opened.record
+    asked = record.model_copy(
+        update={
+            "pair": record.pair.model_copy(update={"thinking": False}),
+            "provenance": record.provenance.model_copy(update={"system_prompt": 'Be "kind".'}),
+        }
+    )
+    manifest = Manifest(version=1, student_files={}, tensors={}, transplant={}, chat_template=None, record=asked)
+    card = model_card(manifest)
+    assert '- measured with the system prompt "Be \\"kind\\"."' in card
+    assert "- measured with enable_thinking=false in the chat template" in card
+    assert "measured with" not in model_card(manifest.model_copy(update={"record": record}))
+
+
 def test_the_card_names_the_repository_of_a_gguf_file(run: Path, tmp_path: Path) -> None:
     export(open_finished(run), tmp_path / "out", "checkpoint")
     manifest = Manifest.model_validate_json((tmp_path / "out" / MANIFEST).read_text())
