@@ -6,15 +6,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from dapa_exp.base.files import atomic
+
 SUFFIXES = ("png", "svg")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in each format, each under a temporary name first."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a figure in each format."""
     paths = [folder / f"{name}.{suffix}" for suffix in SUFFIXES]
     for path, suffix in zip(paths, SUFFIXES, strict=True):
-        part = path.with_name(f".{path.name}")
-        figure.savefig(part, format=suffix, dpi=160)
-        part.replace(path)
+        with atomic(path) as part:
+            figure.savefig(part, format=suffix, dpi=160)
     return paths

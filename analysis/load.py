@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.mirror import Scalar, flatten
 from dapa_exp.record.status import RunStatus, status
 
@@ -50,7 +51,7 @@ def _row(path: Path, run: RunStatus) -> dict[str, object]:
 def _settings(path: Path) -> dict[str, object]:
     """What the run's identity was made from, a dotted key each; nothing of a run that was never started."""
     try:
-        essence = json.loads((path / "identity.json").read_text(encoding="utf-8"))["essence"]
+        essence = json.loads(RunLayout(path).identity.read_bytes())["essence"]
         return {str(key): str(value) for key, value in pd.json_normalize(essence).iloc[0].items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -28,7 +28,8 @@ from analysis.tables import (
     utility_table,
 )
 from analysis.trade_off import NAME, draw_trade_off, has_trade_off
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import leftovers, remove, write_atomically
+from dapa_exp.record.layout import SweepLayout
 
 
 def _has_granularities(runs: pd.DataFrame) -> bool:
@@ -52,6 +53,8 @@ TABLES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame],
 """By name and in order: which runs a table has something to show of, and what makes it."""
 
 SUFFIXES = ("md", "csv", "tex")
+STALE_SECONDS = 3600
+"""How old a temporary file is that nobody is writing any more."""
 
 
 def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
@@ -60,13 +63,15 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     Of the folders' runs, `only` those in these places, where given. Where there are several hybrids, a figure is
     drawn, too. What an earlier report left there goes.
     """
-    runs, folder = load(folders, only), folders[0] / "report"
+    runs, folder = load(folders, only), SweepLayout(folders[0]).report
     tables = tables_of(runs)
     for table in tables:
         table.print(shown_on)
     written = [path for table in tables for path in _write(table, folder)]
     if has_trade_off(runs):
         written += draw_trade_off(runs, folder)
+    for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may be another report's, at work now
+        remove(left)
     for name, suffix in [*product(TABLES, SUFFIXES), *product([NAME], figures.SUFFIXES)]:
         if (file := folder / f"{name}.{suffix}") not in written:
             file.unlink(missing_ok=True)

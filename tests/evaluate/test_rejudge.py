@@ -18,8 +18,9 @@ from dapa_exp.evaluate.rejudge import rejudge
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
-from dapa_exp.record.finished import finished_record
-from dapa_exp.record.folder import JsonLines
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import Completed, RunLayout
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import record
 from tests.judges.server import fails, says, serving
 from tests.settings import quick_config
@@ -54,12 +55,16 @@ def finished(folder: Path, *words: str) -> Path:
                 {"weights": model, "prompt": p.id, "completion": text, "tokens": 5}
                 for p, text in zip(prompts, texts, strict=True)
             ]
-            JsonLines(folder / "generations" / f"{model}-{rows}.jsonl").append(*lines)
+            Journal(RunLayout(folder).completions(model, rows), Completed).append(*lines)
             verdicts = PhraseJudge().verdicts([p.text for p in prompts], texts)
             file = folder / "metrics" / f"{model}-{rows}-phrases.json"
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps({"verdicts": verdicts}))
     return folder
+
+
+def finished_record(run: Path) -> Record:
+    return RunLayout(run).read_record()
 
 
 class Half:
