@@ -31,18 +31,22 @@ def atomic(path: Path) -> Iterator[Path]:
     A folder that is at `path` already makes way. All that was written is on the disk before the name is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _temporary(path)
-    try:
+    with temporary(path) as part:
         yield part
         _flush(part)
-        if path.is_dir() and not path.is_symlink():
-            old = _temporary(path)
-            path.rename(old)
-            part.rename(path)
-            remove(old)
-        else:
+        with temporary(path) as old:
+            if path.is_dir() and not path.is_symlink():
+                path.rename(old)
             part.replace(path)
         _sync(path.parent)
+
+
+@contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """A name beside `path` for a file or folder that goes with the block."""
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        yield part
     finally:
         remove(part)
 
@@ -70,10 +74,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def _flush(written: Path) -> None:
