@@ -81,7 +81,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                 else:
                     waiting.popleft()
                     running |= [begun]
-            for pipe in wait(list(running)):
+            for pipe in wait(list(running)) if running else ():
                 assert isinstance(pipe, Connection)
                 message = received(pipe)
                 if message is None:
