@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import shutil
 import threading
@@ -111,6 +112,19 @@ def test_a_broken_cache_is_noticed(built: Path, file: str, damage: Callable[[byt
     damaged.write_bytes(whole)
     assert noticed
     assert store.is_built(BASE)
+
+
+def test_weights_changed_without_another_size_or_time_are_noticed_and_never_used(copied: Path) -> None:
+    weights = store.path(BASE) / "model.safetensors"
+    whole, stat = weights.read_bytes(), weights.stat()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(
+        DapaError, match=rf"'{BASE}' is broken .*model\.safetensors was changed.* dapa zoo build {BASE}"
+    ):
+        store.path(BASE)
+    build([BASE], silent)
+    assert weights.read_bytes() == whole
 
 
 def test_a_broken_model_is_built_again_the_same_to_the_last_bit(copied: Path) -> None:
