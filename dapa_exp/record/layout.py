@@ -171,7 +171,7 @@ class SweepLayout(_Layout):
     report = _Place("report/")
     localisations = _Place("localise/")
 
-    def read_listing(self) -> list[dict[str, str]]:
+    def read_listing(self) -> list[dict[str, Any]]:
         """The runs that were asked for; none where there is no list. Raises DapaError on a damaged one."""
         return read_json(self.listing, _LISTING).runs if self.listing.is_file() else []
 
@@ -194,7 +194,7 @@ class LocaliseLayout(RunLayout):
 class _Listing(BaseModel):
     """What `sweep.json` holds."""
 
-    runs: list[dict[str, str]]
+    runs: list[dict[str, Any]]
 
 
 _LISTING = TypeAdapter(_Listing)

@@ -164,8 +164,8 @@ def _history(files: RunLayout, bar: float) -> Iterator[dict[str, Scalar]]:
     """The queries of the search, a step each. A run without a search has none."""
     for query in files.read_queries():
         step: dict[str, Scalar] = {f"search/query/{name}": query[name] for name in QUERY_FIELDS if name in query}
-        passed = query.get("at_most", query["score"]) >= bar - ROUNDING  # older lines: all rows were asked
-        yield step | {"search/query/units": len(query["units"]), "search/query/passed": passed}
+        reached: float = query["at_most" if "at_most" in query else "score"]  # older lines: all rows were asked
+        yield step | {"search/query/units": len(query["units"]), "search/query/passed": reached >= bar - ROUNDING}
 
 
 @contextmanager
