@@ -648,12 +648,12 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
 def endless(engine: PlainEngine) -> Iterator[None]:
     """While this lasts, no answer of the engine ends by itself."""
     own: Any = engine.loaded.model.generation_config
-    ends, of_model = engine._ends, own.eos_token_id
-    engine._ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
+    ends, of_model = engine.ends, own.eos_token_id
+    engine.ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
     try:
         yield
     finally:
-        engine._ends, own.eos_token_id = ends, of_model
+        engine.ends, own.eos_token_id = ends, of_model
 
 
 class StaticEngine(PlainEngine):
