@@ -66,7 +66,8 @@ def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> Da
     return DapaError(
         f"{run.config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
         f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All answers are"
-        f" in {run.path / 'generations'}: teacher-search.jsonl, and the student's first in search.jsonl. The first"
+        f" in {run.files.completions('teacher', 'search')}, and the student's first in"
+        f" {run.files.completions('search')}. The first"
         f" ones:{samples}"
     )
 
