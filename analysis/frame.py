@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from dapa_exp.evaluate.statistics import PairedTable, newcombe
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
     Comparison,
     Defence,
@@ -119,7 +120,7 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
 def _settings(path: Path) -> Iterator[Entry]:
     """What the run's identity was made from, a dotted key each; nothing of a run that was never started."""
     try:
-        essence = json.loads((path / "identity.json").read_text(encoding="utf-8"))["essence"]
+        essence = json.loads(RunLayout(path).identity.read_text(encoding="utf-8"))["essence"]
         flat = pd.json_normalize(essence).iloc[0].items()
     except (OSError, ValueError, KeyError, TypeError):
         return

@@ -15,11 +15,14 @@ from analysis import drawing
 from analysis.frame import load
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import leftovers, remove, write_atomically
+from dapa_exp.record.layout import SweepLayout
 
 SUFFIXES = ("md", "csv", "tex")
 LONGEST_NAME = 100
 """Characters of a report folder's name that lists what it is of."""
+STALE_SECONDS = 3600
+"""How old a temporary file is that nobody is writing any more."""
 
 
 def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
@@ -36,6 +39,8 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     for name, figure in FIGURES:
         if figure.shows(frame):
             written += drawing.save(figure.draw(frame), folder, name)
+    for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may be another report's, at work now
+        remove(left)
     for name, suffix in [*product(TABLES.names(), SUFFIXES), *product(FIGURES.names(), drawing.SUFFIXES)]:
         if (file := folder / f"{name}.{suffix}") not in written:
             file.unlink(missing_ok=True)
@@ -48,11 +53,11 @@ def report_folder(folders: Sequence[Path]) -> Path:
     """Where the report of these folders lies: in the first, under a name that tells it from the first's own report."""
     others = list(dict.fromkeys(folder.resolve() for folder in folders))[1:]
     if not others:
-        return folders[0] / "report"
-    name = "-".join(("report-with", *(folder.name for folder in others)))
+        return SweepLayout(folders[0]).report
+    name = "-".join((f"{SweepLayout(folders[0]).report.name}-with", *(folder.name for folder in others)))
     if len(name) > LONGEST_NAME:
         digest = hashlib.sha256("\n".join(map(str, others)).encode()).hexdigest()[:8]
-        name = f"report-with-{len(others)}-others-{digest}"
+        name = f"{SweepLayout(folders[0]).report.name}-with-{len(others)}-others-{digest}"
     return folders[0] / name
 
 
