@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Chat, DapaPaper
 from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.judges import Judge, Verdict, make_judge
+from dapa_exp.judges.chat import Chat
+from dapa_exp.judges.dapa_paper import DapaPaper
 from tests.judges.server import drops, fails, garbage, hangs, says, serving
 
 SETTINGS = {"model": "m", "key": "JUDGE_KEY", "concurrency": 4, "attempts": 2, "timeout": 0.5}

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Classifier, Guard, JudgeZoo, Model
+from dapa_exp.config.schema import Model
 from dapa_exp.judges import Judge, Verdict, make_judge
-from dapa_exp.judges.guard import parse
-from dapa_exp.judges.published import verdicts_of
+from dapa_exp.judges.classifier import Classifier
+from dapa_exp.judges.guard import Guard, parse
+from dapa_exp.judges.published import JudgeZoo, verdicts_of
 from tests.judges import planted
 
 LOCAL: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 2}
