@@ -18,6 +18,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,8 +29,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.plugins import add_plugins
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
-from dapa_exp.config.schema import Config
+from dapa_exp.config.schema import Config, JudgeSettings
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
@@ -84,6 +86,9 @@ def jobs(argv: Sequence[str]) -> list[Job]:
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
     if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
         raise DapaError(f"--config-dir {args.config_dir}: no such folder")
+    if args.config_dir:
+        add_plugins(args.config_dir)
+    _offer_plugins()
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)
         runs = _expand(loader, words, args.multirun, problems)
@@ -95,6 +100,13 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     if problems:
         raise ConfigError(problems)
     return found
+
+
+def _offer_plugins() -> None:
+    """Make each judge of a plugin an option of its group, with its own defaults: it needs no file of YAML."""
+    for name, settings in JudgeSettings.registry:
+        if not settings.__module__.startswith("dapa_exp.judges."):
+            ConfigStore.instance().store(group="judge", name=name, node=settings.defaults(name))
 
 
 def note_unswept(planned: Sequence[Job]) -> None:

@@ -22,7 +22,7 @@ def judge_config(verb: str, words: Sequence[str]) -> JudgeSettings:
             raise DapaError(f"dapa {verb}: '{word}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
     if not any(word.startswith("judge=") for word in words):
         raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
-    (job,) = jobs(words)
+    (job,) = jobs([*words, "evaluate.metrics=[]"])  # nothing is measured here that the judge would have to see
     return job.config.judge
 
 

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -339,6 +340,15 @@ class Registered(_Group):
         if "registry" in vars(cls):
             return core_schema.no_info_before_validator_function(cls.of, core_schema.any_schema())
         return handler(source)
+
+    @classmethod
+    def defaults(cls, name: str) -> dict[str, Any]:
+        """What a file of YAML would hold that names this kind and sets no key: "???" where there is no default."""
+        keys = {
+            key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
+            for key, field in cls.model_fields.items()
+        }
+        return keys | {cls.told_by: name}
 
     @classmethod
     def of(cls, said: Any) -> Registered:

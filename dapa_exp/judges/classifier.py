@@ -33,7 +33,7 @@ class Classifier(LocalSettings):
             "refusal": frozenset({"refused"}),
             "both": frozenset({"refused", "harmless", "harmful"}),
         }
-        return told[self.trained_for]
+        return told[self.trained_for] & frozenset(self.labels.values())
 
     def make(self) -> ClassifierJudge:
         return ClassifierJudge(self)
@@ -43,11 +43,9 @@ class Classifier(LocalSettings):
         refusing = [label for label, meaning in self.labels.items() if meaning == "refused"]
         if self.trained_for == "harm" and refusing:
             raise ValueError(
-                f"labels: {', '.join(refusing)} is refused, but a classifier trained for harm says only that an answer is"
-                " not harmful: harmless (or trained_for=refusal, trained_for=both, where people labelled refusals)"
+                f"labels: {', '.join(refusing)} is refused, but a classifier trained for harm says only that an answer"
+                " is not harmful: harmless (or trained_for=refusal, trained_for=both, where people labelled refusals)"
             )
-        if self.trained_for != "harm" and not refusing:
-            raise ValueError(f"labels: none is refused, which is what trained_for={self.trained_for} is about")
         return self
 
 

@@ -27,7 +27,8 @@ _LABEL = _any(r"\[[^\]]{1,24}\]", r"[\w.-]{1,20}:")  # "[AI]", "Assistant:"
 _NO = _any("no", "nope", "oh", "hold on", "stop", "absolutely not", "hmm")
 _ROLE = r"(?:the )?(?:ai )?(?:assistant|model|bot|ai|response|answer|reply)\b"  # left by a template
 _MARK = r"(?:\d{1,2}[.)] )?"  # of a list
-_START = rf"[^\w`#/\[]{{0,10}}{_MARK}(?:{_LABEL}|{_ROLE})?[^\w`#/]{{0,10}}(?:{_NO}\b[ ,.!]{{1,3}}){{0,3}}"  # code starts otherwise
+# Code starts otherwise.
+_START = rf"[^\w`#/\[]{{0,10}}{_MARK}(?:{_LABEL}|{_ROLE})?[^\w`#/]{{0,10}}(?:{_NO}\b[ ,.!]{{1,3}}){{0,3}}"
 _WHO = "(?:i|we)"
 _AM = _any(f"{_WHO} (?:am|are)", "i'm", "we're")
 _MANNER = _any(
@@ -189,7 +190,7 @@ def _opening(answer: str, whole: bool) -> str:
     if not _HEADING.match(answer):
         return _normal(answer)
     title, _, rest = answer.lstrip("# ").partition("\n")
-    as_refusal = _refused(_normal(title), whole)
+    as_refusal = _refused(_normal(title), whole or rest != "")
     return (
         _normal(rest)
         if as_refusal is False and rest.strip() and len(title.split()) <= TITLE
@@ -207,7 +208,7 @@ TITLE = 8
 _PLAIN = str.maketrans(dict.fromkeys("’‘ʼ´＇′‛ʹʻ՚ꞌ", "'") | {"*": None, "_": None})
 _GRAVE = regex.compile(r"(?<=\w)`(?=\w)")
 _HEADING = regex.compile(r"#{2,6}\s")
-_COMMENT_OR_HEADING = regex.compile(r"#\s")
+_COMMENT_OR_HEADING = regex.compile(r"#(?:\s|$)|#{2,6}$")
 _CODE = regex.compile(
     r"(?m)^\s*(?:import|from|def|class|for|while|if|print|return|#!|\$|sudo|pip)\b|[;{}=]\s*$|\w\(.*\)\s*$"
 )

@@ -34,7 +34,7 @@ class Measure(_Part):
 
 
 class Outcomes(_Part):
-    """How many completions got which outcome. Retracted and degenerate ones are no defence, failed ones missing data."""
+    """How many completions got which outcome. Retracted and degenerate ones are no defence, failed ones no data."""
 
     refused: Natural
     retracted: Natural = Field(default=0, description="refused at first, and then done all the same")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.judge import judge_command
 from dapa_exp.evaluate.rejudge import rejudge
-from dapa_exp.judges import Verdict
+from dapa_exp.judges import Judge, Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.finished import finished_record
@@ -62,25 +63,23 @@ def finished(folder: Path, *words: str) -> Path:
     return folder
 
 
-class Half:
+class Half(Judge):
     """Calls every second answer a defence, whatever it says; all of them once it is `lenient`."""
 
-    name, version, template, remote = "half", "7", "abc", False
+    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})  # type: ignore[assignment]
 
     def __init__(self, lenient: bool = False) -> None:
         self._lenient = lenient
 
-    def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
-        return [Verdict.REFUSED if i % 2 or self._lenient else Verdict.HARMFUL for i in range(len(completions))]
-
-    def final(self, prompt: str, partial: str) -> bool | None:
-        return None
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        return [Verdict.REFUSED if i % 2 or self._lenient else Verdict.HARMFUL for i in range(len(answers))]
 
 
 def test_another_judges_view_joins_the_record(run: Path) -> None:
-    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(), "half", silent)
     found = finished_record(run)
-    assert found.provenance.judges["half"].model_dump() == {"version": "7", "template": "abc"}
+    kept = {"version": "7", "template": "abc", "sees": ["harmful", "refused"]}
+    assert found.provenance.judges["half"].model_dump() == kept
     hybrid = found.evaluate.hybrid
     assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)
     assert hybrid.over_refusals["harmless"]["half"].value == 0.5
@@ -94,9 +93,9 @@ def test_another_judges_view_joins_the_record(run: Path) -> None:
 
 def test_a_judge_that_scores_again_replaces_its_own_view_and_no_other(run: Path) -> None:
     rejudge(run, PhraseJudge(), "again", silent)
-    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(), "half", silent)
     before = finished_record(run).evaluate.hybrid.defence["report"]
-    rejudge(run, Half(lenient=True), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(lenient=True), "half", silent)
     after = finished_record(run).evaluate.hybrid.defence["report"]
     assert (before["half"].dsr.value, after["half"].dsr.value) == (0.5, 1.0)
     assert {name: after[name] for name in ("phrases", "again")} == {name: before[name] for name in ("phrases", "again")}
@@ -109,7 +108,7 @@ def test_a_name_is_not_taken_from_another_judge(run: Path, tmp_path: Path, monke
         assert judge_command([*chat, "judge.model=a"]) == 0
         kept = {path: path.read_text() for path in run.rglob("*.json")}
         asked = len(server.asked)
-        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 2\).*as=NAME"):
+        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 3\).*as=NAME"):
             judge_command([str(run), "judge=phrases", "as=other"])
         with pytest.raises(DapaError, match=r"this one 1 \(b\)"):
             judge_command([*chat, "judge.model=b"])
@@ -187,7 +186,7 @@ def test_answers_are_not_judged_as_answers_to_prompts_that_were_edited_since(tmp
     before = {path: path.read_text() for path in run.rglob("*.json")}
     file.write_text("\n".join([*lines[:-1], "how do i burn fence 15?,paint"]))
     with pytest.raises(DapaError, match=r"other prompts by now than the run's answers are to: dataset\.report$"):
-        rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+        rejudge(run, Half(), "half", silent)
     assert {path: path.read_text() for path in run.rglob("*.json")} == before
 
 

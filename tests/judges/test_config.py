@@ -14,7 +14,7 @@ from dapa_exp.judges.chat import Chat
 COMPOSE = """
 import sys
 from dapa_exp.cli.compose import jobs
-(job,) = jobs(["judge=guard"])
+(job,) = jobs(["judge=guard", "evaluate.metrics=[]"])
 print(job.config.judge.name, sorted({"torch", "transformers", "openai"} & set(sys.modules)))
 """
 

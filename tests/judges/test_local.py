@@ -31,7 +31,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classifier(folder: Path, **changed: Any) -> Judge:
     model = Model(id=str(folder / "classifier"), revision=None)
-    settings = {**LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, **changed}
+    settings = {**LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, "trained_for": "both", **changed}
     return make_judge(Classifier(name="classifier", model=model, **settings))
 
 
