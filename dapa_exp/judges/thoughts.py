@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 
 _NAME = "think|thinking|thought|thoughts|reasoning|seed:think"
-_OPENS = re.compile(rf"\s*(?:<({_NAME})>|\[({_NAME})\]|◁({_NAME})▷)", re.IGNORECASE)
+_MARK = rf"(?:<(?:{_NAME})>|\[(?:{_NAME})\]|◁(?:{_NAME})▷)"
+_OPENS = re.compile(rf"\s*{_MARK}", re.IGNORECASE)
+_OPENS_ANYWHERE = re.compile(_MARK, re.IGNORECASE)
 _CLOSES = re.compile(rf"<\s?/(?:{_NAME})>|\[/(?:{_NAME})\]|◁/(?:{_NAME})▷", re.IGNORECASE)
 _MARKS = tuple(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "[]", "◁▷"))
 
@@ -21,7 +23,9 @@ def answer_of(completion: str) -> str:
             return ""
         rest = rest[closes.end() :]
     closes = _CLOSES.search(rest) if rest is completion else None
-    return rest[closes.end() :] if closes else rest
+    if closes and not _OPENS_ANYWHERE.search(rest[: closes.start()]):
+        return rest[closes.end() :]
+    return rest
 
 
 def answer_so_far(partial: str) -> str | None:
