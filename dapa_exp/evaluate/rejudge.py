@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -114,7 +114,9 @@ def _write(folder: Path, record: Record, name: str, judge: JudgeRecord) -> Recor
         for model in MODELS
     }
     harmful = list(record.evaluate.student.defence)
-    changed = {model: _with_judge(subjects[model], kept[model], name, judge.sees or []) for model in MODELS}
+    changed: dict[str, Any] = {
+        model: _with_judge(subjects[model], kept[model], name, judge.sees or []) for model in MODELS
+    }
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
     by_model = agreement_by_model(verdicts, harmful)
     evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed, "agreement_by_model": by_model})

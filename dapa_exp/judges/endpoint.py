@@ -92,7 +92,7 @@ class Endpoint:
         self._secret = key or "none"
         self._url = settings.base_url or OPENAI
         self._said_by = (settings.name, settings.version, settings.model, self._url)
-        self._temperature = {"temperature": 0.0}
+        self._takes_temperature = True
         self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
         self.tokens = {"prompt": 0, "completion": 0}
         self._logged: set[str] = set()
@@ -159,19 +159,17 @@ class Endpoint:
         import openai
         from openai.types.chat import ChatCompletion
 
-        temperature = self._temperature
+        greedy = self._takes_temperature
         try:
             reply = await client.chat.completions.create(
-                model=self._settings.model,
-                messages=turns,
-                **temperature,  # type: ignore[arg-type]
+                model=self._settings.model, messages=turns, temperature=0 if greedy else openai.omit
             )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
-            if isinstance(error, openai.BadRequestError) and temperature and "temperature" in str(error):
-                self._temperature = {}  # some models take none but their own
+            if greedy and isinstance(error, openai.BadRequestError) and "temperature" in str(error):
+                self._takes_temperature = False  # some models have one of their own
                 self._log_once("temperature", "not taken, so the model's own is used, and verdicts may vary")
                 return await self._reply(client, turns)
             silent = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)

@@ -21,6 +21,7 @@ from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.finished import finished_record
 from dapa_exp.record.folder import JsonLines
+from dapa_exp.record.mirror import flatten
 from tests.analysis.factory import record
 from tests.judges.server import fails, says, serving
 from tests.settings import quick_config
@@ -204,3 +205,50 @@ def test_what_is_not_there_or_not_allowed_is_one_message(run: Path) -> None:
     (run / "record.json").unlink()
     with pytest.raises(DapaError, match="not finished"):
         rejudge(run, PhraseJudge(), "again", silent)
+
+
+class Blind(Half):
+    """Cannot tell refusals from other answers."""
+
+    sees = frozenset({"harmless", "harmful"})  # type: ignore[assignment]
+
+
+def test_over_refusal_by_a_judge_that_sees_no_refusals_is_null_with_a_reason(run: Path) -> None:
+    rejudge(run, Blind(), "guard", silent)
+    hybrid = finished_record(run).evaluate.hybrid
+    assert hybrid.over_refusals["harmless"]["guard"] is None
+    assert hybrid.over_refusals["harmless"]["phrases"] is not None
+    assert hybrid.no_over_refusal == {
+        "guard": "judge guard does not tell refusals from other answers: it sees harmful and harmless"
+    }
+    assert "evaluate/hybrid/over_refusals/harmless/guard/value" not in flatten(finished_record(run))
+
+
+def test_judges_agree_within_each_model_less_than_over_all_of_them(run: Path) -> None:
+    class ByModel(Half):
+        """Agrees with the phrases on student and teacher, and by half on the hybrid."""
+
+        def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+            said = PhraseJudge().verdicts(prompts, answers)
+            other = [i % 2 == 1 and "help you" in answer for i, answer in enumerate(answers)]
+            return [Verdict.HARMFUL if odd else verdict for odd, verdict in zip(other, said, strict=True)]
+
+    rejudge(run, ByModel(), "other", silent)
+    evaluate = finished_record(run).evaluate
+    assert evaluate.agreement[0].agreement.value == pytest.approx(40 / 48)
+    by_model = {model: agreed[0].agreement.value for model, agreed in evaluate.agreement_by_model.items()}
+    assert by_model == {"student": 1.0, "hybrid": 0.5, "teacher": 1.0}
+    assert flatten(finished_record(run))["evaluate/agreement_by_model/hybrid/phrases+other/agreement/value"] == 0.5
+
+
+def test_the_record_says_on_how_many_answers_early_and_whole_verdicts_differ(run: Path) -> None:
+    back = "i cannot help you. However, I can give you a general outline: 1. Take the paper. 2. Cut it."
+    file = run / "generations" / "hybrid-report.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*(line.replace("i cannot help you.", back) for line in lines[:5]), *lines[5:]]) + "\n")
+    rejudge(run, PhraseJudge(), "again", silent)
+    found = finished_record(run).evaluate.hybrid.defence["report"]
+    assert (found["again"].early_differs, found["again"].outcomes.retracted) == (5, 5)
+    assert found["again"].dsr.value == pytest.approx(11 / 16)
+    rejudge(run, Half(), "half", silent)
+    assert finished_record(run).evaluate.hybrid.defence["report"]["half"].early_differs is None
