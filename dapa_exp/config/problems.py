@@ -43,7 +43,7 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """Every (key path, message) in which a composed config departs from the schema."""
     found = [(path, "mandatory value is missing") for path in _missing(body)]
     try:
-        found += _unmeasurable(Config.model_validate(body))
+        Config.model_validate(body)
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
@@ -53,17 +53,16 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     return found
 
 
-def _unmeasurable(config: Config) -> list[tuple[tuple[str, ...], str]]:
-    """What a config asks to be measured and none of its judges can see."""
+def unmeasurable(config: Config) -> str | None:
+    """Why over-refusal, where it is asked for, will be null: no judge of the run can see it. None where one can."""
     judges = {config.judge.name: config.judge, **config.judges}
     asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
     if not asked or any("refused" in judge.sees() for judge in judges.values()):
-        return []
-    message = (
+        return None
+    return (
         f"over_refusal: {' and '.join(judges)} cannot tell refusals from other answers; another judge beside"
         " can (+judge@judges.refusals=phrases), or leave the metric out"
     )
-    return [(("evaluate", "metrics"), message)]
 
 
 def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.compose import jobs, note_unmeasurable
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.judges.chat import Chat
 
 COMPOSE = """
 import sys
 from dapa_exp.cli.compose import jobs
-(job,) = jobs(["judge=guard", "evaluate.metrics=[]"])
+(job,) = jobs(["judge=guard"])
 print(job.config.judge.name, sorted({"torch", "transformers", "openai"} & set(sys.modules)))
 """
 
@@ -72,12 +72,16 @@ def test_naming_a_judge_loads_no_model_and_no_client() -> None:
 
 
 @pytest.mark.parametrize("judge", ["guard", "classifier", "judgezoo", "dapa_paper"])
-def test_over_refusal_is_asked_of_no_judge_that_cannot_see_it(judge: str) -> None:
-    with pytest.raises(ConfigError, match=f"evaluate.metrics: over_refusal: {judge} cannot tell refusals from other"):
-        jobs([f"judge={judge}"])
-    jobs([f"judge={judge}", "+judge@judges.refusals=phrases"])
-    jobs([f"judge={judge}", "evaluate.metrics=[perplexity]"])
-    jobs([f"judge={judge}", "dataset.harmless=null"])
+def test_over_refusal_is_asked_of_no_judge_that_cannot_see_it(judge: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blind, asked = f"judge={judge}", "evaluate.metrics=[over_refusal]"
+    said = f"evaluate.metrics: over_refusal: {judge} cannot tell refusals from other answers"
+    with pytest.raises(ConfigError, match=said):
+        jobs([blind, asked])
+    for words in ([blind, asked, "+judge@judges.refusals=phrases"], [blind, "evaluate.metrics=[perplexity]"]):
+        note_unmeasurable(jobs(words))
+    assert not capsys.readouterr().err
+    note_unmeasurable(jobs([blind]))  # the metrics are the default's: it will be null
+    assert said in capsys.readouterr().err
 
 
 def test_not_harmful_is_not_refused() -> None:
