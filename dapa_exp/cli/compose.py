@@ -86,8 +86,8 @@ def jobs(argv: Sequence[str]) -> list[Job]:
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
     if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
         raise DapaError(f"--config-dir {args.config_dir}: no such folder")
-    if args.config_dir:
-        add_plugins(args.config_dir)
+    if args.config_dir and (own := Path(args.config_dir) / "plugins").is_dir():
+        add_plugins(own)
     _offer_plugins()
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)

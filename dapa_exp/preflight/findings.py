@@ -89,7 +89,7 @@ def _judge_problems(config: Config) -> Iterator[str]:
         if needs.key and not os.environ.get(needs.key):
             yield f"judge {judge.name}: the environment variable {needs.key}, which is to hold the key, is not set"
         if needs.package and not importlib.util.find_spec(needs.package):
-            yield f"judge {judge.name}: {needs.package} is not installed; pip install 'dapa_exp[{needs.extra}]'"
+            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[{needs.extra}]'"
 
 
 def _device_problems(config: Config) -> Iterator[str]:

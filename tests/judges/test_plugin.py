@@ -52,8 +52,9 @@ JudgeSettings.registry.register("toy", Toy)
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
-    folder.mkdir()
-    (folder / "toy.py").write_text(TOY)
+    (folder / "plugins").mkdir(parents=True)
+    (folder / "plugins" / "toy.py").write_text(TOY)
+    (folder / "not_a_plugin.py").write_text("raise SystemExit(3)")  # whatever else lies in the folder
     return folder
 
 
@@ -81,9 +82,9 @@ def test_what_is_wrong_with_it_is_said_as_of_any_other(mine: Path, tmp_path: Pat
     words = ["judge=toy", "judge.wrod=x", "record.dir=" + str(tmp_path)]
     assert "judge.wrod: unknown key; Did you mean 'word'?" in dapa("check", *words, *folder, cwd=tmp_path).complaint
     assert "no such judge; Did you mean 'toy'?" in dapa("check", "judge=toyy", *folder, cwd=tmp_path).complaint
-    (mine / "toy.py").write_text("import nothing_of_that_name\n")
+    (mine / "plugins" / "toy.py").write_text("import nothing_of_that_name\n")
     complaint = dapa("check", "judge=toy", *folder, cwd=tmp_path).complaint
-    assert complaint.startswith(f"{mine}/toy.py: cannot be imported: ModuleNotFoundError")
+    assert complaint.startswith(f"{mine}/plugins/toy.py: cannot be imported: ModuleNotFoundError")
 
 
 def test_what_judges_need_and_send_is_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
