@@ -9,7 +9,16 @@ from dapa_exp.base.progress import console, display
 from dapa_exp.cli.compose import jobs, note_unmeasurable
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
-from dapa_exp.preflight.findings import Findings, find_problems, is_here, look, pair_misfits, set_key, template_of
+from dapa_exp.preflight.findings import (
+    Findings,
+    find_problems,
+    is_here,
+    look,
+    pair_misfits,
+    row_notes,
+    set_key,
+    template_of,
+)
 from dapa_exp.preflight.reach import Found
 from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
 
@@ -38,7 +47,9 @@ def check_command(words: list[str]) -> int:
     console().print(table)
     together = totals(configs, wanted, findings.shape_of)
     print("\n".join(summary(together)))
-    problems = [*find_problems(configs, findings), *shortages(together)]
+    notes, of_sets = row_notes(configs, findings)
+    print("".join(f"note: {note}\n" for note in notes), end="")
+    problems = [*find_problems(configs, findings), *of_sets, *shortages(together)]
     problems += _gpu_shortages(configs[0].runtime.device, together.memory)
     print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")
     return 1 if problems else 0
@@ -58,8 +69,9 @@ def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str
     teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
     sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
     data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)
-    template = {True: "yes", False: "missing", None: UNKNOWN}[findings.models[template_of(config)].template]
-    return teacher, student, data, _fit(config, findings), template
+    template = findings.models[template_of(config)].template
+    prompted = UNKNOWN if template is None else "yes" if template else "missing"
+    return teacher, student, data, _fit(config, findings), prompted
 
 
 def _fit(config: Config, findings: Findings) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import JudgeSettings, Sight
+from dapa_exp.config.schema import JudgeSettings, Needs, Sight
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
@@ -26,6 +26,9 @@ class Guard(LocalSettings):
     def sees(self) -> frozenset[Sight]:
         return frozenset({"harmless", "harmful"})
 
+    def needs(self) -> Needs:
+        return super().needs()._replace(chat_template=True)
+
     def make(self) -> GuardJudge:
         return GuardJudge(self)
 
@@ -41,12 +44,18 @@ class GuardJudge(Judge):
     def __init__(self, settings: Guard) -> None:
         from transformers import GenerationConfig
 
+        from dapa_exp.models.templates import StoredTemplate
+
         self._settings = settings
         self.version = settings.full_version()
         self._model, self._tokenizer = load(settings, "AutoModelForCausalLM")
         if not (template := self._tokenizer.chat_template):
             raise DapaError(f"judge guard: {settings.model.id}: its tokenizer has no chat template to ask it with")
-        self.template = hashlib.sha256(str(template).encode()).hexdigest()
+        try:
+            self._tokenizer.chat_template = StoredTemplate(template).settled()
+        except DapaError as error:
+            raise DapaError(f"judge guard: {settings.model.id}: {error}") from None
+        self.template = hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()
         self._tokenizer.padding_side = "left"
         # Only the end tokens are the checkpoint's own: its other settings could make it draw at random.
         self._model.generation_config = GenerationConfig(
@@ -75,12 +84,17 @@ class GuardJudge(Judge):
         return found
 
     def _question(self, prompt: str, completion: str) -> str:
+        from dapa_exp.models.templates import render
+
         marks = self._tokenizer.all_special_tokens
         turns = [
             {"role": "user", "content": defused(prompt, marks)},
             {"role": "assistant", "content": defused(completion, marks)},
         ]
-        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        try:
+            return render(self._tokenizer, turns)
+        except DapaError as error:
+            raise DapaError(f"judge guard: {self._settings.model.id}: {error}") from error
 
 
 def parse(reply: str) -> Verdict:

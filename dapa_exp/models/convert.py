@@ -22,6 +22,7 @@ from dapa_exp.base.digests import cache_root, file_digest, folder_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.gguf import read_gguf
 from dapa_exp.base.packages import need_package
+from dapa_exp.models.templates import give_template
 
 TOKENIZER = (
     "*.jinja",
@@ -59,6 +60,7 @@ def unpickled(folder: Path) -> Path:
     def fill(target: Path) -> None:
         _as_stored(folder, use_safetensors=False, weights_only=True).save_pretrained(target)
         _copy_tokenizer(folder, target)
+        give_template(folder, target)
 
     return _converted(folder, ("pickle", folder_digest(folder)), fill)
 
@@ -77,8 +79,10 @@ def merged(adapter: Path, base: Path) -> Path:
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
         for source in (base, adapter):
             _copy_tokenizer(source, folder)
+        for source in (base, adapter):  # the last one's that has one: it may lie in another file than the first's
+            give_template(source, folder)
 
-    return _converted(adapter, ("lora", folder_digest(adapter), folder_digest(base)), fill)
+    return _converted(adapter, ("lora with its template", folder_digest(adapter), folder_digest(base)), fill)
 
 
 def _as_stored(folder: Path, **settings: bool) -> PreTrainedModel:

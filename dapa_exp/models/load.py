@@ -12,23 +12,31 @@ from transformers.utils import logging as transformers_logging
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
+from dapa_exp.models.ends import ends_of, ends_of_another, ends_of_template
+from dapa_exp.models.templates import StoredTemplate
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model, its tokenizer, and the tokens that end an answer, where the model's own config does not say all."""
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    ends: frozenset[int] = frozenset()
 
 
-def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = None) -> LoadedModel:
+def load_model(
+    folder: Path, runtime: Runtime, template_folder: Path | None = None, thinking: bool | None = None
+) -> LoadedModel:
     """A model in evaluation mode on the runtime's device, and its tokenizer, padding on the left.
 
     On the device `auto`, its layers are spread over all there are. `template_folder` is the checkpoint whose chat
-    template is used in place of the model's own.
-    Raises DapaError where the weights cannot be read, some are missing, there is no chat template, or the device
-    cannot take them.
+    template is used in place of the model's own: its end tokens end an answer too. `thinking` switches thinking on or
+    off in the template, where it can be switched.
+    Raises DapaError where the weights cannot be read, some are missing, there is no chat template that can be used, or
+    the device cannot take them.
     """
     spread = runtime.device == "auto"
     try:
@@ -45,19 +53,17 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
         raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
-    tokenizer = _tokenizer(folder)
+    tokenizer, ends = _tokenizer(folder), frozenset[int]()
     if template_folder is not None:
-        tokenizer.chat_template = _tokenizer(template_folder).chat_template
-    if not tokenizer.chat_template:
-        raise DapaError(
-            f"{template_folder or folder}: the tokenizer has no chat template; only a student can do without, by"
-            " pair.chat_template=teacher"
-        )
+        other = _tokenizer(template_folder)
+        tokenizer.chat_template = other.chat_template
+        ends = ends_of_another(template_folder, other, tokenizer)
+    _settle_template(tokenizer, template_folder or folder, thinking)
     tokenizer.padding_side = "left"
     ensure_padding(model, tokenizer)
     if not spread:
         _move(model, runtime.device)
-    return LoadedModel(model.eval(), tokenizer)
+    return LoadedModel(model.eval(), tokenizer, ends | ends_of(model, tokenizer) | ends_of_template(tokenizer))
 
 
 def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -65,6 +71,20 @@ def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -
     rows: Any = model.get_input_embeddings()
     if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows.num_embeddings:
         tokenizer.pad_token = tokenizer.eos_token
+
+
+def _settle_template(tokenizer: PreTrainedTokenizerBase, folder: Path, thinking: bool | None) -> None:
+    """Give the tokenizer the one chat template, out of `folder`, that all prompts go through."""
+    content: Any = tokenizer.chat_template
+    if not content:
+        raise DapaError(
+            f"{folder}: the tokenizer has no chat template; only a student can do without, by"
+            " pair.chat_template=teacher"
+        )
+    try:
+        tokenizer.chat_template = StoredTemplate(content).settled(thinking)
+    except DapaError as error:
+        raise DapaError(f"{folder}: {error}") from None
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

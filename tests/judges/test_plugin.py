@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.base.plugins import VARIABLE
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.record.finished import finished_record
 from tests.commands import dapa
@@ -87,20 +88,10 @@ def test_what_is_wrong_with_it_is_said_as_of_any_other(mine: Path, tmp_path: Pat
     assert complaint.startswith(f"{mine}/plugins/toy.py: cannot be imported: ModuleNotFoundError")
 
 
-def test_what_judges_need_and_send_is_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dapa_exp.cli.compose import jobs
-    from dapa_exp.preflight.findings import _judge_problems
-
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    found = {}
-    for name in JudgeSettings.registry.names():
-        (job,) = jobs([f"judge={name}", "evaluate.metrics=[]"])
-        found[name] = job.config.judge, list(_judge_problems(job.config))
-    sends = {name: settings.sends_to() for name, (settings, _) in found.items()}
-    assert {name for name, address in sends.items() if address} == {"chat", "dapa_paper"}
-    assert {name for name, (_, problems) in found.items() if "OPENAI_API_KEY" in "".join(problems)} == {
-        "chat",
-        "dapa_paper",
-    }
-    blind = {name for name, (settings, _) in found.items() if "refused" not in settings.sees()}
+def test_what_judges_see_need_and_send_is_what_they_say() -> None:
+    settings = {name: jobs([f"judge={name}"])[0].config.judge for name in JudgeSettings.registry.names()}
+    assert {name for name, judge in settings.items() if judge.sends_to()} == {"chat", "dapa_paper"}
+    assert {name for name, judge in settings.items() if judge.needs().key} == {"chat", "dapa_paper"}
+    assert {name for name, judge in settings.items() if judge.needs().model} == {"classifier", "guard"}
+    blind = {name for name, judge in settings.items() if "refused" not in judge.sees()}
     assert blind == {"classifier", "dapa_paper", "guard", "judgezoo"}
