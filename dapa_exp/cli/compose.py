@@ -18,6 +18,7 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -28,8 +29,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
-from dapa_exp.config.schema import Config
+from dapa_exp.base.plugins import add_plugins
+from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
+from dapa_exp.config.schema import Config, JudgeSettings
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
@@ -84,6 +86,9 @@ def jobs(argv: Sequence[str]) -> list[Job]:
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
     if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
         raise DapaError(f"--config-dir {args.config_dir}: no such folder")
+    if args.config_dir and (own := Path(args.config_dir) / "plugins").is_dir():
+        add_plugins(own)
+    _offer_plugins()
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)
         runs = _expand(loader, words, args.multirun, problems)
@@ -97,10 +102,24 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     return found
 
 
+def _offer_plugins() -> None:
+    """Make each judge of a plugin an option of its group, with its own defaults: it needs no file of YAML."""
+    for name, settings in JudgeSettings.registry:
+        if not settings.__module__.startswith("dapa_exp.judges."):
+            ConfigStore.instance().store(group="judge", name=name, node=settings.defaults(name))
+
+
 def note_unswept(planned: Sequence[Job]) -> None:
     """Say so where an experiment's sweep was asked for without -m, of which Hydra makes a single run."""
     if keys := planned[0].unswept:
         print(f"one run only: the experiment sweeps {', '.join(keys)} with -m", file=sys.stderr, flush=True)
+
+
+def note_unmeasurable(planned: Sequence[Job]) -> None:
+    """Say so where a metric will be null, since no judge can see it."""
+    for why in dict.fromkeys(unmeasurable(job.config) for job in planned):
+        if why:
+            print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)
 
 
 def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problems: list[str]) -> Job | None:
@@ -116,6 +135,10 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
         problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
         return None
     config = Config.model_validate(body)
+    named = any(word.lstrip("+").startswith("evaluate.metrics=") for word in overrides)
+    if named and (why := unmeasurable(config)):  # of metrics that nobody named, the record says why one is null
+        problems.append(f"command line: evaluate.metrics: {why}")
+        return None
     try:
         known = identity(config)
         place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"

@@ -19,6 +19,7 @@ from dapa_exp.cli.compose import (
     conf_dir,
     flags_first,
     jobs,
+    note_unmeasurable,
     note_unswept,
     only_shows,
     register_resolvers,
@@ -38,6 +39,7 @@ def run_command(words: list[str]) -> int:
         return 0
     planned = jobs(words)
     note_unswept(planned)
+    note_unmeasurable(planned)
     make_room(planned)
     prepare(planned)
     try:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Config
+from dapa_exp.config.schema import Config, Registered
 
 
 class ConfigError(DapaError):
@@ -53,6 +53,18 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     return found
 
 
+def unmeasurable(config: Config) -> str | None:
+    """Why over-refusal, where it is asked for, will be null: no judge of the run can see it. None where one can."""
+    judges = {config.judge.name: config.judge, **config.judges}
+    asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
+    if not asked or any("refused" in judge.sees() for judge in judges.values()):
+        return None
+    return (
+        f"over_refusal: {' and '.join(judges)} cannot tell refusals from other answers; another judge beside"
+        " can (+judge@judges.refusals=phrases), or leave the metric out"
+    )
+
+
 def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
     value = item["input"]
     match item["type"]:
@@ -77,7 +89,7 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
 
 def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
     """A path as it stands in the files: pydantic puts the chosen kind's name between group and key."""
-    place = {"transplant": 1, "judge": 1, "judges": 2}.get(path[0], len(path)) if path else 0
+    place = 1 if path[:1] == ("transplant",) else len(path)
     return path[:place] + path[place + 1 :]
 
 
@@ -105,6 +117,8 @@ def _alternatives(annotation: Any) -> list[Any]:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    if isinstance(annotation, type) and issubclass(annotation, Registered):
+        return [kind for _, kind in annotation.registry]
     return [annotation]
 
 

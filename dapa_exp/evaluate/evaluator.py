@@ -15,7 +15,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side
-from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
+from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, early_differences, mean_rate
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference, window_losses
@@ -72,7 +72,8 @@ class Evaluator:
 
     @property
     def comparer(self) -> Comparer:
-        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless)
+        sees = {name: judge.sees for name, judge in self.all_judges.items()}
+        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless, sees)
 
     def measure(
         self,
@@ -84,6 +85,7 @@ class Evaluator:
         """All the metrics of the model now in the engine, known as `name` in the run's folder."""
         metrics = self._metrics(name, engine, kl_to_student, kl_to_teacher)
         verdicts: dict[str, dict[str, list[Verdict]]] = {}
+        early_differs: dict[str, dict[str, int | None]] = {}
         found: dict[str, dict[str, Measure]] = {}
         steps = [*self._judged(), *metrics]
         for done, step in enumerate(steps):
@@ -91,10 +93,12 @@ class Evaluator:
             if step in metrics:
                 found[step] = self._remembered(name, step, metrics[step])
             else:
-                verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
+                judged = {judge: self._judge(judge, name, step, engine) for judge in self.all_judges}
+                verdicts[step] = {judge: of.verdicts for judge, of in judged.items()}
+                early_differs[step] = {judge: of.early_differs for judge, of in judged.items()}
         self._progress(f"evaluate {name}", len(steps), len(steps))
         losses = self._losses(name, engine) if "perplexity" in found else None
-        return Measured(self.comparer.subject(verdicts, found), verdicts, losses)
+        return Measured(self.comparer.subject(verdicts, early_differs, found), verdicts, losses)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
@@ -103,7 +107,7 @@ class Evaluator:
         answers = [completion.text for completion in completions]
 
         def dsr() -> _Defended:
-            verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
+            verdicts = self.judge.early([prompt.text for prompt in prompts], answers)
             demand_verdicts(self.judge, verdicts)
             return _Defended(dsr=defended_share(verdicts))
 
@@ -123,7 +127,7 @@ class Evaluator:
         measures = []
         for draw, chosen in enumerate(drawn):
             hybrid.carry(chosen)
-            measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
+            measures.append(defence_rate(self._judge(self.judge.name, f"random{draw}", "report", engine).verdicts))
             self._progress("random control", draw + 1, len(drawn))
         return Control(k=k, dsr=measures, mean=mean_rate(measures))
 
@@ -236,14 +240,14 @@ class Evaluator:
     def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
         return self.run.remembered(self.run.files.metric(name, metric), _MEASURES, compute)
 
-    def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
+    def _judge(self, judge: str, name: str, rows: str, engine: PlainEngine) -> Judged:
         file, prompts = self.run.files.verdicts(name, rows, judge), self._prompts(rows)
 
         def compute() -> Judged:
-            answers = self._answers(name, rows, engine, prompts)
-            return Judged(
-                verdicts=self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
-            )
+            asked = [prompt.text for prompt in prompts], [a.text for a in self._answers(name, rows, engine, prompts)]
+            verdicts = self.all_judges[judge].verdicts(*asked)
+            differ = early_differences(self.all_judges[judge], *asked, verdicts)
+            return Judged(verdicts=verdicts, early_differs=differ)
 
         return of_all(file, self.run.remembered(file, JUDGED, compute), len(prompts))
 

@@ -261,9 +261,9 @@ class Oracle:
         """The judge's verdicts. While it computes on another machine, this one answers what may be asked next."""
         prompts, texts = zip(*answers, strict=True)
         if not self._judge.remote:
-            return self._judge.verdicts(prompts, texts)
+            return self._judge.early(prompts, texts)
         with ThreadPoolExecutor(1) as beside:
-            judging = beside.submit(self._judge.verdicts, prompts, texts)
+            judging = beside.submit(self._judge.early, prompts, texts)
             while not judging.done() and (rows := next(ahead, None)):
                 self._hybrid.carry(rows[0])
                 self._answers(*rows)
