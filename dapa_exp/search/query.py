@@ -21,8 +21,10 @@ class Outcome:
     score: float
 
 
-Test = Callable[[frozenset[Unit]], Outcome]
-"""Transplants the given units and says whether the student now defends itself. Expensive."""
+Test = Callable[[frozenset[Unit], str], Outcome]
+"""Transplants the given units and says whether the student now defends itself. Expensive.
+
+The second argument is a label, such as "r3/c2", which says what the algorithm was doing."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Literal
 
 from dapa_exp.base.errors import DapaError
@@ -16,10 +15,9 @@ from dapa_exp.models.pair import Pair
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
 from dapa_exp.search.algorithms import CONTROLS, search
-from dapa_exp.search.foresight import next_query
 from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.search.priors import compute_prior
-from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
+from dapa_exp.search.query import Budget, Query, SearchResult, Settings
 from dapa_exp.search.stability import non_monotone_pairs
 
 
@@ -44,8 +42,8 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
 
 def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
     config, units = run.config, list(pair.units)
-    oracle.expect(teacher.search_answers)
-    bar = oracle.bar(units)
+    oracle.suggest_teacher_answers(teacher.search_answers)
+    bar = oracle.bar
     if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
         raise DapaError(
             f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
@@ -53,12 +51,12 @@ def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report
         )
     if config.search.algorithm not in CONTROLS and not bar.gains(config.search.min_gain):
         return _record(config, units, oracle, bar, teacher, None, None)
-    prior = _prior(run, units, oracle, teacher)
-    result = _run(config, pair, prior, oracle, bar, report)
+    prior = _prior(run, oracle, teacher)
+    result = _run(config, pair, prior, oracle, report)
     return _record(config, units, oracle, bar, teacher, prior, result)
 
 
-def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
+def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
     """The prior that the config names, computed once; none for controls, which would not look at it."""
     settings = run.config.search
     name = settings.prior
@@ -66,34 +64,19 @@ def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teache
         return None
 
     def compute() -> dict[str, Any]:
-        rows = oracle.telling(units, settings.prior_rows) or None  # all, where none tells
+        rows = oracle.decisive_rows(settings.prior_rows) or None  # all, where there is none
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return asdict(compute_prior(name, evidence))
 
     return PriorRecord(**run.remembered("prior.json", compute))
 
 
-def _run(
-    config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, bar: Bar, report: Report
-) -> SearchResult:
+def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, report: Report) -> SearchResult:
     units = list(pair.units)
     settings = config.search
     task = f"{config.pair.name}: search"
 
-    hunt = partial(
-        search,
-        settings.algorithm,
-        units,
-        budget=Budget(settings.max_queries, settings.max_seconds),
-        prior=prior.scores if prior else None,
-        settings=_settings(config, pair),
-    )
-
-    def test(candidate: frozenset[str]) -> Outcome:
-        return oracle.ask(candidate, bar, partial(next_query, hunt))
-
     def on_query(query: Query) -> None:
-        oracle.keep(query)
         verdict = "pass" if query.outcome.passed else "fail"
         asked = oracle.prompts(oracle.line(query.units))
         note = (
@@ -102,7 +85,16 @@ def _run(
         )
         report(Progress(task, oracle.queries, None, note))
 
-    result = hunt(test, known=oracle.known(bar), on_query=on_query)
+    result = search(
+        settings.algorithm,
+        units,
+        oracle.ask,
+        budget=Budget(settings.max_queries, settings.max_seconds),
+        known=oracle.known(),
+        on_query=on_query,
+        prior=prior.scores if prior else None,
+        settings=_settings(config, pair),
+    )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
     return result
 

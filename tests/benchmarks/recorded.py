@@ -23,15 +23,13 @@ from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.run import load_student
-from dapa_exp.search import Outcome, Query, Test, Unit
-from dapa_exp.search.oracle import Oracle
+from dapa_exp.search import Test, Unit
+from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.search.priors import Evidence, compute_prior
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 
-MIN_GAIN = 0.1
-"""DSR gain of everything under which a search has nothing to find."""
 QUICK = ("dataset.search.rows=[0,48]", "search.max_new_tokens=12")
 
 
@@ -42,7 +40,7 @@ class Recorded:
     units: tuple[Unit, ...]
     test: Test
     prior: dict[Unit, float]
-    gain: float
+    bar: Bar
 
 
 @contextmanager
@@ -66,15 +64,6 @@ def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
     student_answers = CompletionStore(run, "student").complete(engine, "student", prompts, length)
     hybrid = Hybrid(engine.loaded.model, pair)
     oracle = Oracle(run, hybrid, engine, make_judge(config.judge), prompts)
-    bar = oracle.bar(list(pair.units))
-    known = oracle.known(bar)
-
-    def test(units: frozenset[Unit]) -> Outcome:
-        if units not in known:
-            known[units] = oracle.ask(units, bar)
-            oracle.keep(Query(oracle.queries, "benchmark", tuple(sorted(units)), known[units]))
-        return known[units]
-
     evidence = Evidence(
         pair,
         hybrid,
@@ -86,4 +75,4 @@ def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
         config.localise,
         seed=0,
     )
-    return Recorded(tuple(pair.units), test, compute_prior("attribution", evidence).scores, bar.gain)
+    return Recorded(tuple(pair.units), oracle.ask, compute_prior("attribution", evidence).scores, oracle.bar)

@@ -57,7 +57,7 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
     units = layers(6)
     asked = {frozenset(), frozenset(units)}
     result = search(
-        algorithm, units, lambda chosen: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
+        algorithm, units, lambda chosen, label: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
     )
     asked |= {frozenset(query.units) for query in result.queries}
     estimated = queries(config_of(search={"algorithm": algorithm, **settings}), len(units))
@@ -68,7 +68,7 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
 def test_an_exhaustive_search_never_asks_more(n: int) -> None:
     units = layers(n)
     needed = frozenset(units[:-1])
-    result = search("exhaustive", units, lambda chosen: Outcome(needed <= chosen, float(needed <= chosen)))
+    result = search("exhaustive", units, lambda chosen, label: Outcome(needed <= chosen, float(needed <= chosen)))
     estimated = queries(config_of(search={"algorithm": "exhaustive"}), n)
     assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
     assert str(estimated).startswith("≤ ")
