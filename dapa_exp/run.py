@@ -16,12 +16,12 @@ from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.schema import Record
-from dapa_exp.search.neurons import score_neurons
 from dapa_exp.search.oracle import Oracle
+from dapa_exp.search.prepare import prepare_method
 from dapa_exp.search.unit_search import check_search, search_units
 from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
-from dapa_exp.transplant.methods.registry import make_method
+from dapa_exp.transplant.make_method import make_method
 
 
 def run(config: Config, folder: Path, report: Report) -> Record:
@@ -45,7 +45,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine = load_student(config, pair)
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
-            score_neurons(run, method, oracle, teacher)
+            prepare_method(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
             engine.forget()
         with run.measured("student"):

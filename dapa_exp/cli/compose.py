@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.cli.options import register_options
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import identity, run_folder
@@ -58,6 +59,11 @@ def flags_first(argv: Sequence[str]) -> list[str]:
     """The same words in the order that Hydra wants: it takes no override after a flag that follows an override."""
     overrides = _parsed(argv).overrides
     return [word for word in argv if word not in overrides] + [word for word in argv if word in overrides]
+
+
+def config_dir(argv: Sequence[str]) -> str | None:
+    """The user's own folder of options and plugins, where the words name one."""
+    return _parsed(argv).config_dir
 
 
 def _parsed(argv: Sequence[str]) -> Namespace:
@@ -133,6 +139,7 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
 @contextmanager
 def _loader(extra_dir: str | None) -> Iterator[ConfigLoaderImpl]:
     register_resolvers()
+    register_options(conf_dir(), extra_dir)
     search_path = create_config_search_path(str(conf_dir()))
     if extra_dir:
         search_path.prepend(provider="command-line", path=f"file://{os.path.abspath(extra_dir)}")

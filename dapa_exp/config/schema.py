@@ -8,49 +8,40 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from dapa_exp.base.registry import Registry
+from dapa_exp.config.group import Group
+from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
+
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
-AlgorithmName = Literal[
-    "auto",
-    "ddmin",
-    "ddmin_complements",
-    "probdd",
-    "cdd",
-    "quickxplain",
-    "deletion",
-    "range",
-    "prior",
-    "hierarchical",
-    "greedy",
-    "exhaustive",
-    "fixed",
-    "random",
-    "all",
-    "none",
-]
-PriorName = Literal[
-    "uniform",
-    "shuffled",
-    "difference_norm",
-    "difference_cosine",
-    "attribution",
-    "single_swap",
-    "causal_tracing",
-]
 MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
+
+
+def _registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuses a name that nothing is registered under."""
+
+    def check(name: str) -> str:
+        registry.get(name)
+        return name
+
+    return AfterValidator(check)
+
+
+AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
+PriorName = Annotated[str, _registered(PRIORS)]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -93,11 +84,7 @@ def _each_once(names: list[ModuleName]) -> list[ModuleName]:
     return names
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Model(_Group):
+class Model(Group):
     """A checkpoint: `zoo:NAME`, a folder or a .gguf file (starting with `/`, `./` or `~`), or a hub id."""
 
     id: Annotated[str, Field(min_length=1)]
@@ -123,7 +110,7 @@ Base = Annotated[Model, BeforeValidator(_by_id)]
 """A model that may be named by its id alone."""
 
 
-class Family(_Group):
+class Family(Group):
     """An aligned teacher and what its students have in common."""
 
     name: str
@@ -142,7 +129,7 @@ class Family(_Group):
         return self
 
 
-class Pair(_Group):
+class Pair(Group):
     """A student for the family's teacher."""
 
     name: FolderName
@@ -153,14 +140,14 @@ class Pair(_Group):
     allow_unsafe_teacher: bool
 
 
-class Granularity(_Group):
+class Granularity(Group):
     """What one unit of a layer is: each named module of each layer is a unit of its own."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
 
 
-class Rows(_Group):
+class Rows(Group):
     """A slice of a prompt set: `zoo:NAME`, `fetched:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
 
     source: str
@@ -190,7 +177,7 @@ class Rows(_Group):
         return self
 
 
-class Dataset(_Group):
+class Dataset(Group):
     """Which rows the search sees, and which the report. A metric whose set is null is left out."""
 
     name: FolderName
@@ -234,8 +221,10 @@ class Dataset(_Group):
         return self
 
 
-class Search(_Group):
+class Search(Group):
     """How the smallest set is looked for, and what counts as passing."""
+
+    model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python
 
     algorithm: AlgorithmName
     prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
@@ -249,17 +238,27 @@ class Search(_Group):
     seed: int
     k: Count | None
     repeats: Count
+    units: list[str] | None = Field(default=None, description="the set that search=given takes")
+    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
-        if self.algorithm == "prior" and self.prior is None:
-            raise ValueError("prior is null: search=prior needs one, e.g. search.prior=attribution")
-        if self.algorithm == "random" and self.k is None:
-            raise ValueError("k is null: search=random needs the number of units to draw, e.g. search.k=3")
+        for keys, what in ALGORITHMS.get(self.algorithm).needs.items():
+            if all(getattr(self, key) is None for key in keys.split("|")):
+                names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
+                raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_what_is_given(self) -> Self:
+        if self.units is not None and self.from_run is not None:
+            raise ValueError("units and from: both name a set; one of them is enough")
+        if self.algorithm != "given" and (self.units is not None or self.from_run is not None):
+            raise ValueError(f"search={self.algorithm} takes neither units nor from; search=given does")
         return self
 
 
-class Localise(_Group):
+class Localise(Group):
     """How causal tracing corrupts and restores (`dapa localise`, and search.prior=causal_tracing)."""
 
     noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
@@ -267,66 +266,29 @@ class Localise(_Group):
     window: Count = Field(description="layers of MLP or attention restored together")
 
 
-class Copy(_Group):
-    method: Literal["copy"]
+def _settings_of_its_method(body: object) -> object:
+    """The settings of a transplant in the class that its method has registered."""
+    if not isinstance(body, dict):
+        return body
+    if "method" not in body:
+        raise ValueError(f"method: mandatory key is missing; allowed: {', '.join(METHODS.names())}")
+    return METHODS.get(body["method"]).Settings.model_validate(body)
 
 
-class Blend(_Group):
-    method: Literal["blend"]
-    alpha: Share
-    alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
-
-
-class TaskVector(_Group):
-    method: Literal["task_vector"]
-    gamma: float
-    drop: Annotated[float, Field(ge=0.0, lt=1.0)]
-    seed: int
-    base: Base | None
-
-
-class _Subspace(_Group):
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
-    base: Base | None
-
-    @model_validator(mode="after")
-    def _has_a_base(self) -> Self:
-        if self.base is None:
-            raise ValueError(
-                "base is null: the unaligned model that the teacher was aligned from must be named: transplant.base=ID"
-            )
-        return self
-
-
-class SafeLora(_Subspace):
-    method: Literal["safe_lora"]
-
-
-class SafeMerge(_Subspace):
-    method: Literal["safe_merge"]
-    alpha: Share
-
-
-class SwapNeurons(_Group):
-    method: Literal["swap_neurons"]
-    share: Annotated[float, Field(gt=0.0, le=1.0)]
-    by: Literal["difference", "attribution"]
-
-
-Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
+Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
 """What replaces a unit's tensors: each method has settings of its own."""
 
 
 OutcomeName = Literal["refused", "harmless", "harmful"]
 
 
-class Phrases(_Group):
+class Phrases(Group):
     """Refusal phrases at the start of the answer; asks no model."""
 
     name: Literal["phrases"]
 
 
-class _Endpoint(_Group):
+class _Endpoint(Group):
     """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
 
     model: str
@@ -367,7 +329,7 @@ class DapaPaper(_Endpoint):
     name: Literal["dapa_paper"]
 
 
-class _LocalModel(_Group):
+class _LocalModel(Group):
     model: Model
     device: Annotated[str, _device()]
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -389,7 +351,7 @@ class Guard(_LocalModel):
     name: Literal["guard"]
 
 
-class JudgeZoo(_Group):
+class JudgeZoo(Group):
     """One of the published judges in the package judgezoo that are models of their own."""
 
     name: Literal["judgezoo"]
@@ -404,7 +366,7 @@ Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard | JudgeZoo, Fi
 """Who decides what a completion is: each judge has settings of its own."""
 
 
-class Tasks(_Group):
+class Tasks(Group):
     """What lm-evaluation-harness is asked for."""
 
     names: list[str] = Field(description="its tasks and groups, and those in dapa_exp/evaluate/tasks")
@@ -412,7 +374,7 @@ class Tasks(_Group):
     chat_template: bool = Field(description="put the questions through the chat template")
 
 
-class Evaluate(_Group):
+class Evaluate(Group):
     """What is measured on the report rows, for student, hybrid and teacher alike."""
 
     max_new_tokens: Count
@@ -435,7 +397,7 @@ class Evaluate(_Group):
         return self
 
 
-class Record(_Group):
+class Record(Group):
     """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
@@ -445,7 +407,7 @@ class Record(_Group):
     wandb_entity: str | None
 
 
-class Runtime(_Group):
+class Runtime(Group):
     """How it is computed. Greedy output can move with dtype and batch_size, and below float32 with the fast engine."""
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
@@ -459,7 +421,7 @@ class Runtime(_Group):
     processes: Count = Field(description="runs of a sweep at a time")
 
 
-class Config(_Group):
+class Config(Group):
     family: Family
     pair: Pair
     granularity: Granularity

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
+
+from dapa_exp.models.tensors import remembered_tensors
 
 Reference = list[tuple[list[int], torch.Tensor]]
 """For each prompt, the first tokens of the reference's answer, and its log-probabilities of each of
@@ -26,15 +27,3 @@ def remembered_reference(path: Path, compute: Callable[[], Reference]) -> Refere
 
     kept = remembered_tensors(path, tensors)
     return [(kept[f"{i}.ids"].tolist(), kept[f"{i}.logs"]) for i in range(len(kept) // 2)]
-
-
-def remembered_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in a file, computed and written first where it is not there."""
-    if path.is_file():
-        return load_file(path)
-    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_bytes(save(tensors))  # safetensors' own writing hides that a disk is full
-    part.replace(path)
-    return tensors

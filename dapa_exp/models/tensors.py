@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from blake3 import blake3
+from safetensors.torch import load_file, save
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import WHOLE, Part
@@ -145,3 +146,15 @@ def _header(file: Path) -> Iterator[TensorInfo]:
     for name, entry in header.items():
         first, last = entry["data_offsets"]
         yield TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+
+
+def remembered_tensors(path: Path, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The tensors in a file, computed and written first where it is not there."""
+    if path.is_file():
+        return load_file(path)
+    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_bytes(save(tensors))  # safetensors' own writing hides that a disk is full
+    part.replace(path)
+    return tensors

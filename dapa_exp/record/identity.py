@@ -11,6 +11,7 @@ from dapa_exp.base.digests import file_digest, folder_digest
 from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.judges import judge_version
+from dapa_exp.record.given import given_units
 from dapa_exp.zoo import recipe, world
 
 IDENTITY_VERSION = 1
@@ -40,6 +41,9 @@ def essence(config: Config) -> dict[str, Any]:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
+    del body["search"]["units"], body["search"]["from_run"]
+    if given := given_units(config.search):  # wherever they were found
+        body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
     if base := getattr(config.transplant, "base", None):

@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
@@ -19,9 +20,8 @@ from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import JsonLines, RunFolder
 from dapa_exp.record.schema import ROUNDING, Ledger, Work
-from dapa_exp.search.algorithms import WHOLE_SCORES
 from dapa_exp.search.difficulty import Difficulty, rounds
-from dapa_exp.search.priors import Evidence
+from dapa_exp.search.evidence import Evidence
 from dapa_exp.search.query import Outcome
 from dapa_exp.transplant.hybrid import Hybrid
 
@@ -58,7 +58,7 @@ class Oracle:
         self._judge = judge
         self._prompts = prompts
         self._settings = run.config.search
-        self._stops = self._settings.stop_when_decided and self._settings.algorithm not in WHOLE_SCORES
+        self._stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
         self._completions = CompletionStore(run, "search")
         self._trace: JsonLines = run.lines("search.jsonl")
         self._difficulty = Difficulty(prompts)

@@ -52,12 +52,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls need: `random` takes `k`, `repeats` and `seed`, `fixed` takes `units`."""
+    """What the controls need: `random` takes `k`, `repeats` and `seed`, `fixed` and `given` take `units`."""
 
     k: int | None = None
     repeats: int = 1
     seed: int = 0
     units: tuple[Unit, ...] = ()
+    units_from: str = "search.units"
+    """What in the config named them, for a message about one that is not there."""
 
 
 @dataclass(frozen=True)

@@ -8,23 +8,26 @@ from typing import Any, Literal
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
+from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
 from dapa_exp.models.pair import Pair
 from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.given import given_units
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
-from dapa_exp.search.algorithms import CONTROLS, search
+from dapa_exp.search.algorithm import Control
+from dapa_exp.search.evidence import compute_prior
 from dapa_exp.search.oracle import Bar, Oracle
-from dapa_exp.search.priors import compute_prior
 from dapa_exp.search.query import Budget, Query, SearchResult, Settings
+from dapa_exp.search.solve import search
 from dapa_exp.search.stability import non_monotone_pairs
 
 
 def check_search(config: Config, pair: Pair) -> None:
     """Raises DapaError where the config asks for sets that the pair's units do not make."""
-    if config.search.algorithm in CONTROLS:
-        CONTROLS[config.search.algorithm](list(pair.units), _settings(config, pair))
+    if isinstance(algorithm := ALGORITHMS.get(config.search.algorithm), Control):
+        algorithm.candidates(list(pair.units), _settings(config, pair))
 
 
 def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
@@ -49,7 +52,7 @@ def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report
             f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
             f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same"
         )
-    if config.search.algorithm not in CONTROLS and not bar.gains(config.search.min_gain):
+    if not _is_control(config) and not bar.gains(config.search.min_gain):
         return _record(config, units, oracle, bar, teacher, None, None)
     prior = _prior(run, oracle, teacher)
     result = _run(config, pair, prior, oracle, report)
@@ -60,7 +63,7 @@ def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | No
     """The prior that the config names, computed once; none for controls, which would not look at it."""
     settings = run.config.search
     name = settings.prior
-    if name is None or settings.algorithm in CONTROLS:
+    if name is None or _is_control(run.config):
         return None
 
     def compute() -> dict[str, Any]:
@@ -75,6 +78,15 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
     units = list(pair.units)
     settings = config.search
     task = f"{config.pair.name}: search"
+
+    if settings.algorithm == "fixed" and config.family.num_layers != pair.num_layers:
+        first, last = config.family.paper_layers
+        ours = paper_layers(config, pair)
+        note = (
+            f"family.paper_layers {first}-{last} of {config.family.num_layers} layers are {ours[0]}-{ours[-1]} of this"
+            f" pair's {pair.num_layers}; search=given takes layers of your own"
+        )
+        report(Progress(f"{config.pair.name}: search=fixed", 1, 1, note))
 
     def on_query(query: Query) -> None:
         verdict = "pass" if query.outcome.passed else "fail"
@@ -99,11 +111,26 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
     return result
 
 
+def _is_control(config: Config) -> bool:
+    return isinstance(ALGORITHMS.get(config.search.algorithm), Control)
+
+
 def _settings(config: Config, pair: Pair) -> Settings:
-    """What the controls need; the fixed units are those in the paper's layer range, scaled to the pair's depth."""
-    layers = scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
-    fixed = tuple(unit for unit in pair.units if layer_of(unit) in layers)
-    return Settings(config.search.k, config.search.repeats, config.search.seed, fixed)
+    """What the controls need. Given units come from the config or another run, fixed ones from the paper's range."""
+    search = config.search
+    if search.algorithm == "given":
+        units = given_units(search)
+        named_by = "search.units" if search.from_run is None else f"search.from={search.from_run}"
+    else:
+        layers = paper_layers(config, pair)
+        units = tuple(unit for unit in pair.units if layer_of(unit) in layers)
+        named_by = "family.paper_layers"
+    return Settings(search.k, search.repeats, search.seed, units, named_by)
+
+
+def paper_layers(config: Config, pair: Pair) -> range:
+    """The layers of the paper's range, at their place and share in the pair's depth."""
+    return scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
 
 
 def _record(
@@ -149,6 +176,6 @@ def _record(
 def _status(config: Config, result: SearchResult | None) -> Literal["certified", "not_certified", "control", "no_gain"]:
     if result is None:
         return "no_gain"
-    if config.search.algorithm in CONTROLS:
+    if _is_control(config):
         return "control"
     return "certified" if result.certificate else "not_certified"

@@ -50,7 +50,7 @@ from dapa_exp.run import load_student
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.unit_search import search_units
 from dapa_exp.transplant.hybrid import Hybrid
-from dapa_exp.transplant.methods.registry import make_method
+from dapa_exp.transplant.make_method import make_method
 from dapa_exp.zoo.build import build
 
 ALGORITHMS = {

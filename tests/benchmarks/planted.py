@@ -27,8 +27,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from dapa_exp.search import Outcome, Test, Unit
+from dapa_exp.search import ALGORITHMS, Outcome, Reduction, Test, Unit
 
+REDUCTIONS = [name for name, algorithm in ALGORITHMS if isinstance(algorithm, Reduction)]
+"""Every algorithm that searches, the controls apart."""
 PROMPTS = 128
 PASS_SCORE = 0.5
 

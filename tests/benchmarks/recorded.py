@@ -24,8 +24,8 @@ from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.run import load_student
 from dapa_exp.search import Test, Unit
+from dapa_exp.search.evidence import Evidence, compute_prior
 from dapa_exp.search.oracle import Bar, Oracle
-from dapa_exp.search.priors import Evidence, compute_prior
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find

@@ -20,9 +20,9 @@ from statistics import fmean
 from rich.console import Console
 from rich.table import Table
 
-from dapa_exp.search import REDUCERS, Unit, search
+from dapa_exp.search import Unit, search
 from tests.benchmarks.picire_reference import picire_ddmin
-from tests.benchmarks.planted import HELD_OUT, KINDS, Planted, layers, prior, projections, shuffled
+from tests.benchmarks.planted import HELD_OUT, KINDS, REDUCTIONS, Planted, layers, prior, projections, shuffled
 from tests.benchmarks.recorded import Recorded, recorded
 
 Prior = dict[Unit, float]
@@ -116,7 +116,7 @@ def measure_cell(group: str, level: str, kind: str, n: int, repeats: int) -> lis
         summary("lower bound", [(oracle.best + 1, oracle.best, True) for oracle in oracles]),
         summary("picire ddmin", [run_picire(oracle) for oracle in oracles]),
     ]
-    for algorithm in REDUCERS:
+    for algorithm in REDUCTIONS:
         if algorithm != "exhaustive" or n <= EXHAUSTIVE_MOST:
             rows.append(summary(algorithm, [run(algorithm, oracle, None) for oracle in oracles]))
     for algorithm in WITH_PRIOR:
@@ -133,7 +133,7 @@ def measure_real(pair: str, granularity: str) -> list[Row]:
         if not oracle.bar.gains(MIN_GAIN):
             return []
         found = {"picire ddmin": [run_picire(oracle)]}
-        for algorithm in REDUCERS:
+        for algorithm in REDUCTIONS:
             if algorithm not in TOO_DEAR:
                 found[algorithm] = [run(algorithm, oracle, None)]
         for algorithm in WITH_PRIOR:

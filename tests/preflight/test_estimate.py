@@ -16,8 +16,8 @@ from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import Needs, files, memory, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import download, shortages, totals
-from dapa_exp.search import REDUCERS, Outcome, Settings, search
-from tests.benchmarks.planted import KINDS, layers
+from dapa_exp.search import Outcome, Settings, search
+from tests.benchmarks.planted import KINDS, REDUCTIONS, layers
 from tests.settings import quick_config
 
 ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "engine": "plain", "batch_size": 1}
@@ -42,7 +42,7 @@ def config_of(**groups: dict[str, Any]) -> Config:
     )
 
 
-@pytest.mark.parametrize("algorithm", [name for name in REDUCERS if name not in ("exhaustive", "greedy")])
+@pytest.mark.parametrize("algorithm", [name for name in REDUCTIONS if name not in ("exhaustive", "greedy")])
 @pytest.mark.parametrize("n", [18, 32])
 def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str, n: int) -> None:
     oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]

@@ -13,7 +13,7 @@ from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.search.priors.attribution import attribution
+from dapa_exp.search.attribution import attribution
 from dapa_exp.tracing.forks import Fork, read
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo import tokenizer as tokenizers

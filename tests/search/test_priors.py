@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
+from dapa_exp.config.registries import PRIORS
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.models.architecture import units
@@ -22,9 +23,9 @@ from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.prompts.load import load_rows
 from dapa_exp.prompts.prompt import prompt
-from dapa_exp.search.priors import PRIORS, Evidence, compute_prior
-from dapa_exp.search.priors.attribution import estimated_changes, neuron_attribution
-from dapa_exp.search.priors.difference import difference_cosine, difference_norm
+from dapa_exp.search.attribution import estimated_changes, neuron_attribution
+from dapa_exp.search.difference import difference_cosine, difference_norm
+from dapa_exp.search.evidence import Evidence, compute_prior
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.zoo import recipe, store, tokenizer as tokenizers
@@ -55,7 +56,7 @@ def evidence(folder: Path, family: str, modules: tuple[str, ...] = ("mlp",), ste
 
 
 @pytest.mark.parametrize("modules", [("mlp",), ("layer",), ("gate_proj", "up_proj", "down_proj"), ("attention",)])
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", PRIORS.names())
 def test_a_prior_scores_every_unit_and_leaves_the_student(tmp_path: Path, name: str, modules: tuple[str, ...]) -> None:
     given = evidence(tmp_path, "llama", modules)
     prior = compute_prior(name, given)
@@ -78,7 +79,7 @@ def test_a_prior_beyond_its_numbers_is_an_error_that_says_so(tmp_path: Path) -> 
 
 def test_the_cost_is_counted_in_prompts(tmp_path: Path) -> None:
     given = evidence(tmp_path, "llama")
-    costs = {name: (p.forwards, p.backwards) for name in PRIORS for p in [compute_prior(name, given)]}
+    costs = {name: (p.forwards, p.backwards) for name in PRIORS.names() for p in [compute_prior(name, given)]}
     assert costs["attribution"] == costs["shuffled"] == (4, 4)  # 2 prompts, at both ends
     assert costs["single_swap"] == ((3 + 1) * 2, 0)  # 3 units and none
     assert costs["difference_norm"] == costs["uniform"] == (0, 0)

@@ -7,12 +7,12 @@ import zlib
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dapa_exp.search import REDUCERS, Budget, Outcome, Query, SearchResult, Test, Unit, search
-from tests.benchmarks.planted import KINDS, layers, prior, projections, shuffled
+from dapa_exp.search import Budget, Outcome, Query, SearchResult, Test, Unit, search
+from tests.benchmarks.planted import KINDS, REDUCTIONS, layers, prior, projections, shuffled
 
 UNITS = layers(8)
 FULL = frozenset(UNITS)
-algorithms = pytest.mark.parametrize("algorithm", REDUCERS)
+algorithms = pytest.mark.parametrize("algorithm", REDUCTIONS)
 few = settings(max_examples=25, deadline=None)
 
 

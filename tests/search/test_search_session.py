@@ -121,4 +121,4 @@ def test_mistakes_are_named(algorithm: str, units: tuple[Unit, ...], settings: S
 
 
 def test_every_algorithm_says_what_it_is() -> None:
-    assert all(algorithm.__doc__ for algorithm in ALGORITHMS.values())
+    assert all(algorithm.title.endswith(".") for _, algorithm in ALGORITHMS)

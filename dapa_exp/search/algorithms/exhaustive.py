@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import combinations
 
+from dapa_exp.config.registries import ALGORITHMS, Queries
+from dapa_exp.config.schema import Search
+from dapa_exp.search.algorithm import Reduction
 from dapa_exp.search.problem import Problem
 
 MOST_ITEMS = 12  # 4,096 subsets
@@ -30,3 +34,17 @@ def _subsets(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
 
 def _ranges(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
     return (problem.items[start : start + size] for start in range(len(problem.items) - size + 1))
+
+
+@dataclass(frozen=True)
+class Exhaustive(Reduction):
+    """Its queries are bounded, and not far from the bound where the answer is large."""
+
+    def queries(self, search: Search, units: int) -> Queries:
+        return Queries(2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1, "at most")
+
+
+ALGORITHMS.register(
+    "exhaustive",
+    Exhaustive(exhaustive, title="All ranges of units; all subsets of up to 12 units. Ground truth, at its price."),
+)

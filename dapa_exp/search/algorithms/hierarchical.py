@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dapa_exp.search.auto import auto, shrink
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
+from dapa_exp.search.algorithms.auto import auto, shrink
 from dapa_exp.search.problem import Problem
 from dapa_exp.search.query import Outcome
 
@@ -45,3 +46,13 @@ def _level(problem: Problem, groups: dict[str, list[str]]) -> Problem:
     prior = problem.prior
     sums = None if prior is None else {group: sum(prior[item] for item in groups[group]) for group in groups}
     return Problem(tuple(groups), ask, sums)
+
+
+ALGORITHMS.register(
+    "hierarchical",
+    Reduction(
+        hierarchical,
+        title="Layers, then modules, then projections (after Misherghi and Su 2006).",
+        cost=(4.50, 0.45),
+    ),
+)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import chain, count
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
@@ -77,3 +78,13 @@ def _to_complement(problem: Problem, chunks: list[Chunk], first: float, run: int
         if problem.passes(chain.from_iterable(rest), f"r{run}/c{i}"):
             return rest, float(i)
     return None
+
+
+ALGORITHMS.register(
+    "ddmin",
+    Reduction(ddmin, title="Delta debugging (Zeller and Hildebrandt 2002): the paper's search.", cost=(5.51, 0.62)),
+)
+ALGORITHMS.register(
+    "ddmin_complements",
+    Reduction(ddmin_complements, title="Delta debugging that asks for complements only.", cost=(4.15, 0.57)),
+)

@@ -1,28 +1,16 @@
-"""Methods by the name that a config gives."""
+"""Makes the method that a config names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.registries import METHODS
 from dapa_exp.config.schema import Model, Transplant
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.methods.contract import Method
-from dapa_exp.transplant.methods.elementwise import Blend, Copy, TaskVector
-from dapa_exp.transplant.methods.neurons import SwapNeurons
-from dapa_exp.transplant.methods.subspace import SafeLora, SafeMerge
-
-METHODS: dict[str, Callable[..., Method]] = {
-    "copy": Copy,
-    "blend": Blend,
-    "task_vector": TaskVector,
-    "safe_lora": SafeLora,
-    "safe_merge": SafeMerge,
-    "swap_neurons": SwapNeurons,
-}
 
 
 def make_method(settings: Transplant, pair: Pair) -> Method:
@@ -33,7 +21,8 @@ def make_method(settings: Transplant, pair: Pair) -> Method:
     options: dict[str, Any] = settings.model_dump(exclude={"method", "base"})
     if hasattr(settings, "base"):
         options["base"] = pair.student if settings.base is None else _open_base(settings.base, pair)
-    return METHODS[settings.method](pair, **options)
+    chosen = cast(type[Method], METHODS.get(settings.method))
+    return chosen(pair, **options)
 
 
 def _open_base(model: Model, pair: Pair) -> TensorReader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
@@ -20,3 +21,14 @@ def greedy(problem: Problem) -> frozenset[str]:
         chosen.append(max(scores, key=scores.__getitem__))
         order.remove(chosen[-1])
     return minimise(problem)
+
+
+ALGORITHMS.register(
+    "greedy",
+    Reduction(
+        greedy,
+        title="Adds the unit that helps most until the set passes, then single deletions.",
+        cost=(0.73, 1.83),
+        whole_scores=True,
+    ),
+)

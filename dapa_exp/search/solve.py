@@ -1,41 +1,14 @@
-"""Which algorithms there are, and the one way to run any of them."""
+"""The one way to run any algorithm."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.search.auto import auto
-from dapa_exp.search.controls import CONTROLS, Control
-from dapa_exp.search.ddmin import ddmin, ddmin_complements
-from dapa_exp.search.exhaustive import exhaustive
-from dapa_exp.search.greedy import greedy
-from dapa_exp.search.hierarchical import hierarchical
-from dapa_exp.search.minimise import minimise
-from dapa_exp.search.probdd import cdd, probdd
+from dapa_exp.base.errors import DapaError
+from dapa_exp.search.algorithm import ALGORITHMS, Control, Reduction
 from dapa_exp.search.problem import Problem, Reducer
 from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings, Test, Unit
-from dapa_exp.search.quickxplain import quickxplain
-from dapa_exp.search.ranges import prior_deletion, range_deletion
 from dapa_exp.search.session import BudgetExhaustedError, Session
-
-REDUCERS: dict[str, Reducer] = {
-    "auto": auto,
-    "ddmin": ddmin,
-    "ddmin_complements": ddmin_complements,
-    "probdd": probdd,
-    "cdd": cdd,
-    "quickxplain": quickxplain,
-    "deletion": minimise,
-    "range": range_deletion,
-    "prior": prior_deletion,
-    "hierarchical": hierarchical,
-    "greedy": greedy,
-    "exhaustive": exhaustive,
-}
-ALGORITHMS: dict[str, Reducer | Control] = {**REDUCERS, **CONTROLS}
-WHOLE_SCORES = frozenset({"greedy", *CONTROLS})
-"""Those that compare or report the scores of sets that fail, and so need them of all rows."""
 
 
 def search(
@@ -55,17 +28,16 @@ def search(
     every new answer, `prior` maps units to their supposed importance (units not in it count as
     the least important).
     """
-    if algorithm not in ALGORITHMS:
-        allowed = ", ".join(ALGORITHMS)
-        raise DapaError(f"search: no algorithm '{algorithm}'.{nearest(algorithm, ALGORITHMS)} Allowed: {allowed}.")
+    chosen = ALGORITHMS.get(algorithm)
     if not units:
         raise DapaError("search: no units to choose from.")
     if len(set(units)) < len(units):
         raise DapaError("search: a unit is named twice.")
     session = Session(units, test, budget=budget or Budget(), known=known or {}, on_query=on_query)
-    if algorithm in CONTROLS:
-        return _ask_all(session, CONTROLS[algorithm](session.units, settings or Settings()))
-    return _reduce(session, REDUCERS[algorithm], prior)
+    if isinstance(chosen, Control):
+        return _ask_all(session, chosen.candidates(session.units, settings or Settings()))
+    assert isinstance(chosen, Reduction)
+    return _reduce(session, chosen.reduce, prior)
 
 
 def _reduce(session: Session, reducer: Reducer, prior: Mapping[Unit, float] | None) -> SearchResult:

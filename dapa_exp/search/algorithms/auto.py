@@ -19,8 +19,9 @@ from math import sqrt
 
 import numpy as np
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
+from dapa_exp.search.algorithms.probdd import remove_unlikely
 from dapa_exp.search.minimise import minimise
-from dapa_exp.search.probdd import remove_unlikely
 from dapa_exp.search.problem import Problem
 from dapa_exp.search.score_model import Array, ScoreModel, neighbourhood
 
@@ -145,3 +146,13 @@ def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:
 
 def _rows(items: Sequence[str], sets: Iterable[frozenset[str]]) -> Array:
     return np.array([[item in chosen for item in items] for chosen in sets], dtype=float)
+
+
+ALGORITHMS.register(
+    "auto",
+    Reduction(
+        auto,
+        title="The default: bisection, an additive model of the scores, single deletions. Needs the fewest queries.",
+        cost=(4.59, 0.44),
+    ),
+)

@@ -34,7 +34,7 @@ from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.search.priors.difference import blocks, dot
+from dapa_exp.search.difference import blocks, dot
 from dapa_exp.tracing.forks import Fork, read_batch
 from dapa_exp.transplant.hybrid import Hybrid
 

@@ -13,6 +13,7 @@ from itertools import accumulate
 from math import e, prod
 from operator import mul
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
@@ -64,3 +65,21 @@ def _gainful(chances: list[float]) -> int:
     survival = accumulate((1.0 - chance for chance in chances), mul)
     gains = [size * alive for size, alive in enumerate(survival, start=1)]
     return 1 + gains.index(max(gains))
+
+
+ALGORITHMS.register(
+    "probdd",
+    Reduction(
+        probdd,
+        title="Probabilistic delta debugging (Wang et al., FSE 2021), finished to 1-minimality.",
+        cost=(4.17, 0.57),
+    ),
+)
+ALGORITHMS.register(
+    "cdd",
+    Reduction(
+        cdd,
+        title="Counter-based delta debugging (Zhang et al., arXiv 2408.04735), finished to 1-minimality.",
+        cost=(3.92, 0.59),
+    ),
+)

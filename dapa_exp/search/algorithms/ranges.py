@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
@@ -41,3 +42,23 @@ def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> None:
             passes = middle
         else:
             fails = middle
+
+
+ALGORITHMS.register(
+    "range",
+    Reduction(
+        range_deletion,
+        title="The shortest range by bisecting both ends, then single deletions.",
+        cost=(2.89, 0.62),
+    ),
+)
+ALGORITHMS.register(
+    "prior",
+    Reduction(
+        prior_deletion,
+        title="The shortest passing prefix in the order of search.prior, then single deletions.",
+        cost=(2.47, 0.72),
+        needs={"prior": "a prior, e.g. search.prior=attribution"},
+        defaults={"prior": "attribution"},
+    ),
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
 
@@ -31,3 +32,9 @@ def _needed(problem: Problem, background: frozenset[str], items: Sequence[str], 
     from_other = _needed(problem, background | set(preferred), other, grown=True)
     from_preferred = _needed(problem, background | from_other, preferred, grown=bool(from_other))
     return from_other | from_preferred
+
+
+ALGORITHMS.register(
+    "quickxplain",
+    Reduction(quickxplain, title="QuickXplain (Junker 2004), finished to 1-minimality.", cost=(2.34, 0.80)),
+)
