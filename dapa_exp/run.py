@@ -49,7 +49,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             found = search_units(run, pair, teacher, oracle, report)
             engine.forget()
         with run.measured("student"):
-            hybrid.carry(())
+            hybrid.set_units(())
             student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
             before = evaluator.states(engine)

@@ -10,7 +10,7 @@ from dapa_exp.base.draws import random_sets
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
 from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
 from dapa_exp.evaluate.harness import check_tasks, task_scores
@@ -81,7 +81,9 @@ class Evaluator:
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
-        completions = CompletionStore(self.run, "teacher-search").complete(engine, "teacher", prompts, length)
+        completions = CompletionStore(self.run, "teacher-search").complete(
+            engine, "teacher", Request(tuple(prompts), length, reuse=False)
+        )
         answers = [completion.text for completion in completions]
 
         def dsr() -> dict[str, float]:
@@ -104,7 +106,7 @@ class Evaluator:
         drawn = random_sets(units, k, repeats, self.config.search.seed) if repeats and 0 < k < len(units) else []
         measures = []
         for draw, chosen in enumerate(drawn):
-            hybrid.carry(chosen)
+            hybrid.set_units(chosen)
             measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
             self._progress("random control", draw + 1, len(drawn))
         return Control(k=k, dsr=measures, mean=mean_rate(measures))
@@ -222,7 +224,7 @@ class Evaluator:
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, f"{name}-{prompt_set}")
-        return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
+        return store.complete(engine, name, Request(tuple(prompts), self.config.evaluate.max_new_tokens, reuse=False))
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
         self.report(Progress(f"{self.config.pair.name}: {task}", done, total, note))

@@ -46,11 +46,11 @@ def attribution(
     hybrid: Hybrid, loaded: LoadedModel, pair: Pair, forks: Sequence[Fork], batch_size: int
 ) -> dict[str, float]:
     """Estimate, in nats of mean refusal log-odds, what each unit's transplant adds; negative ones do harm."""
-    hybrid.carry(())
+    hybrid.set_units(())
     added = estimated_changes(loaded, pair, pair.teacher, forks, batch_size)
-    hybrid.carry(pair.units)
+    hybrid.set_units(pair.units)
     lost = estimated_changes(loaded, pair, pair.student, forks, batch_size)
-    hybrid.carry(())
+    hybrid.set_units(())
     return {unit: (added[unit] - lost[unit]) / 2 for unit in pair.units}
 
 
@@ -78,9 +78,9 @@ def neuron_attribution(
     """
     hybrid = Hybrid(loaded.model, pair)
     added = _neuron_changes(loaded, pair, pair.teacher, axes, forks, batch_size)
-    hybrid.carry(pair.units)
+    hybrid.set_units(pair.units)
     lost = _neuron_changes(loaded, pair, pair.student, axes, forks, batch_size)
-    hybrid.carry(())
+    hybrid.set_units(())
     return {unit: (added[unit] - lost[unit]) / 2 for unit in added}
 
 

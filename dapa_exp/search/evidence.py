@@ -63,7 +63,7 @@ class Prior:
 
 
 def compute_prior(name: str, evidence: Evidence) -> Prior:
-    """Compute a prior by its name; the hybrid carries nothing afterwards.
+    """Compute a prior by its name; the model is the student again afterwards.
 
     Raises DapaError where there is none of that name, or a score is not finite.
     """
@@ -73,7 +73,7 @@ def compute_prior(name: str, evidence: Evidence) -> Prior:
     with _counted(evidence.loaded.model, prior):
         prior.scores = make(evidence)
     prior.seconds = time.monotonic() - started
-    evidence.hybrid.carry(())
+    evidence.hybrid.set_units(())
     if lost := [unit for unit, score in prior.scores.items() if not isfinite(score)]:
         raise DapaError(
             f"search.prior={name}: NaN or infinite for {len(lost)} units, such as {lost[0]}: numbers of"

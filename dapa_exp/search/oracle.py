@@ -13,8 +13,8 @@ from typing import Any
 from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.engine.spent import Spent
+from dapa_exp.engine.plain import Completion, PlainEngine, Request
+from dapa_exp.engine.work import TokenWork
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
@@ -56,7 +56,7 @@ class Oracle:
         self._hybrid = hybrid
         self._engine = engine
         self._judge = judge
-        self._prompts = prompts
+        self._prompts = tuple(prompts)
         self._settings = run.config.search
         self._stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
         self._completions = CompletionStore(run, "search")
@@ -120,7 +120,7 @@ class Oracle:
         whole = places is None
         if places is None:
             places = range(len(self._prompts))
-        self._hybrid.carry(())
+        self._hybrid.set_units(())
         return Evidence(
             pair=self._hybrid.pair,
             hybrid=self._hybrid,
@@ -159,7 +159,7 @@ class Oracle:
             prompts=sum(line["prompts"] for line in lines),
             tokens=sum(line["tokens"] for line in lines),
             seconds=sum(line["seconds"] for line in lines),
-            work=Work(**asdict(sum((Spent(**line["work"]) for line in lines), Spent()))),
+            work=Work(**asdict(sum((TokenWork(**line["work"]) for line in lines), TokenWork()))),
         )
 
     def _measured(self, label: str, units: Iterable[str]) -> float:
@@ -179,11 +179,10 @@ class Oracle:
 
     def _evaluate(self, units: frozenset[str], bar: Bar | None) -> dict[str, Any]:
         """Ask for the hardest rows first, and for no more once the bar, if there is one, is out of reach."""
-        started, before = time.monotonic(), self._engine.spent
+        started, before = time.monotonic(), self._engine.work
         answers: list[Completion] = []
         verdicts: dict[int, Verdict] = {}
-        self._hybrid.carry(units)
-        for places in self._rounds(bar):
+        for places in map(sorted, self._rounds(bar)):
             new = self._answers(units, places)
             answers += new
             said = [(self._prompts[place].text, answer.text) for place, answer in zip(places, new, strict=True)]
@@ -201,7 +200,7 @@ class Oracle:
             "verdicts": {self._prompts[place].id: verdict.value for place, verdict in sorted(verdicts.items())},
             "cut": sum(answer.cut for answer in answers),
             "tokens": sum(answer.tokens for answer in answers),
-            "work": asdict(self._engine.spent - before),
+            "work": asdict(self._engine.work - before),
             "seconds": time.monotonic() - started,
         }
 
@@ -219,17 +218,19 @@ class Oracle:
             self._verdicts |= dict(zip(new, verdicts, strict=True))
         return [self._verdicts[answer] for answer in answers]
 
-    def _answers(self, units: frozenset[str], places: Sequence[int], whole: bool = False) -> list[Completion]:
-        """What the prompts are answered; not further than it takes to know the defences, unless wanted whole."""
-        return self._completions.complete(
-            self._engine,
-            "+".join(sorted(units)),
+    def _answers(self, units: frozenset[str], places: Iterable[int], whole: bool = False) -> list[Completion]:
+        """The answers of the hybrid of these units to the prompts at these places, in the order of the prompts.
+
+        They go no further than it takes to know the defences, unless they are wanted whole.
+        """
+        self._hybrid.set_units(units)
+        request = Request(
             self._prompts,
             self._settings.max_new_tokens,
-            carried=units,
+            frozenset(places),
             decided=None if whole else self._decided,
-            places=places,
         )
+        return self._completions.complete(self._engine, "+".join(sorted(units)), request)
 
     def _decided(self, prompt: Prompt, beginning: str) -> bool:
         """Whether the judge knows from its beginning if an answer is a defence: all that a score is made of."""

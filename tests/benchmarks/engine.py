@@ -188,7 +188,7 @@ def run_search(name: str, answers: list[str], overrides: Sequence[str]) -> Row:
         seconds, busy = time.monotonic() - started, time.process_time() - busy
         peak = resident_gb("VmHWM")
         lines = [json.loads(line) for line in (run.path / "search.jsonl").read_text().splitlines()]
-        hybrid.carry(found.units_found)
+        hybrid.set_units(found.units_found)
         texts = whole_answers(engine.loaded, config)
         verdicts = judge.verdicts([prompt.text for prompt in prompts], texts)
         assert found.ledger.work is not None

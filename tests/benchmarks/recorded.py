@@ -16,7 +16,7 @@ from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.judges import make_judge
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
@@ -57,11 +57,11 @@ def recorded(pair: str, granularity: str) -> Iterator[Recorded]:
 
 def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
     prompts = load_rows(config.dataset.search)
-    length = config.search.max_new_tokens
+    request = Request(tuple(prompts), config.search.max_new_tokens)
     teacher = PlainEngine(load_model(pair.teacher_folder, config.runtime), config.runtime.batch_size)
-    teacher_answers = CompletionStore(run, "teacher").complete(teacher, "teacher", prompts, length)
+    teacher_answers = CompletionStore(run, "teacher").complete(teacher, "teacher", request)
     engine = load_student(config, pair)
-    student_answers = CompletionStore(run, "student").complete(engine, "student", prompts, length)
+    student_answers = CompletionStore(run, "student").complete(engine, "student", request)
     hybrid = Hybrid(engine.loaded.model, pair)
     oracle = Oracle(run, hybrid, engine, make_judge(config.judge), prompts)
     evidence = Evidence(

@@ -37,9 +37,7 @@ def test_a_set_of_ones_own_is_measured_and_another_run_can_take_it_over(tmp_path
     other = settings("search=given", f"search.from={tmp_path / 'named'}", "granularity=gate_proj")
     with pytest.raises(DapaError, match=r"search\.from=.*named: there is no unit 'layers\.3\.mlp' at this granularity"):
         run(other, tmp_path / "other", silent)
-    with pytest.raises(
-        DapaError, match=r"search\.units: there is no unit 'layers\.33.*Did you mean 'layers\.3\.mlp'"
-    ):
+    with pytest.raises(DapaError, match=r"search\.units: there is no unit 'layers\.33.*Did you mean 'layers\.3\.mlp'"):
         run(settings("search=given", "search.units=[layers.33.mlp]"), tmp_path / "wrong", silent)
 
 

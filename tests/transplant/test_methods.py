@@ -75,12 +75,12 @@ def test_a_hybrid_carries_verifies_and_gives_back_what_a_method_computes(pair: P
     for method in every_method(pair, base):
         model = tiny_model("llama", 2)
         hybrid = Hybrid(model, pair, method)
-        hybrid.carry([UNIT])
+        hybrid.set_units([UNIT])
         proof = hybrid.verify()["transplanted"]
         tensors = HybridTensors(pair, [UNIT], method)
         assert proof == {name: tensor_digest(tensors.read(name)) for name in tensors.changed}
         assert hybrid.written() == sum(method.written(UNIT, part) for part in pair.units[UNIT])
-        hybrid.carry([])
+        hybrid.set_units([])
         before = tiny_model("llama", 2).state_dict()
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 

@@ -17,7 +17,7 @@ def single_swap(evidence: Evidence) -> Scores:
     from dapa_exp.tracing.forks import read  # here, since a config is read without torch
 
     def log_odds(units: tuple[str, ...]) -> float:
-        evidence.hybrid.carry(units)
+        evidence.hybrid.set_units(units)
         return float(read(evidence.loaded, evidence.forks, evidence.batch_size).log_odds.mean())
 
     student = log_odds(())
@@ -30,7 +30,7 @@ def causal_tracing(evidence: Evidence) -> Scores:
     """
     from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
 
-    evidence.hybrid.carry(evidence.pair.units)
+    evidence.hybrid.set_units(evidence.pair.units)
     pair = evidence.pair
     tracer = Tracer(
         evidence.loaded, pair.model_type, pair.num_layers, evidence.forks, evidence.tracing, evidence.batch_size

@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 
-class Flight:
+class RowCache:
     """The keys and values of some rows.
 
     What a row reads is added on the right. Rows that are done leave, and tokens that turn out not to be said are taken

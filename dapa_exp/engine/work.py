@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True)
-class Spent:
+class TokenWork:
     """Tokens read, by what for; padding is not counted."""
 
     prompt: int = 0
@@ -22,8 +22,8 @@ class Spent:
     near_ties: int = 0
     """Batches that the reference had to decide."""
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: TokenWork) -> TokenWork:
+        return TokenWork(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
 
-    def __sub__(self, other: Spent) -> Spent:
-        return Spent(*(ours - theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
+    def __sub__(self, other: TokenWork) -> TokenWork:
+        return TokenWork(*(ours - theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))
