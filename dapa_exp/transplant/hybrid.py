@@ -68,7 +68,7 @@ class Hybrid:
         return sum(_differing(part.of(self._tensors[part.tensor]), self.pair.student.read(part)) for part in parts)
 
     def largest(self) -> tuple[float, float]:
-        """The largest absolute value in the transplanted tensors, and in the student's in their places; 0 of nothing."""
+        """The largest absolute value in the transplanted tensors, and in the student's there; 0 of nothing."""
         parts = [part for unit in self._units for part in self.pair.units[unit]]
         transplanted = (part.of(self._tensors[part.tensor]) for part in parts)
         student = (self.pair.student.read(part) for part in parts)

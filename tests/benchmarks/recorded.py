@@ -44,13 +44,14 @@ class Recorded:
 
 
 @contextmanager
-def recorded(pair: str, granularity: str) -> Iterator[Recorded]:
+def recorded(pair: str, granularity: str, *overrides: str) -> Iterator[Recorded]:
     """The oracle of a miniature pair, which is trained first where the cache does not hold it."""
     torch.set_num_threads(1)
-    config = jobs([f"pair={pair}", f"granularity={granularity}", *QUICK])[0].config
+    (job,) = jobs([f"pair={pair}", f"granularity={granularity}", *QUICK, *overrides])
+    config = job.config
     names = [config.family.teacher.zoo_name, config.pair.student.zoo_name]
     build([find(name).name for name in names if name], silent)
-    folder = cache_root() / "oracles" / jobs([f"pair={pair}", f"granularity={granularity}", *QUICK])[0].folder.name
+    folder = cache_root() / "oracles" / job.folder.name
     with open_run(folder, config) as run:
         yield _recorded(run, config, open_pair(config))
 

@@ -1,6 +1,6 @@
 """How many queries each search algorithm needs, on planted oracles and on those of the miniature pairs.
 
-    python -m tests.benchmarks.search_queries [--repeats 30] [--json FILE]
+    python -m tests.benchmarks.search_queries [--repeats 30] [--json FILE] [--smoke]
 
 Every figure counts unique queries, those of the certificate among them. `lower bound` is what no certified
 search can go below: one passing query and one failing query for each unit of a smallest answer.
@@ -9,7 +9,6 @@ search can go below: one passing query and one failing query for each unit of a 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from dapa_exp.search import Unit, search
 from tests.benchmarks.picire_reference import picire_ddmin
 from tests.benchmarks.planted import HELD_OUT, KINDS, REDUCTIONS, Planted, layers, prior, projections, shuffled
 from tests.benchmarks.recorded import Recorded, recorded
+from tests.benchmarks.targets import Target, conclude, target
 
 Prior = dict[Unit, float]
 PRIORS: dict[str, Callable[[Planted, int], Prior]] = {
@@ -54,6 +54,8 @@ SHUFFLES = 3
 MIN_GAIN = 0.1  # DSR gain of everything under which a search has nothing to find
 EXHAUSTIVE_MOST = 40  # items; its ranges take minutes beyond
 SLOW_SHARE = 4  # cells of more than 40 items run this many times less often
+SMOKE_REPEATS, SMOKE_UNITS = 1, 18
+SMOKE_ROWS = ("dataset.search.rows=[0,12]", "search.max_new_tokens=8")
 FIRST_SEED = 10_000  # the constants of `auto` were chosen on seeds below 100
 
 
@@ -76,19 +78,22 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true", help="small cells and one pair on few rows: does it run?")
     arguments = parser.parse_args()
 
-    cells = [(group, *cell, arguments.repeats) for group, members in GROUPS.items() for cell in members]
+    repeats = SMOKE_REPEATS if arguments.smoke else arguments.repeats
+    cells = [(group, *cell, repeats) for group, members in GROUPS.items() for cell in members]
+    pairs = [(*pair, False) for pair in REAL]
+    if arguments.smoke:
+        cells = [(group, level, kind, SMOKE_UNITS, repeats) for group, level, kind, *_ in cells]
+        pairs = [(*REAL[0], True)]
     with ProcessPoolExecutor(arguments.processes) as pool:
-        planted = pool.map(measure_cell, *zip(*cells, strict=True))
-        real = pool.map(measure_real, *zip(*REAL, strict=True))
+        planted = pool.map(measure_cell, *zip(*dict.fromkeys(cells), strict=True))
+        real = pool.map(measure_real, *zip(*pairs, strict=True))
         rows = [row for measured in (*planted, *real) for row in measured]
-    targets = make_targets(rows)
     for group in dict.fromkeys(row.group for row in rows):
         print_group(group, [row for row in rows if row.group == group])
-    print_targets(targets)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"rows": [asdict(row) for row in rows], "targets": targets}, indent=1))
+    conclude([asdict(row) for row in rows], make_targets(rows), arguments.json)
 
 
 def measure_cell(group: str, level: str, kind: str, n: int, repeats: int) -> list[Row]:
@@ -127,9 +132,9 @@ def measure_cell(group: str, level: str, kind: str, n: int, repeats: int) -> lis
     return rows
 
 
-def measure_real(pair: str, granularity: str) -> list[Row]:
+def measure_real(pair: str, granularity: str, smoke: bool = False) -> list[Row]:
     """Run everything on a real pair; the best known set is the smallest that any of them found."""
-    with recorded(pair, granularity) as oracle:
+    with recorded(pair, granularity, *(SMOKE_ROWS if smoke else ())) as oracle:
         if not oracle.bar.gains(MIN_GAIN):
             return []
         found = {"picire ddmin": [run_picire(oracle)]}
@@ -177,7 +182,7 @@ def _size(row: Row) -> float:
     return row.size
 
 
-def make_targets(rows: list[Row]) -> list[dict[str, str | float]]:
+def make_targets(rows: list[Row]) -> list[Target]:
     """Compare with the plain, cached ddmin of the same cell."""
     by_name = {(row.group, row.cell, row.algorithm): row for row in rows}
 
@@ -187,9 +192,6 @@ def make_targets(rows: list[Row]) -> list[dict[str, str | float]]:
 
     def worst(algorithm: str, hint: str) -> float:
         return max(ratio for group in (*GROUPS, "real") for ratio in ratios(group, f"{algorithm}, prior {hint}"))
-
-    def target(name: str, measured: float, bound: float, better: str = "lower") -> dict[str, str | float]:
-        return {"name": name, "measured": round(measured, 4), "bound": bound, "better": better}
 
     sizes = ratios("planted", "auto", _size)
     real = [
@@ -236,16 +238,6 @@ def print_group(group: str, rows: list[Row]) -> None:
 def show(row: Row) -> str:
     """One cell of the printed table."""
     return f"{row.queries:.1f} ({row.p95:.0f}) {row.size:.2f} {100 * row.certified:.0f}%"
-
-
-def print_targets(targets: list[dict[str, str | float]]) -> None:
-    """Say which targets are met."""
-    table = Table("target", "measured", "bound", "met", title="targets")
-    for target in targets:
-        measured, bound = float(target["measured"]), float(target["bound"])
-        met = measured <= bound if target["better"] == "lower" else measured >= bound
-        table.add_row(str(target["name"]), f"{measured:.3f}", f"{bound:.2f}", "yes" if met else "NO")
-    Console(width=110).print(table)
 
 
 if __name__ == "__main__":
