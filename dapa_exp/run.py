@@ -59,7 +59,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
             change = evaluator.change_by_layer(engine, before)
         with run.measured("random"):
-            random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
+            random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated))
 

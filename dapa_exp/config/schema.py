@@ -385,7 +385,9 @@ class Evaluate(Group):
     divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
-    random_repeats: Annotated[int, Field(ge=0)] = Field(description="random sets of the same k, as a control")
+    random_repeats: Annotated[int, Field(ge=0)] = Field(
+        description="random sets beside the found one, as a control; all if there are fewer"
+    )
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:

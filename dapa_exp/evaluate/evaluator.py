@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from dapa_exp.base.draws import random_sets
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
-from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
+from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.random_control import RandomControl, seed_of
 from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
@@ -100,16 +101,23 @@ class Evaluator:
             reference=self.reference("teacher", "report", engine),
         )
 
-    def random_control(self, hybrid: Hybrid, engine: PlainEngine, units: Sequence[str], k: int) -> Control:
-        """DSR on the report rows with k units drawn at random; none drawn where only one set has k units."""
-        repeats = self.config.evaluate.random_repeats
-        drawn = random_sets(units, k, repeats, self.config.search.seed) if repeats and 0 < k < len(units) else []
-        measures = []
-        for draw, chosen in enumerate(drawn):
-            hybrid.set_units(chosen)
-            measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
-            self._progress("random control", draw + 1, len(drawn))
-        return Control(k=k, dsr=measures, mean=mean_rate(measures))
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> Control:
+        """The found set on the report rows beside random ones of its size."""
+
+        def compute() -> dict[str, Any]:
+            control = RandomControl(
+                hybrid,
+                engine,
+                self.judge,
+                CompletionStore(self.run, "random"),
+                tuple(self.prompts.report),
+                self.config.search.max_new_tokens,
+                partial(self._progress, "random control"),
+            )
+            seed = seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed)
+            return control.compare(found, self.config.evaluate.random_repeats, seed).model_dump(mode="json")
+
+        return Control.model_validate(self.run.remembered("metrics/random.json", compute))
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
