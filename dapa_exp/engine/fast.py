@@ -203,8 +203,9 @@ class FastEngine(PlainEngine):
             cache.read([batch.shared], last_only=True)
             cache.spread(len(texts))
             self._count(prompt=len(batch.shared))
-        known = units is not None and generation.request.reuse
-        path = self._activations.path(batch.number, units, len(self._layers)) if known else []
+        path = []
+        if units is not None and generation.request.reuse:
+            path = self._activations.path(batch.number, units, len(self._layers))
         with reuse(self._activations, path, generation.places, self._layers, cache.cache) as spared:
             logits = cache.read(texts, last_only=True)
         self._count(prompt=sum(map(len, texts)), spared=spared)
