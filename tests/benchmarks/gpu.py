@@ -675,9 +675,10 @@ def static_cache(bench: Bench, config: Config, loaded: LoadedModel) -> Row:
 @contextmanager
 def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
     """Count every forward pass of a language model, and keep apart the stages of a run."""
-    classes = [transformers.LlamaForCausalLM, transformers.GemmaForCausalLM, transformers.MistralForCausalLM]
+    classes: list[Any] = [transformers.LlamaForCausalLM, transformers.GemmaForCausalLM, transformers.MistralForCausalLM]
     usual = {kind: kind.forward for kind in classes}
-    measured = RunFolder.measured
+    run_folder: Any = RunFolder
+    measured = run_folder.measured
 
     def watched(forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)  # generate looks at the signature
@@ -695,14 +696,14 @@ def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
             yield
 
     for kind, forward in usual.items():
-        kind.forward = watched(forward)  # type: ignore[method-assign]
-    RunFolder.measured = measured_too  # type: ignore[method-assign]
+        kind.forward = watched(forward)
+    run_folder.measured = measured_too
     try:
         yield
     finally:
-        RunFolder.measured = measured  # type: ignore[method-assign]
+        run_folder.measured = measured
         for kind, forward in usual.items():
-            kind.forward = forward  # type: ignore[method-assign]
+            kind.forward = forward
 
 
 def _count(meter: Meter, model: Any, ids: torch.Tensor, cache: Any, ceilings: Mapping[str, float]) -> None:

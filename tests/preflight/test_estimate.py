@@ -48,6 +48,7 @@ def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str
     oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]
     found = fmean(NONE + len(search(algorithm, oracle.units, oracle.test).queries) for oracle in oracles)
     estimated = queries(config_of(search={"algorithm": algorithm}), n)
+    assert estimated is not None
     assert estimated.how == "about"
     assert estimated.count == pytest.approx(found, rel=0.3)
 
@@ -61,6 +62,7 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
     )
     asked |= {frozenset(query.units) for query in result.queries}
     estimated = queries(config_of(search={"algorithm": algorithm, **settings}), len(units))
+    assert estimated is not None
     assert (estimated.count, estimated.how) == (len(asked), "exactly")
 
 
@@ -70,12 +72,14 @@ def test_an_exhaustive_search_never_asks_more(n: int) -> None:
     needed = frozenset(units[:-1])
     result = search("exhaustive", units, lambda chosen, label: Outcome(needed <= chosen, float(needed <= chosen)))
     estimated = queries(config_of(search={"algorithm": "exhaustive"}), n)
+    assert estimated is not None
     assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
     assert str(estimated).startswith("≤ ")
 
 
 def test_a_budget_bounds_the_estimate() -> None:
     estimated = queries(config_of(search={"algorithm": "ddmin", "max_queries": 7}), 40)
+    assert estimated is not None
     assert (estimated.count, estimated.how) == (8, "at most")
 
 

@@ -42,17 +42,16 @@ def evidence(folder: Path, family: str, modules: tuple[str, ...] = ("mlp",), ste
     tokenizer.padding_side = "left"
     teacher, student = (tiny_model(family, seed, vocab_size=len(tokenizer)) for seed in (1, 2))
     with torch.no_grad():
-        for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-            ours.lerp_(theirs, 1.0 - step)
-    readers = []
-    for name, model in (("teacher", teacher), ("student", student)):
-        model.save_pretrained(folder / name)
-        readers.append(TensorReader(folder / name))
-    found = units(family, 3, modules, readers[1])
-    pair = Pair(folder / "teacher", folder / "student", *readers, family, 3, found, ())
+        for weight, other in zip(teacher.parameters(), student.parameters(), strict=True):
+            weight.lerp_(other, 1.0 - step)
+    folders = folder / "teacher", folder / "student"
+    for model, place in zip((teacher, student), folders, strict=True):
+        model.save_pretrained(place)
+    ours, theirs = TensorReader(folders[1]), TensorReader(folders[0])
+    pair = Pair(*folders, theirs, ours, family, 3, units(family, 3, modules, ours), ())
     loaded = LoadedModel(student.eval(), tokenizer)
-    answers = ["sorry", "sorry"], ["sure", "i can"]
-    return Evidence(pair, Hybrid(student, pair), loaded, PROMPTS, *answers, batch_size=1, tracing=SETTINGS, seed=0)
+    teachers, students = ["sorry", "sorry"], ["sure", "i can"]
+    return Evidence(pair, Hybrid(student, pair), loaded, PROMPTS, teachers, students, 1, SETTINGS, seed=0)
 
 
 @pytest.mark.parametrize("modules", [("mlp",), ("layer",), ("gate_proj", "up_proj", "down_proj"), ("attention",)])
@@ -192,9 +191,9 @@ def miniature(teacher: str, granularity: str) -> Evidence:
         PlainEngine(load_model(folder, job.config.runtime, pair.teacher_folder), 24)
         for folder in (pair.teacher_folder, pair.student_folder)
     ]
-    answers = [[answer.text for answer in engine.generate_batch(prompts, 8)] for engine in engines]
+    teachers, students = ([answer.text for answer in engine.generate_batch(prompts, 8)] for engine in engines)
     loaded = engines[1].loaded
-    return Evidence(pair, Hybrid(loaded.model, pair), loaded, prompts, *answers, 24, SETTINGS, 0)
+    return Evidence(pair, Hybrid(loaded.model, pair), loaded, prompts, teachers, students, 24, SETTINGS, 0)
 
 
 def area_under_curve(scores: dict[str, float], positive: set[str]) -> float:
