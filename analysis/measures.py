@@ -10,13 +10,13 @@ from collections.abc import Collection
 import pandas as pd
 
 SUBJECTS = ("student", "hybrid", "teacher")
-OUTCOMES = ("refused", "harmless", "harmful", "degenerate", "failed")
+OUTCOMES = ("refused", "retracted", "harmless", "harmful", "degenerate", "failed")
 KEYS = [
     *("experiment", "folder", "identity", "run", "pair", "family", "granularity", "search", "dataset"),
     *("state", "reason"),
 ]
 MEANED = [
-    *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "degenerate", "failed")),
+    *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
     "gain_points",
     "random_dsr",
     "units_found",
@@ -62,9 +62,11 @@ def measure(runs: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame:
         table[f"{subject}_dsr"] = number(f"evaluate/{subject}/dsr/value")
         table[f"{subject}_dsr_low"] = number(f"evaluate/{subject}/dsr/low")
         table[f"{subject}_dsr_high"] = number(f"evaluate/{subject}/dsr/high")
-        completions = sum((number(f"evaluate/{subject}/outcomes/{name}") for name in OUTCOMES), start=0.0)
-        for name in ("degenerate", "failed"):
-            table[f"{subject}_{name}"] = number(f"evaluate/{subject}/outcomes/{name}") / completions
+        counts = {name: number(f"evaluate/{subject}/outcomes/{name}") for name in OUTCOMES}
+        counts["retracted"] = counts["retracted"].fillna(0)  # records from before it was told apart
+        completions = sum(counts.values(), start=0.0)
+        for name in ("retracted", "degenerate", "failed"):
+            table[f"{subject}_{name}"] = counts[name] / completions
     table["gain_points"] = 100 * change("dsr")
     table["p_value"] = number("evaluate/comparisons/student/p_value").where(
         number("evaluate/comparisons/student/difference/n") > 0

@@ -9,13 +9,14 @@ from hydra.core.config_store import ConfigStore
 
 from dapa_exp.base.plugins import add_plugins
 from dapa_exp.config.registries import ALGORITHMS, METHODS
+from dapa_exp.config.schema import JudgeSettings
 
 PLUGINS = "plugins"
 """The folder in `--config-dir` whose Python files are imported. Others in there are none of our business."""
 
 
 def register_options(conf: Path, config_dir: str | None) -> None:
-    """Tell Hydra of every algorithm and every transplant method, those in `config_dir`/plugins/*.py among them.
+    """Tell Hydra of every algorithm, transplant method and judge, those in `config_dir`/plugins/*.py among them.
 
     A file of `conf` or `config_dir` with the name of one comes first: it holds other values, or explains them.
     """
@@ -28,6 +29,8 @@ def register_options(conf: Path, config_dir: str | None) -> None:
         fields = method.Settings.model_fields.items()
         known = {key: field.get_default(call_default_factory=True) for key, field in fields if not field.is_required()}
         options["transplant", name] = {**known, "method": name}
+    for name, settings in JudgeSettings.registry:
+        options["judge", name] = settings.defaults(name)
     for (group, name), node in options.items():
         folders = [conf, *([Path(config_dir)] if config_dir else [])]
         if not any((folder / group / f"{name}.yaml").is_file() for folder in folders):

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.registries import METHODS, MethodSettings
-from dapa_exp.config.schema import Config
+from dapa_exp.config.schema import Config, Registered
 
 
 class ConfigError(DapaError):
@@ -45,14 +45,27 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     """Every (key path, message) in which a composed config departs from the schema."""
     found = [(path, "mandatory value is missing") for path in _missing(body)]
     try:
-        Config.model_validate(body)
+        found += _unmeasurable(Config.model_validate(body))
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
-            path = _without_tag(tuple(str(part) for part in item["loc"]))
+            path = tuple(str(part) for part in item["loc"])
             if path not in known:
                 found.append((path, _message(path, dict(item))))
     return found
+
+
+def _unmeasurable(config: Config) -> list[tuple[tuple[str, ...], str]]:
+    """What a config asks to be measured and none of its judges can see."""
+    judges = {config.judge.name: config.judge, **config.judges}
+    asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
+    if not asked or any("refused" in judge.sees() for judge in judges.values()):
+        return []
+    message = (
+        f"over_refusal: {' and '.join(judges)} cannot tell refusals from other answers; another judge beside"
+        " can (+judge@judges.refusals=phrases), or leave the metric out"
+    )
+    return [(("evaluate", "metrics"), message)]
 
 
 def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
@@ -75,12 +88,6 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
         case _:
             said = item["msg"].replace("Input ", "it ", 1)
             return f"is {value!r}; {said[0].lower()}{said[1:]}"
-
-
-def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path as it stands in the files: pydantic puts the chosen kind's name between group and key."""
-    place = {"judge": 1, "judges": 2}.get(path[0], len(path)) if path else 0
-    return path[:place] + path[place + 1 :]
 
 
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
@@ -109,6 +116,8 @@ def _alternatives(annotation: Any) -> list[Any]:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    if isinstance(annotation, type) and issubclass(annotation, Registered):
+        return [kind for _, kind in annotation.registry]
     return [annotation]
 
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     SerializeAsAny,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
+from dapa_exp.base.errors import nearest
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
 from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
@@ -56,6 +59,9 @@ def _device(*others: str) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+Device = Annotated[str, _device()]
 
 
 def _fit_for_a_folder(name: str) -> str:
@@ -279,91 +285,88 @@ Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings
 """What replaces a unit's tensors: each method has settings of its own."""
 
 
-OutcomeName = Literal["refused", "harmless", "harmful"]
+class Registered(Group):
+    """Settings of one thing among several, each with keys of its own: the value of one key tells which it is.
 
+    A base class sets `registry`, and `told_by` where the key is not `name`; whatever is registered is a subclass.
+    A field of the base class takes the keys of any of them.
+    """
 
-class Phrases(Group):
-    """Refusal phrases at the start of the answer; asks no model."""
+    registry: ClassVar[Registry[Any]]
+    told_by: ClassVar[str] = "name"
 
-    name: Literal["phrases"]
-
-
-class _Endpoint(Group):
-    """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
-
-    model: str
-    base_url: str | None = Field(description="null: OpenAI's own")
-    key: str = Field(description="the environment variable that holds the key; never the key itself")
-    concurrency: Count = Field(description="requests at a time")
-    attempts: Count = Field(description="for one completion, before its verdict is missing")
-    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
-
-    @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, base_url: str | None) -> str | None:
-        if base_url is not None and not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"is {base_url!r}; it should start with http:// or https://")
-        try:
-            _ = urlsplit(base_url or "").port
-        except ValueError as error:
-            raise ValueError(f"is {base_url!r}: {error}") from None
-        return base_url
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if "registry" in vars(cls):
+            return core_schema.no_info_before_validator_function(cls.of, core_schema.any_schema())
+        return handler(source)
 
-    @field_validator("key")
     @classmethod
-    def _is_a_variable(cls, key: str) -> str:
-        if not key.isidentifier():
-            raise ValueError("the name of an environment variable is wanted here, never a key")
-        return key
+    def defaults(cls, name: str) -> dict[str, Any]:
+        """What a file of YAML would hold that names this kind and sets no key: "???" where there is no default."""
+        keys = {
+            key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
+            for key, field in cls.model_fields.items()
+        }
+        return keys | {cls.told_by: name}
+
+    @classmethod
+    def of(cls, said: Any) -> Registered:
+        """The settings that a mapping describes. Raises ValueError, or ValidationError for the keys of one of them."""
+        if isinstance(said, cls):
+            return said
+        name = said.get(cls.told_by) if isinstance(said, dict) else None
+        if name is None or name not in cls.registry:
+            allowed = cls.registry.names()
+            raise ValueError(f"{cls.told_by} is {name!r};{nearest(str(name), allowed)} allowed: {', '.join(allowed)}")
+        found: Registered = cls.registry.get(name).model_validate(said)
+        return found
 
 
-class Chat(_Endpoint):
-    """A chat model asked, in our own words, what a completion is."""
+class Needs(NamedTuple):
+    """What something needs to be made: each is null where it needs none."""
 
-    name: Literal["chat"]
-
-
-class DapaPaper(_Endpoint):
-    """The two stages of the paper's released code, for comparison only."""
-
-    name: Literal["dapa_paper"]
-
-
-class _LocalModel(Group):
-    model: Model
-    device: Annotated[str, _device()]
-    dtype: Literal["float32", "bfloat16", "float16"]
-    batch_size: Count
+    model: Model | None = None
+    device: str | None = None
+    key: str | None = None
+    """An environment variable that must be set."""
+    extra: str | None = None
+    """Of our package: what it installs is imported under `package`."""
+    package: str | None = None
 
 
-class Classifier(_LocalModel):
-    """A sequence classifier."""
-
-    name: Literal["classifier"]
-    labels: Annotated[dict[str, OutcomeName], Field(min_length=1)] = Field(description="what each of its labels means")
-    reads: Literal["response", "prompt_and_response"]
-    max_tokens: Count = Field(description="what is longer is cut at its end")
+Sight = Literal["refused", "harmless", "harmful"]
+"""What a judge can tell apart."""
 
 
-class Guard(_LocalModel):
-    """A model that writes "safe" or "unsafe" under a conversation, through its own chat template."""
+class JudgeSettings(Registered):
+    """What a config says of a judge, and what each judge says of itself: its file registers a subclass of this.
 
-    name: Literal["guard"]
+    A subclass names its `version`, to be raised whenever one of its verdicts could change: its rule, its
+    words, or how a reply is read.
+    """
 
+    registry: ClassVar[Registry[type[JudgeSettings]]] = Registry("judge", "dapa_exp.judges")
+    version: ClassVar[str]
+    no_identity: ClassVar[frozenset[str]] = frozenset()
+    """Keys that cannot move a verdict, such as how a server is reached."""
+    name: str
 
-class JudgeZoo(Group):
-    """One of the published judges in the package judgezoo that are models of their own."""
+    def sees(self) -> frozenset[Sight]:
+        """Which of the outcomes it can tell from others. One that sees no refusals cannot measure over-refusal."""
+        raise NotImplementedError
 
-    name: Literal["judgezoo"]
-    judge: Literal[
-        "harmbench", "strong_reject", "llama_guard_3", "llama_guard_4", "aegis_guard", "md_judge", "jail_judge"
-    ]
-    threshold: Share = Field(description="probability of harm from which an answer is harmful")
-    batch_size: Count
+    def needs(self) -> Needs:
+        """What must be here before it can judge."""
+        return Needs()
 
+    def sends_to(self) -> str | None:
+        """The address that completions are sent to; None where they stay on this machine."""
+        return None
 
-Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard | JudgeZoo, Field(discriminator="name")]
-"""Who decides what a completion is: each judge has settings of its own."""
+    def make(self) -> Any:
+        """The judge (`dapa_exp.judges.Judge`), its model loaded. Raises DapaError where what it needs is not here."""
+        raise NotImplementedError
 
 
 class Tasks(Group):
@@ -431,16 +434,18 @@ class Config(Group):
     search: Search
     localise: Localise
     transplant: Transplant
-    judge: Judge
-    judges: dict[str, Judge] = Field(default={}, description="other judges of the same report completions, by name")
+    judge: JudgeSettings
+    judges: dict[str, JudgeSettings] = Field(
+        default={}, description="other judges of the same report completions, by name"
+    )
     evaluate: Evaluate
     record: Record
     runtime: Runtime
 
     @field_validator("judges")
     @classmethod
-    def _named_apart(cls, judges: dict[str, Judge], info: ValidationInfo) -> dict[str, Judge]:
-        own: Judge | None = info.data.get("judge")
+    def _named_apart(cls, judges: dict[str, JudgeSettings], info: ValidationInfo) -> dict[str, JudgeSettings]:
+        own: JudgeSettings | None = info.data.get("judge")
         if own is not None and own.name in judges:
             raise ValueError(f"'{own.name}': the run's own judge has this name; choose another")
         for name in judges:

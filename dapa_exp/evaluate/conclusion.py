@@ -6,14 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
+from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.statistics import detectable_gain, mcnemar, paired_difference, probability_above
-from dapa_exp.judges import DEFENDED, Verdict
+from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import Comparison, Control, EvaluateRecord, LayerChange, Measure, Subject
+from dapa_exp.record.schema import Agreement, Comparison, Control, EvaluateRecord, LayerChange, Measure, Subject
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""
+Differences = Mapping[str, Mapping[str, int | None]]
+"""By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
+ModelName = Literal["student", "hybrid", "teacher"]
 Side = Literal["harmful", "harmless"]
 
 
@@ -55,6 +58,9 @@ class Comparer:
             ),
             random=random,
             agreement=agreement(by_judge([m.verdicts for m in (student, hybrid, teacher)], self.harmful)),
+            agreement_by_model=agreement_by_model(
+                {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
+            ),
             change_by_layer=change_by_layer,
         )
 
@@ -78,17 +84,27 @@ class Comparer:
 
 
 def subject(
-    judge: str, harmful: Collection[str], verdicts: Verdicts, found: Mapping[str, Mapping[str, Measure]]
+    judges: Mapping[str, Judge],
+    harmful: Collection[str],
+    verdicts: Verdicts,
+    early_differs: Differences,
+    found: Mapping[str, Mapping[str, Measure]],
 ) -> Subject:
-    """One model's part of the record: every judge's view of every set, the run's own judge's as the headline.
+    """One model's part of the record: every judge's view of every set, the first judge's as the headline.
 
     `harmful` names the prompt sets that are, the others being harmless. `found` holds the metrics by
     name, those of the task t of lm-evaluation-harness under `task-t`.
     """
-    defended = {rows: {name: defence(v) for name, v in verdicts[rows].items()} for rows in harmful}
-    refused = {
-        rows: {name: refusal_rate(v) for name, v in by.items()} for rows, by in verdicts.items() if rows not in harmful
+    judge = next(iter(judges))
+    defended = {
+        rows: {name: defence(v, early_differs[rows][name]) for name, v in verdicts[rows].items()} for rows in harmful
     }
+    refused = {
+        rows: {name: over_refusal(v, judges[name].sees) for name, v in by.items()}
+        for rows, by in verdicts.items()
+        if rows not in harmful
+    }
+    reasons = {name: why for name, each in judges.items() if (why := why_no_over_refusal(name, each.sees))}
     perplexity, reasoning = found.get("perplexity", {}), found.get("reasoning", {})
     return Subject(
         dsr=defended["report"][judge].dsr,
@@ -96,6 +112,7 @@ def subject(
         over_refusal=refused["harmless"][judge] if "harmless" in refused else None,
         defence=defended,
         over_refusals=refused,
+        no_over_refusal=reasons if refused else {},
         perplexity=perplexity.get("token"),
         word_perplexity=perplexity.get("word"),
         reasoning=reasoning.get("accuracy"),
@@ -103,6 +120,14 @@ def subject(
         kl_to_student=dict(found["kl_to_student"]) if "kl_to_student" in found else None,
         kl_to_teacher=dict(found["kl_to_teacher"]) if "kl_to_teacher" in found else None,
     )
+
+
+def agreement_by_model(
+    models: Mapping[ModelName, Verdicts], harmful: Sequence[str]
+) -> dict[ModelName, list[Agreement]]:
+    """How far judges agree within each model's answers; empty with a single judge."""
+    found = {model: agreement(by_judge([verdicts], harmful)) for model, verdicts in models.items()}
+    return {model: agreed for model, agreed in found.items() if agreed}
 
 
 def by_judge(models: Sequence[Verdicts], harmful: Sequence[str]) -> dict[str, list[Verdict]]:

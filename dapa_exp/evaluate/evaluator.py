@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
-from dapa_exp.evaluate.defence import defended_share, demand_verdicts
+from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
@@ -35,6 +35,13 @@ class Teacher:
     """To the search prompts, at the search's length."""
     search_dsr: float
     reference: Reference | None
+
+
+class Judged(NamedTuple):
+    """A judge's verdicts on a model's answers, and on how many of them its early verdict is another."""
+
+    verdicts: list[Verdict]
+    early_differs: int | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ class Evaluator:
         """All the metrics of the model now in the engine, known as `name` in the run's folder."""
         metrics = self._metrics(name, engine, kl_to_student, kl_to_teacher)
         verdicts: dict[str, dict[str, list[Verdict]]] = {}
+        early_differs: dict[str, dict[str, int | None]] = {}
         found: dict[str, dict[str, Measure]] = {}
         steps = [*self._judged(), *metrics]
         for done, step in enumerate(steps):
@@ -75,9 +83,11 @@ class Evaluator:
             if step in metrics:
                 found[step] = self._remembered(name, step, metrics[step])
             else:
-                verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
+                judged = {judge: self._judge(judge, name, step, engine) for judge in self.all_judges}
+                verdicts[step] = {judge: of.verdicts for judge, of in judged.items()}
+                early_differs[step] = {judge: of.early_differs for judge, of in judged.items()}
         self._progress(f"evaluate {name}", len(steps), len(steps))
-        return Measured(subject(self.judge.name, self._harmful(), verdicts, found), verdicts)
+        return Measured(subject(self.all_judges, self._harmful(), verdicts, early_differs, found), verdicts)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
@@ -88,7 +98,7 @@ class Evaluator:
         answers = [completion.text for completion in completions]
 
         def dsr() -> dict[str, float]:
-            verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
+            verdicts = self.judge.early([prompt.text for prompt in prompts], answers)
             demand_verdicts(self.judge, verdicts)
             return {"dsr": defended_share(verdicts)}
 
@@ -220,15 +230,16 @@ class Evaluator:
         )
         return {key: Measure(**measure) for key, measure in kept.items()}
 
-    def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
-        def compute() -> dict[str, list[str]]:
+    def _judge(self, judge: str, name: str, rows: str, engine: PlainEngine) -> Judged:
+        def compute() -> dict[str, Any]:
             prompts = self._prompts(rows)
-            answers = self._answers(name, rows, engine, prompts)
-            verdicts = self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
-            return {"verdicts": [verdict.value for verdict in verdicts]}
+            asked = [prompt.text for prompt in prompts], [a.text for a in self._answers(name, rows, engine, prompts)]
+            verdicts = self.all_judges[judge].verdicts(*asked)
+            early_differs = early_differences(self.all_judges[judge], *asked, verdicts)
+            return {"verdicts": [verdict.value for verdict in verdicts], "early_differs": early_differs}
 
         kept = self.run.remembered(f"metrics/{name}-{rows}-{judge}.json", compute)
-        return [Verdict(verdict) for verdict in kept["verdicts"]]
+        return Judged([Verdict(verdict) for verdict in kept["verdicts"]], kept.get("early_differs"))
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, f"{name}-{prompt_set}")

@@ -94,7 +94,7 @@ class RandomControl:
         pairs = [(row.text, answer.text) for row, answer in zip(self.prompts, answers, strict=True)]
         if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]:
             prompts, texts = zip(*new, strict=True)
-            self._verdicts.update(zip(new, self.judge.verdicts(prompts, texts), strict=True))
+            self._verdicts.update(zip(new, self.judge.early(prompts, texts), strict=True))
         return defence_rate([self._verdicts[pair] for pair in pairs])
 
     def _decided(self, prompt: Prompt, beginning: str) -> bool:

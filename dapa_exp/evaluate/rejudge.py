@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.evaluate.conclusion import Verdicts, by_judge
-from dapa_exp.evaluate.defence import agreement, defence, missing, refusal_rate
+from dapa_exp.evaluate.conclusion import ModelName, agreement_by_model, by_judge
+from dapa_exp.evaluate.defence import (
+    agreement,
+    defence,
+    early_differences,
+    missing,
+    over_refusal,
+    why_no_over_refusal,
+)
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
@@ -22,7 +29,7 @@ from dapa_exp.record.finished import finished_config, finished_record
 from dapa_exp.record.folder import LOCK_SECONDS, JsonLines
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 
-MODELS = ("student", "hybrid", "teacher")
+MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions")
 """Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
@@ -41,6 +48,17 @@ class Rejudged(NamedTuple):
     asked: int
 
 
+class _Scores(NamedTuple):
+    """A judge's verdicts on a model's answers to a prompt set, and on how many its early verdict is another."""
+
+    verdicts: list[Verdict]
+    early_differs: int | None
+
+
+Kept = Mapping[str, Mapping[str, _Scores]]
+"""By prompt set, then by judge."""
+
+
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
@@ -54,8 +72,9 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         config, record = finished_config(folder), finished_record(folder)
         if name in (config.judge.name, *config.judges):
             raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
-        ours = JudgeRecord(version=judge.version, template=judge.template)
-        if (there := record.provenance.judges.get(name, ours)) != ours:
+        ours = JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
+        there = record.provenance.judges.get(name, ours)
+        if (there.version, there.template) != (ours.version, ours.template):
             raise DapaError(
                 f"{folder}: '{name}' is another judge's (version {there.version}, this one {ours.version});"
                 " choose another name with as=NAME"
@@ -66,13 +85,14 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         subjects = {model: getattr(record.evaluate, model) for model in MODELS}
         total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
         progress = _Progress(report, f"{folder.name}: {name}", total)
-        found: dict[Path, list[Verdict]] = {}
+        found: dict[Path, _Scores] = {}
         for model, subject in subjects.items():
             for rows in (*subject.defence, *subject.over_refusals):
                 answers = _answers(folder, model, rows, prompts[rows])
                 found[_verdict_file(folder, model, rows, name)] = _score(judge, prompts[rows], answers, progress)
-        for file, verdicts in found.items():
-            write_atomically(file, json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1))
+        for file, scores in found.items():
+            kept = {"verdicts": [verdict.value for verdict in scores.verdicts], "early_differs": scores.early_differs}
+            write_atomically(file, json.dumps(kept, indent=1))
         return Rejudged(_write(folder, record, name, ours), progress.failed, total)
 
 
@@ -88,39 +108,49 @@ def _write(folder: Path, record: Record, name: str, judge: JudgeRecord) -> Recor
     """The record with a judge whose verdicts are on disk, written in the old one's place."""
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-    verdicts = {model: _verdicts(folder, model, subject, list(judges)) for model, subject in subjects.items()}
+    kept = {model: _kept(folder, model, subjects[model], list(judges)) for model in MODELS}
+    verdicts = {
+        model: {rows: {each: scores.verdicts for each, scores in by.items()} for rows, by in kept[model].items()}
+        for model in MODELS
+    }
     harmful = list(record.evaluate.student.defence)
-    changed = {model: _with_judge(subjects[model], verdicts[model], name) for model in MODELS}
+    changed: dict[str, Any] = {
+        model: _with_judge(subjects[model], kept[model], name, judge.sees or []) for model in MODELS
+    }
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
-    evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed})
+    by_model = agreement_by_model(verdicts, harmful)
+    evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed, "agreement_by_model": by_model})
     provenance = record.provenance.model_copy(update={"judges": judges})
     new = record.model_copy(update={"evaluate": evaluate, "provenance": provenance})
     write_atomically(folder / "record.json", new.model_dump_json(indent=1))
     return new
 
 
-def _with_judge(subject: Subject, verdicts: Verdicts, name: str) -> Subject:
+def _with_judge(subject: Subject, kept: Kept, name: str, sees: Collection[str]) -> Subject:
+    why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
             "defence": {
-                rows: {**judged, name: defence(verdicts[rows][name])} for rows, judged in subject.defence.items()
+                rows: {**judged, name: defence(kept[rows][name].verdicts, kept[rows][name].early_differs)}
+                for rows, judged in subject.defence.items()
             },
             "over_refusals": {
-                rows: {**judged, name: refusal_rate(verdicts[rows][name])}
+                rows: {**judged, name: over_refusal(kept[rows][name].verdicts, sees)}
                 for rows, judged in subject.over_refusals.items()
             },
+            "no_over_refusal": subject.no_over_refusal | ({name: why} if why and subject.over_refusals else {}),
         }
     )
 
 
-def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> list[Verdict]:
+def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> _Scores:
+    asked = [prompt.text for prompt in prompts]
     found: list[Verdict] = []
     for start in range(0, len(prompts), CHUNK):
-        asked = [prompt.text for prompt in prompts[start : start + CHUNK]]
-        said = judge.verdicts(asked, answers[start : start + CHUNK])
+        said = judge.verdicts(asked[start : start + CHUNK], answers[start : start + CHUNK])
         progress.add(said, judge)
         found += said
-    return found
+    return _Scores(found, early_differences(judge, asked, answers, found))
 
 
 def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
@@ -131,20 +161,21 @@ def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> 
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _verdicts(folder: Path, model: str, subject: Subject, judges: Sequence[str]) -> Verdicts:
+def _kept(folder: Path, model: str, subject: Subject, judges: Sequence[str]) -> Kept:
     """All judges' verdicts on a model's answers, as they are on disk."""
     return {
-        rows: {judge: _kept_verdicts(_verdict_file(folder, model, rows, judge)) for judge in judges}
+        rows: {judge: _kept_scores(_verdict_file(folder, model, rows, judge)) for judge in judges}
         for rows in (*subject.defence, *subject.over_refusals)
     }
 
 
-def _kept_verdicts(file: Path) -> list[Verdict]:
+def _kept_scores(file: Path) -> _Scores:
     try:
-        return [Verdict(verdict) for verdict in json.loads(file.read_text(encoding="utf-8"))["verdicts"]]
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        return _Scores([Verdict(verdict) for verdict in kept["verdicts"]], kept.get("early_differs"))
     except OSError as error:
         raise DapaError(f"{file}: {error.strerror}") from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DapaError(f"{file}: not the verdicts of a judge: {error}") from error
 
 

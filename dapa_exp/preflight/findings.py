@@ -13,7 +13,7 @@ import torch
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
 from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
@@ -85,18 +85,19 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
 
 def _judge_problems(config: Config) -> Iterator[str]:
     for judge in _judges(config):
-        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
-            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
-        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
-            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
+        needs = judge.needs()
+        if needs.key and not os.environ.get(needs.key):
+            yield f"judge {judge.name}: the environment variable {needs.key}, which is to hold the key, is not set"
+        if needs.package and not importlib.util.find_spec(needs.package):
+            yield f"judge {judge.name}: {needs.package} is not installed; pip install 'dapa_exp[{needs.extra}]'"
 
 
 def _device_problems(config: Config) -> Iterator[str]:
     if not is_here(device := config.runtime.device):
         yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
     for judge in _judges(config):
-        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
-            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
+        if (needed := judge.needs().device) and not is_here(needed):
+            yield f"judge {judge.name}: device={needed}: there is no such device here"
 
 
 def _task_problems(config: Config) -> Iterator[str]:
@@ -136,11 +137,10 @@ def template_of(config: Config) -> Model:
 
 
 def _judge_models(config: Config) -> list[Model]:
-    asked = [getattr(judge, "model", None) for judge in _judges(config)]
-    return [model for model in asked if isinstance(model, Model)]
+    return [model for judge in _judges(config) if (model := judge.needs().model)]
 
 
-def _judges(config: Config) -> list[Judge]:
+def _judges(config: Config) -> list[JudgeSettings]:
     return [config.judge, *config.judges.values()]
 
 

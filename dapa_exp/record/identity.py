@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.digests import file_digest, folder_digest
-from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
 from dapa_exp.fetch import sets
-from dapa_exp.judges import judge_version
 from dapa_exp.record.given import given_units
 from dapa_exp.zoo import recipe, world
 
@@ -92,12 +91,12 @@ def _model_essence(model: Model) -> dict[str, str | None]:
     return {"id": model.id, "revision": model.revision}
 
 
-def _judge_essence(judge: Judge) -> dict[str, Any]:
+def _judge_essence(judge: JudgeSettings) -> dict[str, Any]:
     """A judge by its rule, its model and its settings, without how it is reached."""
-    body = judge.model_dump(mode="json", exclude={"key", "concurrency", "attempts", "timeout", "device"})
-    if isinstance(judge, (Classifier, Guard)):
-        body["model"] = _model_essence(judge.model)
-    return {"version": judge_version(judge), **body}
+    body = judge.model_dump(mode="json", exclude=set(judge.no_identity))
+    if model := judge.needs().model:
+        body["model"] = _model_essence(model)
+    return {"version": judge.version, **body}
 
 
 def _rows_digest(rows: Rows) -> str | None:

@@ -32,6 +32,7 @@ QUERY_FIELDS = (
     "score",
     "at_most",
     "refused",
+    "retracted",
     "harmless",
     "harmful",
     "degenerate",

@@ -213,7 +213,7 @@ class Oracle:
         new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
         if new:
             prompts, texts = zip(*new, strict=True)
-            verdicts = self._judge.verdicts(prompts, texts)
+            verdicts = self._judge.early(prompts, texts)
             demand_verdicts(self._judge, verdicts)
             self._verdicts |= dict(zip(new, verdicts, strict=True))
         return [self._verdicts[answer] for answer in answers]
