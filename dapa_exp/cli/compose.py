@@ -18,7 +18,6 @@ import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -29,9 +28,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.base.plugins import add_plugins
+from dapa_exp.cli.options import register_options
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
-from dapa_exp.config.schema import Config, JudgeSettings
+from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
@@ -62,6 +61,11 @@ def flags_first(argv: Sequence[str]) -> list[str]:
     return [word for word in argv if word not in overrides] + [word for word in argv if word in overrides]
 
 
+def config_dir(argv: Sequence[str]) -> str | None:
+    """The user's own folder of options and plugins, where the words name one."""
+    return _parsed(argv).config_dir
+
+
 def _parsed(argv: Sequence[str]) -> Namespace:
     return get_args_parser().parse_intermixed_args(list(argv))
 
@@ -86,9 +90,6 @@ def jobs(argv: Sequence[str]) -> list[Job]:
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
     if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
         raise DapaError(f"--config-dir {args.config_dir}: no such folder")
-    if args.config_dir and (own := Path(args.config_dir) / "plugins").is_dir():
-        add_plugins(own)
-    _offer_plugins()
     with _loader(args.config_dir) as loader:
         words, problems = _sound_overrides(loader, args.overrides)
         runs = _expand(loader, words, args.multirun, problems)
@@ -100,13 +101,6 @@ def jobs(argv: Sequence[str]) -> list[Job]:
     if problems:
         raise ConfigError(problems)
     return found
-
-
-def _offer_plugins() -> None:
-    """Make each judge of a plugin an option of its group, with its own defaults: it needs no file of YAML."""
-    for name, settings in JudgeSettings.registry:
-        if not settings.__module__.startswith("dapa_exp.judges."):
-            ConfigStore.instance().store(group="judge", name=name, node=settings.defaults(name))
 
 
 def note_unswept(planned: Sequence[Job]) -> None:
@@ -156,6 +150,7 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
 @contextmanager
 def _loader(extra_dir: str | None) -> Iterator[ConfigLoaderImpl]:
     register_resolvers()
+    register_options(conf_dir(), extra_dir)
     search_path = create_config_search_path(str(conf_dir()))
     if extra_dir:
         search_path.prepend(provider="command-line", path=f"file://{os.path.abspath(extra_dir)}")

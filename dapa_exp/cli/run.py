@@ -17,6 +17,7 @@ from dapa_exp.base.progress import console, display
 from dapa_exp.cli.compose import (
     CONFIG_NAME,
     conf_dir,
+    config_dir,
     flags_first,
     jobs,
     note_unmeasurable,
@@ -25,6 +26,7 @@ from dapa_exp.cli.compose import (
     register_resolvers,
     typed,
 )
+from dapa_exp.cli.options import register_options
 from dapa_exp.cli.status import unsent
 from dapa_exp.record.status import status
 from dapa_exp.sweep.job import Job
@@ -35,6 +37,7 @@ def run_command(words: list[str]) -> int:
     """Carry out one run or a sweep through Hydra, then print its tables and what failed."""
     register_resolvers()
     if only_shows(words):
+        register_options(conf_dir(), config_dir(words))
         _hydra(words)
         return 0
     planned = jobs(words)

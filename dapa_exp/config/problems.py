@@ -7,8 +7,10 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.config.schema import Config, Registered
 
 
@@ -24,7 +26,7 @@ class ConfigError(DapaError):
 
 def schema_keys(path: Sequence[str]) -> list[str]:
     """The keys allowed under a dotted path of the schema; empty where the path is a value or unknown."""
-    return list(dict.fromkeys(key for kind in _kinds_at(path) if _is_model(kind) for key in kind.model_fields))
+    return list(dict.fromkeys(key for kind in _kinds_at(path) for key in _fields(kind)))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
@@ -47,7 +49,7 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
-            path = _without_tag(tuple(str(part) for part in item["loc"]))
+            path = tuple(str(part) for part in item["loc"])
             if path not in known:
                 found.append((path, _message(path, dict(item))))
     return found
@@ -87,12 +89,6 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
             return f"is {value!r}; {said[0].lower()}{said[1:]}"
 
 
-def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path as it stands in the files: pydantic puts the chosen kind's name between group and key."""
-    place = 1 if path[:1] == ("transplant",) else len(path)
-    return path[:place] + path[place + 1 :]
-
-
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
     if isinstance(body, dict):
         for key, value in body.items():
@@ -105,14 +101,16 @@ def _kinds_at(path: Sequence[str]) -> list[Any]:
     """The types that may stand at a path: several where a `method` or a `name` decides which."""
     kinds: list[Any] = [Config]
     for key in path:
-        fields = [kind.model_fields[key].annotation for kind in kinds if _is_model(kind) and key in kind.model_fields]
+        fields = [_fields(kind)[key].annotation for kind in kinds if key in _fields(kind)]
         values = [get_args(kind)[1] for kind in kinds if get_origin(kind) is dict]
         kinds = [kind for annotation in (*fields, *values) for kind in _alternatives(annotation)]
     return kinds
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The types that an annotation allows: those of a union, one by one."""
+    """The types that an annotation allows: those of a union, one by one, and those that are registered."""
+    if annotation is MethodSettings:
+        return [method.Settings for _, method in METHODS]
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -122,5 +120,8 @@ def _alternatives(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _fields(kind: Any) -> dict[str, FieldInfo]:
+    """The fields of a group by the keys that they have in the files; none of a value."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return {}
+    return {field.alias or name: field for name, field in kind.model_fields.items()}

@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    SerializeAsAny,
     TypeAdapter,
     ValidationInfo,
     field_validator,
@@ -26,36 +26,25 @@ from pydantic_core import CoreSchema, core_schema
 
 from dapa_exp.base.errors import nearest
 from dapa_exp.base.registry import Registry
+from dapa_exp.config.group import Group
+from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
-AlgorithmName = Literal[
-    "auto",
-    "ddmin",
-    "ddmin_complements",
-    "probdd",
-    "cdd",
-    "quickxplain",
-    "deletion",
-    "range",
-    "prior",
-    "hierarchical",
-    "greedy",
-    "exhaustive",
-    "fixed",
-    "random",
-    "all",
-    "none",
-]
-PriorName = Literal[
-    "uniform",
-    "shuffled",
-    "difference_norm",
-    "difference_cosine",
-    "attribution",
-    "single_swap",
-    "causal_tracing",
-]
 MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
+
+
+def _registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuses a name that nothing is registered under."""
+
+    def check(name: str) -> str:
+        registry.get(name)
+        return name
+
+    return AfterValidator(check)
+
+
+AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
+PriorName = Annotated[str, _registered(PRIORS)]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -101,11 +90,7 @@ def _each_once(names: list[ModuleName]) -> list[ModuleName]:
     return names
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Model(_Group):
+class Model(Group):
     """A checkpoint: `zoo:NAME`, a folder or a .gguf file (starting with `/`, `./` or `~`), or a hub id."""
 
     id: Annotated[str, Field(min_length=1)]
@@ -131,7 +116,7 @@ Base = Annotated[Model, BeforeValidator(_by_id)]
 """A model that may be named by its id alone."""
 
 
-class Family(_Group):
+class Family(Group):
     """An aligned teacher and what its students have in common."""
 
     name: str
@@ -150,7 +135,7 @@ class Family(_Group):
         return self
 
 
-class Pair(_Group):
+class Pair(Group):
     """A student for the family's teacher."""
 
     name: FolderName
@@ -164,14 +149,14 @@ class Pair(_Group):
     )
 
 
-class Granularity(_Group):
+class Granularity(Group):
     """What one unit of a layer is: each named module of each layer is a unit of its own."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
 
 
-class Rows(_Group):
+class Rows(Group):
     """A slice of a prompt set: `zoo:NAME`, `fetched:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
 
     source: str
@@ -201,7 +186,7 @@ class Rows(_Group):
         return self
 
 
-class Dataset(_Group):
+class Dataset(Group):
     """Which rows the search sees, and which the report. A metric whose set is null is left out."""
 
     name: FolderName
@@ -252,8 +237,10 @@ class Dataset(_Group):
         return self
 
 
-class Search(_Group):
+class Search(Group):
     """How the smallest set is looked for, and what counts as passing."""
+
+    model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python
 
     algorithm: AlgorithmName
     prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
@@ -267,17 +254,27 @@ class Search(_Group):
     seed: int
     k: Count | None
     repeats: Count
+    units: list[str] | None = Field(default=None, description="the set that search=given takes")
+    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
-        if self.algorithm == "prior" and self.prior is None:
-            raise ValueError("prior is null: search=prior needs one, e.g. search.prior=attribution")
-        if self.algorithm == "random" and self.k is None:
-            raise ValueError("k is null: search=random needs the number of units to draw, e.g. search.k=3")
+        for keys, what in ALGORITHMS.get(self.algorithm).needs.items():
+            if all(getattr(self, key) is None for key in keys.split("|")):
+                names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
+                raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_what_is_given(self) -> Self:
+        if self.units is not None and self.from_run is not None:
+            raise ValueError("units and from: both name a set; one of them is enough")
+        if self.algorithm != "given" and (self.units is not None or self.from_run is not None):
+            raise ValueError(f"search={self.algorithm} takes neither units nor from; search=given does")
         return self
 
 
-class Localise(_Group):
+class Localise(Group):
     """How causal tracing corrupts and restores (`dapa localise`, and search.prior=causal_tracing)."""
 
     noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
@@ -285,57 +282,20 @@ class Localise(_Group):
     window: Count = Field(description="layers of MLP or attention restored together")
 
 
-class Copy(_Group):
-    method: Literal["copy"]
+def _settings_of_its_method(body: object) -> object:
+    """The settings of a transplant in the class that its method has registered."""
+    if not isinstance(body, dict):
+        return body
+    if "method" not in body:
+        raise ValueError(f"method: mandatory key is missing; allowed: {', '.join(METHODS.names())}")
+    return METHODS.get(body["method"]).Settings.model_validate(body)
 
 
-class Blend(_Group):
-    method: Literal["blend"]
-    alpha: Share
-    alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
-
-
-class TaskVector(_Group):
-    method: Literal["task_vector"]
-    gamma: float
-    drop: Annotated[float, Field(ge=0.0, lt=1.0)]
-    seed: int
-    base: Base | None
-
-
-class _Subspace(_Group):
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
-    base: Base | None
-
-    @model_validator(mode="after")
-    def _has_a_base(self) -> Self:
-        if self.base is None:
-            raise ValueError(
-                "base is null: the unaligned model that the teacher was aligned from must be named: transplant.base=ID"
-            )
-        return self
-
-
-class SafeLora(_Subspace):
-    method: Literal["safe_lora"]
-
-
-class SafeMerge(_Subspace):
-    method: Literal["safe_merge"]
-    alpha: Share
-
-
-class SwapNeurons(_Group):
-    method: Literal["swap_neurons"]
-    share: Annotated[float, Field(gt=0.0, le=1.0)]
-    by: Literal["difference", "attribution"]
-
-
-Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
+Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
 """What replaces a unit's tensors: each method has settings of its own."""
 
 
-class Registered(_Group):
+class Registered(Group):
     """Settings of one thing among several, each with keys of its own: the value of one key tells which it is.
 
     A base class sets `registry`, and `told_by` where the key is not `name`; whatever is registered is a subclass.
@@ -421,7 +381,7 @@ class JudgeSettings(Registered):
         raise NotImplementedError
 
 
-class Tasks(_Group):
+class Tasks(Group):
     """What lm-evaluation-harness is asked for."""
 
     names: list[str] = Field(description="its tasks and groups, and those in dapa_exp/evaluate/tasks")
@@ -429,7 +389,7 @@ class Tasks(_Group):
     chat_template: bool = Field(description="put the questions through the chat template")
 
 
-class Evaluate(_Group):
+class Evaluate(Group):
     """What is measured on the report rows, for student, hybrid and teacher alike."""
 
     max_new_tokens: Count
@@ -440,7 +400,9 @@ class Evaluate(_Group):
     divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
-    random_repeats: Annotated[int, Field(ge=0)] = Field(description="random sets of the same k, as a control")
+    random_repeats: Annotated[int, Field(ge=0)] = Field(
+        description="random sets beside the found one, as a control; all if there are fewer"
+    )
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:
@@ -452,7 +414,7 @@ class Evaluate(_Group):
         return self
 
 
-class Record(_Group):
+class Record(Group):
     """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
@@ -462,7 +424,7 @@ class Record(_Group):
     wandb_entity: str | None
 
 
-class Runtime(_Group):
+class Runtime(Group):
     """How it is computed. Greedy output can move with dtype and batch_size, and below float32 with the fast engine."""
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
@@ -476,7 +438,7 @@ class Runtime(_Group):
     processes: Count = Field(description="runs of a sweep at a time")
 
 
-class Config(_Group):
+class Config(Group):
     family: Family
     pair: Pair
     granularity: Granularity

@@ -9,16 +9,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from dapa_exp.base.draws import random_sets
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side
-from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, early_differences, mean_rate
+from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference, window_losses
+from dapa_exp.evaluate.random_control import RandomControl, seed_of
 from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
 from dapa_exp.evaluate.statistics import Losses
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
@@ -39,6 +39,7 @@ class _Defended(BaseModel):
 _DSR = TypeAdapter(_Defended)
 _MEASURES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
 _LOSSES = TypeAdapter(Losses)
+_CONTROL = TypeAdapter(Control)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -103,7 +104,9 @@ class Evaluator:
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
-        completions = CompletionStore(self.run, "teacher", "search").complete(engine, "teacher", prompts, length)
+        completions = CompletionStore(self.run, "teacher", "search").complete(
+            engine, "teacher", Request(tuple(prompts), length, reuse=False)
+        )
         answers = [completion.text for completion in completions]
 
         def dsr() -> _Defended:
@@ -120,16 +123,23 @@ class Evaluator:
             reference=self.reference("teacher", "report", engine),
         )
 
-    def random_control(self, hybrid: Hybrid, engine: PlainEngine, units: Sequence[str], k: int) -> Control:
-        """DSR on the report rows with k units drawn at random; none drawn where only one set has k units."""
-        repeats = self.config.evaluate.random_repeats
-        drawn = random_sets(units, k, repeats, self.config.search.seed) if repeats and 0 < k < len(units) else []
-        measures = []
-        for draw, chosen in enumerate(drawn):
-            hybrid.carry(chosen)
-            measures.append(defence_rate(self._judge(self.judge.name, f"random{draw}", "report", engine).verdicts))
-            self._progress("random control", draw + 1, len(drawn))
-        return Control(k=k, dsr=measures, mean=mean_rate(measures))
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> Control:
+        """The found set on the report rows beside random ones of its size."""
+
+        def compute() -> Control:
+            control = RandomControl(
+                hybrid,
+                engine,
+                self.judge,
+                CompletionStore(self.run, "random"),
+                tuple(self.prompts.report),
+                self.config.search.max_new_tokens,
+                partial(self._progress, "random control"),
+            )
+            seed = seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed)
+            return control.compare(found, self.config.evaluate.random_repeats, seed)
+
+        return self.run.remembered(self.run.files.metric("random", "control"), _CONTROL, compute)
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
@@ -253,7 +263,7 @@ class Evaluator:
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, name, prompt_set)
-        return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
+        return store.complete(engine, name, Request(tuple(prompts), self.config.evaluate.max_new_tokens, reuse=False))
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
         self.report(Progress(f"{self.config.pair.name}: {task}", done, total, note))

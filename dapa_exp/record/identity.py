@@ -12,6 +12,7 @@ from dapa_exp.base.today import TODAY
 from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.prompts.files import is_table
+from dapa_exp.record.given import given_units
 from dapa_exp.zoo import recipe, world
 
 IDENTITY_VERSION = 1
@@ -38,6 +39,9 @@ def essence(config: Config) -> dict[str, Any]:
         # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
+    del body["search"]["units"], body["search"]["from_run"]
+    if given := given_units(config.search):  # wherever they were found
+        body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence(config.family.teacher)
     body["pair"]["student"] = _model_essence(config.pair.student)
     if base := getattr(config.transplant, "base", None):

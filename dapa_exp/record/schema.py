@@ -125,11 +125,28 @@ class PerplexityComparison(_Part):
 
 
 class Control(_Part):
-    """Hybrids of as many units, drawn at random, on the same report rows."""
+    """Hybrids of other sets than the found one, on the same report rows.
 
-    k: Natural
-    dsr: list[Measure] = Field(description="one a draw")
+    Answers are of the search's length and go no further than their verdicts need, for the found set as for the others.
+    Fields with a default are null in records from before they were measured.
+    """
+
+    k: Natural = Field(description="units a set; with equal_parameters, of the first")
+    dsr: list[Measure] = Field(description="one a set")
     mean: Rate | None
+    sets: list[list[str]] | None = Field(default=None, description="the units of each set")
+    parameters: list[Natural] | None = Field(default=None, description="entries of the tensors of each set")
+    found_dsr: Measure | None = Field(default=None, description="of the found set, its answers read in the same way")
+    interval: Measure | None = Field(default=None, description="the mean over sets, with its interval; n counts sets")
+    reached: Natural | None = Field(default=None, description="sets whose DSR is at least the found one's")
+    p_value: Rate | None = Field(
+        default=None, description="(1 + reached) / (1 + sets): a random set does as well as the found one"
+    )
+    exact: bool | None = Field(default=None, description="all other sets of k units were asked, so p_value is exact")
+    equal_parameters: Control | None = Field(
+        default=None,
+        description="sets of about as many parameters as the found one; null where all units are of one size",
+    )
 
 
 class Agreement(_Part):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
 import hydra
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import conf_dir, flags_first, jobs
 from dapa_exp.config.problems import ConfigError
-from dapa_exp.config.schema import AlgorithmName
+from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.record.identity import identity
-from dapa_exp.search import ALGORITHMS
 from dapa_exp.sweep.job import Job
 
 PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
@@ -118,9 +116,16 @@ def test_ablations_cross_pairs_with_granularities(name: str) -> None:
     assert len({job.identity for job in found}) == 12
 
 
-def test_every_algorithm_has_a_config_and_every_config_an_algorithm() -> None:
-    files = {file.stem for file in (conf_dir() / "search").glob("[!_]*.yaml")}
-    assert files == set(ALGORITHMS) == set(get_args(AlgorithmName))
+def test_every_algorithm_and_every_method_is_an_option_by_its_name() -> None:
+    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"]}
+    for name in ALGORITHMS.names():
+        (job,) = jobs([f"search={name}", *more.get(name, [])])
+        assert job.config.search.algorithm == name
+        assert job.config.search.prior == ("attribution" if name == "prior" else None)
+    for name in METHODS.names():
+        base = ["transplant.base=me/base"] if name.startswith("safe_") else []
+        (job,) = jobs([f"transplant={name}", *base])
+        assert job.config.transplant.method == name
 
 
 def test_a_glob_sweeps_a_family() -> None:

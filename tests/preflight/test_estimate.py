@@ -16,8 +16,8 @@ from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import Needs, files, memory, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import download, shortages, totals
-from dapa_exp.search import REDUCERS, Outcome, Settings, search
-from tests.benchmarks.planted import KINDS, layers
+from dapa_exp.search import Outcome, Settings, search
+from tests.benchmarks.planted import KINDS, REDUCTIONS, layers
 from tests.settings import quick_config
 
 ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "engine": "plain", "batch_size": 1}
@@ -42,12 +42,13 @@ def config_of(**groups: dict[str, Any]) -> Config:
     )
 
 
-@pytest.mark.parametrize("algorithm", [name for name in REDUCERS if name not in ("exhaustive", "greedy")])
+@pytest.mark.parametrize("algorithm", [name for name in REDUCTIONS if name not in ("exhaustive", "greedy")])
 @pytest.mark.parametrize("n", [18, 32])
 def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str, n: int) -> None:
     oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]
     found = fmean(NONE + len(search(algorithm, oracle.units, oracle.test).queries) for oracle in oracles)
     estimated = queries(config_of(search={"algorithm": algorithm}), n)
+    assert estimated is not None
     assert estimated.how == "about"
     assert estimated.count == pytest.approx(found, rel=0.3)
 
@@ -57,10 +58,11 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
     units = layers(6)
     asked = {frozenset(), frozenset(units)}
     result = search(
-        algorithm, units, lambda chosen: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
+        algorithm, units, lambda chosen, label: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
     )
     asked |= {frozenset(query.units) for query in result.queries}
     estimated = queries(config_of(search={"algorithm": algorithm, **settings}), len(units))
+    assert estimated is not None
     assert (estimated.count, estimated.how) == (len(asked), "exactly")
 
 
@@ -68,14 +70,16 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
 def test_an_exhaustive_search_never_asks_more(n: int) -> None:
     units = layers(n)
     needed = frozenset(units[:-1])
-    result = search("exhaustive", units, lambda chosen: Outcome(needed <= chosen, float(needed <= chosen)))
+    result = search("exhaustive", units, lambda chosen, label: Outcome(needed <= chosen, float(needed <= chosen)))
     estimated = queries(config_of(search={"algorithm": "exhaustive"}), n)
+    assert estimated is not None
     assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
     assert str(estimated).startswith("≤ ")
 
 
 def test_a_budget_bounds_the_estimate() -> None:
     estimated = queries(config_of(search={"algorithm": "ddmin", "max_queries": 7}), 40)
+    assert estimated is not None
     assert (estimated.count, estimated.how) == (8, "at most")
 
 
