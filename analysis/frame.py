@@ -240,9 +240,8 @@ def _control(control: Control, metric: str) -> Iterator[Entry]:
     """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
     where: dict[str, Any] = {"subject": "random", "set": "report"}
     if control.mean is not None:
-        low, high = (control.interval.low, control.interval.high) if control.interval else (None, None)
-        bounds = (NAN if bound is None else bound for bound in (low, high))
-        yield Entry(f"{metric}_dsr", control.mean, *bounds, n=len(control.dsr), **where)
+        mean = _number(f"{metric}_dsr", control.interval or Measure(value=control.mean, n=len(control.dsr)), **where)
+        yield mean._replace(value=control.mean, n=len(control.dsr))
     for draw, measure in enumerate(control.dsr):
         yield _number(f"{metric}_draw_dsr", measure, key=str(draw), **where)
     if control.found_dsr:
