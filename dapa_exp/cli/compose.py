@@ -287,7 +287,7 @@ def _problem_of(composer: Composer, word: str) -> str | None:
         return None
     groups = composer.list_groups("")
     if key in groups:
-        if key in Config.model_fields and (override.is_add() or override.is_force_add()):
+        if key in Config.model_fields and override.package is None and (override.is_add() or override.is_force_add()):
             return f"{word}: a {key} is chosen without it; {word.lstrip('+')} chooses another"
         options = composer.get_group_options(key)
         listed = ", ".join(options)

@@ -60,7 +60,7 @@ def job(cfg: DictConfig) -> None:
 
 def _single(composed: Composed) -> None:
     (planned,) = composed.jobs
-    if _is_done(planned):
+    if is_done(planned):
         return
     cfg = composed.config
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
@@ -90,7 +90,7 @@ def _sweep(composed: Composed) -> None:
     place = Path(cfg.hydra.sweep.dir)
     place.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, place / "multirun.yaml")
-    left = {planned.folder: planned for planned in composed.jobs if not _is_done(planned)}  # asked for twice is one
+    left = {planned.folder: planned for planned in composed.jobs if not is_done(planned)}  # asked for twice is one
     overrides = [list(planned.overrides) for planned in left.values()]
     started = 0
     with env_override(dict(cfg.hydra.job.env_set)):
@@ -101,7 +101,7 @@ def _sweep(composed: Composed) -> None:
     callbacks.on_multirun_end(config=cfg, config_name=CONFIG_NAME)
 
 
-def _is_done(planned: Job) -> bool:
+def is_done(planned: Job) -> bool:
     """Whether nothing is left to do: the record is there, and no mirror, which is sent once only, is asked for."""
     if planned.config.record.wandb != "off":
         return False

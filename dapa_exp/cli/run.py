@@ -13,7 +13,9 @@ from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import console
 from dapa_exp.cli.compose import compose, make_composer, note_unswept, only_shows, parsed
 from dapa_exp.cli.composer import CONFIG_NAME
-from dapa_exp.cli.launch import launch
+from dapa_exp.cli.launch import is_done, launch
+from dapa_exp.config.schema import Config
+from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
 from dapa_exp.record.status import status
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
@@ -27,6 +29,7 @@ def run_command(words: list[str]) -> int:
     composed = compose(words)
     planned = composed.jobs
     note_unswept(planned)
+    refuse_early([job.config for job in planned if not is_done(job)])
     make_room(planned)
     prepare(planned)
     try:
@@ -36,6 +39,17 @@ def run_command(words: list[str]) -> int:
             raise
         complain(error)  # of some runs; what the others found is still to be shown
     return _conclude(planned)
+
+
+def refuse_early(configs: Sequence[Config]) -> None:
+    """Raises DapaError with what `dapa check` would say of all runs, as far as it takes no time to find out."""
+    problems = [problem for config in configs for problem in setting_problems(config)]
+    if any(map(may_need_the_hub, configs)):
+        from dapa_exp.preflight.findings import hub_problems  # here, since it imports torch
+
+        problems += hub_problems(configs)
+    if problems:
+        raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
 
 
 def show(words: Sequence[str]) -> None:

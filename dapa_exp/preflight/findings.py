@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-import torch
-
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
-from dapa_exp.evaluate.harness import check_tasks
+from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.models.hub import named
 from dapa_exp.models.pair import misfits
-from dapa_exp.preflight.facts import Shape, shape_from, shape_of
-from dapa_exp.preflight.reach import Found, Hub, on_the_hub
+from dapa_exp.preflight.facts import Shape, file_here, shape_from, shape_of
+from dapa_exp.preflight.reach import Found, Hub, is_cached, on_the_hub
+from dapa_exp.preflight.settings import judges_of, setting_problems
 from dapa_exp.preflight.totals import models_of
 
 WORKERS = 8
@@ -60,6 +56,23 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
     )
 
 
+def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
+    """Why runs cannot start where the hub is out of reach: what they need of it, and this machine does not hold.
+
+    The hub is asked once, and for nothing where it answers.
+    """
+    hub = Hub()
+    models = {model for config in configs for model in (*models_of(config), *_judge_models(config))}
+    far = [model for model in models if on_the_hub(model)]
+    rows = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values() if on_the_hub(rows)}
+    if not (far or rows) or not hub.unreached:
+        return
+    missing = [named(model.id, model.revision) for model in far if not file_here(model, "config.json")]
+    missing += [key for key, found in rows.items() if not is_cached(found)]
+    if missing:
+        yield f"{hub.unreached}, and this machine does not hold: {', '.join(sorted(missing))}"
+
+
 def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
     """What stands in the way of the runs, in sentences."""
     models = [(model.id, found) for of in (findings.models, findings.judges) for model, found in of.items()]
@@ -69,9 +82,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _judge_problems(config)
-        yield from _device_problems(config)
-        yield from _task_problems(config)
+        yield from setting_problems(config)
 
 
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
@@ -83,38 +94,6 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
         yield f"{model.id}: the tokenizer has no chat template{hint}"
 
 
-def _judge_problems(config: Config) -> Iterator[str]:
-    for judge in _judges(config):
-        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
-            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
-        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
-            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
-
-
-def _device_problems(config: Config) -> Iterator[str]:
-    if not is_here(device := config.runtime.device):
-        yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
-    for judge in _judges(config):
-        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
-            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
-
-
-def _task_problems(config: Config) -> Iterator[str]:
-    for task in config.evaluate.tasks.names:
-        try:
-            check_tasks([task])
-        except DapaError as error:
-            yield str(error)
-
-
-def is_here(device: str) -> bool:
-    """Whether torch finds a device on this machine."""
-    kind, _, number = device.partition(":")
-    if kind == "cuda":
-        return int(number or 0) < torch.cuda.device_count()
-    return kind != "mps" or torch.backends.mps.is_available()
-
-
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
     """Every way in which teacher and student do not fit; None where one of them is not known, or only assumed."""
     pair = config.family.teacher, config.pair.student
@@ -124,7 +103,10 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
         if len(shapes) < len(pair):
             return None
         teacher, student = map(asdict, shapes)
-    wrong = misfits(teacher, student)
+    try:
+        wrong = misfits(teacher, student)
+    except DapaError as error:  # of no known architecture
+        return [str(error)]
     if not wrong and student["model_type"] != config.family.model_type:
         wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
     return wrong
@@ -136,12 +118,8 @@ def template_of(config: Config) -> Model:
 
 
 def _judge_models(config: Config) -> list[Model]:
-    asked = [getattr(judge, "model", None) for judge in _judges(config)]
+    asked = [getattr(judge, "model", None) for judge in judges_of(config)]
     return [model for model in asked if isinstance(model, Model)]
-
-
-def _judges(config: Config) -> list[Judge]:
-    return [config.judge, *config.judges.values()]
 
 
 def set_key(rows: Rows) -> str:

@@ -9,7 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import datasets
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url, is_offline_mode, snapshot_download
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -185,6 +187,16 @@ def on_the_hub(source: Model | Rows) -> bool:
     path = Path(source.source).expanduser()
     here = source.source.startswith(("zoo:", "fetched:")) or path.suffix in FILE_READERS or path.is_file()
     return not here
+
+
+def is_cached(rows: Rows) -> bool:
+    """Whether a cache holds anything of a data set of the hub."""
+    owner_name = rows.source.replace("/", "___")
+    places = (
+        Path(datasets.config.HF_DATASETS_CACHE) / owner_name,
+        Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=rows.source, repo_type="dataset"),
+    )
+    return any(place.is_dir() for place in places)
 
 
 def _template(names: Collection[str], contents: Contents) -> bool:

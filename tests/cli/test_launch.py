@@ -8,7 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+from huggingface_hub import constants
 
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.composer import Composer
@@ -17,6 +19,7 @@ from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 from tests.commands import dapa
 from tests.settings import QUICK
+from tests.transplant.finished import sharded
 
 BASE = "pair=mini-llama-small-base"
 SWEEP = ("run", "-m", *QUICK, BASE, "search=none,all")
@@ -134,8 +137,53 @@ def test_what_a_job_is_to_find_in_its_environment_reaches_isolated_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[str | None] = []
+    Composer()  # Hydra imports its plugins anew where it looks for them first
     plugin = import_module("hydra_plugins.isolated_launcher")
     monkeypatch.setattr(plugin, "run_isolated", lambda *_: seen.append(os.environ.get("MINE")))
     main([*SWEEP, "+hydra.job.env_set.MINE=yes"])
     assert seen == ["yes"]
     assert "MINE" not in os.environ
+
+
+def test_nothing_starts_where_the_hub_is_needed_and_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """All that is missing is said, at once; a run by itself would try for a while, and name one thing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    words = ["run", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "judge=chat", "runtime=cpu"]
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert main(words) == 2
+    said = capfd.readouterr().err
+    assert "nothing was started:" in said
+    for missing in ("meta-llama/Llama-2-7b-hf", "google/gemma-2b", "walledai/AdvBench", "OPENAI_API_KEY"):
+        assert missing in said
+    assert len(said.splitlines()) == 3
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "-m", *QUICK, BASE, "search=none,all", "runtime.device=cuda:77"]) == 2
+    assert "runtime.device=cuda:77: there is no such device here" in capfd.readouterr().err
+    assert not (tmp_path / "multirun").exists()
+
+
+def test_a_pair_of_an_unknown_architecture_is_a_line_of_a_check(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever checks a sweep learns of every pair."""
+    for name in ("one", "two"):
+        folder = sharded(tmp_path / name, "llama", 1)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "model_type": f"lama{name}"}))
+    assert main(["check", "-m", f"pair.student.id={tmp_path}/one,{tmp_path}/two", f"record.dir={tmp_path}"]) == 1
+    lines = [
+        line for line in capfd.readouterr().out.splitlines() if line.startswith("problem: mini-llama-small-style: ")
+    ]
+    assert ["lamaone" in line for line in lines] == [True, False]
+    assert ["lamatwo" in line for line in lines] == [False, True]
