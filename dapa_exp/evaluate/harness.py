@@ -1,6 +1,7 @@
-"""lm-evaluation-harness on the model in memory: any of its tasks by name, and our own.
+"""lm-evaluation-harness on the model in memory: any of its tasks by name, and our own tasks.
 
-Ours are those of the miniature world, and those whose rows `dapa fetch` keeps (dapa_exp.evaluate.offline).
+Our tasks are the miniature world's, and offline forms of known ones, whose rows `dapa fetch` keeps
+(dapa_exp.evaluate.offline).
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 SHARES = {"acc", "acc_norm", "exact_match"}
-"""Metrics that count documents: their standard error is 0 at 0 and 1, which says nothing. Some tasks put a mean of
-other things under these names, such as TruthfulQA's second."""
+"""Metrics that are shares of documents. The harness's standard error of a share is 0 at 0 and at 1, so Wilson's
+interval is used. Some tasks, such as TruthfulQA's mc2, report another mean under these names: see `_measures`."""
 TASKS = Path(__file__).with_name("tasks")
-"""The miniature world's; for `lm_eval run --include_path`, too: there its own command finds the same tasks."""
+"""The miniature world's tasks. `lm_eval run --include_path` takes the same folder."""
 
 
 def check_tasks(names: Collection[str]) -> None:
@@ -59,11 +60,11 @@ def check_tasks(names: Collection[str]) -> None:
 
 
 def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
-    """The harness's own numbers on one task or group, by `task/metric`; n counts its documents.
+    """The harness's scores on one task or group, by `task/metric`; n counts documents.
 
-    Those of a group's members are left out where the group has numbers of its own, which many have not. Nothing is
-    cached: the harness's caches do not know a model's weights. The interval is Wilson's where the metric is a share
-    of documents; else normal, from the harness's standard error, if it states one.
+    Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
+    documents, else normal from the harness's standard error; none where the harness states no error. The harness's
+    caches are off, since their keys do not contain the weights.
     """
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -92,7 +93,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
 
 
 def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
-    """The metrics of one task, each keyed `metric,filter` by the harness, the standard error beside it."""
+    """The metrics of one task. The harness keys them `metric,filter`, and their errors `metric_stderr,filter`."""
     half_width = float(norm.ppf(0.5 + CONFIDENCE / 2))
     for key, value in numbers.items():
         metric, comma, chosen = key.partition(",")
@@ -128,7 +129,7 @@ def _unsafe(name: str, index: Mapping[str, Any], seen: frozenset[str] = frozense
 
 
 def _only_ours(names: Collection[str]) -> bool:
-    """Whether the harness's own thousands of tasks need not be read, which takes seconds."""
+    """Whether all tasks are ours: then the harness need not index its thousands of tasks, which takes seconds."""
     ours = {file.stem for folder in (TASKS, offline_folder()) for file in folder.glob("*.yaml")}
     return ours.issuperset(names)
 
@@ -142,7 +143,7 @@ def _manager(only_ours: bool) -> TaskManager:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the harness's bars and remarks, which would break through ours."""
+    """Silence the harness's progress bars and log, which would mix with ours."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -172,7 +173,7 @@ def _in_one_process() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_generation(model: PreTrainedModel) -> Iterator[None]:
-    """With the checkpoint's own generation settings, as the harness's command would load them."""
+    """Use the checkpoint's own generation settings, as the harness's command line does."""
     ours = model.generation_config
     try:
         model.generation_config = GenerationConfig.from_pretrained(str(model.name_or_path))

@@ -1,4 +1,4 @@
-"""How a transplant shifts a model's inner workings: hidden states and attention, layer by layer."""
+"""How a transplant changes hidden states and attention, layer by layer."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import LayerChange
 
 States = dict[str, Tensor]
-"""Of each batch i of prompts and each layer j, at every prompt's last token: `i.j.hidden` of shape (prompts,
-hidden size), after the final norm in the last layer, and `i.j.attention` of shape (prompts, heads, tokens)."""
+"""States at each prompt's last token, by name: for batch i and layer j, `i.j.hidden` has shape (prompts, hidden size),
+in the last layer after the final norm, and `i.j.attention` has shape (prompts, heads, tokens)."""
 
 
 @torch.inference_mode()
 def states(loaded: LoadedModel, prompts: Sequence[Prompt], batch_size: int) -> States:
-    """The model's inner states at the end of each prompt, on the CPU, in float32."""
+    """Hidden states and attention at the last token of each prompt, on the CPU, in float32."""
     found: States = {}
     with _showing_attention(loaded.model):
         for i, start in enumerate(range(0, len(prompts), batch_size)):
@@ -37,7 +37,7 @@ def states(loaded: LoadedModel, prompts: Sequence[Prompt], batch_size: int) -> S
 
 
 def changes(before: States, after: States) -> list[LayerChange]:
-    """What lies between two models' states on the same prompts in the same batches."""
+    """The distance between two models' states, layer by layer. Prompts and batches must be the same."""
     layers = 1 + max(int(name.split(".")[1]) for name in before)
     found = []
     for layer in range(layers):
@@ -59,7 +59,7 @@ def _both(before: States, after: States, suffix: str) -> Iterator[tuple[Tensor, 
 
 @contextmanager
 def _showing_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Fused kernels never hold the attention weights; the plain one does."""
+    """Use eager attention: fused kernels do not return attention weights."""
     usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:

@@ -1,4 +1,4 @@
-"""The metrics of a report. All take the model as it now is, so student, hybrid and teacher go one way."""
+"""The metrics of a report. Student, hybrid and teacher are measured by the same functions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dapa_exp.record.schema import Measure
 
 
 class Perplexity(NamedTuple):
-    """Of the same text: a token, and a word; None where it is larger than any float."""
+    """Perplexity of one text, for each token and for each word; None where it overflows a float."""
 
     token: Measure | None
     word: Measure | None
 
 
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
-    """Share of questions whose answer is the right one, compared word by word without punctuation."""
+    """Share of questions answered right. Answers are compared word by word, without case and punctuation."""
     right = sum(
         _words(answer.text) == _words(question.answer or "")
         for question, answer in zip(questions, answers, strict=True)
@@ -37,12 +37,12 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
 
 @torch.inference_mode()
 def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Perplexity:
-    """Perplexity with a sliding window: exp(sum of NLL / scored tokens), and the same a word.
+    """Perplexity with a sliding window: exp(sum of NLL / tokens scored), and exp(sum of NLL / words).
 
-    The first token of each text (BOS, where the tokenizer puts one in front) is not scored. Every
-    other token is scored once, with at least `window - stride` tokens of context where there are so
-    many; a window of None is the model's longest. Words are what spaces part.
-    The intervals are those of a ratio estimator over the windows. Raises DapaError where there is nothing to score.
+    The first token of each text, BOS where the tokenizer adds one, is not scored. Every other token is scored once,
+    with at least `window - stride` tokens of context where the text has as many. A window of None is the model's
+    maximum. Words are separated by white space. The intervals are those of a ratio estimator over the windows.
+    Raises DapaError where there is nothing to score.
     """
     window = window or loaded.model.config.max_position_embeddings
     if stride >= window:
@@ -56,7 +56,10 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, st
 
 
 def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
-    """exp(losses / counts), a window each, with the interval of a ratio estimator; None where that is no float."""
+    """exp(sum of losses / sum of counts), with the interval of a ratio estimator; None where it overflows a float.
+
+    `losses` and `counts` have one entry for each window.
+    """
     total, n = float(counts.sum()), len(losses)
     try:
         nll = float(losses.sum()) / total
@@ -72,7 +75,7 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
 
 @torch.inference_mode()
 def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int) -> Reference:
-    """The model's own next-token distributions along the first `tokens` tokens of its own answers."""
+    """The model's next-token distributions along the first `tokens` tokens of its own answers."""
     found: Reference = []
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = loaded.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:tokens]
@@ -84,7 +87,7 @@ def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[
 def divergence(
     loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference, temperatures: Sequence[float]
 ) -> dict[str, Measure]:
-    """KL(reference ‖ model) in nats by temperature, mean over each answer's positions, then over the answers.
+    """KL(reference ‖ model) in nats, by temperature: the mean over the positions of an answer, then over answers.
 
     At temperature T both distributions are softmax(logits / T) (Hinton et al. 2015, arXiv 1503.02531).
     """
@@ -98,7 +101,7 @@ def divergence(
 
 
 def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> torch.Tensor:
-    """Of the tokens of `answer` and the one after it, shape (len(answer) + 1, vocabulary), on the CPU."""
+    """Log-probabilities at each token of `answer` and after it, shape (len(answer) + 1, vocabulary), on the CPU."""
     ids = encode(loaded, [prompt])["input_ids"]
     tail = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
     logits = loaded.model(torch.cat([ids, tail], dim=1), logits_to_keep=len(answer) + 1).logits[0]

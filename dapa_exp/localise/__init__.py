@@ -1,1 +1,1 @@
-"""Where in a model alignment sits: causal tracing of the teacher, and one projection at a time of the student."""
+"""Where a pair's alignment is: causal tracing of the teacher, and swaps of single projections in the student."""

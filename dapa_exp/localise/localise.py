@@ -1,4 +1,4 @@
-"""Localisation as a task of its own: trace the teacher, swap the student's projections, record both."""
+"""One localisation: trace the teacher, swap the student's projections one by one, record both."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
 from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
 from dapa_exp.tracing.forks import find_forks, read
+from dapa_exp.zoo.enlarge import is_enlarged
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """What the teacher said, where it ended up, and where that comes from; its weights are no longer needed."""
+    """Everything that is measured of the teacher, so that its weights can be freed."""
 
     answers: list[str]
     hidden: dict[str, torch.Tensor]
@@ -45,10 +46,10 @@ class Teacher:
 
 
 def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
-    """Measure where a pair's alignment sits, on the search rows; a finished localisation is only read.
+    """Measure on the search rows where a pair's alignment is. A finished localisation is read, not repeated.
 
-    What an interrupted one left in the folder is used. Raises DapaError, with one clear message, where
-    the folder holds another localisation or this one cannot be carried out.
+    An interrupted one goes on where it stopped. Raises DapaError where the folder holds another localisation, or
+    where this one cannot be carried out.
     """
     done = read_localise(folder)
     if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
@@ -70,7 +71,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
             identity=identity(config),
             pair=config.pair.name,
             title=config.family.title,
-            made_here=config.family.made_here,
+            made_here=config.family.made_here or is_enlarged(pair.teacher_folder, pair.student_folder),
             teacher=config.family.teacher.id,
             student=config.pair.student.id,
             num_layers=pair.num_layers,
@@ -88,7 +89,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
 
 
 def _claim(run: RunFolder) -> None:
-    """The settings are no part of a run's identity, so the folder itself has to say which it was begun with."""
+    """Refuse a folder of other settings: they are no part of a run's identity, so a file in the folder holds them."""
     settings = run.config.localise.model_dump()
     begun = run.remembered("localise/settings.json", lambda: settings)
     differing = [key for key, value in settings.items() if begun.get(key) != value]

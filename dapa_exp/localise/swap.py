@@ -1,8 +1,8 @@
-"""One projection at a time: how far does each of the teacher's matrices, alone, move the student?
+"""How far each of the teacher's projections, by itself, moves the student towards the teacher.
 
-The paper's argument for gate projections: replace one projection of one layer of the student by the teacher's and
-see how the last token's hidden state moves towards the teacher's (cosine similarity), mean over many prompts.
-Attention's projections are measured in the same way, which the paper's reviewers asked for.
+This is the paper's argument for gate projections: replace one projection of one layer of the student by the teacher's,
+and measure the cosine similarity of the last token's hidden state to the teacher's, mean over prompts. The projections
+of attention are measured in the same way, as the paper's reviewers asked.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 
 def projections(pair: Pair, layer: int) -> Units:
-    """Every matrix of a layer, and the bias beside it, under the checkpoint's own word, such as `gate_proj`.
+    """Every matrix of a layer, with its bias, by its name in the checkpoint, such as `gate_proj`.
 
-    The experts of a mixture have one word for theirs, so these count as one projection.
+    The experts of a mixture share their names, so the same matrix of all experts counts as one projection.
     """
     prefix = architecture(pair.model_type).layer.format(layer=layer)
     within = {name: name.rpartition(".")[0] for name in sorted(pair.student) if name.startswith(prefix)}
@@ -38,7 +38,7 @@ def projections(pair: Pair, layer: int) -> Units:
 
 
 class Swapper:
-    """Measures single projections against the student as it is. The model is the student's again afterwards."""
+    """Measures single projections against the unchanged student, and leaves the model unchanged."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Swapper:
         self.student = self._read()
 
     def layer(self, layer: int) -> list[Swapped]:
-        """Each projection of a layer by itself."""
+        """One measurement for each projection of a layer."""
         units = projections(self._pair, layer)
         hybrid = Hybrid(self._loaded.model, replace(self._pair, units=units))
         found = []

@@ -189,9 +189,12 @@ class SearchRecord(_Part):
 class TransplantRecord(_Part):
     method: str
     tensors: Natural
-    parameters: Natural
+    parameters: Natural = Field(description="entries moved")
+    differing: Natural | None = Field(
+        default=None, description="of these, entries that differ from the student's; null in records that did not count"
+    )
     parameters_total: Natural
-    percent: float
+    percent: float = Field(description="entries moved, of all entries of the student")
     bytes: Natural
     digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
     largest: float = Field(description="largest absolute value in the transplanted tensors; all are finite")

@@ -1,17 +1,22 @@
 """Causal tracing: which of an aligned model's states carry its refusal.
 
-K. Meng, D. Bau, A. Andonian, Y. Belinkov: Locating and Editing Factual Associations in GPT (2022), section 2.1 and
-appendix B. The embeddings of the request are corrupted by Gaussian noise, which costs the model its refusal. Then
-one state is restored to what it is without the noise, and the *indirect effect* is what this brings back: the
-probability of the teacher's token (dapa_exp.tracing.forks), p(restored) − p(corrupted), and its log-odds, which tell
-more where one refusal of several changes places with another (F. Zhang, N. Nanda: Towards Best Practices of
-Activation Patching in Language Models, 2024).
+The method is that of K. Meng, D. Bau, A. Andonian, Y. Belinkov: Locating and Editing Factual Associations in GPT
+(2022), section 2.1 and appendix B:
 
-What is corrupted there is the subject of a fact. Here it is all of the user's own words, and none of the template's:
-noise on its markers would break the model rather than make it miss the harm. Restored is the output of the MLP,
-the output of attention, or the residual stream behind the layer, either at all tokens of the request or at the last
-token before the answers part. For MLP and attention, which add a little each, a window of layers around the one
-in question is restored at once (10 of 48 layers in the paper); for the residual stream always a single layer.
+1. Gaussian noise corrupts the embeddings of the request. The model no longer refuses.
+2. One hidden state is restored to its value without noise.
+3. The *indirect effect* of that state is p(restored) − p(corrupted), where p is the probability of the teacher's
+   token (dapa_exp.tracing.forks). The same difference is taken of the token's log-odds, which tell more where the
+   model moves from one refusal to another (F. Zhang, N. Nanda: Towards Best Practices of Activation Patching in
+   Language Models, 2024).
+
+The paper corrupts the subject of a fact. We corrupt all of the user's own words and leave the template's markers
+alone: noise there would break the model instead of hiding the harm.
+
+A restored state is the output of an MLP, the output of an attention block, or the residual stream after a layer. It
+is restored at all tokens of the request, or at the last token before the two answers differ. One MLP or attention
+block adds little, so a window of layers around it is restored together (10 of 48 layers in the paper). The residual
+stream is restored at a single layer.
 """
 
 from __future__ import annotations
@@ -33,11 +38,11 @@ from dapa_exp.tracing.hooks import Change, changed
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLACES: tuple[Place, ...] = get_args(Place)
 _MODULES = {"mlp": "mlp", "attention": "attention", "residual": "layer"}
-"""What puts a state out, in the words of the architecture table."""
+"""The module whose output each kind of state is, by its name in the architecture table."""
 
 
 class Tracer:
-    """Traces one model. Every measure is a mean over prompts, each being the mean over its noise seeds."""
+    """Traces one model. Every measure is a mean over prompts; a prompt's value is the mean over its noise seeds."""
 
     def __init__(
         self,
@@ -48,7 +53,7 @@ class Tracer:
         settings: Localise,
         batch_size: int,
     ) -> None:
-        """A batch holds `batch_size` rows: as many prompts as that allows, each under all its seeds."""
+        """A batch has at most `batch_size` rows. A prompt takes one row for each noise seed."""
         self._loaded = loaded
         self._row = architecture(model_type)
         self._num_layers = num_layers
@@ -60,14 +65,14 @@ class Tracer:
 
     @torch.inference_mode()
     def baselines(self) -> tuple[Effect, Effect, Effect]:
-        """What the model says clean, what it says corrupted, and the difference, the total effect."""
+        """The model's reading without noise, with noise, and their difference: the total effect."""
         clean = torch.cat([_said(read_batch(self._loaded, _forks(batch))) for batch in self._batches])
         corrupted = torch.cat([self._under_noise(batch, {}) for batch in self._batches])
         return _effect(clean), _effect(corrupted), _effect(clean - corrupted)
 
     @torch.inference_mode()
     def effects(self, kind: Kind, place: Place) -> list[Effect]:
-        """The indirect effect of each layer's state of a kind at a place, in layer order."""
+        """The indirect effect of one kind of state, restored at `place`, for each layer in order."""
         modules = [self._module(kind, layer) for layer in range(self._num_layers)]
         batches = [self._batch_effects(batch, kind, place, modules) for batch in self._batches]
         return [_effect(values) for values in torch.cat(batches, dim=1)]
@@ -75,7 +80,7 @@ class Tracer:
     def _batch_effects(
         self, batch: list[tuple[int, Fork]], kind: Kind, place: Place, modules: list[nn.Module]
     ) -> torch.Tensor:
-        """Shape (layers, prompts, 2): what restoring each layer brings back."""
+        """Indirect effects, shape (layers, prompts, 2): the last axis is probability and log-odds."""
         clean = self._clean_states(batch, modules)
         places = self._places(batch, place)
         restored = [_restore(states, places, self._seeds) for states in clean]
@@ -88,7 +93,7 @@ class Tracer:
         )
 
     def _under_noise(self, batch: list[tuple[int, Fork]], changes: dict[nn.Module, Change]) -> torch.Tensor:
-        """What the model says under noise and the changes, mean over seeds, shape (prompts, 2)."""
+        """Readings with noise and `changes` applied, mean over seeds, shape (prompts, 2)."""
         embeddings = self._loaded.model.get_input_embeddings()
         rows = [fork for fork in _forks(batch) for _ in range(self._seeds)]
         with changed({embeddings: self._corrupt(batch), **changes}):
@@ -96,7 +101,7 @@ class Tracer:
         return said.reshape(len(batch), self._seeds, 2).mean(1)
 
     def _clean_states(self, batch: list[tuple[int, Fork]], modules: list[nn.Module]) -> list[torch.Tensor]:
-        """What each module puts out without noise, shape (prompts, tokens, hidden)."""
+        """The output of each module without noise, shape (prompts, tokens, hidden)."""
         kept: dict[nn.Module, torch.Tensor] = {}
 
         def keep(module: nn.Module) -> Change:
@@ -107,7 +112,7 @@ class Tracer:
         return [kept[module] for module in modules]
 
     def _corrupt(self, batch: list[tuple[int, Fork]]) -> Change:
-        """Adds noise to the requests; that of a prompt depends on its place among the forks and on its seed only."""
+        """Adds noise to the request tokens. The noise depends on the prompt's index and the seed, not on the batch."""
 
         def change(states: torch.Tensor) -> torch.Tensor:
             noise = torch.zeros(states.shape)
@@ -123,7 +128,7 @@ class Tracer:
         return change
 
     def _places(self, batch: list[tuple[int, Fork]], place: Place) -> torch.Tensor:
-        """Which states are restored, shape (rows, tokens, 1)."""
+        """A mask of the tokens whose states are restored, shape (rows, tokens, 1)."""
         length = max(len(fork.context) for fork in _forks(batch))
         chosen = torch.zeros(len(batch), length, 1, dtype=torch.bool)
         for row, fork in enumerate(_forks(batch)):
@@ -132,7 +137,7 @@ class Tracer:
         return chosen.repeat_interleave(self._seeds, 0)
 
     def _layers(self, kind: Kind, layer: int) -> range:
-        """The layers restored together, for a state of a kind at a layer."""
+        """The window of layers that is restored together for the state at `layer`."""
         if kind == "residual":
             return range(layer, layer + 1)
         start = max(0, layer - self._window // 2)
@@ -158,19 +163,19 @@ def _effect(said: torch.Tensor) -> Effect:
 
 
 def _on_the_right(fork: Fork, length: int) -> range:
-    """The places of the request in a row padded on the left to a length."""
+    """The token positions of the request in a row that is padded on the left to `length`."""
     shift = length - len(fork.context)
     return range(fork.request.start + shift, fork.request.stop + shift)
 
 
 def _restore(clean: torch.Tensor, places: torch.Tensor, seeds: int) -> Change:
-    """Puts clean states, shape (prompts, tokens, hidden), back into every seed's row, at the given places."""
+    """Replaces masked states by clean ones, shape (prompts, tokens, hidden), in the rows of all seeds."""
     return lambda states: torch.where(places.to(states.device), clean.repeat_interleave(seeds, 0), states)
 
 
 @torch.inference_mode()
 def _embedding_deviation(loaded: LoadedModel, forks: Sequence[Fork]) -> float:
-    """Standard deviation over all elements of the embeddings of the requests' tokens."""
+    """Standard deviation of all embedding values of the requests' tokens."""
     ids = [token for fork in forks for token in fork.context[fork.request.start : fork.request.stop]]
     embeddings = loaded.model.get_input_embeddings()
     return float(embeddings(torch.tensor(ids, device=loaded.model.device)).float().std())

@@ -1,15 +1,15 @@
-"""Refusal as one differentiable number a prompt: the log-odds where teacher and student part ways.
+"""Refusal as one differentiable number for each prompt: the log-odds at the fork.
 
-A hand-made list of refusal phrases would fit one family of models. Here the models say themselves what
-refusing is: a prompt's *fork* is the first token in which the teacher's greedy answer departs from the
-student's. Given what both answers share up to there, the refusal log-odds are
+A list of refusal phrases would fit one family of models. The pair itself shows how it refuses: a prompt's *fork* is the
+first token at which the teacher's greedy answer differs from the student's. After the tokens that both answers share,
+the refusal log-odds are
 
     log p(the teacher's token) − log p(the student's token).
 
 This is the logit difference of attribution patching (N. Nanda: Attribution Patching, 2023; A. Syed, C. Rager,
-A. Conmy: Attribution Patching Outperforms Automated Circuit Discovery, 2023) between the two tokens in question.
-A. Arditi et al. (Refusal in Language Models Is Mediated by a Single Direction, 2024) take the log-odds of a listed
-set of refusal tokens in the same place. One forward pass a prompt gives the number; nothing is generated.
+A. Conmy: Attribution Patching Outperforms Automated Circuit Discovery, 2023) between these two tokens. A. Arditi et
+al. (Refusal in Language Models Is Mediated by a Single Direction, 2024) use a fixed set of refusal tokens at the same
+position. One forward pass for each prompt gives the number; nothing is generated.
 """
 
 from __future__ import annotations
@@ -27,35 +27,36 @@ from dapa_exp.prompts.prompt import Prompt
 
 @dataclass(frozen=True)
 class Fork:
-    """A prompt, through the chat template, with the words that both answers open with, as token ids."""
+    """Where teacher and student differ on one prompt. All tokens are ids."""
 
     prompt: str
     """The prompt's id."""
     context: tuple[int, ...]
+    """The prompt through the chat template, then the tokens that both answers begin with."""
     request: range
-    """The places in the context that hold the user's own words."""
+    """The positions in the context that hold the user's own words."""
     teacher_token: int
     student_token: int
 
 
 @dataclass(frozen=True)
 class Readings:
-    """What a model says at each fork."""
+    """A model's output at each fork."""
 
     log_odds: torch.Tensor
-    """Of the teacher's token against the student's, in nats, shape (forks,)."""
+    """log p(teacher's token) − log p(student's token), in nats, shape (forks,)."""
     probability: torch.Tensor
-    """Of the teacher's token, shape (forks,)."""
+    """p(teacher's token), shape (forks,)."""
     hidden: torch.Tensor
-    """The context's last hidden state, after the last norm, shape (forks, hidden)."""
+    """The hidden state of the context's last token after the final norm, shape (forks, hidden)."""
 
 
 def find_forks(
     loaded: LoadedModel, prompts: Sequence[Prompt], teacher_answers: Sequence[str], student_answers: Sequence[str]
 ) -> list[Fork]:
-    """The forks of those prompts that teacher and student answer differently.
+    """The fork of each prompt that teacher and student answer differently.
 
-    Raises DapaError where they answer every prompt alike.
+    Raises DapaError where both answer every prompt alike.
     """
     rows = zip(prompts, teacher_answers, student_answers, strict=True)
     found = [fork for row in rows if (fork := _fork(loaded, *row))]
@@ -65,7 +66,7 @@ def find_forks(
 
 
 def read(loaded: LoadedModel, forks: Sequence[Fork], batch_size: int) -> Readings:
-    """Read a model at every fork, in batches, without gradients; all tensors are on the CPU."""
+    """Run the model at every fork, in batches, without gradients. All tensors are on the CPU."""
     with torch.inference_mode():
         parts = [read_batch(loaded, forks[i : i + batch_size]) for i in range(0, len(forks), batch_size)]
     columns = zip(*((part.log_odds, part.probability, part.hidden) for part in parts), strict=True)
@@ -73,7 +74,7 @@ def read(loaded: LoadedModel, forks: Sequence[Fork], batch_size: int) -> Reading
 
 
 def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
-    """Read a model at a few forks in one forward pass, differentiably."""
+    """Run the model at a few forks in one forward pass, with gradients."""
     states: list[torch.Tensor] = []
     head = loaded.model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1]))
@@ -90,7 +91,7 @@ def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
 
 
 def padded(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor]:
-    """The contexts as a batch padded on the left, so that every fork is at the last place."""
+    """The contexts as a batch padded on the left, so that every fork is at the last position."""
     batch = loaded.tokenizer.pad({"input_ids": [list(fork.context) for fork in forks]}, return_tensors="pt")
     mask = batch["attention_mask"]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
@@ -99,7 +100,7 @@ def padded(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor
 
 
 def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answer: str) -> Fork | None:
-    """None where the answers agree as far as the shorter one goes."""
+    """None where one answer is a prefix of the other."""
     ours, theirs = (
         loaded.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in (teacher_answer, student_answer)
     )

@@ -1,4 +1,4 @@
-"""Reading and replacing what modules put out, for the length of a block."""
+"""Hooks that read or replace the outputs of modules while a block runs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 Change = Callable[[torch.Tensor], torch.Tensor]
-"""From the states a module puts out, shape (rows, tokens, hidden), to those that the rest of the model sees."""
+"""Maps a module's output, shape (rows, tokens, hidden), to the output that the rest of the model gets."""
 
 
 @contextmanager
 def changed(changes: Mapping[nn.Module, Change]) -> Iterator[None]:
-    """Pass each module's states through its change while the block runs."""
+    """Apply each module's change to its output while the block runs."""
     with ExitStack() as stack:
         for module, change in changes.items():
             stack.callback(module.register_forward_hook(_hook(change)).remove)
@@ -24,7 +24,7 @@ def changed(changes: Mapping[nn.Module, Change]) -> Iterator[None]:
 
 def _hook(change: Change) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
-        # Attention hands out its weights too.
+        # Attention returns its weights too.
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
     return hook

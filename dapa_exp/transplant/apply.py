@@ -30,6 +30,7 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
         method=run.config.transplant.method,
         tensors=len(proof["transplanted"]),  # fewer than were planned where two units share one
         parameters=written,
+        differing=hybrid.differing(),
         parameters_total=plan.parameters_total,
         percent=100.0 * written / plan.parameters_total,
         bytes=plan.bytes,

@@ -58,6 +58,11 @@ class Hybrid:
         """How many entries of the student's tensors are replaced by what is carried."""
         return sum(self._method.written(unit, part) for unit in self._carried for part in self.pair.units[unit])
 
+    def differing(self) -> int:
+        """How many of these entries differ from the student's: a teacher may have left a tensor as it was."""
+        parts = [part for unit in self._carried for part in self.pair.units[unit]]
+        return sum(_differing(part.of(self._tensors[part.tensor]), self.pair.student.read(part)) for part in parts)
+
     def largest(self) -> tuple[float, float]:
         """The largest absolute value in what is carried, and in the student's tensors in its place; 0 of nothing."""
         parts = [part for unit in self._carried for part in self.pair.units[unit]]
@@ -92,6 +97,10 @@ class Hybrid:
                 f" {self.pair.teacher.tensors[part.tensor].file} and {self.pair.student.tensors[part.tensor].file}"
             )
         part.of(self._tensors[part.tensor]).copy_(value)
+
+
+def _differing(tensor: torch.Tensor, student: torch.Tensor) -> int:
+    return int((tensor.cpu() != student.to(tensor.dtype)).sum())
 
 
 def _magnitude(tensor: torch.Tensor) -> float:

@@ -117,3 +117,13 @@ def test_a_group_with_a_member_that_runs_code_is_refused() -> None:
     check_tasks(["with_numbers"])
     with pytest.raises(DapaError, match=r"unsafe \(in mixed\) runs code"):
         check_tasks(["mixed"])
+
+
+@pytest.mark.parametrize(("reply", "right"), [("{}", 1), ("\n {}\nIt is so.", 1), ("\n\nno", 0), ("", 0)])
+def test_an_answer_may_open_with_a_line_break(reply: str, right: int) -> None:
+    task = harness._manager(True).load("miniature_questions")["tasks"]["miniature_questions"]
+    task.build_all_requests(limit=1)
+    (asked,) = task.instances
+    asked.resps = [reply.format(asked.doc["answer"].title())]
+    task.apply_filters()
+    assert task.process_results(asked.doc, [asked.filtered_resps["none"]]) == {"exact_match": right}

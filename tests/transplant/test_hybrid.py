@@ -158,3 +158,18 @@ def poison(folder: Path, name: str, value: float) -> None:
     tensors = load_file(file)
     tensors[name][0, 0] = value
     save_file(tensors, file, {"format": "pt"})
+
+
+def test_entries_that_the_teacher_left_alone_are_moved_but_do_not_differ(tmp_path: Path) -> None:
+    pair = make_pair(tmp_path, "llama")
+    teacher = load_file(tmp_path / "teacher" / "model.safetensors")
+    student = load_file(tmp_path / "student" / "model.safetensors")
+    same = "model.layers.1.mlp.up_proj.weight"
+    teacher[same] = student[same].clone()
+    teacher[same][0, 0] += 1
+    save_file(teacher, tmp_path / "teacher" / "model.safetensors", {"format": "pt"})
+    hybrid = Hybrid(tiny_model("llama", 2), replace(pair, teacher=TensorReader(tmp_path / "teacher")))
+    hybrid.carry(["layers.1.mlp"])
+    others = sum(teacher[f"model.layers.1.mlp.{name}.weight"].numel() for name in ("gate_proj", "down_proj"))
+    assert hybrid.written() == others + student[same].numel()
+    assert hybrid.differing() == others + 1
