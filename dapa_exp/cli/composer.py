@@ -179,9 +179,11 @@ class Composer(ConfigLoaderImpl):
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         """A copy of a file's content, as Hydra merges it into others; of one key alone while that is merged."""
         loaded = copy.copy(self._file(default, repo))
-        loaded.config = (
-            copy.deepcopy(loaded.config) if self._only is None else OmegaConf.masked_copy(loaded.config, [self._only])
-        )
+        if self._only is None:
+            loaded.config = copy.deepcopy(loaded.config)
+        else:
+            assert isinstance(loaded.config, DictConfig)
+            loaded.config = OmegaConf.masked_copy(loaded.config, [self._only])
         return loaded
 
     def _file(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
@@ -222,7 +224,7 @@ def _maps_where_needed() -> Iterator[None]:
         needed = any(not default.is_self() and default.is_interpolation() for default in defaults)
         return make(overrides, defaults, self_added) if needed else None
 
-    defaults_list._create_interpolation_map = where_needed
+    defaults_list._create_interpolation_map = where_needed  # type: ignore[assignment]
     try:
         yield
     finally:

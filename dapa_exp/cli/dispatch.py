@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from importlib.metadata import version
 from inspect import cleandoc
 
 from dapa_exp.base.errors import DapaError, complain, nearest
@@ -82,6 +81,8 @@ def _carry_out(words: list[str]) -> int:
         print(USAGE, end="")
         return 0
     if verb == "--version":
+        from importlib.metadata import version
+
         print(f"dapa {version('dapa_exp')}")
         return 0
     if verb in COMPLETION:
