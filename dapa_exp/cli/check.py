@@ -9,17 +9,9 @@ from dapa_exp.base.progress import console, display
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
-from dapa_exp.preflight.findings import (
-    Findings,
-    find_problems,
-    is_here,
-    look,
-    pair_misfits,
-    row_notes,
-    set_key,
-    template_of,
-)
+from dapa_exp.preflight.findings import Findings, find_problems, look, pair_misfits, row_notes, set_key, template_of
 from dapa_exp.preflight.reach import Found
+from dapa_exp.preflight.settings import is_here
 from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
