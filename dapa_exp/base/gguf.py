@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -13,14 +15,66 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.packages import need_package
+from dapa_exp.base.unplaced import refuse_unplaced
+
+_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
+
+
+def refuse_part(name: str, parts: int | None = None) -> None:
+    """Raise a DapaError where a GGUF file is one of several parts: by its name, or by the number that it holds."""
+    if (match := _PART.search(name)) and parts is None:
+        parts = int(match[1])
+    if parts is not None and parts > 1:
+        raise DapaError(
+            f"{name}: one of {parts} parts of a model; only a whole file is read:"
+            " llama-gguf-split --merge FIRST_PART WHOLE makes one of them"
+        )
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A GGUF file's model, dequantised to float32, and its tokenizer. Raises DapaError without the package gguf."""
+    """A GGUF file's model, dequantised to float32, and its tokenizer.
+
+    Raises DapaError without the package gguf, and where the file does not fill the model, or has more than fits it.
+    """
     need_package("gguf", f"{file}: reading GGUF")
+    from gguf import GGUFReader
+
+    reader = GGUFReader(file)
+    refuse_part(file.name, _field(reader, "split.count"))
+    _refuse_scaling(file, reader)
     dense = GgufConfig(dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense
+    model, info = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense, output_loading_info=True
     )
+    refuse_unplaced(file.name, info["missing_keys"], info["unexpected_keys"])
+    _refuse_left_over(file, reader, model)
     return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+
+
+def _refuse_scaling(file: Path, reader: Any) -> None:
+    """transformers reads nothing of how a GGUF file scales positions, and the model would be another one without."""
+    kind = _field(reader, f"{_field(reader, 'general.architecture')}.rope.scaling.type")
+    tables = [tensor.name for tensor in reader.tensors if tensor.name.startswith("rope_")]
+    if tables or kind not in (None, "none"):
+        found = ", ".join([*tables, *([] if kind in (None, "none") else [f"rope.scaling.type {kind}"])])
+        raise DapaError(
+            f"{file.name}: scales its positions ({found}), which cannot be read from GGUF; name its original"
+        )
+
+
+def _refuse_left_over(file: Path, reader: Any, model: PreTrainedModel) -> None:
+    """transformers leaves out tensors that it knows no place for: then the file has more numbers than the model."""
+    stored = sum(int(tensor.n_elements) for tensor in reader.tensors)
+    placed = sum(parameter.numel() for parameter in model.parameters())
+    if stored != placed:
+        layers = model.config.num_hidden_layers
+        beyond = [t.name for t in reader.tensors if (m := re.match(r"blk\.(\d+)\.", t.name)) and int(m[1]) >= layers]
+        named = f", such as {', '.join(beyond[:4])}" if beyond else ""
+        raise DapaError(f"{file.name}: holds {stored:,} numbers, and the model that was made of it {placed:,}{named}")
+
+
+def _field(reader: Any, name: str) -> Any:
+    field = reader.get_field(name)
+    return field.contents() if field else None

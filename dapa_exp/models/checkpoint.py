@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING
 
 from dapa_exp.base.digests import files_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf import refuse_part
 from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Model
 from dapa_exp.models.architecture import architecture
@@ -101,10 +102,13 @@ def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
 def gguf_file(found: Path) -> Path | None:
     """The GGUF file that was named, or that a folder without any other checkpoint holds."""
     if found.suffix == ".gguf":
+        refuse_part(str(found))
         return found
     if (found / "config.json").is_file() or (found / "adapter_config.json").is_file():
         return None
     files = sorted(found.glob("*.gguf"))
+    for file in files:
+        refuse_part(str(file))
     if len(files) > 1:
         raise DapaError(f"{found}: holds {len(files)} GGUF files; name one, such as {files[0]}")
     return files[0] if files else None

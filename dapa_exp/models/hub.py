@@ -27,6 +27,7 @@ from huggingface_hub.utils import tqdm
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf import refuse_part
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Model
 
@@ -62,7 +63,7 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], report
 def repository_of(model: Model) -> tuple[str, str | None]:
     """The repository that a hub id names and, for an id of the form `owner/name/file.gguf`, the file in it.
 
-    Raises DapaError where it is neither.
+    Raises DapaError where it is neither, and where that file is a part of a model.
     """
     if not model.id.endswith(".gguf"):
         return model.id, None
@@ -70,6 +71,7 @@ def repository_of(model: Model) -> tuple[str, str | None]:
         raise DapaError(
             f"{model.id}: a GGUF file on the hub is named owner/name/file.gguf, one here starts with / or ./"
         )
+    refuse_part(model.id)
     owner, title, file = model.id.split("/", 2)
     return f"{owner}/{title}", file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.config.schema import Runtime
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
+
+_UNREAD = re.compile(r"(^|\.)pooler\.")
+"""Encoders' checkpoints often hold a pooler that their model for classification does without."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +36,13 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
     cannot take them.
     """
     spread = runtime.device == "auto"
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, runtime.dtype),
-            device_map="auto" if spread else None,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except Exception as error:  # on a damaged file the libraries raise whatever comes up
-        raise DapaError(f"{folder}: cannot be loaded: {type(error).__name__}: {error}") from error
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
-        raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
+    model = load_whole(
+        AutoModelForCausalLM,
+        folder,
+        str(folder),
+        dtype=getattr(torch, runtime.dtype),
+        device_map="auto" if spread else None,
+    )
     tokenizer = _tokenizer(folder)
     if template_folder is not None:
         tokenizer.chat_template = _tokenizer(template_folder).chat_template
@@ -58,6 +56,40 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
     if not spread:
         _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer)
+
+
+def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any:
+    """A model of one of transformers' auto classes, every tensor of which came from the folder's safetensors.
+
+    `name` is what the user knows it by. Raises DapaError where it cannot be loaded, and where tensors are missing,
+    left over, or of another shape than the model's: transformers would go on with random numbers. It also raises one
+    where it computes NaN later on.
+    """
+    try:
+        model, info = auto_class.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **settings
+        )
+    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+        raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
+    left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
+    refuse_unplaced(name, info["missing_keys"], left_over)
+    _refuse_overflow(model, name)
+    return model
+
+
+def _refuse_overflow(model: PreTrainedModel, name: str) -> None:
+    """Have the model raise a DapaError where it computes NaN or infinite logits: the largest of them means nothing."""
+
+    def check(_: torch.nn.Module, __: Any, output: Any) -> None:
+        logits: torch.Tensor = getattr(output, "logits", output)
+        low, high = logits.aminmax()  # NaN goes through to both
+        if not (low.isfinite() and high.isfinite()):
+            kind = str(logits.dtype).removeprefix("torch.")
+            hint = "; float16 holds no number above 65504, bfloat16 and float32 do" if kind == "float16" else ""
+            raise DapaError(f"{name}: computes NaN or infinite logits in {kind}{hint}")
+
+    head = model.get_output_embeddings()  # before a cap, as Gemma 2 has one, hides what is infinite
+    (model if head is None else head).register_forward_hook(check)
 
 
 def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -12,6 +12,7 @@ from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Config
 from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.complete import read_whole
 from dapa_exp.models.tensors import FLOATS, TensorReader
 
 MUST_AGREE = (
@@ -65,7 +66,7 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     if model_type != config.family.model_type:
         _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
     teacher_folder, student_folder = (locate(model, weights=True, report=report) for model in models)
-    teacher, student = TensorReader(teacher_folder), TensorReader(student_folder)
+    teacher, student = (read_whole(folder) for folder in (teacher_folder, student_folder))
     num_layers = student_config["num_hidden_layers"]
     every = dict.fromkeys([*student, *teacher])  # a tensor that only one of them has is named below
     found = units(model_type, num_layers, config.granularity.modules, every)

@@ -124,7 +124,10 @@ def _sharded(folder: Path) -> Iterator[TensorInfo]:
         for name in (name for name, within in shard_of.items() if within == shard):
             if name not in headers:
                 raise DapaError(f"{folder / shard}: lacks the tensor {name} that {INDEX} looks for there")
-            yield headers[name]
+        for name in headers:  # transformers would load it all the same, and of two tensors of one name either
+            if shard_of.get(name) != shard and not name.endswith(_DERIVED):
+                raise DapaError(f"{folder / shard}: holds the tensor {name} that {INDEX} does not look for there")
+        yield from headers.values()
 
 
 def _header(file: Path) -> Iterator[TensorInfo]:

@@ -17,8 +17,8 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model, Rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
+from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
-from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import file_here, read_json
 from dapa_exp.prompts.load import FILE_READERS, load_rows
 from dapa_exp.zoo import store
@@ -136,7 +136,7 @@ class Hub:
             return self._merged(adapter, model, names, contents)
         config = read_config(folder)
         if not model.allow_pickle:
-            TensorReader(folder)
+            read_whole(folder)
         return Found(config, _template(names, contents))
 
     def _in_cache(self, model: Model) -> Found:
