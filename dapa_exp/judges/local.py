@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Classifier, Guard
 from dapa_exp.models.checkpoint import locate
-from dapa_exp.models.load import ensure_padding, load_whole
+from dapa_exp.models.load import fit_tokenizer, load_whole
 
 
 def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -27,7 +27,7 @@ def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrained
         model.to(settings.device)
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
-    ensure_padding(model, tokenizer)
+    fit_tokenizer(model, tokenizer, name)
     model.config.pad_token_id = tokenizer.pad_token_id  # by which some models find a text's last token
     return model.eval(), tokenizer
 

@@ -35,6 +35,8 @@ TOKENIZER = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "vocab.txt",
+    "*.tiktoken",
 )
 """Files that turn text into tokens."""
 TEMPLATE = "chat_template.jinja"

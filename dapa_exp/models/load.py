@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dapa_exp.config.schema import Runtime
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 
+NO_TOKENIZER = "no tokenizer there; copy tokenizer.json and tokenizer_config.json from the model that it was tuned from"
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json")
 _UNREAD = re.compile(r"(^|\.)pooler\.")
 """Encoders' checkpoints often hold a pooler that their model for classification does without."""
 
@@ -52,10 +55,16 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
             " pair.chat_template=teacher"
         )
     tokenizer.padding_side = "left"
-    ensure_padding(model, tokenizer)
+    fit_tokenizer(model, tokenizer, str(folder))
+    _refuse_endless(model, tokenizer, str(folder))
     if not spread:
         _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer)
+
+
+def holds_tokenizer(name: str) -> bool:
+    """Whether a file of this name has a tokenizer's vocabulary."""
+    return any(fnmatchcase(name, pattern) for pattern in _VOCABULARIES)
 
 
 def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any:
@@ -92,14 +101,51 @@ def _refuse_overflow(model: PreTrainedModel, name: str) -> None:
     (model if head is None else head).register_forward_hook(check)
 
 
-def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have it pad with the end token where it has no padding token, or one that was added without an embedding."""
-    rows: Any = model.get_input_embeddings()
-    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows.num_embeddings:
-        tokenizer.pad_token = tokenizer.eos_token
+def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Have the tokenizer pad with a token that the model has an embedding for, and the model refuse tokens without one.
+
+    Raises DapaError where there is nothing to pad with.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    rows: int = embeddings.num_embeddings
+    special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
+    candidates = [tokenizer.pad_token_id, tokenizer.eos_token_id, *_ends(model), *tokenizer.all_special_ids, *special]
+    padding = next((token for token in candidates if token is not None and token < rows), None)
+    if padding is None:
+        raise DapaError(f"{name}: no token to pad with; name an eos_token or pad_token in tokenizer_config.json")
+    if padding != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
+
+    def check(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if args and args[0].numel() and (highest := int(args[0].max())) >= rows:
+            raise DapaError(f"{name}: {strange(highest)}")
+
+    def strange(token: int) -> str:
+        text = tokenizer.convert_ids_to_tokens(token)
+        return f"the tokenizer has the token '{text}' ({token}), and the model embeddings for {rows} tokens only"
+
+    embeddings.register_forward_pre_hook(check)
+
+
+def _ends(model: PreTrainedModel) -> list[int]:
+    """The tokens that a model's own settings end an answer with."""
+    settings = getattr(model, "generation_config", None)  # a classifier has none
+    ends = settings.eos_token_id if settings else None
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _refuse_endless(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raise a DapaError where the model cannot say any token that ends an answer, so that none would ever end."""
+    embeddings: Any = model.get_input_embeddings()
+    ends = _ends(model) or [tokenizer.eos_token_id]
+    if not any(end is not None and end < embeddings.num_embeddings for end in ends):
+        found = f"{ends} lie beyond its {embeddings.num_embeddings} embeddings" if ends != [None] else "there is none"
+        raise DapaError(f"{name}: no end token that the model can say ({found}); set eos_token_id in config.json")
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not any(holds_tokenizer(file.name) for file in folder.iterdir()):
+        raise DapaError(f"{folder}: {NO_TOKENIZER}")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:

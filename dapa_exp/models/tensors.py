@@ -113,10 +113,15 @@ def _stored(folder: Path) -> Iterator[TensorInfo]:
 
 def _sharded(folder: Path) -> Iterator[TensorInfo]:
     try:
-        shard_of: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
+        index = json.loads((folder / INDEX).read_text())
+        shard_of: dict[str, str] = index["weight_map"]
         shards = sorted(set(shard_of.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last two: lists for objects
         raise DapaError(f"{folder / INDEX}: not an index of shards: {error!r}") from error
+    if "metadata" not in index:
+        raise DapaError(
+            f'{folder / INDEX}: lacks "metadata", without which transformers reads no shards; add an empty {{}}'
+        )
     if lost := [shard for shard in shards if not (folder / shard).is_file()]:
         raise DapaError(f"{folder}: {len(lost)} of {len(shards)} shards are missing: {', '.join(lost)}")
     for shard in shards:

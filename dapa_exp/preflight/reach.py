@@ -19,6 +19,7 @@ from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
+from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.preflight.facts import file_here, read_json
 from dapa_exp.prompts.load import FILE_READERS, load_rows
 from dapa_exp.zoo import store
@@ -113,7 +114,9 @@ class Hub:
             converted = any(name.endswith(".gguf") for name in names)
             return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
         return Found(
-            complete_config(contents["config.json"], model.id), _template(names, contents), _unreadable(model, names)
+            complete_config(contents["config.json"], model.id),
+            _template(names, contents),
+            _unreadable(model, names) or _no_tokenizer(model.id, names),
         )
 
     def _merged(self, adapter: Mapping[str, Any], model: Model, names: Collection[str], contents: Contents) -> Found:
@@ -137,7 +140,7 @@ class Hub:
         config = read_config(folder)
         if not model.allow_pickle:
             read_whole(folder)
-        return Found(config, _template(names, contents))
+        return Found(config, _template(names, contents), _no_tokenizer(str(folder), names))
 
     def _in_cache(self, model: Model) -> Found:
         """What the hub's cache holds of a model that the hub cannot be asked for."""
@@ -190,6 +193,11 @@ def on_the_hub(source: Model | Rows) -> bool:
 def _template(names: Collection[str], contents: Contents) -> bool:
     """Whether there is a chat template among a checkpoint's files."""
     return _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template"))
+
+
+def _no_tokenizer(name: str, names: Iterable[str]) -> str | None:
+    """What is wrong with a checkpoint of this name where its files have no tokenizer."""
+    return None if any(map(holds_tokenizer, names)) else f"{name}: {NO_TOKENIZER}"
 
 
 def _unreadable(model: Model, names: Iterable[str]) -> str | None:

@@ -32,7 +32,7 @@ def test_every_architecture_is_filled_by_what_transformers_saves(tmp_path: Path,
 @pytest.mark.parametrize("family", EVERY_CONFIG)
 def test_a_missing_tensor_is_named(tmp_path: Path, family: str) -> None:
     def without_one(tensors: Tensors) -> Tensors:
-        del tensors[max(name for name in tensors if ".layers.1." in name and "down_proj" in name or ".w2." in name)]
+        del tensors[max(name for name in tensors if (".layers.1." in name and "down_proj" in name) or ".w2." in name)]
         return tensors
 
     with pytest.raises(DapaError, match=r"lacks 1 of the model's tensors, such as model\.layers\.\d\.mlp\S*down_proj"):

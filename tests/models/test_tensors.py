@@ -107,6 +107,13 @@ def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
         TensorReader(tmp_path)
 
 
+def test_an_index_without_metadata_is_told_how_to_mend_it(tmp_path: Path) -> None:
+    index = sharded(tmp_path) / INDEX
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
+    with pytest.raises(DapaError, match=rf'{INDEX}: lacks "metadata"'):
+        TensorReader(tmp_path)
+
+
 def test_rotary_frequencies_of_old_checkpoints_are_no_weights(tmp_path: Path) -> None:
     (file,) = tiny_checkpoint(tmp_path, "llama", 1).glob("*.safetensors")
     tensors = load_file(file)

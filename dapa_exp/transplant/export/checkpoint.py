@@ -42,7 +42,11 @@ def write_checkpoint(
         part.mkdir()
         for file in companions:
             shutil.copyfile(file, part / file.name)
-        slots = {name: slot for file in files for name, slot in _copy_weights(file, part, tensors.changed).items()}
+        slots = {
+            name: slot
+            for file in files
+            for name, slot in _copy_weights(file, part / file.relative_to(folder), tensors.changed).items()
+        }
         manifest = describe(fill(slots, tensors, expected))
         if manifest.chat_template is not None:
             (part / "chat_template.jinja").write_text(manifest.chat_template, encoding="utf-8")
@@ -50,9 +54,9 @@ def write_checkpoint(
         (part / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
 
 
-def _copy_weights(file: Path, part: Path, changed: Collection[str]) -> dict[str, Slot]:
+def _copy_weights(file: Path, target: Path, changed: Collection[str]) -> dict[str, Slot]:
     """Copy one file of weights but for the changed tensors, and say where in the copy those belong."""
-    target = part / file.name
+    target.parent.mkdir(exist_ok=True, parents=True)
     holes = {name: slot for name, slot in read_slots(file).items() if name in changed}
     copy_around(file, target, holes.values())
     return {name: Slot(target, slot.start, slot.end) for name, slot in holes.items()}
