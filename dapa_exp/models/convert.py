@@ -39,7 +39,6 @@ TOKENIZER = (
     "*.tiktoken",
 )
 """Files that turn text into tokens."""
-TEMPLATE = "chat_template.jinja"
 ADAPTER = "adapter_model.safetensors"
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
@@ -133,10 +132,8 @@ def merged(adapter: Path, base: Path) -> Path:
         if not any(tensor.any() for name, tensor in tensors.items() if "lora_A" not in name):
             raise DapaError(f"{ADAPTER}: all that it would add is zero: it was never trained")
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
-        _copy_tokenizer(base, folder)
-        if _has_template(adapter):  # one in a file of its own would come before one in tokenizer_config.json
-            (folder / TEMPLATE).unlink(missing_ok=True)
-        _copy_tokenizer(adapter, folder)
+        for source in (base, adapter):
+            _copy_tokenizer(source, folder)
 
     return _converted(adapter, ("whole lora", folder_digest(adapter), folder_digest(base)), fill)
 
@@ -171,12 +168,6 @@ def _as_stored(folder: Path) -> PreTrainedModel:
     config.dtype = None
     model: PreTrainedModel = load_whole(AutoModelForCausalLM, folder, str(folder), config=config, dtype="auto")
     return model
-
-
-def _has_template(folder: Path) -> bool:
-    """Whether a folder's own tokenizer comes with a chat template."""
-    file = folder / "tokenizer_config.json"
-    return (folder / TEMPLATE).is_file() or (file.is_file() and "chat_template" in json.loads(file.read_text()))
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -107,25 +107,34 @@ def _limit_waiting(request: Any) -> None:
 
 def explained(repository: str, revision: str | None, error: BaseException, kind: str = "") -> DapaError:
     """What an error of huggingface_hub means for the user. `kind` is the start of the page's path, as `datasets/`."""
+    return DapaError(f"{_explained(repository, revision, error, kind)}{beside(repository)}")
+
+
+def beside(repository: str) -> str:
+    """How to name the folder of this name that is here, where there is one: it may be what is meant."""
+    return f". There is a folder {repository} here, which is named ./{repository}" if Path(repository).is_dir() else ""
+
+
+def _explained(repository: str, revision: str | None, error: BaseException, kind: str) -> str:
     name, page = named(repository, revision), f"{constants.ENDPOINT}/{kind}{repository}"
     match error:
         case GatedRepoError():
             who = "with the account of the token that is set" if get_token() else "and log in (hf auth login)"
-            return DapaError(f"{name}: gated: accept its licence at {page} {who}")
+            return f"{name}: gated: accept its licence at {page} {who}"
         case RevisionNotFoundError():
-            return DapaError(f"{name}: the repository has no such revision")
+            return f"{name}: the repository has no such revision"
         case RepositoryNotFoundError():
             token = "the token that is set may not see it" if get_token() else "no token is set"
-            return DapaError(f"{name}: not on the hub ({page}), or private and {token}")
+            return f"{name}: not on the hub ({page}), or private and {token}"
         case LocalEntryNotFoundError():
-            return DapaError(f"{name}: {unreached(error.__cause__ or error)}, and no copy is cached")
+            return f"{name}: {unreached(error.__cause__ or error)}, and no copy is cached"
         case EntryNotFoundError():
-            return DapaError(f"{name}: the repository lacks a file: {error}")
+            return f"{name}: the repository lacks a file: {error}"
         case HfHubHTTPError():
-            return DapaError(f"{name}: the hub answered {error.response.status_code} ({error.response.url})")
+            return f"{name}: the hub answered {error.response.status_code} ({error.response.url})"
         case HTTPError():
-            return DapaError(f"{name}: {unreached(error)}; what is whole is kept, and the same command goes on")
-    return DapaError(f"{name}: cannot be downloaded: {error}")
+            return f"{name}: {unreached(error)}; what is whole is kept, and the same command goes on"
+    return f"{name}: cannot be downloaded: {error}"
 
 
 def unreached(error: BaseException) -> str:

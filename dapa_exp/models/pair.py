@@ -13,6 +13,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.complete import read_whole
+from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.tensors import FLOATS, TensorReader
 
 MUST_AGREE = (
@@ -51,7 +52,7 @@ class Pair:
     num_layers: int
     units: Units
     differences: tuple[str, ...]
-    """Where the two configs differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
+    """Where the two differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
 
 
 def open_pair(config: Config, report: Report = silent) -> Pair:
@@ -73,7 +74,10 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     _refuse(
         config, unlike_tensors(teacher, student, dict.fromkeys(p.tensor for parts in found.values() for p in parts))
     )
-    differences = tuple(differing(teacher_config, student_config, MAY_DIFFER))
+    differences = (
+        *differing(teacher_config, student_config, MAY_DIFFER),
+        *stored_differences((teacher_folder, student_folder), teacher, student),
+    )
     return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences)
 
 

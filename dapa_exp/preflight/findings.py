@@ -15,8 +15,10 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
 from dapa_exp.evaluate.harness import check_tasks
-from dapa_exp.models.hub import named
-from dapa_exp.models.pair import misfits
+from dapa_exp.models.hub import beside, named
+from dapa_exp.models.kinship import stored_differences
+from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
 from dapa_exp.preflight.reach import Found, Hub, on_the_hub
 from dapa_exp.preflight.totals import models_of
@@ -66,12 +68,24 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     known = [*models, *findings.sets.items()]
     if not_asked := [name for name, found in known if not found.asked]:
         yield f"{findings.unreached}, so these could not be asked for: {', '.join(not_asked)}"
+        yield from (f"{name}: not asked for{found}" for name in not_asked if (found := beside(name)))
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
         yield from _judge_problems(config)
         yield from _device_problems(config)
         yield from _task_problems(config)
+
+
+def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
+    """Where the two models of each pair differ without harm, and where they do not stem from one, in sentences."""
+    for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in configs):
+        teacher, student = (findings.models[model] for model in models)
+        if teacher.config and student.config:
+            yield from (f"{name}: {found}" for found in differing(teacher.config, student.config, MAY_DIFFER))
+        if teacher.folder and student.folder:
+            tensors = (TensorReader(folder) for folder in (teacher.folder, student.folder))
+            yield from (f"{name}: {found}" for found in stored_differences((teacher.folder, student.folder), *tensors))
 
 
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:

@@ -44,6 +44,8 @@ class Found:
     """Why it cannot be had, in a sentence."""
     asked: bool = True
     """False: the hub could not be asked for it, and the cache does not hold it."""
+    folder: Path | None = None
+    """Where a model's safetensors are, if they are on this machine."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,12 @@ class Hub:
         if "adapter_model.safetensors" not in names:
             return Found(problem=unsafe_adapter(model.id))
         base = self.model(base_of(adapter, model.id))
-        template: bool | None = _template(names, contents)
+        template = _template(names, contents)
         if not template and "tokenizer_config.json" not in names:
             template = base.template
-        return replace(base, template=template, problem=base.problem and f"{model.id}: its base: {base.problem}")
+        return replace(
+            base, folder=None, template=template, problem=base.problem and f"{model.id}: its base: {base.problem}"
+        )
 
     def _in_folder(self, folder: Path, model: Model) -> Found:
         """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
@@ -140,7 +144,8 @@ class Hub:
         config = read_config(folder)
         if not model.allow_pickle:
             read_whole(folder)
-        return Found(config, _template(names, contents), _no_tokenizer(str(folder), names))
+        whole = None if model.allow_pickle else folder
+        return Found(config, _template(names, contents), _no_tokenizer(str(folder), names), folder=whole)
 
     def _in_cache(self, model: Model) -> Found:
         """What the hub's cache holds of a model that the hub cannot be asked for."""
@@ -190,8 +195,10 @@ def on_the_hub(source: Model | Rows) -> bool:
     return not here
 
 
-def _template(names: Collection[str], contents: Contents) -> bool:
-    """Whether there is a chat template among a checkpoint's files."""
+def _template(names: Collection[str], contents: Contents) -> bool | None:
+    """Whether there is a chat template among a checkpoint's files; None where there is no tokenizer to have one."""
+    if not any(map(holds_tokenizer, names)) and _ADAPTER not in names:
+        return None
     return _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template"))
 
 

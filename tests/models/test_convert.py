@@ -290,17 +290,6 @@ def test_an_adapter_that_adds_nothing_is_refused(tmp_path: Path) -> None:
         locate(model_at(adapter), weights=True)
 
 
-def test_an_adapters_own_template_comes_before_that_of_its_base(tmp_path: Path) -> None:
-    adapter, _ = write_adapter(tmp_path)
-    tokenizers.make("llama").save_pretrained(tmp_path / "base")
-    assert (tmp_path / "base" / "chat_template.jinja").is_file()
-    tokenizers.make("llama").save_pretrained(adapter)
-    (adapter / "chat_template.jinja").unlink()
-    file = adapter / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": "the adapter's"}))
-    assert AutoTokenizer.from_pretrained(locate(model_at(adapter), weights=True)).chat_template == "the adapter's"
-
-
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     adapter, _ = write_adapter(tmp_path)
     file = adapter / "adapter_config.json"
