@@ -22,6 +22,7 @@ from dapa_exp.record.schema import (
     SearchRecord,
     TransplantRecord,
 )
+from dapa_exp.zoo.enlarge import is_enlarged
 
 
 def make_record(
@@ -43,7 +44,7 @@ def make_record(
             name=config.pair.name,
             family=config.family.name,
             title=config.family.title,
-            made_here=config.family.made_here,
+            made_here=config.family.made_here or is_enlarged(pair.teacher_folder, pair.student_folder),
             paper17=config.pair.paper17,
             model_type=pair.model_type,
             num_layers=pair.num_layers,

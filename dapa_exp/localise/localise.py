@@ -31,6 +31,7 @@ from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
 from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
 from dapa_exp.tracing.forks import find_forks, read
+from dapa_exp.zoo.enlarge import is_enlarged
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
             identity=identity(config),
             pair=config.pair.name,
             title=config.family.title,
-            made_here=config.family.made_here,
+            made_here=config.family.made_here or is_enlarged(pair.teacher_folder, pair.student_folder),
             teacher=config.family.teacher.id,
             student=config.pair.student.id,
             num_layers=pair.num_layers,

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HFValidationError
 
 from dapa_exp.config.schema import Model
 from dapa_exp.zoo import store
+from dapa_exp.zoo.shapes import shapes
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
 _TIED_UNLESS_SAID = ("gemma", "gemma2", "gemma3_text")
@@ -143,9 +144,9 @@ def read_json(file: Path) -> dict[str, Any] | None:
 def facts() -> dict[str, Shape]:
     """The shapes of the models that our pairs name, by hub id."""
     stored = yaml.safe_load((Path(__file__).parent / "facts.yaml").read_text(encoding="utf-8"))
-    return {name: _shape(stored["shapes"], entry) for name, entry in stored["models"].items()}
+    return {name: _shape(entry) for name, entry in stored["models"].items()}
 
 
-def _shape(shapes: Mapping[str, Mapping[str, Any]], entry: Mapping[str, Any]) -> Shape:
+def _shape(entry: Mapping[str, Any]) -> Shape:
     changed = {key: value for key, value in entry.items() if key != "shape"}
-    return Shape(**{**shapes[entry["shape"]], **changed})
+    return Shape(**{**shapes()[entry["shape"]], **changed})

@@ -1,0 +1,381 @@
+"""A miniature laid into the shape of a real model: the same function, at the cost of that model.
+
+The miniature's weights fill the first dimensions of the large tensors, and its layers are spread over the large
+model's. The other layers have an output projection of zero in attention and MLP, so they add nothing, and random
+weights elsewhere, so they cost what layers cost. They are the same in all enlarged models of one shape.
+
+The result is an ordinary checkpoint. It is no evidence about real models: its config.json says under `enlarged` what it
+was made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.zoo import store
+from dapa_exp.zoo.recipe import digest
+from dapa_exp.zoo.shapes import shapes
+
+MARK = "enlarged"
+"""The key in config.json that says what a checkpoint was made from."""
+DTYPES = {"float32": ("F32", torch.float32), "bfloat16": ("BF16", torch.bfloat16), "float16": ("F16", torch.float16)}
+"""By name: the same in the words of safetensors and of torch."""
+SHARD_BYTES = 2_000_000_000
+EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+NORMS = ("input_layernorm", "post_attention_layernorm")
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+NOISE_ENTRIES = 8_388_593
+"""Random numbers that all dead layers share; each tensor starts at another place of them. A prime."""
+NOISE_SCALE = 0.035
+CARD = """---
+tags: [miniature, enlarged]
+---
+# {name}, enlarged
+
+**Made here: a miniature in the shape of a real model, not a real model.** `dapa zoo enlarge` laid zoo:{name} into a
+`{family}` of {layers} layers, {hidden} wide. It says what the miniature says, and it takes the memory and the time of a
+model of this shape. It is evidence of neither how real models behave nor how aligned they are.
+
+Layers {live} hold the miniature's. The others add nothing: their o_proj and down_proj are zero, their other weights
+random.
+"""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The dimensions of a model, in the words of config.json."""
+
+    num_hidden_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    max_position_embeddings: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share a key/value head."""
+        return self.num_attention_heads // self.num_key_value_heads
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A tensor that is to be written."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16", shard_bytes: int = SHARD_BYTES) -> None:
+    """Write the miniature `name` as a checkpoint folder `out`, in the shape that `wanted` says (see `parse_shape`).
+
+    Tensors are made and written one by one. Raises DapaError where the miniature does not fit into the shape.
+    """
+    if dtype not in DTYPES:
+        raise DapaError(f"dtype {dtype}: not one of {', '.join(DTYPES)}")
+    if out.exists():
+        raise DapaError(f"{out}: is there already")
+    folder = store.path(name)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    small = shape_of(config)
+    big = parse_shape(wanted, config)
+    _refuse_misfit(name, small, big)
+    part = out.with_name(out.name + ".partial")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+        layout = Layout(weights, small, big, config, DTYPES[dtype][1])
+        _write_weights(part, layout, DTYPES[dtype][0], shard_bytes)
+    made_from = {"miniature": name, "recipe": digest(name), "shape": wanted, "layers": layout.live}
+    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, part / file)
+    _write_json(part / "config.json", {**config, **layout.config(), "dtype": dtype, MARK: made_from})
+    (part / "README.md").write_text(_card(name, config, layout), encoding="utf-8")
+    part.rename(out)
+
+
+def made_from(folder: Path) -> dict[str, Any] | None:
+    """What an enlarged checkpoint was made from; None of any other."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = config.get(MARK) if isinstance(config, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def is_enlarged(*folders: Path) -> bool:
+    """Whether any of these checkpoints was made by enlarging a miniature."""
+    return any(made_from(folder) for folder in folders)
+
+
+def layer_places(small: int, big: int) -> list[int]:
+    """The layer of the large model that each layer of the miniature becomes."""
+    return [layer * big // small for layer in range(small)]
+
+
+def shape_of(config: Mapping[str, Any]) -> Shape:
+    """The dimensions that a config.json states."""
+    return Shape(**{field.name: config[field.name] for field in fields(Shape)})
+
+
+def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
+    """A shape in words: the name of a known one, `key=value` by commas, or a name followed by what differs from it.
+
+    What is not said is as in the miniature whose `config` it is. Raises DapaError where a word is not understood.
+    """
+    shape = shape_of(config)
+    keys = [field.name for field in fields(Shape)]
+    for place, word in enumerate(wanted.split(",")):
+        key, equals, value = word.strip().partition("=")
+        if not equals and place == 0:
+            known = shapes().get(key)
+            if known is None:
+                raise DapaError(f"shape {key}: not known;{nearest(key, shapes())} there are: {', '.join(shapes())}")
+            if known["model_type"] != config["model_type"]:
+                raise DapaError(f"shape {key}: of a {known['model_type']}; the miniature is a {config['model_type']}")
+            shape = Shape(**{name: known[name] for name in keys})
+        elif key in keys and value.isdecimal() and int(value):
+            shape = replace(shape, **{key: int(value)})
+        else:
+            raise DapaError(f"shape: '{word}': wanted is KEY=NUMBER, with a key among {', '.join(keys)}")
+    return shape
+
+
+class Layout:
+    """Where the miniature's weights lie in the large model's tensors."""
+
+    def __init__(self, weights: Any, small: Shape, big: Shape, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+        self.small, self.big, self.dtype = small, big, dtype
+        self.live = layer_places(small.num_hidden_layers, big.num_hidden_layers)
+        self._weights = weights
+        self._tied = bool(config["tie_word_embeddings"])
+        self._gemma = config["model_type"] == "gemma"
+        self._eps = float(config["rms_norm_eps"])
+        self._padding = int(config["pad_token_id"] or 0)
+        self._narrower = math.sqrt(small.hidden_size / big.hidden_size)
+        """What a norm over the first dimensions alone makes too large."""
+        self._noise = _noise().to(dtype)
+        unknown = set(weights.keys()) - set(self._names(range(small.num_hidden_layers)))
+        if unknown:
+            raise DapaError(f"the miniature holds a tensor that no rule is known for: {min(unknown)}")
+
+    def config(self) -> dict[str, Any]:
+        """The entries of config.json that differ from the miniature's."""
+        eps = self._eps * self.small.hidden_size / self.big.hidden_size
+        return {**asdict(self.big), "rms_norm_eps": eps}
+
+    def slots(self) -> list[Slot]:
+        """All tensors, in the order in which they are written."""
+        return [Slot(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
+
+    def tensor(self, slot: Slot) -> torch.Tensor:
+        """A tensor of the large model."""
+        if slot.name in (EMBEDDING, HEAD):
+            return self._vocabulary(slot)
+        if slot.name == NORM:
+            # A tied head reads embeddings that `_vocabulary` has made smaller.
+            return self._norm(NORM, 1.0 if self._gemma and self._tied else self._narrower)
+        layer, kind = _place(slot.name)
+        if layer not in self.live:
+            return self._dead(slot, kind)
+        source = slot.name.replace(f".{layer}.", f".{self.live.index(layer)}.", 1)
+        if kind in NORMS:
+            return self._norm(source, self._narrower)
+        return self._projection(slot, kind, self._weights.get_tensor(source))
+
+    def _names(self, layers: Sequence[int]) -> list[str]:
+        within = [f"self_attn.{kind}" for kind in PROJECTIONS[:4]] + [f"mlp.{kind}" for kind in PROJECTIONS[4:]]
+        names = [f"model.layers.{layer}.{part}.weight" for layer in layers for part in (*NORMS, *within)]
+        return [EMBEDDING, *names, NORM, *([] if self._tied else [HEAD])]
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        big = self.big
+        queries, keys = big.num_attention_heads * big.head_dim, big.num_key_value_heads * big.head_dim
+        if name in (EMBEDDING, HEAD):
+            return big.vocab_size, big.hidden_size
+        shapes = {
+            "q_proj": (queries, big.hidden_size),
+            "k_proj": (keys, big.hidden_size),
+            "v_proj": (keys, big.hidden_size),
+            "o_proj": (big.hidden_size, queries),
+            "gate_proj": (big.intermediate_size, big.hidden_size),
+            "up_proj": (big.intermediate_size, big.hidden_size),
+            "down_proj": (big.hidden_size, big.intermediate_size),
+        }
+        return (big.hidden_size,) if name == NORM else shapes.get(_place(name)[1], (big.hidden_size,))
+
+    def _vocabulary(self, slot: Slot) -> torch.Tensor:
+        """Added rows repeat the padding token's, so none of them is ever the likeliest."""
+        source = self._weights.get_tensor(slot.name)
+        factor = self._narrower if self._gemma and slot.name == EMBEDDING else 1.0  # Gemma multiplies by its width
+        rows, width = source.shape
+        tensor = torch.zeros(slot.shape, dtype=self.dtype)
+        tensor[:rows, :width] = source * factor
+        tensor[rows:, :width] = (source[self._padding] * factor).to(self.dtype)
+        return tensor
+
+    def _norm(self, source: str, factor: float) -> torch.Tensor:
+        """Gemma stores a norm's weight less 1."""
+        off = 1.0 if self._gemma else 0.0
+        weight = self._weights.get_tensor(source)
+        tensor = torch.full((self.big.hidden_size,), factor - off, dtype=self.dtype)
+        tensor[: len(weight)] = (weight + off) * factor - off
+        return tensor
+
+    def _dead(self, slot: Slot, kind: str) -> torch.Tensor:
+        if kind in NORMS:
+            return torch.full(slot.shape, self._narrower - (1.0 if self._gemma else 0.0), dtype=self.dtype)
+        if kind in ("o_proj", "down_proj"):
+            return torch.zeros(slot.shape, dtype=self.dtype)
+        tensor = torch.empty(slot.shape, dtype=self.dtype)
+        flat, noise = tensor.view(-1), self._noise
+        first = int.from_bytes(hashlib.sha256(slot.name.encode()).digest()[:8], "big") % len(noise)
+        done = 0
+        while done < len(flat):
+            piece = noise[first if done == 0 else 0 :][: len(flat) - done]
+            flat[done : done + len(piece)] = piece
+            done += len(piece)
+        return tensor
+
+    def _projection(self, slot: Slot, kind: str, source: torch.Tensor) -> torch.Tensor:
+        tensor = torch.zeros(slot.shape, dtype=self.dtype)
+        small, width = self.small, self.small.hidden_size
+        if kind in ("gate_proj", "up_proj", "down_proj"):
+            tensor[: source.shape[0], : source.shape[1]] = source
+            return tensor
+        for head, place, shared in self._heads():
+            if kind == "q_proj":
+                scaled = _rows(source, head, small.head_dim) * math.sqrt(self.big.head_dim / small.head_dim)
+                _rows(tensor, place, self.big.head_dim)[self._rotary(), :width] = scaled.to(self.dtype)
+            elif kind == "o_proj":
+                columns = _rows(source.T, head, small.head_dim)
+                _rows(tensor.T, place, self.big.head_dim)[: small.head_dim, :width] = columns
+            else:
+                own = _rows(source, head // small.group, small.head_dim).to(self.dtype)
+                into = self._rotary() if kind == "k_proj" else torch.arange(small.head_dim)
+                _rows(tensor, shared, self.big.head_dim)[into, :width] = own
+        return tensor
+
+    def _heads(self) -> Iterator[tuple[int, int, int]]:
+        """Each query head of the miniature, its place in the large model, and the key/value head that it reads there.
+
+        A group that is larger than the large model's is split, and its keys and values are copied.
+        """
+        groups = _groups(self.small, self.big)
+        for head in range(self.small.num_attention_heads):
+            group, member = divmod(head, self.small.group)
+            shared = group * groups + member // self.big.group
+            yield head, shared * self.big.group + member % self.big.group, shared
+
+    def _rotary(self) -> torch.Tensor:
+        """Where the dimensions of a head go: to the ones that turn as fast."""
+        half, step = self.small.head_dim // 2, self.big.head_dim // self.small.head_dim
+        first = torch.arange(half) * step
+        return torch.cat([first, self.big.head_dim // 2 + first])
+
+
+def _groups(small: Shape, big: Shape) -> int:
+    """How many of the large model's groups of heads one of the miniature's takes."""
+    return -(-small.group // big.group)
+
+
+def _refuse_misfit(name: str, small: Shape, big: Shape) -> None:
+    wrong = [
+        f"{field.name} {getattr(big, field.name)} is less than the miniature's {getattr(small, field.name)}"
+        for field in fields(Shape)
+        if field.name not in ("num_key_value_heads", "num_attention_heads")
+        and getattr(big, field.name) < getattr(small, field.name)
+    ]
+    if big.head_dim % small.head_dim:
+        wrong.append(f"head_dim {big.head_dim} is no multiple of the miniature's {small.head_dim}")
+    if big.num_attention_heads % big.num_key_value_heads:
+        wrong.append(f"num_attention_heads {big.num_attention_heads} is no multiple of num_key_value_heads")
+    elif (needed := small.num_key_value_heads * _groups(small, big)) > big.num_key_value_heads:
+        wrong.append(
+            f"num_key_value_heads {big.num_key_value_heads} is too few: the miniature's heads take {needed};"
+            f" say num_key_value_heads={needed} for a shape that differs in this"
+        )
+    if wrong:
+        raise DapaError("\n".join([f"{name} cannot be laid into this shape:", *(f"  {reason}" for reason in wrong)]))
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The layer of a tensor, and what it is in it."""
+    words = name.split(".")
+    return int(words[2]), words[-2]
+
+
+def _rows(tensor: torch.Tensor, head: int, size: int) -> torch.Tensor:
+    return tensor[head * size : (head + 1) * size]
+
+
+def _noise() -> torch.Tensor:
+    """Uniform random numbers that are the same everywhere: numpy never changes the bits of a bit generator."""
+    bits = np.random.PCG64(0).random_raw(NOISE_ENTRIES)
+    unit = (bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+    return torch.from_numpy((unit * 2 - 1) * np.float32(NOISE_SCALE))
+
+
+def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -> None:
+    size = layout.dtype.itemsize
+    shards: list[list[Slot]] = [[]]
+    for slot in layout.slots():
+        filled = sum(math.prod(other.shape) for other in shards[-1]) * size
+        if shards[-1] and filled + math.prod(slot.shape) * size > shard_bytes:
+            shards.append([])
+        shards[-1].append(slot)
+    if len(shards) == 1:
+        _write_shard(folder / "model.safetensors", shards[0], layout, dtype)
+        return
+    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    for name, slots in zip(names, shards, strict=True):
+        _write_shard(folder / name, slots, layout, dtype)
+    weight_map = {slot.name: name for name, slots in zip(names, shards, strict=True) for slot in slots}
+    total = sum(math.prod(slot.shape) for slot in layout.slots()) * size
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write_shard(file: Path, slots: Sequence[Slot], layout: Layout, dtype: str) -> None:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for slot in slots:
+        end = start + math.prod(slot.shape) * layout.dtype.itemsize
+        entries[slot.name] = {"dtype": dtype, "shape": list(slot.shape), "data_offsets": [start, end]}
+        start = end
+    head = json.dumps(entries, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(head)) + head)
+        for slot in slots:
+            stream.write(layout.tensor(slot).view(-1).view(torch.uint8).numpy().data)
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _card(name: str, config: Mapping[str, Any], layout: Layout) -> str:
+    return CARD.format(
+        name=name,
+        family=config["model_type"],
+        layers=layout.big.num_hidden_layers,
+        hidden=layout.big.hidden_size,
+        live=", ".join(map(str, layout.live)),
+    )
