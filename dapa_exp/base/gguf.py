@@ -16,21 +16,9 @@ from transformers import (
 )
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.packages import need_package
 from dapa_exp.base.unplaced import refuse_unplaced
-
-_PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
-
-
-def refuse_part(name: str, parts: int | None = None) -> None:
-    """Raise a DapaError where a GGUF file is one of several parts: by its name, or by the number that it holds."""
-    if (match := _PART.search(name)) and parts is None:
-        parts = int(match[1])
-    if parts is not None and parts > 1:
-        raise DapaError(
-            f"{name}: one of {parts} parts of a model; only a whole file is read:"
-            " llama-gguf-split --merge FIRST_PART WHOLE makes one of them"
-        )
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

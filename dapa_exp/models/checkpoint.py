@@ -11,7 +11,7 @@ from transformers import CONFIG_MAPPING
 
 from dapa_exp.base.digests import files_digest
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.gguf import refuse_part
+from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Model
 from dapa_exp.models.architecture import architecture

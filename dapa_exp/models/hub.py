@@ -27,7 +27,7 @@ from huggingface_hub.utils import tqdm
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.gguf import refuse_part
+from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Model
 

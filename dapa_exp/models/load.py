@@ -93,12 +93,19 @@ def _refuse_overflow(model: PreTrainedModel, name: str) -> None:
         logits: torch.Tensor = getattr(output, "logits", output)
         low, high = logits.aminmax()  # NaN goes through to both
         if not (low.isfinite() and high.isfinite()):
-            kind = str(logits.dtype).removeprefix("torch.")
-            hint = "; float16 holds no number above 65504, bfloat16 and float32 do" if kind == "float16" else ""
-            raise DapaError(f"{name}: computes NaN or infinite logits in {kind}{hint}")
+            raise DapaError(f"{name}: computes NaN or infinite logits: {_why_overflow(model)}")
 
     head = model.get_output_embeddings()  # before a cap, as Gemma 2 has one, hides what is infinite
     (model if head is None else head).register_forward_hook(check)
+
+
+def _why_overflow(model: PreTrainedModel) -> str:
+    """The tensor that holds no numbers, where there is one; else the dtype is too small for what is computed."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    broken = (name for name, tensor in model.named_parameters() if not tensor.isfinite().all())
+    if (found := next(broken, None)) is not None:
+        return f"{found} holds NaN or infinite values in {dtype}"
+    return f"{dtype} is too small for them; bfloat16 and float32 hold larger numbers"
 
 
 def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

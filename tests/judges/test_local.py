@@ -165,5 +165,5 @@ def test_a_classifier_that_overflows_gives_no_verdict(tmp_path: Path) -> None:
     save_file(
         {**tensors, "classifier.out_proj.weight": tensors["classifier.out_proj.weight"] * 1e30}, file, {"format": "pt"}
     )
-    with pytest.raises(DapaError, match=r"judge classifier: .* computes NaN or infinite logits in float16"):
+    with pytest.raises(DapaError, match=r"judge classifier: .* computes NaN or infinite logits: "):
         classifier(tmp_path, dtype="float16").verdicts(["?"], ["poison"])
