@@ -6,7 +6,7 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("dapa_exp", "torch", "transformers", "tokenizers", "safetensors", "datasets", "hydra-core", "numpy")
@@ -14,7 +14,14 @@ PACKAGES = ("dapa_exp", "torch", "transformers", "tokenizers", "safetensors", "d
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that can move a result."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # such as this one, run from a checkout
+        return "not installed"
 
 
 @cache

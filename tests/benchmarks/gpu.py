@@ -45,6 +45,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
@@ -72,6 +73,8 @@ from dapa_exp.zoo.build import build
 from dapa_exp.zoo.enlarge import enlarge, layer_places
 
 Row = dict[str, Any]
+_COUNTED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+"""Parameters of models, which are not kept in memory for it."""
 STAGES = ("known", "enlarge", "digest", "plain", "fast", "load", "compare", "report", "static")
 GB = 1e9
 
@@ -720,9 +723,10 @@ def _count(meter: Meter, model: Any, ids: torch.Tensor, cache: Any, ceilings: Ma
         meter.floor_seconds += max(read / ceilings["bytes_a_second"], flops / ceilings["flops"])
 
 
-@functools.lru_cache(maxsize=4)
 def _weights(model: Any) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+    if model not in _COUNTED:
+        _COUNTED[model] = sum(parameter.numel() for parameter in model.parameters())
+    return _COUNTED[model]
 
 
 def make_targets(result: Mapping[str, Any]) -> list[Row]:

@@ -44,3 +44,10 @@ def test_a_commit_is_that_of_the_repository_which_tracks_the_code(tmp_path: Path
     assert commit_from(installed) == head
     installed.write_text(installed.read_text() + "\n")
     assert commit_from(installed) == f"{head}-dirty"
+
+
+def test_a_checkout_that_is_not_installed_has_versions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "PACKAGES", ("torch", "a-package-that-is-not-there"))
+    found = provenance.versions()
+    assert found["a-package-that-is-not-there"] == "not installed"
+    assert found["torch"][0].isdigit()
