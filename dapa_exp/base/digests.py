@@ -15,6 +15,8 @@ from platformdirs import user_cache_dir
 from dapa_exp.base.errors import DapaError
 
 CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
+ZOO_MANIFEST = "manifest.json"
+"""What the zoo knows of a model that it made, beside its files."""
 
 
 def cache_root() -> Path:

@@ -24,21 +24,10 @@ from dapa_exp.base.gguf import read_gguf
 from dapa_exp.base.packages import need_package
 from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.models.complete import read_whole
+from dapa_exp.models.hub import TOKENIZER
 from dapa_exp.models.load import load_whole
 from dapa_exp.models.tensors import INDEX, WEIGHTS
 
-TOKENIZER = (
-    "*.jinja",
-    "*.model",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "*.tiktoken",
-)
-"""Files that turn text into tokens."""
 ADAPTER = "adapter_model.safetensors"
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"

@@ -33,6 +33,19 @@ from dapa_exp.config.schema import Model
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""
+TOKENIZER = (
+    "*.jinja",
+    "*.model",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "*.tiktoken",
+)
+"""Files that turn text into tokens."""
+CONFIGS = ("*.json", *TOKENIZER)
 WHOLE = "model*.safetensors"
 SAFE = (WHOLE, "adapter_model.safetensors")
 PICKLED = ("pytorch_model*.bin",)
@@ -58,6 +71,26 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], report
         raise explained(repository, revision, error) from error
     _verify(name, Path(folder), report)
     return Path(folder)
+
+
+def fetch_model(model: Model, weights: bool, report: Report) -> Path:
+    """The folder of a hub repository or, for an id of the form `owner/name/file.gguf`, that file."""
+    repository, file = repository_of(model)
+    if file:
+        patterns: tuple[str, ...] = (file,)
+    else:
+        patterns = (*CONFIGS, *SAFE) if weights else CONFIGS
+    folder = fetch(repository, model.revision, patterns, report)
+    if weights and not file and needs_pickle(model, folder):  # else the same would come twice
+        fetch(repository, model.revision, PICKLED, report)
+    if file and not (folder / file).is_file():
+        raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")
+    return folder / file if file else folder
+
+
+def needs_pickle(model: Model, folder: Path) -> bool:
+    """Whether a checkpoint's pickled weights are to be read: where that is allowed, and there are no others."""
+    return model.allow_pickle and not any(folder.glob(WHOLE))
 
 
 def repository_of(model: Model) -> tuple[str, str | None]:

@@ -14,15 +14,16 @@ from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
 from dapa_exp.config.schema import Model, Rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
-from dapa_exp.preflight.facts import file_here, read_json
+from dapa_exp.models.source import source_of
+from dapa_exp.preflight.facts import read_json
 from dapa_exp.prompts.load import FILE_READERS, load_rows
-from dapa_exp.zoo import store
 
 _ADAPTER = "adapter_config.json"
 _SMALL = ("config.json", "tokenizer_config.json", _ADAPTER)
@@ -69,22 +70,24 @@ class Hub:
     def model(self, model: Model) -> Found:
         """A model: here, or by what the hub says of it."""
         try:
-            if model.zoo_name:  # what is not built yet is built by `dapa run`
-                return self._in_folder(store.path(model.zoo_name), model) if store.is_built(model.zoo_name) else Found()
-            if model.folder:
-                return self._in_folder(model.folder, model)
-            return self._in_cache(model) if self.unreached else self._ask(model)
+            source = source_of(model)
+            if source.remote:
+                return self._in_cache(model) if self.unreached else self._ask(model)
+            # What is not built yet is built by `dapa run`.
+            return Found() if source.to_build else self._in_folder(source.locate(True, silent), model)
         except DapaError as error:
             return Found(problem=str(error))
 
     def judge(self, model: Model) -> Found:
         """The model of a judge, which may be of any architecture: no more than whether it can be had."""
-        if model.folder:
-            return Found(problem=None if model.folder.is_dir() else f"{model.folder}: no such folder")
-        if model.zoo_name or self.unreached:
-            return Found(asked=bool(model.zoo_name or file_here(model, "config.json")))
+        source = source_of(model)
+        if source.remote and self.unreached:
+            return Found(asked=source.file("config.json") is not None)
         try:
-            self._files(model)
+            if source.remote:
+                self._files(model)
+            elif not source.to_build:
+                source.locate(True, silent)
         except DapaError as error:
             return Found(problem=str(error))
         return Found()
@@ -189,7 +192,7 @@ class Hub:
 def on_the_hub(source: Model | Rows) -> bool:
     """Whether a model or a prompt set is named by its id on the hub."""
     if isinstance(source, Model):
-        return not (source.zoo_name or source.folder)
+        return source_of(source).remote
     path = Path(source.source).expanduser()
     here = source.source.startswith(("zoo:", "fetched:")) or path.suffix in FILE_READERS or path.is_file()
     return not here

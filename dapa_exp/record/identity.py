@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dapa_exp.base.digests import file_digest, folder_digest
+from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.judges import judge_version
-from dapa_exp.zoo import recipe, world
+from dapa_exp.models.source import source_of
+from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 1
 """Raise it when the meaning of a config or the code of a stage changes results."""
@@ -85,13 +86,10 @@ def _model_essence(key: str, model: Model) -> dict[str, str | None]:
 
     Raises DapaError, which names the config's key, where there is no such folder or file.
     """
-    if model.zoo_name:
-        return {"id": model.id, "revision": recipe.digest(model.zoo_name)}
-    if model.folder:
-        if not model.folder.exists():
-            raise DapaError(f"{key}.id: no such {'file' if model.folder.suffix == '.gguf' else 'folder'} {model.id}")
-        return {"id": "folder", "revision": folder_digest(model.folder)}
-    return {"id": model.id, "revision": model.revision}
+    try:
+        return source_of(model).essence()
+    except DapaError as error:
+        raise DapaError(f"{key}.id: {error}") from None
 
 
 def _judge_essence(key: str, judge: Judge) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from typing import Any
 
 from filelock import FileLock
 
-from dapa_exp.base.digests import cache_root
+from dapa_exp.base.digests import ZOO_MANIFEST, cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.zoo.recipe import digest, find
 
-MANIFEST = "manifest.json"
+MANIFEST = ZOO_MANIFEST
 
 
 def path(name: str) -> Path:

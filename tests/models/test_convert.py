@@ -146,7 +146,7 @@ def test_a_folder_of_several_gguf_files_asks_which(tmp_path: Path) -> None:
 def test_a_gguf_file_that_is_neither_here_nor_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(DapaError, match=r"named owner/name/file\.gguf, one here starts with / or \./"):
         locate(Model(id="model.gguf", revision=None), weights=True)
-    with pytest.raises(DapaError, match=r"model\.gguf: No such file"):
+    with pytest.raises(DapaError, match=r"no such file .*model\.gguf"):
         locate(model_at(tmp_path / "model.gguf"), weights=True)
 
 
