@@ -33,9 +33,10 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     refuse_part(file.name, _field(reader, "split.count"))
     _refuse_scaling(file, reader)
     dense = GgufConfig(dequantize=True)
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, dtype=torch.float32, quantization_config=dense, output_loading_info=True
     )
+    model, info = loaded
     refuse_unplaced(file.name, info["missing_keys"], info["unexpected_keys"])
     _refuse_left_over(file, reader, model)
     return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)

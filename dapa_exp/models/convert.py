@@ -111,8 +111,8 @@ def merged(adapter: Path, base: Path) -> Path:
         model = _as_stored(base)
         tensors = load_file(adapter / ADAPTER)
         _resize_embeddings(model, tensors)
-        peft_model = peft.PeftModel(model, peft.PeftConfig.from_pretrained(adapter))
-        result = peft.set_peft_model_state_dict(peft_model, tensors)
+        peft_model = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(adapter)))
+        result: Any = peft.set_peft_model_state_dict(peft_model, tensors)
         missing = [
             name.replace(".default", "") for name in result.missing_keys if ".default" in name
         ]  # the rest is the base's
@@ -133,13 +133,14 @@ def _resize_embeddings(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]
     Raises DapaError where the adapter has saved them for one end of the model only, and the other has its own.
     """
     modules: dict[str, Any] = {name.rpartition(".")[2]: module for name, module in model.named_modules()}
-    ends = {model.get_input_embeddings(), model.get_output_embeddings()}
+    embeddings: Any = model.get_input_embeddings()
+    ends: set[Any] = {embeddings, model.get_output_embeddings()}
     rows = {
         name: {len(tensor) for key, tensor in saved.items() if f".{name}." in key and key.endswith(".weight")}
         for name, module in modules.items()
         if module in ends
     }
-    wanted = set().union(*rows.values()) - {model.get_input_embeddings().weight.shape[0]}
+    wanted = set().union(*rows.values()) - {len(embeddings.weight)}
     if not wanted:
         return
     if len(wanted) > 1:
