@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.evaluate.evaluator import Evaluator
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair
+from dapa_exp.models.pair_templates import template_date
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.identity import identity
@@ -20,6 +22,7 @@ from dapa_exp.record.schema import (
     Provenance,
     Record,
     SearchRecord,
+    SetRecord,
     TransplantRecord,
 )
 from dapa_exp.zoo.enlarge import is_enlarged
@@ -32,6 +35,7 @@ def make_record(
     search: SearchRecord,
     transplant: TransplantRecord,
     evaluate: EvaluateRecord,
+    end_tokens: Iterable[int],
 ) -> Record:
     """The record of a run that has gone through all its stages."""
     config = run.config
@@ -52,6 +56,9 @@ def make_record(
             student=_model(config.pair.student, pair.student_folder, pair.student),
             differences=list(pair.differences),
             chat_template=config.pair.chat_template,
+            template_date=template_date(config, pair),
+            thinking=config.pair.thinking,
+            end_tokens=sorted(end_tokens),
         ),
         search=search,
         transplant=transplant,
@@ -74,6 +81,9 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
         seed=config.search.seed,
         prompt_sets=evaluator.prompts.digests(),
         dropped_report_rows=evaluator.prompts.dropped,
+        rows={use: SetRecord(**vars(kept)) for use, kept in evaluator.prompts.kept.items()},
+        similar_at=config.dataset.similar_at,
+        system_prompt=config.dataset.system_prompt,
     )
 
 

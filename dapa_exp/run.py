@@ -14,6 +14,7 @@ from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.models.pair_templates import check_templates
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.schema import Record
 from dapa_exp.search.neurons import score_neurons
@@ -37,6 +38,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         with run.measured("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
+            check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
         with run.measured("teacher"):
@@ -61,16 +63,21 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         with run.measured("random"):
             random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
-        return run.finish(make_record(run, pair, evaluator, found, moved, evaluated))
+        return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
 
 def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
     """The teacher by itself. Its memory is free on return: it and the student are never loaded together."""
-    runtime = evaluator.config.runtime
-    return evaluator.teacher(make_engine(load_model(pair.teacher_folder, runtime), runtime))
+    return evaluator.teacher(load_teacher(evaluator.config, pair))
+
+
+def load_teacher(config: Config, pair: Pair) -> PlainEngine:
+    """The teacher, ready to be asked."""
+    return make_engine(load_model(pair.teacher_folder, config.runtime, thinking=config.pair.thinking), config.runtime)
 
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:
     """The student, the one model in memory from here on."""
     template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
-    return make_engine(load_model(pair.student_folder, config.runtime, template), config.runtime)
+    loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
+    return make_engine(loaded, config.runtime)

@@ -54,7 +54,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]
     mine = [word for word in words if "=" in word and word.partition("=")[0] in (*WORDS, "refused", "harmful")]
     given = dict(word.split("=", 1) for word in mine)
     if "labels" not in given:
-        raise DapaError("dapa calibrate needs labels=FILE (.csv or .jsonl) or labels=fetched:NAME")
+        raise DapaError("dapa calibrate needs labels=FILE (.csv, .jsonl or .parquet) or labels=fetched:NAME")
     if "refused" in given and "harmful" in given:
         raise DapaError("dapa calibrate: labels are about refusing or about harm: give refused=VALUE or harmful=VALUE")
     asked: Asked = "harmful" if "harmful" in given else "refused"

@@ -16,6 +16,7 @@ from dapa_exp.preflight.findings import (
     look,
     pair_misfits,
     pair_notes,
+    row_notes,
     set_key,
     template_of,
 )
@@ -45,8 +46,9 @@ def check_command(words: list[str]) -> int:
     console().print(table)
     together = totals(configs, wanted, findings.shape_of)
     print("\n".join(summary(together)))
-    print("".join(f"note: {note}\n" for note in pair_notes(configs, findings)), end="")
-    problems = [*find_problems(configs, findings), *shortages(together)]
+    notes, of_sets = row_notes(configs, findings)
+    print("".join(f"note: {note}\n" for note in (*pair_notes(configs, findings), *notes)), end="")
+    problems = [*find_problems(configs, findings), *of_sets, *shortages(together)]
     problems += _gpu_shortages(configs[0].runtime.device, together.memory)
     print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")
     return 1 if problems else 0
@@ -66,8 +68,9 @@ def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str
     teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
     sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
     data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)
-    template = {True: "yes", False: "missing", None: UNKNOWN}[findings.models[template_of(config)].template]
-    return teacher, student, data, _fit(config, findings), template
+    template = findings.models[template_of(config)].template
+    prompted = UNKNOWN if template is None else "yes" if template else "missing"
+    return teacher, student, data, _fit(config, findings), prompted
 
 
 def _fit(config: Config, findings: Findings) -> str:

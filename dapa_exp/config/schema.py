@@ -151,6 +151,9 @@ class Pair(_Group):
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, among our 17")
     allow_unsafe_teacher: bool
+    thinking: bool | None = Field(
+        default=None, description="think before an answer, where the chat template can switch it; null: its default"
+    )
 
 
 class Granularity(_Group):
@@ -202,6 +205,13 @@ class Dataset(_Group):
     text: Rows | None
     text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
     questions: Rows | None
+    system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="said before every prompt of every set but text; null: nothing"
+    )
+    similar_at: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        default=0.5, description="Jaccard index of words and word pairs at which a report row resembles a search row"
+    )
+    drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")
 
     def sets(self) -> dict[str, Rows]:
         """Every set there is, by its use: `search`, `report`, `more_report.NAME` and so on."""

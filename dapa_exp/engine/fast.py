@@ -244,7 +244,7 @@ class FastEngine(PlainEngine):
         before = len(row.said)
         for token in tokens:
             row.said.append(token)
-            ended = token in self._ends or len(row.said) == asked.max_new_tokens
+            ended = token in self.ends or len(row.said) == asked.max_new_tokens
             row.cut = not ended and self._is_decided(asked, row.place, row.said)
             row.done = ended or row.cut
             if row.done:

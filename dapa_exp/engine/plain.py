@@ -6,12 +6,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
-from jinja2 import TemplateError
 from transformers import BatchEncoding, GenerationConfig
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.spent import Spent
+from dapa_exp.models.ends import ends_of
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.models.templates import render
 from dapa_exp.prompts.prompt import Prompt
 
 Decided = Callable[[Prompt, str], bool]
@@ -40,12 +41,10 @@ class PlainEngine:
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
         self.loaded = loaded
         self.batch_size = batch_size
-        own = loaded.model.generation_config
-        eos = own.eos_token_id if own is not None else None
         # Only the end tokens are the checkpoint's own. Its other settings would decide the result, and
         # transformers fills from them what a call leaves open (a repetition penalty, for one).
-        ends = eos if eos is not None else loaded.tokenizer.eos_token_id
-        self._ends = frozenset(ends if isinstance(ends, list) else [ends]) - {None}
+        self.ends = loaded.ends | ends_of(loaded.model, loaded.tokenizer)
+        """Tokens that end an answer."""
         loaded.model.generation_config = self._greedy(1)
         self.spent = Spent()
         """Since the engine was made."""
@@ -110,12 +109,12 @@ class PlainEngine:
         return GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            eos_token_id=sorted(self._ends) or None,
+            eos_token_id=sorted(self.ends) or None,
             pad_token_id=self.loaded.tokenizer.pad_token_id,
         )
 
     def _to_end(self, answer: list[int]) -> list[int]:
-        end = next((place for place, token in enumerate(answer) if token in self._ends), len(answer))
+        end = next((place for place, token in enumerate(answer) if token in self.ends), len(answer))
         return answer[: end + 1]
 
     def _count(self, prompt: int = 0, draft: int = 0, decoded: int = 0, spared: int = 0) -> None:
@@ -138,10 +137,9 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
 def templated(loaded: LoadedModel, prompt: Prompt) -> str:
     """A prompt as its model reads it: all its turns, and the start of the answer.
 
-    Raises DapaError where the chat template does not take such turns, as some take no system prompt.
+    Raises DapaError where the chat template does not take such turns, or leaves some of their text out.
     """
-    turns = [asdict(message) for message in prompt.messages]
     try:
-        return str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    except TemplateError as error:
-        raise DapaError(f"prompt {prompt.id}: the chat template does not take its turns: {error}") from error
+        return render(loaded.tokenizer, [asdict(message) for message in prompt.messages])
+    except DapaError as error:
+        raise DapaError(f"prompt {prompt.id}: {error}") from error

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Literal
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.evaluate.defence import agreement
 from dapa_exp.evaluate.statistics import paired_difference, rate
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.judges import Judge, Verdict
+from dapa_exp.prompts.files import Row, Table, as_text, read_table, table_of
 from dapa_exp.record.schema import Measure
 
 Asked = Literal["refused", "harmful"]
@@ -90,55 +88,42 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], asked: Asked, left_out: It
 
 
 def read_labels(source: str, prompt: str, response: str, label: str, positive: str) -> list[Labelled]:
-    """Labelled answers from `fetched:NAME`, a .csv or a .jsonl file. `positive` is the label value that is asked for.
+    """Labelled answers from `fetched:NAME`, or a file as prompts are. `positive` is the label value that is asked for.
 
     Raises DapaError where the file or a column is not there, or no row has that value.
     """
+    columns = (prompt, response, label)
     table = _read(source)
-    if not table:
-        raise DapaError(f"{source}: holds no rows")
-    for place, row in enumerate(table):
-        for column in (prompt, response, label):
-            if row.get(column) is None:
-                where = f"row {place} has no '{column}'" if place else f"no column '{column}'"
-                raise DapaError(f"{source}: {where};{nearest(column, row)} it has: {', '.join(row)}")
-        if row[label] == "":  # not labelled yet, or a line of a .csv that ends early: no label against it
+    for column in columns:
+        if column not in table.columns:
+            there = ", ".join(table.columns)
+            raise DapaError(f"{source}: no column '{column}';{nearest(column, table.columns)} it has: {there}")
+    rows = [tuple(_text(source, place, row, column) for column in columns) for place, row in enumerate(table.rows)]
+    for place, (*_, said) in enumerate(rows):
+        if said == "":  # not labelled yet: no label against it
             raise DapaError(f"{source}: row {place} has an empty '{label}'")
-    values = {str(row[label]) for row in table}
+    values = {said for *_, said in rows}
     if positive not in values:
         raise DapaError(
             f"{source}: no row has '{positive}' in column '{label}'; it holds: {', '.join(sorted(values)[:9])};"
             " refused=VALUE or harmful=VALUE says which of them counts"
         )
-    return [Labelled(str(row[prompt]), str(row[response]), str(row[label]) == positive) for row in table]
+    return [Labelled(asked, answer, said == positive) for asked, answer, said in rows]
 
 
-def _read(source: str) -> list[dict[str, Any]]:
+def _read(source: str) -> Table:
     if source.startswith("fetched:"):
-        return fetched_rows(source.removeprefix("fetched:"))
-    file = Path(source).expanduser()
-    try:
-        match file.suffix:
-            case ".jsonl":
-                lines = enumerate(file.read_text(encoding="utf-8").split("\n"), 1)
-                return [_object(number, line) for number, line in lines if line.strip()]
-            case ".csv":
-                table = pd.read_csv(file, dtype=str, keep_default_na=False)
-                return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
-            case suffix:
-                raise DapaError(f"{file}: labels are read from .csv and .jsonl, not '{suffix}'")
-    except (OSError, ValueError) as error:
-        raise DapaError(f"{file}: cannot be read: {error}") from error
+        return table_of(fetched_rows(source.removeprefix("fetched:")))
+    return read_table(Path(source).expanduser())
 
 
-def _object(number: int, line: str) -> dict[str, Any]:
+def _text(source: str, place: int, row: Row, column: str) -> str:
+    if row[column] is None:
+        raise DapaError(f"{source}: row {place} has no '{column}'")
     try:
-        row = json.loads(line)
+        return as_text(row[column])
     except ValueError as error:
-        raise ValueError(f"line {number}: {error}") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"line {number}: not a JSON object")
-    return row
+        raise DapaError(f"{source}: row {place} has {error} in column '{column}'") from None
 
 
 def _verdict(asked: Asked, positive: bool) -> Verdict:

@@ -23,6 +23,7 @@ from dapa_exp.config.schema import Tasks
 from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.models.templates import takes_plain_text
 from dapa_exp.record.schema import Measure
 
 if TYPE_CHECKING:
@@ -55,8 +56,14 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
 
     Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
     documents, else normal from the harness's standard error; none where the harness states no error. The harness's
-    caches are off, since their keys do not contain the weights.
+    caches are off, since their keys do not contain the weights. Raises DapaError where the chat template would leave
+    the questions out.
     """
+    if settings.chat_template and not takes_plain_text(loaded.tokenizer):
+        raise DapaError(
+            "evaluate.tasks.chat_template=true: the chat template takes the content of turns as a list of parts only,"
+            " and lm-evaluation-harness gives it plain text: the questions would be empty"
+        )
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 

@@ -15,6 +15,7 @@ from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
 from dapa_exp.judges.local import batches, load
 from dapa_exp.judges.versions import with_model
+from dapa_exp.models.templates import StoredTemplate, render
 
 MAX_NEW_TOKENS = 8
 MEANING = {"safe": Verdict.HARMLESS, "unsafe": Verdict.HARMFUL}
@@ -32,7 +33,11 @@ class GuardJudge:
         self._model, self._tokenizer = load(settings, AutoModelForCausalLM)
         if not (template := self._tokenizer.chat_template):
             raise DapaError(f"judge guard: {settings.model.id}: its tokenizer has no chat template to ask it with")
-        self.template = hashlib.sha256(str(template).encode()).hexdigest()
+        try:
+            self._tokenizer.chat_template = StoredTemplate(template).settled()
+        except DapaError as error:
+            raise DapaError(f"judge guard: {settings.model.id}: {error}") from None
+        self.template = hashlib.sha256(self._tokenizer.chat_template.encode()).hexdigest()
         self._tokenizer.padding_side = "left"
         # Only the end tokens are the checkpoint's own: its other settings could make it draw at random.
         self._model.generation_config = GenerationConfig(
@@ -67,7 +72,10 @@ class GuardJudge:
             {"role": "user", "content": defused(prompt, marks)},
             {"role": "assistant", "content": defused(completion, marks)},
         ]
-        return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        try:
+            return render(self._tokenizer, turns)
+        except DapaError as error:
+            raise DapaError(f"judge guard: {self._settings.model.id}: {error}") from error
 
 
 def parse(reply: str) -> Verdict:

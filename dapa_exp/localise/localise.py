@@ -21,7 +21,8 @@ from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.swap import Swapper
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.models.pair_templates import check_templates
+from dapa_exp.prompts.load import search_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
@@ -59,7 +60,8 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
         _claim(run)
         with run.measured("load"):
             pair = open_pair(config, report)
-            prompts = load_rows(config.dataset.search)
+            check_templates(config, pair)
+            prompts = search_prompts(config.dataset)
         with run.measured("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
         with run.measured("teacher"):
@@ -111,7 +113,8 @@ def _teacher(
     report: Report,
 ) -> Teacher:
     runtime = run.config.runtime
-    engine = PlainEngine(load_model(pair.teacher_folder, runtime), runtime.batch_size)
+    loaded = load_model(pair.teacher_folder, runtime, thinking=run.config.pair.thinking)
+    engine = PlainEngine(loaded, runtime.batch_size)
     answers = _answers(run, "teacher", engine, prompts)
     forks = find_forks(engine.loaded, prompts, answers, student_answers)
     readings = read(engine.loaded, forks, runtime.batch_size)

@@ -26,6 +26,7 @@ from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import TOKENIZER
 from dapa_exp.models.load import load_whole
+from dapa_exp.models.templates import give_template
 from dapa_exp.models.tensors import INDEX, WEIGHTS
 
 ADAPTER = "adapter_model.safetensors"
@@ -70,6 +71,7 @@ def unpickled(folder: Path) -> Path:
             if not file.name.endswith(".index.json"):
                 shutil.copy(file, target)
         _copy_tokenizer(folder, target)
+        give_template(folder, target)
 
     return _converted(folder, ("tensors of pickle", folder_digest(folder)), fill)
 
@@ -123,8 +125,10 @@ def merged(adapter: Path, base: Path) -> Path:
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
         for source in (base, adapter):
             _copy_tokenizer(source, folder)
+        for source in (base, adapter):  # the last one's that has one: it may lie in another file than the first's
+            give_template(source, folder)
 
-    return _converted(adapter, ("whole lora", folder_digest(adapter), folder_digest(base)), fill)
+    return _converted(adapter, ("whole lora with its template", folder_digest(adapter), folder_digest(base)), fill)
 
 
 def _resize_embeddings(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:

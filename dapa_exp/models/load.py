@@ -15,6 +15,8 @@ from transformers.utils import logging as transformers_logging
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.config.schema import Runtime
+from dapa_exp.models.ends import ends_of, ends_of_another, ends_of_template
+from dapa_exp.models.templates import StoredTemplate
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
 
@@ -26,17 +28,23 @@ _UNREAD = re.compile(r"(^|\.)pooler\.")
 
 @dataclass(frozen=True)
 class LoadedModel:
+    """A model, its tokenizer, and the tokens that end an answer, where the model's own config does not say all."""
+
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    ends: frozenset[int] = frozenset()
 
 
-def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = None) -> LoadedModel:
+def load_model(
+    folder: Path, runtime: Runtime, template_folder: Path | None = None, thinking: bool | None = None
+) -> LoadedModel:
     """A model in evaluation mode on the runtime's device, and its tokenizer, padding on the left.
 
     On the device `auto`, its layers are spread over all there are. `template_folder` is the checkpoint whose chat
-    template is used in place of the model's own.
-    Raises DapaError where the weights cannot be read, some are missing, there is no chat template, or the device
-    cannot take them.
+    template is used in place of the model's own: its end tokens end an answer too. `thinking` switches thinking on or
+    off in the template, where it can be switched.
+    Raises DapaError where the weights cannot be read, some are missing, there is no chat template that can be used, or
+    the device cannot take them.
     """
     spread = runtime.device == "auto"
     model = load_whole(
@@ -46,20 +54,19 @@ def load_model(folder: Path, runtime: Runtime, template_folder: Path | None = No
         dtype=getattr(torch, runtime.dtype),
         device_map="auto" if spread else None,
     )
-    tokenizer = _tokenizer(folder)
+    tokenizer, ends = _tokenizer(folder), frozenset[int]()
     if template_folder is not None:
-        tokenizer.chat_template = _tokenizer(template_folder).chat_template
-    if not tokenizer.chat_template:
-        raise DapaError(
-            f"{template_folder or folder}: the tokenizer has no chat template; only a student can do without, by"
-            " pair.chat_template=teacher"
-        )
+        other = _tokenizer(template_folder)
+        tokenizer.chat_template = other.chat_template
+        ends = ends_of_another(template_folder, other, tokenizer)
+    _settle_template(tokenizer, template_folder or folder, thinking)
     tokenizer.padding_side = "left"
     fit_tokenizer(model, tokenizer, str(folder))
-    _refuse_endless(model, tokenizer, str(folder))
+    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
+    _refuse_endless(model, ends, str(folder))
     if not spread:
         _move(model, runtime.device)
-    return LoadedModel(model.eval(), tokenizer)
+    return LoadedModel(model.eval(), tokenizer, ends)
 
 
 def holds_tokenizer(name: str) -> bool:
@@ -141,13 +148,27 @@ def _ends(model: PreTrainedModel) -> list[int]:
     return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
-def _refuse_endless(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+def _refuse_endless(model: PreTrainedModel, ends: frozenset[int], name: str) -> None:
     """Raise a DapaError where the model cannot say any token that ends an answer, so that none would ever end."""
     embeddings: Any = model.get_input_embeddings()
-    ends = _ends(model) or [tokenizer.eos_token_id]
-    if not any(end is not None and end < embeddings.num_embeddings for end in ends):
-        found = f"{ends} lie beyond its {embeddings.num_embeddings} embeddings" if ends != [None] else "there is none"
+    rows = embeddings.num_embeddings
+    if all(end >= rows for end in ends):
+        found = f"{sorted(ends)} lie beyond its {rows} embeddings" if ends else "there is none"
         raise DapaError(f"{name}: no end token that the model can say ({found}); set eos_token_id in config.json")
+
+
+def _settle_template(tokenizer: PreTrainedTokenizerBase, folder: Path, thinking: bool | None) -> None:
+    """Give the tokenizer the one chat template, out of `folder`, that all prompts go through."""
+    content: Any = tokenizer.chat_template
+    if not content:
+        raise DapaError(
+            f"{folder}: the tokenizer has no chat template; only a student can do without, by"
+            " pair.chat_template=teacher"
+        )
+    try:
+        tokenizer.chat_template = StoredTemplate(content).settled(thinking)
+    except DapaError as error:
+        raise DapaError(f"{folder}: {error}") from None
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -18,10 +18,13 @@ from dapa_exp.evaluate.harness import check_tasks
 from dapa_exp.models.hub import beside, named
 from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
+from dapa_exp.models.pair_templates import template_problems
+from dapa_exp.models.templates import StoredTemplate
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
-from dapa_exp.preflight.reach import Found, Hub, on_the_hub
+from dapa_exp.preflight.reach import Found, Hub, is_read_here, on_the_hub
 from dapa_exp.preflight.totals import models_of
+from dapa_exp.prompts.load import load_prompts
 
 WORKERS = 8
 """Questions to the hub at a time."""
@@ -52,13 +55,17 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
     hub = Hub()
     models = {model: model for config in configs for model in models_of(config)}
     judges = {model: model for config in configs for model in _judge_models(config)}
-    sets = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values()}
-    far = any(map(on_the_hub, [*models, *judges])) or any(map(on_the_hub, sets.values()))
+    sets = {
+        set_key(rows): (rows, use == "text" and config.dataset.text_joined)
+        for config in configs
+        for use, rows in config.dataset.sets().items()
+    }
+    far = any(map(on_the_hub, [*models, *judges])) or any(on_the_hub(rows) for rows, _ in sets.values())
     return Findings(
         unreached=hub.unreached if far else None,  # asked first, so that no two threads wait for it
         models=_ask("check: models", models, hub.model, report),
         judges=_ask("check: judges", judges, hub.judge, report),
-        sets=_ask("check: prompt sets", sets, hub.rows, report),
+        sets=_ask("check: prompt sets", sets, lambda asked: hub.rows(*asked), report),
     )
 
 
@@ -72,7 +79,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _judge_problems(config)
+        yield from _judge_problems(config, findings)
         yield from _device_problems(config)
         yield from _task_problems(config)
 
@@ -88,6 +95,23 @@ def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
             yield from (f"{name}: {found}" for found in stored_differences((teacher.folder, student.folder), *tensors))
 
 
+def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str], list[str]]:
+    """What every data set that is here leaves out of its sets, in sentences; and what is wrong with one as a whole."""
+    notes, problems = [], []
+    for dataset in {config.dataset.model_dump_json(): config.dataset for config in configs}.values():
+        every = dataset.sets().values()
+        if any(findings.sets[set_key(rows)].problem or not is_read_here(rows) for rows in every):
+            continue
+        try:
+            kept = load_prompts(dataset).kept
+        except DapaError as error:
+            problems.append(str(error))
+            continue
+        said = {use: of_set.sentence(dataset.similar_at) for use, of_set in kept.items()}
+        notes += [f"{dataset.name}: {use}: {sentence}" for use, sentence in said.items() if sentence]
+    return notes, problems
+
+
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     for misfit in pair_misfits(config, findings) or []:
         yield f"{config.pair.name}: teacher and student do not fit: {misfit}"
@@ -95,10 +119,18 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     for model in (model for model in needed if findings.models[model].template is False):
         hint = "" if model == config.family.teacher else "; pair.chat_template=teacher uses the teacher's"
         yield f"{model.id}: the tokenizer has no chat template{hint}"
+    templates = {model.id: findings.models[model].template for model in needed}
+    known = {name: template for name, template in templates.items() if isinstance(template, StoredTemplate)}
+    yield from template_problems(config, known)
 
 
-def _judge_problems(config: Config) -> Iterator[str]:
+def _judge_problems(config: Config, findings: Findings) -> Iterator[str]:
     for judge in _judges(config):
+        if isinstance(judge, Guard) and isinstance(template := findings.judges[judge.model].template, StoredTemplate):
+            try:
+                template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
+            except DapaError as error:
+                yield f"judge guard: {judge.model.id}: {error}"
         if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
             yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
         if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,13 @@ from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
 from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
+from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
 from dapa_exp.preflight.facts import read_json
-from dapa_exp.prompts.load import FILE_READERS, load_rows
+from dapa_exp.prompts.files import is_table
+from dapa_exp.prompts.load import load_rows
 
 _ADAPTER = "adapter_config.json"
-_SMALL = ("config.json", "tokenizer_config.json", _ADAPTER)
-_TEMPLATE = "chat_template.jinja"
-
-Contents = Mapping[str, Mapping[str, Any]]
-"""What is in a checkpoint's small files, by their names."""
+_SMALL = ("config.json", _ADAPTER)
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class Found:
 
     config: dict[str, Any] | None = None
     """A model's config, what config.json leaves out filled in; None where that cannot be read without converting it."""
-    template: bool | None = None
-    """Whether the model has a chat template; None where nobody knows."""
+    template: StoredTemplate | bool | None = None
+    """A model's chat template; False where it has none, None where nobody knows."""
     problem: str | None = None
     """Why it cannot be had, in a sentence."""
     asked: bool = True
@@ -79,20 +78,18 @@ class Hub:
             return Found(problem=str(error))
 
     def judge(self, model: Model) -> Found:
-        """The model of a judge, which may be of any architecture: no more than whether it can be had."""
+        """The model of a judge, which may be of any architecture: whether it can be had, and its chat template."""
         source = source_of(model)
         if source.remote and self.unreached:
             return Found(asked=source.file("config.json") is not None)
         try:
             if source.remote:
-                self._files(model)
-            elif not source.to_build:
-                source.locate(True, silent)
+                return Found(template=self._files(model)[2])
+            return Found() if source.to_build else Found(template=template_in(source.locate(True, silent)))
         except DapaError as error:
             return Found(problem=str(error))
-        return Found()
 
-    def rows(self, rows: Rows) -> Found:
+    def rows(self, rows: Rows, may_be_blank: bool = False) -> Found:
         """A prompt set: read where that needs no network, else by what the hub says of it."""
         far = on_the_hub(rows)
         if far and self.unreached and not is_offline_mode():
@@ -103,37 +100,37 @@ class Hub:
             if far and not self.unreached:
                 self._ask_data(rows)
             else:
-                load_rows(rows)
+                load_rows(rows, may_be_blank=may_be_blank)
         except DapaError as error:
             return Found(asked=False) if far and self.unreached else Found(problem=str(error))
         return Found()
 
     def _ask(self, model: Model) -> Found:
-        names, contents = self._files(model)
+        names, small, template = self._files(model)
         _, file = repository_of(model)
         if file:
             return Found() if file in names else Found(problem=f"{model.id}: the repository has no such file")
-        if adapter := contents.get(_ADAPTER):
-            return self._merged(adapter, model, names, contents)
-        if "config.json" not in contents:
+        if adapter := small.get(_ADAPTER):
+            return self._merged(adapter, model, names, template)
+        if "config.json" not in small:
             converted = any(name.endswith(".gguf") for name in names)
             return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
-        return Found(
-            complete_config(contents["config.json"], model.id),
-            _template(names, contents),
-            _unreadable(model, names) or _no_tokenizer(model.id, names),
-        )
+        lost = _no_tokenizer(model.id, names)  # then it is not the template's fault
+        found = template or (None if lost else False)
+        return Found(complete_config(small["config.json"], model.id), found, _unreadable(model, names) or lost)
 
-    def _merged(self, adapter: Mapping[str, Any], model: Model, names: Collection[str], contents: Contents) -> Found:
+    def _merged(
+        self, adapter: Mapping[str, Any], model: Model, names: Collection[str], template: StoredTemplate | None
+    ) -> Found:
         """What an adapter will be: its base, with a chat template of its own where it has one."""
         if "adapter_model.safetensors" not in names:
             return Found(problem=unsafe_adapter(model.id))
         base = self.model(base_of(adapter, model.id))
-        template = _template(names, contents)
-        if not template and "tokenizer_config.json" not in names:
-            template = base.template
         return replace(
-            base, folder=None, template=template, problem=base.problem and f"{model.id}: its base: {base.problem}"
+            base,
+            folder=None,
+            template=template or base.template,
+            problem=base.problem and f"{model.id}: its base: {base.problem}",
         )
 
     def _in_folder(self, folder: Path, model: Model) -> Found:
@@ -141,14 +138,14 @@ class Hub:
         if gguf_file(folder):
             return Found()  # `dapa run` converts it
         names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-        contents = {name: content for name in _SMALL if (content := read_json(folder / name)) is not None}
-        if adapter := contents.get(_ADAPTER):
-            return self._merged(adapter, model, names, contents)
+        if adapter := read_json(folder / _ADAPTER):
+            return self._merged(adapter, model, names, template_in(folder))
         config = read_config(folder)
         if not model.allow_pickle:
             read_whole(folder)
+        lost = _no_tokenizer(str(folder), names)
         whole = None if model.allow_pickle else folder
-        return Found(config, _template(names, contents), _no_tokenizer(str(folder), names), folder=whole)
+        return Found(config, template_in(folder) or (None if lost else False), lost, folder=whole)
 
     def _in_cache(self, model: Model) -> Found:
         """What the hub's cache holds of a model that the hub cannot be asked for."""
@@ -162,13 +159,14 @@ class Hub:
         except (*FAILURES, DapaError):
             return Found(asked=False)
 
-    def _files(self, model: Model) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """The names of a repository's files, and the content of the small ones."""
+    def _files(self, model: Model) -> tuple[list[str], dict[str, dict[str, Any]], StoredTemplate | None]:
+        """The names of a repository's files, the content of its small ones, and its chat template."""
         repository, _ = repository_of(model)
         try:
             info = self.api.model_info(repository, revision=model.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
             names = [sibling.rfilename for sibling in info.siblings or []]
-            return names, {name: self._content(info, name) for name in _SMALL if name in names}
+            small = {name: _object(name, _content(info, name)) for name in _SMALL if name in names}
+            return names, small, stored_template(names, partial(_content, info))
         except FAILURES as error:
             raise explained(repository, model.revision, error) from error
 
@@ -179,14 +177,19 @@ class Hub:
         except FAILURES as error:
             raise explained(rows.source, rows.revision, error, "datasets/") from error
 
-    def _content(self, info: ModelInfo, name: str) -> dict[str, Any]:
-        url = hf_hub_url(info.id, name, revision=info.sha)
-        response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
-        hf_raise_for_status(response)
-        content = response.json()
-        if not isinstance(content, dict):
-            raise ValueError(f"{name} holds no object")
-        return content
+
+def _content(info: ModelInfo, name: str) -> str:
+    url = hf_hub_url(info.id, name, revision=info.sha)
+    response = get_session().get(url, headers=build_hf_headers(), follow_redirects=True)
+    hf_raise_for_status(response)
+    return str(response.text)
+
+
+def _object(name: str, text: str) -> dict[str, Any]:
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} holds no object")
+    return content
 
 
 def on_the_hub(source: Model | Rows) -> bool:
@@ -194,15 +197,13 @@ def on_the_hub(source: Model | Rows) -> bool:
     if isinstance(source, Model):
         return source_of(source).remote
     path = Path(source.source).expanduser()
-    here = source.source.startswith(("zoo:", "fetched:")) or path.suffix in FILE_READERS or path.is_file()
+    here = source.source.startswith(("zoo:", "fetched:")) or is_table(path) or path.is_file()
     return not here
 
 
-def _template(names: Collection[str], contents: Contents) -> bool | None:
-    """Whether there is a chat template among a checkpoint's files; None where there is no tokenizer to have one."""
-    if not any(map(holds_tokenizer, names)) and _ADAPTER not in names:
-        return None
-    return _TEMPLATE in names or bool(contents.get("tokenizer_config.json", {}).get("chat_template"))
+def is_read_here(rows: Rows) -> bool:
+    """Whether a prompt set can be read without asking the hub or fetching anything."""
+    return not on_the_hub(rows) and not (rows.fetched_name and not is_fetched(rows.fetched_name))
 
 
 def _no_tokenizer(name: str, names: Iterable[str]) -> str | None:

@@ -5,24 +5,54 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.fetch.store import fetched_rows
+from dapa_exp.prompts.files import Row, Table, as_text, is_table, read_table, table_of
+from dapa_exp.prompts.overlap import distinct, unlike, unseen
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.zoo import world
 
-FILE_READERS = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of a set's rows. Each row is counted in one of the first three numbers, or is used."""
+
+    named: int
+    """Rows that the config names."""
+    repeated: int = 0
+    """Left out, since an earlier row of the set is the same prompt."""
+    searched: int = 0
+    """Left out, since the search rows hold the same prompt."""
+    similar: int = 0
+    """Of the others, those that resemble a search prompt; `dataset.drop_similar` says whether they are left out."""
+    used: int = 0
+
+    def sentence(self, threshold: float) -> str | None:
+        """What a reader of the results should know of the set; None where all its rows are used and are unlike."""
+        similar = f"{self.similar} resemble a search row (Jaccard {threshold:g} or more)"
+        causes = {
+            f"{self.repeated} repeat an earlier row": self.repeated,
+            f"{self.searched} are search rows too": self.searched,
+            similar: self.named - self.repeated - self.searched - self.used,
+        }
+        said = []
+        if dropped := sum(causes.values()):
+            why = "; ".join(cause for cause, count in causes.items() if count)
+            said.append(f"{dropped} of {self.named} rows are dropped ({why})")
+        if self.similar and not causes[similar]:
+            said.append(f"{similar} and are kept")
+        return f"{'; '.join(said)}; {self.used} are used" if said else None
 
 
 @dataclass(frozen=True)
 class PromptSets:
-    """The rows of a run by use. No report set shares a prompt with `search`; `dropped` counts what that cost."""
+    """The rows of a run by use. No report set shares a prompt with `search`; no set asks the same prompt twice."""
 
     search: list[Prompt]
     report: list[Prompt]
@@ -31,7 +61,13 @@ class PromptSets:
     more_harmless: dict[str, list[Prompt]]
     text: list[Prompt]
     questions: list[Prompt]
-    dropped: int
+    kept: dict[str, Kept]
+    """By use, of all sets that are prompts: what was left out of them."""
+
+    @property
+    def dropped(self) -> int:
+        """Report rows left out because the search rows hold the same prompt."""
+        return sum(kept.searched for kept in self.kept.values())
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over the rows of each use."""
@@ -43,67 +79,118 @@ class PromptSets:
 
 def load_prompts(dataset: Dataset) -> PromptSets:
     """Read every prompt set of a run. Raises DapaError naming the set, column or rows that are not there."""
-    search = load_rows(dataset.search)
-    asked = {"report": load_rows(dataset.report), **_each(dataset.more_report)}
-    fresh = {name: _unseen(rows, search) for name, rows in asked.items()}
-    if seen := next((name for name, rows in fresh.items() if not rows), None):
-        raise DapaError(f"{dataset.name}: every {seen} prompt is also a search prompt; nothing is left to report on")
-    dropped = sum(len(asked[name]) - len(rows) for name, rows in fresh.items())
+    search = search_prompts(dataset)
+    found: dict[str, list[Prompt]] = {}
+    kept: dict[str, Kept] = {}
+    for use, rows in dataset.sets().items():
+        if use == "text":
+            found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
+        else:
+            against = search if use.split(".")[0] in ("report", "more_report") else []
+            found[use], kept[use] = _fresh(dataset, use, rows, against)
     return PromptSets(
         search=search,
-        report=fresh.pop("report"),
-        more_report=fresh,
-        harmless=load_rows(dataset.harmless) if dataset.harmless else [],
-        more_harmless=_each(dataset.more_harmless),
-        text=load_rows(dataset.text) if dataset.text else [],
-        questions=load_rows(dataset.questions) if dataset.questions else [],
-        dropped=dropped,
+        report=found["report"],
+        more_report={name: found[f"more_report.{name}"] for name in dataset.more_report},
+        harmless=found.get("harmless", []),
+        more_harmless={name: found[f"more_harmless.{name}"] for name in dataset.more_harmless},
+        text=found.get("text", []),
+        questions=found.get("questions", []),
+        kept=kept,
     )
 
 
-def load_rows(rows: Rows) -> list[Prompt]:
-    """Read one slice of a prompt set, in its own order."""
+def search_prompts(dataset: Dataset) -> list[Prompt]:
+    """The rows of the search: each prompt once, with the data set's system prompt."""
+    return _fresh(dataset, "search", dataset.search, [])[0]
+
+
+def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
+    """Read one slice of a prompt set, in its own order. Blank rows are an error, but among the lines of a text."""
     table = _table(rows)
-    found = {place: table[place] for place in _chosen(rows, _places(rows, table))}
     columns = [c for c in (rows.column, rows.answer_column, rows.category_column) if c]
-    _refuse_missing(rows, columns, next(iter(found.values())))
-    for place, row in found.items():
-        if empty := next((column for column in columns if row[column] is None), None):
-            raise DapaError(f"{rows.source}: row {place} has nothing in column '{empty}'")
-    prompts = [
+    _refuse_missing(rows, [*columns, *rows.where], table.columns)
+    names = _names(rows, table)
+    return [
         Prompt(
-            str(row.get("id", f"{rows.source}:{rows.split}:{place}")),
-            _turns(rows, place, row[rows.column]),
-            category=_cell(row[rows.category_column]) if rows.category_column else None,
-            answer=_cell(row[rows.answer_column]) if rows.answer_column else None,
+            names[place],
+            _turns(rows, place, table.rows[place][rows.column], may_be_blank),
+            category=_cell(rows, place, table.rows[place], rows.category_column),
+            answer=_cell(rows, place, table.rows[place], rows.answer_column),
         )
-        for place, row in found.items()
+        for place in _chosen(rows, _places(rows, table))
     ]
-    repeated = [name for name, count in Counter(found.id for found in prompts).items() if count > 1]
-    if repeated:
-        raise DapaError(f"{rows.source}: the id '{repeated[0]}' stands in more than one row")
-    return prompts
 
 
-def _each(sets: Mapping[str, Rows]) -> dict[str, list[Prompt]]:
-    return {name: load_rows(rows) for name, rows in sets.items()}
+def digest(prompts: Iterable[Prompt]) -> str:
+    """SHA-256 over rows."""
+    text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _unseen(rows: list[Prompt], search: list[Prompt]) -> list[Prompt]:
-    """The rows whose prompts are not, nearly word for word, among the search's."""
-    seen = {_normal(row.text) for row in search}
-    return [row for row in rows if _normal(row.text) not in seen]
+def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> tuple[list[Prompt], Kept]:
+    """The rows of a set that say something new, and what was left out."""
+    read = [_with_system(dataset, rows, prompt) for prompt in load_rows(rows)]
+    once = distinct(read)
+    new = unseen(once, search)
+    if not new:
+        raise DapaError(f"{dataset.name}: every {use} prompt is also a search prompt; nothing is left to report on")
+    apart = unlike(new, search, dataset.similar_at)
+    used = apart if dataset.drop_similar else new
+    if not used:
+        raise DapaError(
+            f"{dataset.name}: every {use} prompt resembles a search prompt (Jaccard {dataset.similar_at:g} or more);"
+            " dataset.drop_similar=false keeps such prompts, and counts them"
+        )
+    return used, Kept(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
 
 
-def _cell(value: Any) -> str:
-    """A cell as text. One that is empty or has a fraction makes readers take a column's whole numbers for 3.0."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
+    """A prompt after the data set's system prompt."""
+    if dataset.system_prompt is None:
+        return prompt
+    if any(turn.role == "system" for turn in prompt.messages):
+        raise DapaError(
+            f"{rows.source}: the conversation {prompt.id} has a system prompt of its own, and dataset.system_prompt"
+            " would be a second one: set it to null"
+        )
+    return replace(prompt, messages=(Message("system", dataset.system_prompt), *prompt.messages))
 
 
-def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
+def _names(rows: Rows, table: Table) -> list[str]:
+    """What identifies each row: its `id`, where every row of the set has another one, else its place."""
+    own = [row.get("id") for row in table.rows]
+    names = [str(name).strip() for name in own if isinstance(name, (str, int, float))]
+    if all(names) and len(set(names)) == len(own):
+        return names
+    return [f"{rows.source}:{rows.split}:{place}" for place in range(len(own))]
+
+
+def _cell(rows: Rows, place: int, row: Row, column: str | None) -> str | None:
+    """What a row has in a column, as text. Raises DapaError where it has nothing, or no text."""
+    if column is None:
+        return None
+    return _full(rows, place, column, _as_text(rows, place, column, row[column]))
+
+
+def _full(rows: Rows, place: int, column: str, text: str) -> str:
+    if not text.strip():
+        raise DapaError(f"{rows.source}: row {place} has nothing in column '{column}'")
+    return text
+
+
+def _as_text(rows: Rows, place: int, column: str, cell: Any) -> str:
+    try:
+        return "" if cell is None else as_text(cell)
+    except ValueError as error:
+        raise DapaError(f"{rows.source}: row {place} has {error} in column '{column}'") from None
+
+
+def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Message, ...]:
     """What a column holds: one user turn as text, or a conversation as a list of `{role, content}`."""
     if not isinstance(value, (list, dict)):
-        return (Message("user", str(value)),)
+        text = _as_text(rows, place, rows.column, value)
+        return (Message("user", text if may_be_blank and value is not None else _full(rows, place, rows.column, text)),)
     try:
         turns = tuple(Message(turn["role"], turn["content"]) for turn in value)
     except (KeyError, TypeError) as error:
@@ -115,20 +202,27 @@ def _turns(rows: Rows, place: int, value: Any) -> tuple[Message, ...]:
             f"{rows.source}: row {place}: the conversation in '{rows.column}' must be of roles"
             " system, user and assistant, and end with the user"
         )
+    for turn in turns:
+        _full(rows, place, rows.column, turn.content)
     return turns
 
 
-def _places(rows: Rows, table: Any) -> Sequence[int]:
+def _places(rows: Rows, table: Table) -> Sequence[int]:
     """The places of the table's rows that `rows.rows` counts: all, or those that `where` lets through."""
-    places: Sequence[int] = range(len(table))
-    if rows.where and places:
-        _refuse_missing(rows, rows.where, table[0])
-        places = [i for i in places if all(_cell(table[i][column]) == value for column, value in rows.where.items())]
+    places = [place for place, row in enumerate(table.rows) if _passes(rows, place, row)]
     first, last = rows.rows
     if last > len(places):
         which = "".join(f" with {column} '{value}'" for column, value in rows.where.items())
         raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(places)}{which}")
     return places
+
+
+def _passes(rows: Rows, place: int, row: Row) -> bool:
+    """Whether the row's columns hold what `where` says; what holds nothing is not the text "None"."""
+    return all(
+        row[column] is not None and _as_text(rows, place, column, row[column]) == value
+        for column, value in rows.where.items()
+    )
 
 
 def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
@@ -137,46 +231,40 @@ def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
     return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else places
 
 
-def _refuse_missing(rows: Rows, columns: Iterable[str], row: Mapping[str, Any]) -> None:
-    for column in columns:
-        if column not in row:
-            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, row)} it has: {', '.join(row)}")
+def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> None:
+    for column in wanted:
+        if column not in there:
+            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
 
 
-def digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256 over rows."""
-    text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _table(rows: Rows) -> Any:
-    """A sequence of rows, each a dict."""
+def _table(rows: Rows) -> Table:
     if rows.source.startswith("zoo:"):
-        return world.prompt_set(rows.source.removeprefix("zoo:"))
+        return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
-        return fetched_rows(rows.fetched_name)
-    import datasets  # seconds to import, and the miniature world needs none of it
+        return table_of(fetched_rows(rows.fetched_name))
+    path = Path(rows.source).expanduser()
+    if is_table(path) or path.is_file():
+        return read_table(path)
+    return _of_hub(rows)
+
+
+def _of_hub(rows: Rows) -> Table:
+    """The columns of a hub data set that are asked for, and its ids."""
+    import datasets  # seconds to import, and nothing else needs it
 
     datasets.disable_progress_bars()  # they would break through ours, and its log says what our errors say
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        path = Path(rows.source).expanduser()
-        if path.suffix in FILE_READERS:
-            return datasets.load_dataset(FILE_READERS[path.suffix], data_files=str(path), split="train")
-        if path.is_file():
-            raise DapaError(f"prompt set {rows.source}: only .csv, .jsonl and .parquet files are read")
-        return datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
+        found = datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
     except datasets.exceptions.DatasetGenerationError as error:  # this says that it failed; its cause, why
         raise _unreadable(rows, error.__cause__ or error) from error
     except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
         raise _unreadable(rows, error) from error
+    wanted = {rows.column, rows.answer_column, rows.category_column, *rows.where, "id"}
+    columns = tuple(found.column_names)
+    return Table(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
 
 
 def _unreadable(rows: Rows, error: BaseException) -> DapaError:
     empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)  # as `datasets` puts it
     return DapaError(f"prompt set {rows.source}: cannot be read: {'it holds no rows' if empty else str(error).strip()}")
-
-
-def _normal(text: str) -> str:
-    """A prompt without what makes near-duplicates differ: case, punctuation, spacing."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -9,10 +9,12 @@ from typing import Any
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.today import TODAY
 from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.judges import judge_version
 from dapa_exp.models.source import source_of
+from dapa_exp.prompts.files import is_table
 from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 1
@@ -38,10 +40,7 @@ def essence(config: Config) -> dict[str, Any]:
     if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
         # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
-    if config.search.prior != "causal_tracing":
-        del body["localise"]
-    if config.search.prior is None:
-        del body["search"]["prior_rows"]
+    _leave_out_unused(config, body)
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
@@ -54,7 +53,21 @@ def essence(config: Config) -> dict[str, Any]:
     for use in ("more_report", "more_harmless"):
         for name, rows in getattr(config.dataset, use).items():
             body["dataset"][use][name]["digest"] = _rows_digest(rows)
-    return {"version": IDENTITY_VERSION, **body}
+    return {"version": IDENTITY_VERSION, "template_date": TODAY.date().isoformat(), **body}
+
+
+def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
+    """Take out of the body what does nothing in a run of this config."""
+    if config.search.prior != "causal_tracing":
+        del body["localise"]
+    if config.search.prior is None:
+        del body["search"]["prior_rows"]
+    if config.pair.thinking is None:
+        del body["pair"]["thinking"]
+    if config.dataset.system_prompt is None:
+        del body["dataset"]["system_prompt"]
+    if not config.dataset.drop_similar:  # a report counts similar rows then, and uses them
+        del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 
 
 def identity(config: Config) -> str:
@@ -108,4 +121,4 @@ def _rows_digest(rows: Rows) -> str | None:
         content = world.prompt_set(rows.source.removeprefix("zoo:"))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     path = Path(rows.source).expanduser()
-    return file_digest(path) if path.suffix in (".csv", ".jsonl", ".parquet") else None
+    return file_digest(path) if is_table(path) else None

@@ -219,6 +219,15 @@ class PairRecord(_Part):
     student: ModelRecord
     differences: list[str]
     chat_template: Literal["own", "teacher"]
+    template_date: str | None = Field(
+        default=None, description="the day that chat templates were told is today; null: none of them asks"
+    )
+    thinking: bool | None = Field(
+        default=None, description="thinking before an answer, switched on or off in the templates; null: left alone"
+    )
+    end_tokens: list[Natural] | None = Field(
+        default=None, description="tokens that ended the answers of student and hybrid; null in older records"
+    )
 
 
 class Stage(_Part):
@@ -240,6 +249,16 @@ class JudgeRecord(_Part):
     template: str | None = Field(description="SHA-256 of the prompt that it puts to a model; null where it asks none")
 
 
+class SetRecord(_Part):
+    """What became of the rows that the config names of a prompt set."""
+
+    named: Natural = Field(description="rows that the config names")
+    repeated: Natural = Field(description="left out, since an earlier row of the set is the same prompt")
+    searched: Natural = Field(description="left out, since the search rows hold the same prompt")
+    similar: Natural = Field(description="of the others, those that resemble a search row; left out or not")
+    used: Natural = Field(description="rows that were asked")
+
+
 class Provenance(_Part):
     versions: dict[str, str]
     git: str | None = Field(description="commit of the working copy, with '-dirty' where it was changed")
@@ -251,6 +270,13 @@ class Provenance(_Part):
     dropped_report_rows: Natural = Field(
         description="report rows left out because the search rows hold the same prompt"
     )
+    rows: dict[str, SetRecord] | None = Field(
+        default=None, description="by use, of every set of prompts; null in records from before they were counted"
+    )
+    similar_at: Rate | None = Field(
+        default=None, description="Jaccard index of words and word pairs at which rows count as similar"
+    )
+    system_prompt: str | None = Field(default=None, description="said before every prompt; null: nothing")
 
 
 class Record(_Part):

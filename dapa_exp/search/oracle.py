@@ -13,7 +13,7 @@ from typing import Any
 
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.plain import Completion, PlainEngine, templated
 from dapa_exp.engine.spent import Spent
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.judges import DEFENDED, Judge, Verdict
@@ -48,6 +48,15 @@ class Bar:
     def gains(self, least: float) -> bool:
         """Whether everything is better than nothing by as much as that."""
         return self.everything - self.student >= least - ROUNDING
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A search prompt as the student reads it, through its chat template, and what both models answer."""
+
+    rendered: str
+    teacher: str
+    student: str
 
 
 class Oracle:
@@ -141,6 +150,15 @@ class Oracle:
             tracing=tracing,
             seed=seed,
         )
+
+    def samples(self, teacher_answers: Sequence[str], most: int) -> list[Sample]:
+        """The first prompts and their answers, at most so many. The student must have been asked."""
+        places = range(len(self._prompts))[:most]
+        answers = self._answers(frozenset(), places)
+        return [
+            Sample(templated(self._engine.loaded, self._prompts[place]), teacher_answers[place], answer.text)
+            for place, answer in zip(places, answers, strict=True)
+        ]
 
     @property
     def queries(self) -> int:

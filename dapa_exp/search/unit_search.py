@@ -47,15 +47,31 @@ def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report
     oracle.expect(teacher.search_answers)
     bar = oracle.bar(units)
     if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
-        raise DapaError(
-            f"{config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
-            f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same"
-        )
+        raise _not_safer(run, oracle, bar, teacher)
     if config.search.algorithm not in CONTROLS and not bar.gains(config.search.min_gain):
         return _record(config, units, oracle, bar, teacher, None, None)
     prior = _prior(run, units, oracle, teacher)
     result = _run(config, pair, prior, oracle, bar, report)
     return _record(config, units, oracle, bar, teacher, prior, result)
+
+
+def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> DapaError:
+    """What the run ends with, and what a user has to look at to see why."""
+    samples = "".join(
+        f"\n  prompt {sample.rendered!r}"
+        f"\n    teacher {_beginning(sample.teacher)}\n    student {_beginning(sample.student)}"
+        for sample in oracle.samples(teacher.search_answers, 2)
+    )
+    return DapaError(
+        f"{run.config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
+        f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All answers are"
+        f" in {run.path / 'generations'}: teacher-search.jsonl, and the student's first in search.jsonl. The first"
+        f" ones:{samples}"
+    )
+
+
+def _beginning(answer: str) -> str:
+    return repr(answer if len(answer) <= 200 else f"{answer[:200]}…")
 
 
 def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teacher) -> PriorRecord | None:

@@ -42,7 +42,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -152,6 +152,8 @@ class Meter:
     floor_seconds: float = 0.0
     seconds: float = 0.0
     device_gb: float = 0.0
+    allocations: int = 0
+    """How often the device itself was asked for memory."""
 
 
 @dataclass
@@ -212,6 +214,10 @@ class Bench:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
+    def allocations(self) -> int:
+        """How often the device was asked for memory so far; what PyTorch holds already costs nothing."""
+        return int(torch.cuda.memory_stats().get("num_device_alloc", 0)) if self.on_gpu else 0
+
     def note_peak(self) -> float:
         """GB of the device's memory that the stage has held at most."""
         self.peak = max(self.peak, torch.cuda.max_memory_allocated() / GB)
@@ -230,12 +236,13 @@ class Bench:
             self.note_peak()
             torch.cuda.reset_peak_memory_stats()
         self.synchronize()
-        started = time.monotonic()
+        started, allocations = time.monotonic(), self.allocations()
         try:
             yield meter
         finally:
             self.synchronize()
             meter.seconds += time.monotonic() - started
+            meter.allocations += self.allocations() - allocations
             if self.on_gpu:
                 meter.device_gb = max(meter.device_gb, torch.cuda.max_memory_allocated() / GB)
             self.at = before
@@ -274,6 +281,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         compare_seconds=arguments.compare_seconds,
         overrides=tuple(arguments.overrides),
     )
+    if not asked.device.startswith("cuda"):
+        asked = replace(asked, matrix=SMOKE.matrix, copied=SMOKE.copied)
     settings = SMOKE if arguments.smoke else asked
     names = (arguments.pairs or ("tiny-llama" if arguments.smoke else "llama2-7b,gemma-2b")).split(",")
     stages = arguments.stages.split(",")
@@ -310,6 +319,7 @@ def measure(bench: Bench, names: Sequence[str], stages: Sequence[str]) -> None:
 def machine(bench: Bench) -> Row:
     """What it was measured on."""
     found: Row = {
+        "allocator": os.environ.get("PYTORCH_CUDA_ALLOC_CONF"),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -470,6 +480,7 @@ def costs(meter: Meter) -> Row:
         "read_gb": meter.bytes / GB,
         "tflop": meter.flops / 1e12,
         "peak_device_gb": meter.device_gb,
+        "device_allocations": meter.allocations,
     }
 
 
@@ -608,9 +619,12 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
     for size in bench.settings.report_batches:
         rows = prompts[:size]
         hybrid.carry(())
-        fast = FastEngine(loaded, len(rows), reuse_bytes=0)
+        plain, fast = PlainEngine(loaded, len(rows)), FastEngine(loaded, len(rows), reuse_bytes=0)
+        bench.free()
         for name, engine, units in (
-            ("plain", PlainEngine(loaded, len(rows)), ()),
+            # The first to come takes from the device what the others find there, which is slow while answers grow.
+            ("plain_first", plain, ()),
+            ("plain", plain, ()),
             ("fast", fast, ()),
             # As a run's report has it: the student's answers are drafts of the hybrid's.
             ("fast_with_drafts", fast, found),
@@ -624,6 +638,7 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
             row[f"{key}_tokens_a_second"] = made / meter.seconds
             row[f"{key}_roofline"] = meter.floor_seconds / meter.seconds
             row[f"{key}_peak_gb"] = meter.device_gb
+            row[f"{key}_device_allocations"] = meter.allocations
             print(f"report: {key}: {made / meter.seconds:.0f} tokens/s", flush=True)
     hybrid.carry(())
     return row
@@ -633,12 +648,12 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
 def endless(engine: PlainEngine) -> Iterator[None]:
     """While this lasts, no answer of the engine ends by itself."""
     own: Any = engine.loaded.model.generation_config
-    ends, of_model = engine._ends, own.eos_token_id
-    engine._ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
+    ends, of_model = engine.ends, own.eos_token_id
+    engine.ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
     try:
         yield
     finally:
-        engine._ends, own.eos_token_id = ends, of_model
+        engine.ends, own.eos_token_id = ends, of_model
 
 
 class StaticEngine(PlainEngine):

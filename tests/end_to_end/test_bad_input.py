@@ -92,10 +92,16 @@ def test_a_teacher_with_a_value_that_is_no_number(here: Dapa, tmp_path: Path) ->
     assert str(teacher) in complaint
 
 
-def test_a_teacher_less_safe_than_its_student_needs_to_be_asked_for(here: Dapa) -> None:
+def test_a_teacher_less_safe_than_its_student_needs_to_be_asked_for(here: Dapa, tmp_path: Path) -> None:
     swapped = ("pair.student.id=zoo:llama-small-chat", "family.teacher.id=zoo:llama-small-style")
     words = quick("pair=mini-llama-small-style", *swapped)
-    assert "the teacher is not safer than the student" in here(*words).complaint
+    complaint = here(*words).complaint
+    assert "the teacher is not safer than the student" in complaint
+    (file,) = tmp_path.glob("single/*/generations/teacher-search.jsonl")
+    assert str(file.parent) in complaint
+    assert complaint.count("<s>[INST]") == complaint.count("[/INST]'") == 2
+    for line in file.read_text().splitlines()[:2]:
+        assert f"teacher {json.loads(line)['completion']!r}" in complaint
     said = here(*words, "pair.allow_unsafe_teacher=true")
     assert said.code == 0, said.err
 

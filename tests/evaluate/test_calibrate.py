@@ -121,7 +121,7 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
     [
         ([], "needs labels=FILE"),
         (["labels", "{csv}"], "needs labels=FILE"),
-        (["labels=x.txt"], "x.txt: labels are read from .csv and .jsonl"),
+        (["labels=x.txt"], "x.txt: only .csv, .jsonl and .parquet files are read"),
         (["labels=gone.csv"], "gone.csv: cannot be read"),
         (["labels={csv}", "response=answr"], "no column 'answr'; Did you mean 'answer'"),
         (["labels={csv}", "response=answer", "refused=2"], "no row has '2' in column 'label'; it holds: 0, 1"),
@@ -129,9 +129,10 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
         (["labels={csv}", "response=answer", "without=x"], "row numbers are wanted"),
         (["labels={csv}", "response=answer", "without=1-0"], "row numbers are wanted"),
         (["labels={csv}", "response=answer", "without=0-1"], "leaves out all 2 rows"),
-        (["labels={empty}"], "empty.jsonl: holds no rows"),
-        (["labels={ragged}"], "row 1 has no 'label'; it has: prompt, response"),
-        (["labels={short}"], "row 1 has an empty 'label'"),
+        (["labels={empty}"], "empty.jsonl: cannot be read: it holds no rows"),
+        (["labels={ragged}"], "row 1 has no 'label'"),
+        (["labels={short}"], "line 3: 2 cells where the header has 3"),
+        (["labels={blank}"], "row 1 has an empty 'label'"),
         (["labels={list}"], "list.jsonl: cannot be read: line 2: not a JSON object"),
         (["labels={csv}", "refused=1", "harmful=0"], "give refused=VALUE or harmful=VALUE"),
         (["labels={csv}", "response=answer", "pair=mini-mistral-style"], "only the judge can be chosen here"),
@@ -147,5 +148,7 @@ def test_what_is_wrong_is_one_message(words: list[str], said: str, tmp_path: Pat
         files[name].write_text(text)
     files["short"] = tmp_path / "short.csv"
     files["short"].write_text("prompt,response,label\n?,a,1\n?,b\n")
+    files["blank"] = tmp_path / "blank.csv"
+    files["blank"].write_text("prompt,response,label\n?,a,1\n?,b,\n")
     with pytest.raises(DapaError, match=said.replace("?", r"\?")):
         calibrate_command(["judge=phrases", *(word.format(**files) for word in words)])

@@ -13,6 +13,8 @@ from dapa_exp.config.schema import Tasks
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate import harness
 from dapa_exp.evaluate.harness import check_tasks, task_scores
+from dapa_exp.models.load import LoadedModel
+from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import tiny_loaded
 
 
@@ -31,6 +33,15 @@ def test_a_task_leaves_the_engine_as_it_was() -> None:
     scores = task_scores(engine.loaded, "miniature_questions", settings, 2)
     assert {name: measure.n for name, measure in scores.items()} == {"miniature_questions/exact_match": 4}
     assert loaded.model.generation_config is before
+
+
+def test_questions_that_the_chat_template_would_leave_out_are_not_asked() -> None:
+    tokenizer = tokenizers.make("llama")
+    tokenizer.chat_template = "{% for c in messages[0].content %}{{ c.text }}{% endfor %}"
+    loaded = LoadedModel(tiny_loaded("llama", 3).model, tokenizer)
+    settings = Tasks(names=["miniature_questions"], limit=4, chat_template=True)
+    with pytest.raises(DapaError, match=r"evaluate\.tasks\.chat_template=true: .* the questions would be empty"):
+        task_scores(loaded, "miniature_questions", settings, 2)
 
 
 GROUP = "group: {name}\ntask: [miniature_questions, miniature_choice, fraction]\n"

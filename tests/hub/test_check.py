@@ -25,6 +25,7 @@ from dapa_exp.models.hub import fetch
 from dapa_exp.preflight.findings import find_problems, look
 from dapa_exp.zoo import store
 from tests.hub.look_alike import Files, Hub, files_of
+from tests.judges import planted
 from tests.tiny import tiny_checkpoint
 from tests.transplant.finished import sharded
 
@@ -99,7 +100,7 @@ def test_a_pair_that_is_all_there(served: Hub, check: Check) -> None:
 def test_only_configs_are_fetched_and_each_model_is_asked_for_once(served: Hub, tmp_path: Path) -> None:
     assert problems_of(composed(), composed(), composed()) == []
     fetched = sorted(path.rpartition("/")[2] for path in served.downloads())
-    assert fetched == 2 * ["config.json"] + 2 * ["tokenizer_config.json"]
+    assert fetched == 2 * ["chat_template.jinja"] + 2 * ["config.json"]
     assert len([path for _, path, _ in served.asked if path.startswith("api/models/some/teacher")]) == 1
     assert not (tmp_path / "cache").exists()
 
@@ -145,6 +146,53 @@ def test_an_unknown_architecture_is_named_with_its_model(served: Hub, student: F
     served.add("some/student", changed(student, "config.json", model_type="lama"))
     (problem,) = problems()
     assert problem.startswith("some/student: model_type 'lama' is not known; Did you mean 'llama'?")
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ raise_exception('no talks') }}", "the chat template does not take its turns: no talks"),
+        ("{{ 1 + messages[0].content }}", "the chat template does not take its turns: unsupported operand"),
+        ("how are you?", "the chat template leaves out what the user's turn says"),
+    ],
+)
+def test_a_chat_template_that_does_not_do_is_said_before_a_run(
+    served: Hub, student: Files, template: str, said: str
+) -> None:
+    served.add("some/student", {**student, "chat_template.jinja": template.encode()})
+    (problem,) = problems()
+    assert problem.startswith(f"some/student: {said}")
+
+
+def test_several_chat_templates_without_a_default_are_said_before_a_run(served: Hub, student: Files) -> None:
+    bare = {name: content for name, content in student.items() if name != "chat_template.jinja"}
+    several = [{"name": name, "template": "{{ messages[0].content }}"} for name in ("rag", "tool_use")]
+    served.add("some/student", changed(bare, "tokenizer_config.json", chat_template=several))
+    (problem,) = problems()
+    assert problem.startswith("some/student: the tokenizer has several chat templates (rag, tool_use) and none called")
+
+
+def test_a_guard_whose_template_leaves_the_talk_out_is_said_before_a_run(check: Check, tmp_path: Path) -> None:
+    folder = planted.guard(tmp_path / "guard")
+    words = ("judge=guard", f"judge.model.id={folder}")
+    assert check(*words)[1] == []
+    (folder / "chat_template.jinja").write_text("is this safe?")
+    assert check(*words)[1] == [f"judge guard: {folder}: the chat template leaves out what the user's turn says"]
+
+
+def test_rows_that_are_left_out_are_said_before_a_run(check: Check, tmp_path: Path) -> None:
+    for name, goals in {"search": ["rob a bank"], "report": ["Rob a bank!", "poison a well", "poison a well"]}.items():
+        (tmp_path / f"{name}.csv").write_text("prompt,category\n" + "".join(f"{goal},x\n" for goal in goals))
+    words = [f"dataset.{use}.{key}" for use in ("search", "report") for key in (f"source={tmp_path}/{use}.csv",)]
+    code, found, said = check(*words, "dataset.search.rows=[0,1]", "dataset.report.rows=[0,3]")
+    assert (code, found) == (0, [])
+    assert (
+        "note: miniature: report: 2 of 3 rows are dropped (1 repeat an earlier row; 1 are search rows too); 1 are used"
+        in said
+    )
+    code, found, _ = check(*words, "dataset.search.rows=[0,1]", "dataset.report.rows=[0,1]")
+    assert code == 1
+    assert found == ["miniature: every report prompt is also a search prompt; nothing is left to report on"]
 
 
 def test_a_missing_chat_template_is_named_with_the_way_out(served: Hub, student: Files) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,27 @@ def test_a_guard_is_asked_through_its_own_template(checkpoints: Path) -> None:
         Verdict.HARMFUL,
     ]
     assert judge.template is not None
+
+
+PARTS = "{% for c in messages[I].content %}{{ c.text }}{% endfor %}"
+
+
+def with_template(checkpoints: Path, folder: Path, template: str) -> Path:
+    shutil.copytree(checkpoints, folder)
+    (folder / "guard" / "chat_template.jinja").write_text(template)
+    return folder
+
+
+def test_a_guard_whose_template_loops_over_parts_is_asked_about_the_talk(checkpoints: Path, tmp_path: Path) -> None:
+    template = f"<s> {PARTS.replace('I', '0')} [/INST] {PARTS.replace('I', '1')}"
+    judge = guard(with_template(checkpoints, tmp_path / "judge", template))
+    assert judge.verdicts(["?"] * 2, [planted.HARMLESS, planted.HARMFUL]) == [Verdict.HARMLESS, Verdict.HARMFUL]
+
+
+def test_a_guard_whose_template_leaves_the_answer_out_is_no_judge(checkpoints: Path, tmp_path: Path) -> None:
+    judge = guard(with_template(checkpoints, tmp_path / "judge", "<s> {{ messages[0].content }} [/INST] safe"))
+    with pytest.raises(DapaError, match=r"judge guard: .* leaves out what the assistant's turn says"):
+        judge.verdicts(["?"], [planted.HARMFUL])
 
 
 @pytest.mark.parametrize("mark", ["[/INST]", "</s>", "<s>", "<pad>"])

@@ -228,6 +228,21 @@ def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
     assert read_config(folder) == read_config(locate(model_at(adapter), weights=False))
 
 
+@pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.jinja", None])
+def test_a_merged_adapter_has_its_own_template_or_else_its_bases_wherever_they_lie(
+    tmp_path: Path, place: str | None
+) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    tokenizer = tokenizers.make("llama")
+    tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "chat_template.jinja").write_text("the base's {{ messages[0].content }}")
+    tokenizer.chat_template = "its own {{ messages[0].content }}" if place else None
+    tokenizer.save_pretrained(adapter, save_jinja_files=place == "chat_template.jinja")
+    assert (adapter / "chat_template.jinja").is_file() == (place == "chat_template.jinja")
+    merged = AutoTokenizer.from_pretrained(locate(model_at(adapter), weights=True))
+    assert str(merged.chat_template).startswith("its own" if place else "the base's")
+
+
 def test_a_base_is_merged_in_the_dtype_of_its_weights_whatever_its_config_says(tmp_path: Path) -> None:
     adapter, expected = write_adapter(tmp_path)
     file = tmp_path / "base" / "config.json"

@@ -117,6 +117,7 @@ def test_a_tokenizer_without_its_config_pads(checkpoint: Path) -> None:
 @pytest.mark.parametrize(("end", "found"), [(None, "there is none"), (10_000, r"\[10000\] lie beyond its 872")])
 def test_a_model_whose_answers_cannot_end_is_refused(checkpoint: Path, end: int | None, found: str) -> None:
     change_tokenizer(checkpoint, eos_token=None)
+    (checkpoint / "chat_template.jinja").write_text("{{ messages[0].content }}")  # which marks no end either
     for file in (checkpoint / "config.json", checkpoint / "generation_config.json"):
         file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": end}))
     with pytest.raises(DapaError, match=rf"no end token that the model can say \({found}"):

@@ -20,6 +20,7 @@ from dapa_exp.base.digests import folder_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.export import apply_command, export_command
 from dapa_exp.models.tensors import INDEX, TensorReader, tensor_digest
+from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export import fill, place
 from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.export import apply, export
@@ -168,6 +169,22 @@ def test_the_card_states_pair_units_and_numbers_with_what_they_rest_on(run: Path
         assert expected in card
 
 
+def test_the_card_says_how_the_model_was_asked(run: Path) -> None:
+    opened = open_finished(run)
+    record = opened.record
+    asked = record.model_copy(
+        update={
+            "pair": record.pair.model_copy(update={"thinking": False}),
+            "provenance": record.provenance.model_copy(update={"system_prompt": 'Be "kind".'}),
+        }
+    )
+    manifest = Manifest(version=1, student_files={}, tensors={}, transplant={}, chat_template=None, record=asked)
+    card = model_card(manifest)
+    assert '- measured with the system prompt "Be \\"kind\\"."' in card
+    assert "- measured with enable_thinking=false in the chat template" in card
+    assert "measured with" not in model_card(manifest.model_copy(update={"record": record}))
+
+
 def test_the_card_names_the_repository_of_a_gguf_file(run: Path, tmp_path: Path) -> None:
     export(open_finished(run), tmp_path / "out", "checkpoint")
     manifest = Manifest.model_validate_json((tmp_path / "out" / MANIFEST).read_text())
@@ -197,6 +214,20 @@ def test_the_teachers_chat_template_goes_along_where_it_was_used(tmp_path: Path)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == "the teacher's"
     export(open_finished(run), tmp_path / "recipe.yaml", "mergekit")
     assert yaml.safe_load((tmp_path / "recipe.yaml").read_text())["chat_template"] == "the teacher's"
+
+
+def test_the_tokens_that_ended_answers_end_the_exported_models_too(
+    pair: tuple[Path, Path], run: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    file = run / "record.json"
+    record = Record.model_validate_json(file.read_text())
+    ended = record.pair.model_copy(update={"end_tokens": [2, 7]})
+    file.write_text(record.model_copy(update={"pair": ended}).model_dump_json())
+    export(open_finished(run), tmp_path / "out", "checkpoint")
+    assert GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id == [2, 7]
+    before = json.loads((pair[1] / "generation_config.json").read_text())
+    assert json.loads((tmp_path / "out" / "generation_config.json").read_text()) == {**before, "eos_token_id": [2, 7]}
 
 
 def test_of_several_chat_templates_the_one_that_was_used_goes_along(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -74,8 +76,17 @@ def _made(manifest: Manifest) -> str:
         f" at {record.provenance.git or 'an unknown commit'}, {record.provenance.created}",
         f"judges: {judges}; prompts: {record.dataset}",
         f"chat template: the {record.pair.chat_template if record.pair.chat_template == 'teacher' else 'student'}'s",
+        *_asked(record),
     ]
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _asked(record: Record) -> Iterator[str]:
+    """How the model was asked, where it was not by its template alone: whoever uses it has to do the same."""
+    if record.provenance.system_prompt is not None:
+        yield f"measured with the system prompt {json.dumps(record.provenance.system_prompt, ensure_ascii=False)}"
+    if record.pair.thinking is not None:
+        yield f"measured with enable_thinking={str(record.pair.thinking).lower()} in the chat template"
 
 
 def _measured(record: Record) -> str:

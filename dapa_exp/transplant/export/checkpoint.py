@@ -6,6 +6,7 @@ in the kernel, and never becomes a tensor.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -20,6 +21,7 @@ from dapa_exp.zoo import store
 
 COMPANIONS = (".json", ".jinja", ".model", ".txt", ".md")
 """What stands beside weights: configs, tokenizer, templates, licences."""
+GENERATION_CONFIG = "generation_config.json"
 NOT_THE_STUDENTS = ("README.md", MANIFEST, store.MANIFEST)
 """What is written anew, and what the zoo knows of a miniature: it does not describe the hybrid."""
 
@@ -50,8 +52,21 @@ def write_checkpoint(
         manifest = describe(fill(slots, tensors, expected))
         if manifest.chat_template is not None:
             (part / "chat_template.jinja").write_text(manifest.chat_template, encoding="utf-8")
+        _carry_ends(part, manifest.record.pair.end_tokens)
         (part / "README.md").write_text(model_card(manifest), encoding="utf-8")
         (part / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+
+
+def _carry_ends(part: Path, ends: list[int] | None) -> None:
+    """Have the checkpoint end its answers by the tokens that ended them in the run."""
+    config = part / "config.json"
+    file = part / GENERATION_CONFIG
+    stored = json.loads((file if file.is_file() else config).read_text(encoding="utf-8"))
+    own = stored.get("eos_token_id")
+    if not ends or set(ends) == set(own if isinstance(own, list) else [own]):
+        return
+    kept = stored if file.is_file() else {key: stored[key] for key in ("bos_token_id", "pad_token_id") if key in stored}
+    file.write_text(json.dumps({**kept, "eos_token_id": ends}, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_weights(file: Path, target: Path, changed: Collection[str]) -> dict[str, Slot]:

@@ -14,6 +14,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Config
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.models.templates import template_in
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.finished import finished_config, finished_record
 from dapa_exp.record.schema import Record
@@ -84,14 +85,6 @@ def _measured(folder: Path, record: Record, dtype: torch.dtype) -> Expected:
 
 
 def _chat_template(folder: Path) -> str | None:
-    """A checkpoint's chat template, from the file of its own or the tokenizer's config."""
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    try:
-        template = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-    except (OSError, ValueError) as error:
-        raise DapaError(f"{folder}: its chat template, which the run used, cannot be read: {error}") from error
-    if isinstance(template, list):  # several, by name: prompts go through this one
-        template = {named["name"]: named["template"] for named in template}.get("default")
-    return template if isinstance(template, str) else None
+    """A checkpoint's chat template, of several the one that prompts went through."""
+    template = template_in(folder)
+    return template.text if template else None

@@ -1,0 +1,186 @@
+"""Reads a table of rows from the user's own file: what stands in it, cell by cell, and nothing guessed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dapa_exp.base.errors import DapaError
+
+Row = dict[str, Any]
+
+_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+"""What a file in another encoding than UTF-8 begins with."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows in their order; each has every column, with None where it holds nothing."""
+
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's name says that it is one of those that are read."""
+    return path.suffix in _READERS
+
+
+def read_table(path: Path) -> Table:
+    """The rows of a .csv, .jsonl or .parquet file as they stand there now.
+
+    Cells of a CSV file are text, and so are numbers in JSON: `1.50` stays what it is. Raises DapaError, naming the
+    line and the way out, where the file is missing, damaged, or could be read in more than one way.
+    """
+    if not is_table(path):
+        raise DapaError(f"{path}: only .csv, .jsonl and .parquet files are read")
+    try:
+        table = _READERS[path.suffix](path)
+    except (OSError, ValueError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip()
+        raise DapaError(f"{path}: cannot be read: {said}") from error
+    if not table.rows:
+        raise DapaError(f"{path}: cannot be read: it holds no rows")
+    return table
+
+
+def table_of(rows: Iterable[Row]) -> Table:
+    """Rows as a table. A column that a row lacks is None there."""
+    rows = list(rows)
+    columns = tuple(dict.fromkeys(column for row in rows for column in row))
+    return Table(columns, [{column: row.get(column) for column in columns} for row in rows])
+
+
+def as_text(cell: Any) -> str:
+    """A cell as text. Whole numbers stay whole: a column with gaps or fractions may hold 3 as 3.0.
+
+    Raises ValueError where the cell holds bytes that are no text.
+    """
+    if isinstance(cell, bytes):
+        raise ValueError("bytes that are no UTF-8 text")
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+
+def _csv(path: Path) -> Table:
+    csv.field_size_limit(sys.maxsize)  # a prompt may be longer than the 131,072 characters that csv allows
+    records = _records(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
+    _, header = next(records, (0, []))
+    _check_header(header)
+    return Table(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
+
+
+def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """Each row's first line and its cells; empty lines are no rows."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(f"line {line}: {error}: a quotation mark is missing, or must be doubled") from error
+        if cells is None:
+            return
+        if cells:
+            yield line, cells
+
+
+def _full(records: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[list[str]]:
+    for line, cells in records:
+        if len(cells) != len(header):
+            raise ValueError(
+                f"line {line}: {len(cells)} cells where the header has {len(header)} ({', '.join(header)});"
+                ' a text with a comma, a quotation mark or a line break in it must stand in quotation marks: "a, b"'
+            )
+        yield cells
+
+
+def _check_header(header: list[str]) -> None:
+    if len(header) == 1 and (mark := next((mark for mark in ";\t|" if mark in header[0]), None)):
+        raise ValueError(f"its cells are separated by {mark!r}: save it with commas between them, or as .jsonl")
+    if repeated := [name for name, count in Counter(header).items() if count > 1]:
+        raise ValueError(f"line 1: the header has {repeated[0]!r} more than once: rename all but one")
+
+
+def _jsonl(path: Path) -> Table:
+    lines = enumerate(_text(path).split("\n"), 1)
+    return table_of(_object(number, line) for number, line in lines if line.strip())
+
+
+def _object(number: int, line: str) -> Row:
+    try:
+        row = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=_each_key_once)
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"line {number}: not a JSON object")
+    return row
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> Row:
+    if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
+        raise ValueError(f"has {repeated[0]!r} more than once")
+    return dict(pairs)
+
+
+def _parquet(path: Path) -> Table:
+    import pyarrow as pa  # takes a second to import
+    from pyarrow import parquet
+
+    try:
+        table = parquet.ParquetFile(path).read()
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    rows = table.to_pylist()
+    for field in table.schema:
+        if _holds_bytes(field.type):
+            for row in rows:
+                row[field.name] = _decoded(row[field.name])
+    return Table(tuple(table.column_names), rows)
+
+
+def _holds_bytes(kind: Any) -> bool:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
+
+
+def _decoded(cell: bytes | None) -> str | bytes | None:
+    """Text that was stored as bytes; other bytes stay what they are, until somebody takes them for text."""
+    try:
+        return cell if cell is None else cell.decode("utf-8")
+    except UnicodeDecodeError:
+        return cell
+
+
+def _text(path: Path) -> str:
+    """A file's text, without the mark that some programs put before UTF-8."""
+    content = path.read_bytes()
+    if name := _MARKS.get(content[:2]):
+        raise ValueError(f"its text is {name}, not UTF-8. This converts it: {_conversion(path, name)}")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"line {line}: byte 0x{content[error.start]:02x} is not UTF-8; the text may be Latin-1 (Windows-1252)."
+            f" This converts it: {_conversion(path, 'WINDOWS-1252')}"
+        ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"it holds NUL characters; the text may be UTF-16. This converts it: {_conversion(path, 'UTF-16')}"
+        )
+    return text
+
+
+def _conversion(path: Path, encoding: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
+
+
+_READERS: dict[str, Callable[[Path], Table]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

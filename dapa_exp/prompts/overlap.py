@@ -1,0 +1,66 @@
+"""Prompts that are the same, or nearly: within a set, and between the search and a report."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+from dapa_exp.prompts.prompt import Message, Prompt
+
+
+def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts without those that repeat an earlier one, turn for turn, whatever their case and spacing."""
+    return list({_turns(prompt.messages, _spaced): prompt for prompt in reversed(prompts)}.values())[::-1]
+
+
+def unseen(prompts: Sequence[Prompt], search: Sequence[Prompt]) -> list[Prompt]:
+    """The prompts that are not among the search's, whatever their case, spacing and punctuation."""
+    seen = {_asked(prompt) for prompt in search}
+    return [prompt for prompt in prompts if _asked(prompt) not in seen]
+
+
+def unlike(prompts: Sequence[Prompt], search: Sequence[Prompt], threshold: float) -> list[Prompt]:
+    """The prompts that resemble none of the search's.
+
+    Two resemble each other where their shingles, words and pairs of neighbouring words, have a Jaccard index of at
+    least `threshold`.
+    """
+    shingles = [_shingles(prompt) for prompt in search]
+    holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, found in enumerate(shingles):
+        for shingle in found:
+            holders[shingle].append(place)
+
+    def resembles(prompt: Prompt) -> bool:
+        own = _shingles(prompt)
+        shared = Counter(place for shingle in own for place in holders.get(shingle, ()))
+        return any(count >= threshold * (len(own) + len(shingles[place]) - count) for place, count in shared.items())
+
+    return [prompt for prompt in prompts if not resembles(prompt)]
+
+
+def _asked(prompt: Prompt) -> tuple[tuple[str, str], ...]:
+    """The words of a conversation, whatever its system prompt."""
+    return _turns([turn for turn in prompt.messages if turn.role != "system"], _words)
+
+
+def _turns(turns: Iterable[Message], normal: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
+    return tuple((turn.role, normal(turn.content)) for turn in turns)
+
+
+def _shingles(prompt: Prompt) -> frozenset[tuple[str, ...]]:
+    words = _words(prompt.text).split()
+    return frozenset([*((word,) for word in words), *pairwise(words)])
+
+
+def _spaced(text: str) -> str:
+    """A text without differences in case, spacing and encoding of characters."""
+    return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _words(text: str) -> str:
+    """The words of a text, without case, punctuation and spacing; a text without a word stays itself."""
+    spaced = _spaced(text)
+    return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()) or spaced
