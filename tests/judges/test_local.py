@@ -145,7 +145,7 @@ def test_a_device_that_is_not_there_is_one_message(checkpoints: Path) -> None:
 
 
 def test_a_judge_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match="no such folder .*guard"):
+    with pytest.raises(DapaError, match=r"no such folder .*guard"):
         guard(tmp_path)
     (tmp_path / "guard").mkdir()
     with pytest.raises(DapaError, match=r"guard: no config\.json there"):
