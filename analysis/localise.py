@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import save
+from analysis.drawing import save
 from dapa_exp.record.localisation import LocaliseRecord
 from dapa_exp.record.schema import Measure
 

@@ -1,9 +1,9 @@
-"""All tables of some run folders, printed, and written beside the runs with a figure."""
+"""All tables of some run folders, printed, and written beside the runs with the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
+import hashlib
+from collections.abc import Collection, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -11,63 +11,37 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from analysis import figures
-from analysis.load import load
-from analysis.tables import (
-    Table,
-    ablation_table,
-    agreement_table,
-    has_agreement,
-    has_judges,
-    has_repeats,
-    has_utility,
-    judges_table,
-    main_table,
-    search_cost_table,
-    stability_table,
-    utility_table,
-)
-from analysis.trade_off import NAME, draw_trade_off, has_trade_off
-from dapa_exp.base.files import write_atomically
-
-
-def _has_granularities(runs: pd.DataFrame) -> bool:
-    return runs["granularity"].nunique() > 1
-
-
-def _has_costs(runs: pd.DataFrame) -> bool:
-    return len(runs) > 1 and bool((runs["state"] == "done").any())
-
-
-TABLES: dict[str, tuple[Callable[[pd.DataFrame], bool], Callable[[pd.DataFrame], Table]]] = {
-    "main": (lambda _: True, main_table),
-    "judges": (has_judges, judges_table),
-    "agreement": (has_agreement, agreement_table),
-    "utility": (has_utility, utility_table),
-    "ablation_pairs": (_has_granularities, partial(ablation_table, by="pair")),
-    "ablation": (_has_granularities, partial(ablation_table, by="family")),
-    "search_cost": (_has_costs, search_cost_table),
-    "stability": (has_repeats, stability_table),
-}
-"""By name and in order: which runs a table has something to show of, and what makes it."""
+from analysis import drawing
+from analysis.frame import load
+from analysis.registry import FIGURES, TABLES, in_order
+from analysis.tables.table import Table
+from dapa_exp.base.files import leftovers, remove, write_atomically
+from dapa_exp.record.layout import SweepLayout
 
 SUFFIXES = ("md", "csv", "tex")
+LONGEST_NAME = 100
+"""Characters of a report folder's name that lists what it is of."""
+STALE_SECONDS = 3600
+"""How old a temporary file is that nobody is writing any more."""
 
 
 def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
-    """Print the tables of these sweep or run folders, taken together, and write them to `report/` in the first.
+    """Print the tables of these sweep or run folders, taken together, and write them with the figures.
 
-    Of the folders' runs, `only` those in these places, where given. Where there are several hybrids, a figure is
-    drawn, too. What an earlier report left there goes.
+    Of the folders' runs, `only` those in these places, where given. What an earlier report of the same folders left
+    there goes. Files are renamed into place when they are whole, so that two reports at once do not collide.
     """
-    runs, folder = load(folders, only), folders[0] / "report"
-    tables = tables_of(runs)
+    frame, folder = load(folders, only), report_folder(folders)
+    tables = tables_of(frame)
     for table in tables:
         table.print(shown_on)
     written = [path for table in tables for path in _write(table, folder)]
-    if has_trade_off(runs):
-        written += draw_trade_off(runs, folder)
-    for name, suffix in [*product(TABLES, SUFFIXES), *product([NAME], figures.SUFFIXES)]:
+    for name, figure in FIGURES:
+        if figure.shows(frame):
+            written += drawing.save(figure.draw(frame), folder, name)
+    for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may be another report's, at work now
+        remove(left)
+    for name, suffix in [*product(TABLES.names(), SUFFIXES), *product(FIGURES.names(), drawing.SUFFIXES)]:
         if (file := folder / f"{name}.{suffix}") not in written:
             file.unlink(missing_ok=True)
     names = ", ".join(dict.fromkeys(path.stem for path in written))
@@ -75,9 +49,21 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     return written
 
 
-def tables_of(runs: pd.DataFrame) -> list[Table]:
+def report_folder(folders: Sequence[Path]) -> Path:
+    """Where the report of these folders lies: in the first, under a name that tells it from the first's own report."""
+    others = list(dict.fromkeys(folder.resolve() for folder in folders))[1:]
+    if not others:
+        return SweepLayout(folders[0]).report
+    name = "-".join((f"{SweepLayout(folders[0]).report.name}-with", *(folder.name for folder in others)))
+    if len(name) > LONGEST_NAME:
+        digest = hashlib.sha256("\n".join(map(str, others)).encode()).hexdigest()[:8]
+        name = f"{SweepLayout(folders[0]).report.name}-with-{len(others)}-others-{digest}"
+    return folders[0] / name
+
+
+def tables_of(frame: pd.DataFrame) -> list[Table]:
     """The tables that have something to show."""
-    return [make(runs) for shows_something, make in TABLES.values() if shows_something(runs)]
+    return [table.make(frame) for table in in_order() if table.shows(frame)]
 
 
 def _write(table: Table, folder: Path) -> list[Path]:

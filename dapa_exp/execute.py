@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.mirror import mirror
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run
 
 
 def execute(config: Config, folder: Path, report: Report) -> Record:
-    """Carry out a run, then mirror its record to W&B where the config asks for it."""
+    """Carry out a run, then mirror its record to W&B where the config asks for it; `status` tells where that failed."""
     record = run(config, folder, report)
     if config.record.wandb != "off":
         try:
@@ -24,6 +24,7 @@ def execute(config: Config, folder: Path, report: Report) -> Record:
                 project=config.record.wandb_project,
                 entity=config.record.wandb_entity,
             )
-        except DapaError as error:
-            logging.getLogger(__name__).warning("%s; the record is safe, and `dapa mirror` tries again", error)
+        except DapaError:
+            if not RunLayout(folder).unsent.is_file():  # which says why; else nobody would
+                raise
     return record

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, open_dict
 
 from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import typed
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.sweep.isolation import Task, run_isolated
 
 ConfigStore.instance().store(
@@ -46,7 +47,7 @@ class IsolatedLauncher(Launcher):
             returned = JobReturn(overrides=list(overrides), working_dir=str(folder), status=JobStatus.COMPLETED)
             returned.return_value = None
             returns.append(returned)
-            wanted = not (folder / "record.json").is_file() or cfg.record.wandb != "off"  # which is sent once only
+            wanted = not RunLayout(folder).record.is_file() or cfg.record.wandb != "off"  # which is sent once only
             if wanted and folder not in tasks:
                 tasks[folder] = Task(typed(cfg), folder)
                 processes = tasks[folder].config.runtime.processes

@@ -46,3 +46,18 @@ def of(part: float, whole: float) -> str:
 def arrow(before: float, after: float) -> str:
     """A share before and after, in percent: 2.0 → 4.0."""
     return f"{percent(before)} → {percent(after)}" if known(before) and known(after) else DASH
+
+
+def change(value: float, low: float | None, high: float | None, digits: int = 1) -> str:
+    """A difference with its interval: +3.1 [-0.4, 6.6]."""
+    shown = decimal(value, digits, sign=True)
+    if not known(value) or not known(low) or not known(high):
+        return shown
+    return f"{shown} [{decimal(float(low or 0), digits)}, {decimal(float(high or 0), digits)}]"
+
+
+def p_value(value: float) -> str:
+    """A p-value to two digits; below .001 it says only that."""
+    if not known(value):
+        return DASH
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0") if value < 0.0995 else f"{value:.2f}"

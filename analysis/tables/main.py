@@ -10,12 +10,24 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from analysis.expected import paper
-from analysis.measures import MEANED, SUBJECTS, counts, means, measure, settings_that_tell_apart
+from analysis.frame import SUBJECTS
+from analysis.measures import (
+    MEANED,
+    counts,
+    detectable_points,
+    mean_dsr_bounds,
+    means,
+    measure,
+    runs_of,
+    settings_that_tell_apart,
+)
+from analysis.registry import TABLES, TableMaker, always
 from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
 from analysis.tables.table import Table, new_blocks
 
 SIGNIFICANT = 0.05
 MADE_HERE = "†"
+TOO_LITTLE = "‡"
 STATUS = {"certified": "yes", "not_certified": "no", "control": "control", "no_gain": "no gain"}
 
 Row = Any  # a row of the measured DataFrame, by name of column
@@ -46,8 +58,19 @@ COLUMNS = [
     *(_dsr(subject) for subject in SUBJECTS),
     Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
+    Column(
+        "search DSR: found / everything / bar (%)",
+        "everything_search_dsr",
+        lambda row: " / ".join(percent(row[name]) for name in ("hybrid_search_dsr", "everything_search_dsr", "bar")),
+    ),
+    Column("search − report DSR (points)", "optimism_points", lambda row: decimal(row["optimism_points"], sign=True)),
     Column("units found", "units_found", lambda row: of(row["units_found"], row["units_total"])),
-    Column("parameters changed (%)", "parameters_percent", lambda row: decimal(row["parameters_percent"], 2)),
+    Column(
+        "parameters changed (%)",
+        "parameters_changed_percent",
+        lambda row: decimal(row["parameters_changed_percent"], 2),
+    ),
+    Column("parameters moved (%)", "parameters_percent", lambda row: decimal(row["parameters_percent"], 2)),
     Column("perplexity change", "perplexity_change", lambda row: decimal(row["perplexity_change"], 2, sign=True)),
     Column(
         "reasoning change (points)",
@@ -61,27 +84,33 @@ COLUMNS = [
     ),
     Column("search queries", "queries", lambda row: number(row["queries"])),
     Column("search seconds", "seconds", lambda row: number(row["seconds"])),
+    Column("P(DSR≥bar)", "above_threshold", lambda row: _above(row, "above_threshold")),
+    Column("P, by group", "above_threshold_by_group", lambda row: _above(row, "above_threshold_by_group")),
 ]
 ABOUT = {column.about for column in COLUMNS}
+OPTIONAL = ("parameters_changed_percent", "above_threshold_by_group")
+"""Not in older records: no column where no run has them."""
 NO_DEFENCE = {
     "degenerate": _of_each("degenerate (%)", "degenerate"),
     "failed": _of_each("judge failed (%)", "failed"),
 }
 
 
-def main_table(runs: pd.DataFrame) -> Table:
+def main_table(frame: pd.DataFrame) -> Table:
     """The runs, the means of each family and of all, and the paper's mean on the real models."""
+    runs = runs_of(frame)
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
-    measured = _with_significance(measure(runs, settings))
+    measured = _with_significance(measure(frame, settings))
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
-    columns = [*COLUMNS, *_no_defence_columns(measured)]
+    columns = [column for column in COLUMNS if column.about not in OPTIONAL or measured[column.about].notna().any()]
+    columns += _no_defence_columns(measured)
     notes = [f"[{i}] {run['pair']}: {run['reason']}" for i, run in enumerate(_unfinished(measured), start=1)]
     return Table(
         name="main",
         title="Defense success rate of student, hybrid and teacher",
-        caption=_caption(measured, bool(averaged)),
+        caption=_caption(measured, settings),
         display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
         numbers=numbers.drop(columns=["label", "note", "run"]),
         labels=1 + len(settings),
@@ -97,6 +126,8 @@ def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
     measured["p_holm"] = float("nan")
     if tested.any():
         measured.loc[tested, "p_holm"] = multipletests(measured.loc[tested, "p_value"], method="holm")[1]
+    measured["detectable_points"] = detectable_points(measured)
+    measured["detectable_points_holm"] = detectable_points(measured, int(tested.sum()))
     return measured
 
 
@@ -117,28 +148,44 @@ def _runs(measured: pd.DataFrame) -> pd.DataFrame:
 def _mean_blocks(measured: pd.DataFrame, settings: list[str]) -> list[pd.DataFrame]:
     """Family means where there are several families, and the means over all of them, for each setting.
 
-    None where a pair has several runs that no setting tells apart: it would count several times.
+    None where a pair has several runs that no setting tells apart: it would count several times. One run has no mean.
     """
-    settings = [name for name in settings if name != "run"]
-    done = measured[measured["state"] == "done"]
-    if done.duplicated(["pair", *settings]).any():
+    settings, done = [name for name in settings if name != "run"], measured[measured["state"] == "done"]
+    if _counts_twice(done, settings):
         return []
-    blocks = [_means(done, settings, "mean", "mean of all")] if len(done) else []
+    blocks = [_means(done, settings, "mean", "mean of all")]
     if done["family"].nunique() > 1:
         blocks.insert(0, _means(done, ["family", *settings], "family mean", "mean "))
-    return blocks
+    return [block for block in blocks if len(block)]
+
+
+def _counts_twice(done: pd.DataFrame, settings: list[str]) -> bool:
+    return bool(done.duplicated(["pair", *(name for name in settings if name != "run")]).any())
 
 
 def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataFrame:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for _, group in done.groupby(by, sort=False) if by else [((), done)]:
+        if len(group) < 2:
+            continue
         keys = {name: group[name].iloc[0] for name in by}
         averaged = {f"n_{name}": count for name, count in counts(group).items()}
         text = f"{label}{keys.get('family', '')} (n={len(group)})"
         made_here = bool(group["made_here"].any())
-        rows.append({"row": kind, "n": len(group), **keys, "made_here": made_here, **means(group), **averaged})
+        rows.append(
+            {
+                "row": kind,
+                "n": len(group),
+                **keys,
+                "made_here": made_here,
+                **means(group).where(counts(group) > 1),
+                **averaged,
+            }
+        )
         rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
-    return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in ABOUT])
+        for subject in SUBJECTS:
+            rows[-1][f"{subject}_dsr_low"], rows[-1][f"{subject}_dsr_high"] = mean_dsr_bounds(group, subject)
+    return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in ABOUT], errors="ignore")
 
 
 def _paper() -> pd.DataFrame:
@@ -157,7 +204,6 @@ def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -
     cells |= {column.heading: column.cell(row) + _own_n(row, column) for column in columns}
     cells["certified"] = _status(row)
     if single:
-        cells["P(DSR ≥ bar)"] = decimal(row["above_threshold"], 3)
         cells["units"] = _text(row["units"])
     return cells
 
@@ -165,7 +211,7 @@ def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -
 def _own_n(row: Row, column: Column) -> str:
     """A mean over fewer runs than its row says carries its own n."""
     n = row.get(f"n_{column.about}")
-    return f" (n={n:.0f})" if row["row"] != "run" and known(n) and 0 < n < row["n"] else ""
+    return f" (n={n:.0f})" if row["row"] != "run" and known(n) and 1 < n < row["n"] else ""
 
 
 def _status(row: Row) -> str:
@@ -174,7 +220,16 @@ def _status(row: Row) -> str:
     if row["state"] != "done":
         return f"{row['state']} [{row['note']:.0f}]"
     stopped = f" ({row['stopped_by']})" if known(row["stopped_by"]) else ""
-    return STATUS[row["status"]] + stopped
+    return STATUS[row["status"]] + stopped + (f" {TOO_LITTLE}" if _too_little(row) else "")
+
+
+def _too_little(row: Row) -> bool:
+    """Whether even all units together reach less of the teacher's gain than the search asks for."""
+    return known(row["units_suffice"]) and not row["units_suffice"]
+
+
+def _above(row: Row, name: str) -> str:
+    return decimal(row[name], 3) if row["row"] == "run" else ""
 
 
 def _mark(row: Row) -> str:
@@ -194,12 +249,12 @@ def _any(measured: pd.DataFrame, name: str) -> bool:
     return any((measured[f"{subject}_{name}"] > 0).any() for subject in SUBJECTS)
 
 
-def _caption(measured: pd.DataFrame, averaged: bool) -> str:
+def _caption(measured: pd.DataFrame, settings: list[str]) -> str:
     done = measured[measured["state"] == "done"]
     sentences = [f"{len(done)} of {len(measured)} runs done."] if len(measured) > 1 else []
     if len(done):
         sentences += _how_measured(done)
-    if len(done) > 1 and not averaged:
+    if len(measured) > 1 and _counts_twice(done, settings):
         sentences.append("No means: runs of one pair differ in settings that are no columns here.")
     sentences.append(_about_paper(done))
     if done["made_here"].any():
@@ -215,8 +270,16 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         f"DSR: share of {prompts} harmful report prompts defended, with Wilson's 95 % interval.",
         f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
         f" the table's tests ({done['p_value'].notna().sum()}).",
-        _power(done["detectable_points"]),
-        "P(DSR ≥ bar): that the hybrid reaches on report prompts what the search asked for." if len(done) == 1 else "",
+        _power(done),
+        "P(DSR≥bar): that the hybrid reaches on report prompts what the search asked for"
+        + ("; by group: rows of one category count as one group." if _grouped(done) else "."),
+        "certified: 1-minimal on the search rows: the set reached the bar, and failed it without any one of its units."
+        " A smaller set of other units may exist. everything: all units transplanted; the bar follows from it.",
+        f"{TOO_LITTLE} all units together reach less of the teacher's gain than the search asks of a set: units of this"
+        " kind cannot carry it."
+        if any(_too_little(row) for _, row in done.iterrows())
+        else "",
+        "Intervals of means are over teachers." if len(done) > 1 else "",
         f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
@@ -230,14 +293,25 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def _power(detectable: pd.Series[float]) -> str:
+def _grouped(done: pd.DataFrame) -> bool:
+    return bool(done["above_threshold_by_group"].notna().any())
+
+
+def _power(done: pd.DataFrame) -> str:
     """What the tests could have missed; nothing is detectable where the student leaves too little to gain."""
-    if detectable.isna().all():
+    tested = done[done["p_value"].notna()]
+    alone, first = tested["detectable_points"], tested["detectable_points_holm"]
+    if alone.isna().all():
         return "No gain, however large, would be found with 80 % power."
-    low, high, none = decimal(detectable.min()), decimal(detectable.max()), detectable.isna().sum()
-    points = low if low == high else f"{low} to {high}"
-    beside = f", and in {none} of {len(detectable)} runs none is" if none else ""
-    return f"Gains from {points} points on are found with 80 % power{beside}."
+    none = int(alone.isna().sum())
+    beside = f", and in {none} of {len(tested)} runs none is" if none else ""
+    holm = f" ({_points(first)} at Holm's first step)" if len(tested) > 1 and first.notna().any() else ""
+    return f"Gains without losses are found with 80 % power from {_points(alone)} points on{holm}{beside}."
+
+
+def _points(column: pd.Series[float]) -> str:
+    low, high = decimal(column.min()), decimal(column.max())
+    return low if low == high else f"{low} to {high}"
 
 
 def _about_paper(done: pd.DataFrame) -> str:
@@ -249,3 +323,6 @@ def _about_paper(done: pd.DataFrame) -> str:
 def _range(column: pd.Series[float]) -> str:
     low, high = number(column.min()), number(column.max())
     return low if low == high else f"{low} to {high}"
+
+
+TABLES.register("main", TableMaker(20, always, main_table))

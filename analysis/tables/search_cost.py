@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure, settings_besides_draws
+from analysis.measures import measure, runs_of, settings_besides_draws
+from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import known, number, of
 from analysis.tables.table import Table
 
@@ -14,10 +15,15 @@ COSTS = ["queries", "prompts", "tokens", "seconds"]
 REFERENCE = "ddmin"
 
 
-def search_cost_table(runs: pd.DataFrame) -> Table:
+def has_costs(frame: pd.DataFrame) -> bool:
+    """Whether there are several runs, and any is done."""
+    return frame["identity"].nunique() > 1 and bool((frame["state"] == "done").any())
+
+
+def search_cost_table(frame: pd.DataFrame) -> Table:
     """A row an algorithm (and each other setting that varies), with means over its finished runs, draws included."""
-    settings = [name for name in settings_besides_draws(runs) if name != "search"]
-    measured = measure(runs, settings)
+    settings = [name for name in settings_besides_draws(runs_of(frame)) if name != "search"]
+    measured = measure(frame, settings)
     rows = []
     for _, group in measured.groupby(["search", *settings], sort=False):
         keys = {name: group[name].iloc[0] for name in ("search", *settings)}
@@ -74,3 +80,6 @@ def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
 def _cost(row: dict[str, Any], name: str) -> str:
     ratio = row[f"ratio_{name}"]
     return number(row[name]) + (f" (×{ratio:.2f})" if known(ratio) else "")
+
+
+TABLES.register("search_cost", TableMaker(80, has_costs, search_cost_table))

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure, settings_besides_draws
+from analysis.measures import measure, runs_of, settings_besides_draws
+from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, of
 from analysis.tables.table import Table
 from dapa_exp.search.stability import stability
@@ -14,19 +15,19 @@ from dapa_exp.search.stability import stability
 KEYS = ["pair", "granularity", "search", "dataset"]
 
 
-def has_repeats(runs: pd.DataFrame) -> bool:
+def has_repeats(frame: pd.DataFrame) -> bool:
     """Whether any search was done on several draws of its rows."""
-    settings = _settings(runs)
-    return bool((_draws(runs, settings).groupby([*KEYS, *settings]).size() > 1).any())
+    settings = _settings(frame)
+    return bool((_draws(frame, settings).groupby([*KEYS, *settings]).size() > 1).any())
 
 
-def stability_table(runs: pd.DataFrame) -> Table:
+def stability_table(frame: pd.DataFrame) -> Table:
     """A row a search (and each other setting that varies) that was repeated on other draws of its rows."""
-    settings = _settings(runs)
+    settings = _settings(frame)
     names = [*KEYS, *settings]
     rows = [
         dict(zip(names, keys, strict=True)) | _agreement(group)
-        for keys, group in _draws(runs, settings).groupby(names, sort=False)
+        for keys, group in _draws(frame, settings).groupby(names, sort=False)
         if len(group) > 1
     ]
     return Table(
@@ -42,18 +43,14 @@ def stability_table(runs: pd.DataFrame) -> Table:
     )
 
 
-def _settings(runs: pd.DataFrame) -> list[str]:
+def _settings(frame: pd.DataFrame) -> list[str]:
     """What else tells searches apart."""
-    return [name for name in settings_besides_draws(runs) if name not in (*KEYS, "experiment")]
+    return [name for name in settings_besides_draws(runs_of(frame)) if name not in (*KEYS, "experiment")]
 
 
-def _draws(runs: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
+def _draws(frame: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
     """The finished runs whose search rows were drawn: of a search, the first with each seed."""
-    if "search/sample_seed" not in runs:
-        return runs.head(0)
-    measured = measure(runs, settings).assign(
-        sample_seed=runs["search/sample_seed"], non_monotone=runs["search/non_monotone"]
-    )
+    measured = measure(frame, settings)
     drawn = measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
     return drawn.drop_duplicates([*KEYS, *settings, "sample_seed"])
 
@@ -85,3 +82,6 @@ def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
         "ever": of(row["ever"], row["units_total"]),
         "non-monotone": decimal(row["non_monotone"]),
     }
+
+
+TABLES.register("stability", TableMaker(90, has_repeats, stability_table))

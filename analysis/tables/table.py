@@ -37,6 +37,9 @@ LATEX = str.maketrans(
         "≥": r"$\geq$",
         "×": r"$\times$",
         "†": r"$\dagger$",
+        "‡": r"$\ddagger$",
+        "−": r"$-$",
+        "≤": r"$\leq$",
     }
 )
 

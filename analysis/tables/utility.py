@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pandas as pd
 
-from analysis.measures import SUBJECTS, by_settings, mean_of, of_one_run
+from analysis.frame import SUBJECTS
+from analysis.measures import by_settings, done_of
+from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known
 from analysis.tables.table import Table, new_blocks
 
 METRICS = {
-    "over_refusals": "over-refusal (%), {}",
+    "over_refusal": "over-refusal (%), {}",
     "perplexity": "perplexity",
     "word_perplexity": "word perplexity",
     "reasoning": "reasoning (%)",
-    "tasks": "{}",
+    "task": "{}",
     "kl_to_student": "KL from the student, harmless requests, T = {}",
     "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
 }
-"""Of a subject in a record, in the order of the table: a heading, and in it which of several it is."""
-SHARES = ("over_refusals", "reasoning")
-_COUNT = re.compile(rf"evaluate/(?:{'|'.join(SUBJECTS)})/(?P<metric>{'|'.join(METRICS)})(?:/(?P<which>.+))?/n")
+"""Of a subject in the frame, in the order of the table: a heading, and in it which of several it is."""
+SHARES = ("over_refusal", "reasoning")
 
 
-def has_utility(runs: pd.DataFrame) -> bool:
+def has_utility(frame: pd.DataFrame) -> bool:
     """Whether any run measured anything beside the defence."""
-    return any(True for _ in _measured(runs))
+    return bool(_measured(frame).any())
 
 
-def utility_table(runs: pd.DataFrame) -> Table:
+def utility_table(frame: pd.DataFrame) -> Table:
     """A row a metric (and each setting that varies): the values of a single run, or means over runs that have them."""
-    done = runs[runs["state"] == "done"]
+    done = done_of(frame)
     settings, groups = by_settings(done)
     rows = [row | keys for keys, group in groups for row in _rows(group)]
     numbers = pd.DataFrame(rows)
-    single = len(done) == 1
+    single = done["identity"].nunique() == 1
     caption = "With 95 % intervals." if single else "Means over the n runs that measured it."
-    if done["pair/made_here"].eq(True).any():
+    if done["made_here"].any():
         caption += " Miniature or fine-tuned models made here: no evidence about real ones."
     return Table(
         name="utility",
@@ -51,28 +51,23 @@ def utility_table(runs: pd.DataFrame) -> Table:
     )
 
 
+def _measured(frame: pd.DataFrame) -> pd.Series[bool]:
+    return frame["metric"].isin(list(METRICS)) & frame["subject"].isin(list(SUBJECTS))
+
+
 def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
-    for metric, which in _measured(group):
-        path = f"{metric}/{which}" if which else metric
-        row: dict[str, object] = {"metric": METRICS[metric].format(which), "share": metric in SHARES}
-        columns = [f"evaluate/{subject}/{path}/value" for subject in SUBJECTS]
-        row["n"] = int(max(group[column].notna().sum() for column in columns if column in group))
-        for subject in SUBJECTS:
-            row[subject] = mean_of(group, f"evaluate/{subject}/{path}/value")
-            for bound in ("low", "high"):
-                row[f"{subject}_{bound}"] = mean_of(of_one_run(group), f"evaluate/{subject}/{path}/{bound}")
-        yield row
-
-
-def _measured(runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """The metrics that any run has, and which of several, in the table's order."""
-    found = dict.fromkeys(
-        (match["metric"], match["which"] or "")
-        for column in runs.columns
-        if (match := _COUNT.fullmatch(str(column))) and runs[column].notna().any()
-    )
-    for metric in METRICS:
-        yield from ((name, which) for name, which in found if name == metric)
+    found = group[_measured(group)].astype(dict.fromkeys(("metric", "subject", "set", "judge", "key"), "object"))
+    found["which"] = (found["set"] + "/" + found["judge"]).where(found["set"] != "", found["key"])
+    for metric, heading in METRICS.items():
+        for which, rows in found[found["metric"] == metric].groupby("which", sort=False):
+            by = {subject: rows[rows["subject"] == subject] for subject in SUBJECTS}
+            row: dict[str, object] = {"metric": heading.format(which), "share": metric in SHARES}
+            row["n"] = max(int(of["value"].notna().sum()) for of in by.values())
+            for subject, of in by.items():
+                alone = of if group["identity"].nunique() == 1 else of.head(0)
+                row[subject] = of["value"].mean()
+                row[f"{subject}_low"], row[f"{subject}_high"] = alone["low"].mean(), alone["high"].mean()
+            yield row
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
@@ -88,3 +83,6 @@ def _cell(row: dict[str, object], subject: str, single: bool) -> str:
     if not single or not known(low):
         return shown
     return f"{shown} [{decimal(scale * float(low), digits)}, {decimal(scale * float(high), digits)}]"  # type: ignore[arg-type]
+
+
+TABLES.register("utility", TableMaker(70, has_utility, utility_table))

@@ -13,6 +13,7 @@ from pathlib import Path
 from platformdirs import user_cache_dir
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
 
 CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
 ZOO_MANIFEST = "manifest.json"
@@ -68,9 +69,6 @@ def _digest_of(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
         return digest
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    part = kept.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # it is only kept to save time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(digest)
-        part.replace(kept)
+        write_atomically(kept, digest)
     return digest

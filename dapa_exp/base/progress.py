@@ -6,6 +6,8 @@ code runs in this process, in a child that sends them through a queue, and in a 
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -40,8 +42,30 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+LOOK_ALIKES = str.maketrans(
+    {"≥": ">=", "≤": "<=", "≈": "~", "–": "-", "−": "-", "→": "->", "×": "x", "†": "+", "‡": "++", "κ": "kappa"}
+)
+"""For terminals that lack these characters."""
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    """Text that an encoding lacks, in characters that all have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(LOOK_ALIKES)
+    return text.encode("ascii", "replace").decode(), error.end
+
+
+codecs.register_error("look_alike", _look_alike)
+
+
 def console() -> Console:
-    """Where results are printed: as wide as the terminal, and wide enough for a table where there is none."""
+    """Where results are printed: as wide as the terminal, and wide enough for a table where there is none.
+
+    Where the terminal's encoding lacks a character, such as ≥ in Latin-1, one that looks like it stands in.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="look_alike")
     shown = Console()
     return shown if shown.is_terminal else Console(width=TABLE_WIDTH)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.localise import draw_localisation
 from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import jobs
-from dapa_exp.record.localisation import FILE
+from dapa_exp.record.layout import LocaliseLayout, SweepLayout
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import prepare
 
@@ -24,7 +24,7 @@ def localise_command(words: Sequence[str]) -> int:
         folder = localise_folder(job)
         with display() as report:
             record = localise(job.config, folder, report)
-        for path in (folder / FILE, *draw_localisation(record, folder)):
+        for path in (LocaliseLayout(folder).localisation, *draw_localisation(record, folder)):
             print(path)
     return 0
 
@@ -33,4 +33,4 @@ def localise_folder(job: Job) -> Path:
     """Apart from the runs of its experiment; unique by the identity and the settings of the tracing."""
     digest = hashlib.sha256(f"{job.identity}{job.config.localise.model_dump_json()}".encode()).hexdigest()
     name = f"{job.config.pair.name}-{job.config.dataset.name}-{digest[:8]}"
-    return job.folder.parent / "localise" / name
+    return SweepLayout(job.folder.parent).localisations / name

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.mirror import Mode, mirror_all
 
 
@@ -22,6 +23,6 @@ def mirror_command(words: Sequence[str]) -> int:
     left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
     print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{left}")
     if asked.mode == "offline" and done.mirrored + done.skipped:
-        runs = asked.folder if (asked.folder / "wandb").is_dir() else asked.folder / "*"
-        print(f"to send them: wandb sync {runs}/wandb/offline-run-*")
+        runs = RunLayout(asked.folder if RunLayout(asked.folder).mirror.is_dir() else asked.folder / "*")
+        print(f"to send them: wandb sync {runs.mirror}/offline-run-*")
     return 0

@@ -9,7 +9,7 @@ from dapa_exp.cli.compose import jobs, note_unswept
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.preflight.totals import cells, summary, totals
-from dapa_exp.record.status import is_running
+from dapa_exp.record.status import run_status
 from dapa_exp.sweep.job import Job
 
 
@@ -32,10 +32,9 @@ def plan_command(words: list[str]) -> int:
 
 
 def _state(job: Job) -> str:
-    if (job.folder / "record.json").is_file():
-        return "done"
-    if is_running(job.folder):
-        return "running"
-    if (job.folder / "error.json").is_file():
-        return "failed before: to do"
-    return "interrupted: to do" if (job.folder / "search.jsonl").is_file() else "to do"
+    found = run_status(job.folder, job.identity)
+    if found.state in ("done", "running"):
+        return found.state
+    if found.files.record.is_file():
+        return f"failed: {found.reason}"
+    return {"failed": "failed before: to do", "interrupted": "interrupted: to do"}.get(found.state, "to do")

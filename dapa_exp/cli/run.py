@@ -24,6 +24,7 @@ from dapa_exp.cli.compose import (
     register_resolvers,
     typed,
 )
+from dapa_exp.cli.status import unsent
 from dapa_exp.record.status import status
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
@@ -96,7 +97,11 @@ def _conclude(planned: Sequence[Job]) -> int:
         written = False
         complain(DapaError(f"the tables cannot be written: {error}"))
     asked = {job.folder.name for job in planned}
-    failed = [s for folder in sorted(folders) for s in status(folder) if s.folder in asked and s.state != "done"]
+    runs = [run for folder in sorted(folders) for run in status(folder) if run.folder in asked]
+    failed = [run for run in runs if run.state != "done"]
     for run in failed:
         print(f"{run.state}: {run.folder}: {run.reason or 'no record was written'}", file=sys.stderr)
+    for run in runs:
+        if run.unsent:
+            print(unsent(run), file=sys.stderr)
     return 0 if written and not failed else 1

@@ -22,6 +22,11 @@ STYLES: dict[State, str] = {
 }
 
 
+def unsent(run: RunStatus) -> str:
+    """What is to be said of a finished run whose mirror failed."""
+    return f"not mirrored: {run.unsent}; the record is safe, and `dapa mirror` tries again" if run.unsent else ""
+
+
 def status_command(words: list[str]) -> int:
     """`dapa status DIR`: 0 where all that was asked for is done, else 1."""
     if len(words) != 1:
@@ -46,7 +51,7 @@ def show(statuses: list[RunStatus], shown_on: Console) -> None:
     for run in statuses:
         cells = [run.pair or run.folder, *(getattr(run, s) for s in settings)]
         state = Text(run.state, style=STYLES[run.state])
-        table.add_row(*(Text(cell) for cell in cells), state, Text(run.reason or ""))
+        table.add_row(*(Text(cell) for cell in cells), state, Text(run.reason or unsent(run)))
     shown_on.print(table)
     count = Counter(run.state for run in statuses)
     counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.folder import JsonLines, RunFolder
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import Completed
 
 
 class CompletionStore:
     """One file of completions of a run, keyed by what the weights were and which prompt it is."""
 
-    def __init__(self, run: RunFolder, name: str) -> None:
+    def __init__(self, run: RunFolder, *name: str) -> None:
         self._run = run
-        self._file: JsonLines = run.lines(f"generations/{name}.jsonl")
+        self._file: Journal = run.journal(run.files.completions(*name), Completed)
         self._kept = {
             (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"], line.get("cut", False))
             for line in self._file.lines

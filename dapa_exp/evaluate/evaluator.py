@@ -5,24 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Annotated
+
+from pydantic import BaseModel, Field, TypeAdapter
 
 from dapa_exp.base.draws import random_sets
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.conclusion import Comparer, Measured, Side, subject
+from dapa_exp.evaluate.conclusion import Comparer, Measured, Side
 from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
-from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference, window_losses
 from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
+from dapa_exp.evaluate.statistics import Losses
+from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import Control, LayerChange, Measure
+from dapa_exp.record.schema import Control, LayerChange, Measure, Rate
 from dapa_exp.transplant.hybrid import Hybrid
+
+
+class _Defended(BaseModel):
+    """What a teacher reaches on the search rows."""
+
+    dsr: Rate
+
+
+_DSR = TypeAdapter(_Defended)
+_MEASURES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
+_LOSSES = TypeAdapter(Losses)
+_CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,7 @@ class Evaluator:
 
     @property
     def comparer(self) -> Comparer:
-        return Comparer(self.judge.name, self.prompts.report, self._harmful())
+        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless)
 
     def measure(
         self,
@@ -76,21 +93,22 @@ class Evaluator:
             else:
                 verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
         self._progress(f"evaluate {name}", len(steps), len(steps))
-        return Measured(subject(self.judge.name, self._harmful(), verdicts, found), verdicts)
+        losses = self._losses(name, engine) if "perplexity" in found else None
+        return Measured(self.comparer.subject(verdicts, found), verdicts, losses)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
-        completions = CompletionStore(self.run, "teacher-search").complete(engine, "teacher", prompts, length)
+        completions = CompletionStore(self.run, "teacher", "search").complete(engine, "teacher", prompts, length)
         answers = [completion.text for completion in completions]
 
-        def dsr() -> dict[str, float]:
+        def dsr() -> _Defended:
             verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
             demand_verdicts(self.judge, verdicts)
-            return {"dsr": defended_share(verdicts)}
+            return _Defended(dsr=defended_share(verdicts))
 
         # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
-        search_dsr = self.run.remembered("metrics/teacher-search.json", dsr)["dsr"]
+        search_dsr = self.run.remembered(self.run.files.metric("teacher", "search"), _DSR, dsr).dsr
         return Teacher(
             measured=self.measure("teacher", engine),
             search_answers=answers,
@@ -116,7 +134,7 @@ class Evaluator:
             return None
         rows = prompts[: self.config.evaluate.divergence_rows]
         return remembered_reference(
-            self.run.path / "references" / f"{name}.safetensors",
+            self.run.files.reference(name),
             lambda: reference(
                 engine.loaded,
                 rows,
@@ -129,7 +147,7 @@ class Evaluator:
         """The student's inner states, for the hybrid's to be compared with; empty where that is not asked for."""
         return {
             side: remembered_tensors(
-                self.run.path / "references" / f"states-{side}.safetensors",
+                self.run.files.reference(f"states-{side}"),
                 partial(states, engine.loaded, rows, engine.batch_size),
             )
             for side, rows in self._sides().items()
@@ -138,15 +156,15 @@ class Evaluator:
     def change_by_layer(self, engine: PlainEngine, before: Mapping[Side, States]) -> dict[Side, list[LayerChange]]:
         """How far the model in the engine is from those states, layer by layer."""
 
-        def compute() -> dict[str, list[dict[str, object]]]:
-            found = {}
-            for side, rows in self._sides().items():
-                after = states(engine.loaded, rows, engine.batch_size)
-                found[str(side)] = [change.model_dump() for change in changes(before[side], after)]
-            return found
+        sides = self._sides()
+        if not sides:
+            return {}
 
-        kept = self.run.remembered("metrics/hybrid-change_by_layer.json", compute)
-        return {side: [LayerChange(**change) for change in kept[side]] for side in self._sides()}
+        def compute() -> dict[Side, list[LayerChange]]:
+            after = {side: states(engine.loaded, rows, engine.batch_size) for side, rows in sides.items()}
+            return {side: changes(before[side], after[side]) for side in sides}
+
+        return self.run.remembered(self.run.files.metric("hybrid", "change_by_layer"), _CHANGES, compute)
 
     def _metrics(
         self, name: str, engine: PlainEngine, kl_to_student: Reference | None, kl_to_teacher: Reference | None
@@ -155,7 +173,7 @@ class Evaluator:
         wanted, sets = self.config.evaluate, self.prompts
         found: dict[str, Callable[[], dict[str, Measure]]] = {}
         if "perplexity" in wanted.metrics and sets.text:
-            found["perplexity"] = partial(self._perplexity, engine)
+            found["perplexity"] = partial(self._perplexity, name, engine)
         if "reasoning" in wanted.metrics and sets.questions:
             found["reasoning"] = partial(self._reasoning, name, engine)
         for metric, prompts, against in (
@@ -193,35 +211,44 @@ class Evaluator:
         found: list[Prompt] = more[name] if name in more else getattr(self.prompts, name)
         return found
 
-    def _perplexity(self, engine: PlainEngine) -> dict[str, Measure]:
+    def _texts(self) -> list[str]:
         texts = [row.text for row in self.prompts.text]
-        joined = ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+        return ["\n\n".join(texts)] if self.config.dataset.text_joined else texts
+
+    def _perplexity(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
+        words = sum(len(text.split()) for text in self._texts())
+        found = perplexity(self._losses(name, engine), words)
+        return {kind: measure for kind, measure in found._asdict().items() if measure is not None}
+
+    def _losses(self, name: str, engine: PlainEngine) -> Losses:
+        """The loss of each window of the text, kept so that the hybrid's can be compared with the other models'."""
         wanted = self.config.evaluate
-        found = perplexity(engine.loaded, joined, wanted.perplexity_window, wanted.perplexity_stride)
-        return {name: measure for name, measure in found._asdict().items() if measure is not None}
+
+        def compute() -> Losses:
+            return window_losses(engine.loaded, self._texts(), wanted.perplexity_window, wanted.perplexity_stride)
+
+        return self.run.remembered(self.run.files.metric(name, "windows"), _LOSSES, compute)
 
     def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
         questions = self.prompts.questions
         return {"accuracy": accuracy(questions, self._answers(name, "questions", engine, questions))}
 
     def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
-        kept = self.run.remembered(
-            f"metrics/{name}-{metric}.json", lambda: {key: m.model_dump() for key, m in compute().items()}
-        )
-        return {key: Measure(**measure) for key, measure in kept.items()}
+        return self.run.remembered(self.run.files.metric(name, metric), _MEASURES, compute)
 
     def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
-        def compute() -> dict[str, list[str]]:
-            prompts = self._prompts(rows)
-            answers = self._answers(name, rows, engine, prompts)
-            verdicts = self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
-            return {"verdicts": [verdict.value for verdict in verdicts]}
+        file, prompts = self.run.files.verdicts(name, rows, judge), self._prompts(rows)
 
-        kept = self.run.remembered(f"metrics/{name}-{rows}-{judge}.json", compute)
-        return [Verdict(verdict) for verdict in kept["verdicts"]]
+        def compute() -> Judged:
+            answers = self._answers(name, rows, engine, prompts)
+            return Judged(
+                verdicts=self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
+            )
+
+        return of_all(file, self.run.remembered(file, JUDGED, compute), len(prompts))
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
-        store = CompletionStore(self.run, f"{name}-{prompt_set}")
+        store = CompletionStore(self.run, name, prompt_set)
         return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:

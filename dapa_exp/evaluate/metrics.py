@@ -13,7 +13,7 @@ from scipy.stats import norm
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import Completion, encode
 from dapa_exp.evaluate.references import Reference
-from dapa_exp.evaluate.statistics import CONFIDENCE, mean, rate
+from dapa_exp.evaluate.statistics import CONFIDENCE, Losses, mean, rate
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import Measure
@@ -36,13 +36,12 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
 
 
 @torch.inference_mode()
-def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Perplexity:
-    """Perplexity with a sliding window: exp(sum of NLL / tokens scored), and exp(sum of NLL / words).
+def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Losses:
+    """Negative log-likelihoods of the texts, summed over each position of a sliding window.
 
     The first token of each text, BOS where the tokenizer adds one, is not scored. Every other token is scored once,
     with at least `window - stride` tokens of context where the text has as many. A window of None is the model's
-    maximum. Words are separated by white space. The intervals are those of a ratio estimator over the windows.
-    Raises DapaError where there is nothing to score.
+    maximum. Raises DapaError where there is nothing to score.
     """
     window = window or loaded.model.config.max_position_embeddings
     if stride >= window:
@@ -50,9 +49,16 @@ def perplexity(loaded: LoadedModel, texts: Sequence[str], window: int | None, st
     sums = [item for text in texts for item in _window_sums(loaded, text, window, stride)]
     if not sums:
         raise DapaError("perplexity: no text is longer than one token")
-    losses, counts = (np.asarray(column, dtype=np.float64) for column in zip(*sums, strict=True))
-    words = sum(len(text.split()) for text in texts)
-    return Perplexity(_exponential(losses, counts), _exponential(losses, counts * words / counts.sum()))
+    return Losses(*zip(*sums, strict=True))
+
+
+def perplexity(losses: Losses, words: int) -> Perplexity:
+    """exp(sum of NLL / tokens scored), and exp(sum of NLL / words) of a text of so many words.
+
+    The intervals are those of a ratio estimator over the windows.
+    """
+    sums, counts = (np.asarray(column, dtype=np.float64) for column in losses)
+    return Perplexity(_exponential(sums, counts), _exponential(sums, counts * words / counts.sum()))
 
 
 def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:

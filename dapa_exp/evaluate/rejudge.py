@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-from filelock import FileLock, Timeout
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.evaluate.conclusion import Verdicts, by_judge
 from dapa_exp.evaluate.defence import agreement, defence, missing, refusal_rate
+from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.finished import finished_config, finished_record
-from dapa_exp.record.folder import LOCK_SECONDS, JsonLines
+from dapa_exp.record.folder import locked
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
+from dapa_exp.record.status import is_running
 
 MODELS = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions")
@@ -50,30 +48,39 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
-    with _locked(folder):
-        config, record = finished_config(folder), finished_record(folder)
-        if name in (config.judge.name, *config.judges):
-            raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
-        ours = JudgeRecord(version=judge.version, template=judge.template)
-        if (there := record.provenance.judges.get(name, ours)) != ours:
-            raise DapaError(
-                f"{folder}: '{name}' is another judge's (version {there.version}, this one {ours.version});"
-                " choose another name with as=NAME"
-            )
-        sets = load_prompts(config.dataset)
-        _refuse_other_prompts(folder, record, sets)
-        prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
-        subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-        total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
-        progress = _Progress(report, f"{folder.name}: {name}", total)
-        found: dict[Path, list[Verdict]] = {}
-        for model, subject in subjects.items():
-            for rows in (*subject.defence, *subject.over_refusals):
-                answers = _answers(folder, model, rows, prompts[rows])
-                found[_verdict_file(folder, model, rows, name)] = _score(judge, prompts[rows], answers, progress)
+    files = RunLayout(folder)
+    config, record = files.read_config(), files.read_record()
+    if is_running(folder):
+        raise DapaError(f"{folder}: another process is working on this run")
+    if name in (config.judge.name, *config.judges):
+        raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
+    ours = JudgeRecord(version=judge.version, template=judge.template)
+    _refuse_another_judge(folder, record, name, ours)
+    sets = load_prompts(config.dataset)
+    _refuse_other_prompts(folder, record, sets)
+    prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
+    subjects = {model: getattr(record.evaluate, model) for model in MODELS}
+    total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
+    progress = _Progress(report, f"{folder.name}: {name}", total)
+    found: dict[Path, list[Verdict]] = {}
+    for model, subject in subjects.items():
+        for rows in (*subject.defence, *subject.over_refusals):
+            answers = _answers(files, model, rows, prompts[rows])
+            found[files.verdicts(model, rows, name)] = _score(judge, prompts[rows], answers, progress)
+    with locked(folder):
+        record = files.read_record()  # another judge may have joined it meanwhile
+        _refuse_another_judge(folder, record, name, ours)
         for file, verdicts in found.items():
-            write_atomically(file, json.dumps({"verdicts": [verdict.value for verdict in verdicts]}, indent=1))
-        return Rejudged(_write(folder, record, name, ours), progress.failed, total)
+            write_atomically(file, Judged(verdicts=verdicts).model_dump_json(indent=1))
+        return Rejudged(_write(files, record, name, ours), progress.failed, total)
+
+
+def _refuse_another_judge(folder: Path, record: Record, name: str, ours: JudgeRecord) -> None:
+    if (there := record.provenance.judges.get(name, ours)) != ours:
+        raise DapaError(
+            f"{folder}: '{name}' is another judge's (version {there.version}, this one {ours.version});"
+            " choose another name with as=NAME"
+        )
 
 
 def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> None:
@@ -84,18 +91,18 @@ def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> Non
         raise DapaError(f"{folder}: other prompts by now than the run's answers are to: {', '.join(changed)}")
 
 
-def _write(folder: Path, record: Record, name: str, judge: JudgeRecord) -> Record:
+def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> Record:
     """The record with a judge whose verdicts are on disk, written in the old one's place."""
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-    verdicts = {model: _verdicts(folder, model, subject, list(judges)) for model, subject in subjects.items()}
+    verdicts = {model: _verdicts(files, model, subject, list(judges)) for model, subject in subjects.items()}
     harmful = list(record.evaluate.student.defence)
     changed = {model: _with_judge(subjects[model], verdicts[model], name) for model in MODELS}
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
     evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed})
     provenance = record.provenance.model_copy(update={"judges": judges})
     new = record.model_copy(update={"evaluate": evaluate, "provenance": provenance})
-    write_atomically(folder / "record.json", new.model_dump_json(indent=1))
+    write_atomically(files.record, new.model_dump_json(indent=1))
     return new
 
 
@@ -123,45 +130,19 @@ def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], prog
     return found
 
 
-def _answers(folder: Path, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
-    file = folder / "generations" / f"{model}-{rows}.jsonl"
-    kept = {line["prompt"]: line["completion"] for line in JsonLines(file).lines}
+def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
+    kept = {line["prompt"]: line["completion"] for line in files.read_completions(model, rows)}
     if lost := next((prompt.id for prompt in prompts if prompt.id not in kept), None):
-        raise DapaError(f"{file}: no answer to prompt {lost}: was it deleted?")
+        raise DapaError(f"{files.completions(model, rows)}: no answer to prompt {lost}: was it deleted?")
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _verdicts(folder: Path, model: str, subject: Subject, judges: Sequence[str]) -> Verdicts:
+def _verdicts(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> Verdicts:
     """All judges' verdicts on a model's answers, as they are on disk."""
     return {
-        rows: {judge: _kept_verdicts(_verdict_file(folder, model, rows, judge)) for judge in judges}
+        rows: {judge: read_verdicts(files.verdicts(model, rows, judge)) for judge in judges}
         for rows in (*subject.defence, *subject.over_refusals)
     }
-
-
-def _kept_verdicts(file: Path) -> list[Verdict]:
-    try:
-        return [Verdict(verdict) for verdict in json.loads(file.read_text(encoding="utf-8"))["verdicts"]]
-    except OSError as error:
-        raise DapaError(f"{file}: {error.strerror}") from error
-    except (ValueError, KeyError) as error:
-        raise DapaError(f"{file}: not the verdicts of a judge: {error}") from error
-
-
-def _verdict_file(folder: Path, model: str, rows: str, judge: str) -> Path:
-    return folder / "metrics" / f"{model}-{rows}-{judge}.json"
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    if not folder.is_dir():
-        raise DapaError(f"{folder}: no such folder")
-    try:
-        held = FileLock(folder / ".lock", timeout=LOCK_SECONDS).acquire()
-    except Timeout as error:
-        raise DapaError(f"{folder}: another process is working on this run") from error
-    with held:
-        yield
 
 
 class _Progress:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -16,7 +15,7 @@ from filelock import FileLock
 
 from dapa_exp.base.digests import cache_root, file_digest
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.base.progress import Report
 from dapa_exp.fetch.package import opened
 from dapa_exp.fetch.readers import Row
@@ -24,11 +23,12 @@ from dapa_exp.fetch.sets import FileSet, PromptSet, find
 
 
 def is_fetched(name: str) -> bool:
-    """Whether a set is in the cache: rows whole, by their digest; files by the presence of their folder."""
+    """Whether a set is in the cache and whole, by its digest."""
     wanted = find(name)
     place = _place(wanted)
     if isinstance(wanted, FileSet):
-        return place.is_dir()
+        files = {str(file.relative_to(place)): file for file in place.rglob("*") if file.is_file()}
+        return place.is_dir() and _listed({name: file_digest(file) for name, file in files.items()}) == wanted.digest
     return place.is_file() and file_digest(place) == wanted.digest
 
 
@@ -94,15 +94,20 @@ def _keep_rows(wanted: PromptSet, archive: ZipFile) -> None:
 def _keep_files(wanted: FileSet, archive: ZipFile) -> None:
     names = [n for n in archive.namelist() if n.startswith(wanted.folder) and n.endswith(wanted.suffix)]
     members = {name.removeprefix(wanted.folder): archive.read(name) for name in sorted(names) if name[-1] != "/"}
-    listing = [(name, hashlib.sha256(content).hexdigest()) for name, content in members.items()]
-    _refuse_another(wanted, hashlib.sha256(json.dumps(listing).encode()).hexdigest())
-    partial = _place(wanted).with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # one that was killed may have left it
-    for name, content in members.items():
-        file = partial / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content)
-    partial.rename(_place(wanted))
+    _refuse_another(wanted, _listed({name: hashlib.sha256(content).hexdigest() for name, content in members.items()}))
+    place = _place(wanted)
+    for left in leftovers(place.parent, place.name):
+        remove(left)
+    with atomic(place) as part:
+        for name, content in members.items():
+            file = part / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def _listed(digests: Mapping[str, str]) -> str:
+    """The digest of a set of files, from their names and digests."""
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
 
 
 def _refuse_another(wanted: PromptSet | FileSet, digest: str) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import BaseModel, TypeAdapter
 from torch.nn import functional
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Config
+from dapa_exp.config.schema import Config, Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.statistics import mean
@@ -26,7 +26,9 @@ from dapa_exp.prompts.load import search_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
-from dapa_exp.record.localisation import FILE, Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
+from dapa_exp.record.layout import LocaliseLayout
+from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
+from dapa_exp.record.log import noted
 from dapa_exp.record.provenance import git_commit, utc_now, versions
 from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
@@ -46,6 +48,21 @@ class Teacher:
     tracing: Tracing
 
 
+class _Effects(BaseModel):
+    """A file of effects, one a layer."""
+
+    effects: list[Effect]
+
+
+class _Swaps(BaseModel):
+    """A file of what the projections of a layer do."""
+
+    projections: list[Swapped]
+
+
+_SETTINGS, _EFFECTS, _SWAPS = TypeAdapter(Localise), TypeAdapter(_Effects), TypeAdapter(_Swaps)
+
+
 def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     """Measure on the search rows where a pair's alignment is. A finished localisation is read, not repeated.
 
@@ -57,6 +74,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
+        report = noted(report)
         _claim(run)
         with run.measured("load"):
             pair = open_pair(config, report)
@@ -86,22 +104,22 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
             git=git_commit(),
             created=utc_now(),
         )
-        write_atomically(folder / FILE, record.model_dump_json(indent=1))
+        write_atomically(LocaliseLayout(folder).localisation, record.model_dump_json(indent=1))
         return record
 
 
 def _claim(run: RunFolder) -> None:
     """Refuse a folder of other settings: they are no part of a run's identity, so a file in the folder holds them."""
-    settings = run.config.localise.model_dump()
-    begun = run.remembered("localise/settings.json", lambda: settings)
-    differing = [key for key, value in settings.items() if begun.get(key) != value]
+    settings = run.config.localise
+    begun = run.remembered(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
+    differing = [key for key, value in settings.model_dump().items() if begun.model_dump()[key] != value]
     if differing:
         raise DapaError(f"{run.path}: holds another localisation; these settings differ: {', '.join(differing)}")
 
 
 def _answers(run: RunFolder, name: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[str]:
     length = run.config.search.max_new_tokens
-    store = CompletionStore(run, f"{name}-search")
+    store = CompletionStore(run, name, "search")
     return [answer.text for answer in store.complete(engine, name, prompts, length)]
 
 
@@ -140,8 +158,8 @@ def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
 
 
 def _effects(run: RunFolder, name: str, compute: Callable[[], Iterable[Effect]]) -> list[Effect]:
-    kept = run.remembered(f"localise/{name}.json", lambda: {"effects": [e.model_dump() for e in compute()]})
-    return [Effect(**effect) for effect in kept["effects"]]
+    file = LocaliseLayout(run.path).part(name)
+    return run.remembered(file, _EFFECTS, lambda: _Effects(effects=list(compute()))).effects
 
 
 def _swap(
@@ -158,8 +176,8 @@ def _swap(
     found: list[Swapped] = []
     for layer in range(pair.num_layers):
         report(Progress(task, layer, pair.num_layers))
-        kept = run.remembered(f"localise/swap-{layer}.json", partial(_swapped, swapper, layer))
-        found += [Swapped(**swapped) for swapped in kept["projections"]]
+        file = LocaliseLayout(run.path).part(f"swap-{layer}")
+        found += run.remembered(file, _SWAPS, partial(_swapped, swapper, layer)).projections
     report(Progress(task, pair.num_layers, pair.num_layers))
     return Swapping(
         student_cosine=mean(functional.cosine_similarity(swapper.student.hidden, swapper.teacher).tolist()),
@@ -169,5 +187,5 @@ def _swap(
     )
 
 
-def _swapped(swapper: Swapper, layer: int) -> dict[str, Any]:
-    return {"projections": [swapped.model_dump() for swapped in swapper.layer(layer)]}
+def _swapped(swapper: Swapper, layer: int) -> _Swaps:
+    return _Swaps(projections=list(swapper.layer(layer)))

@@ -4,66 +4,33 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import yaml
 from filelock import FileLock, Timeout
-from pydantic import ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
-from dapa_exp.record.schema import Record, Stage, damage
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
+from dapa_exp.record.log import logged, note, this_process
+from dapa_exp.record.schema import Record, Stage
 
 LOCK_SECONDS = 0.5
 """How long another process may hold a run's folder before this one gives way."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
-
-class JsonLines:
-    """A file of one JSON object a line, appended to and flushed at once.
-
-    A last line torn by a kill or a full disk is cut off when the file is opened again.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[dict[str, Any]] = []
-        if path.is_file():
-            self._read()
-        path.parent.mkdir(parents=True, exist_ok=True)
-
-    def append(self, *entries: dict[str, Any]) -> None:
-        """Add entries, in one write, and have them on the disk on return."""
-        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-        with self.path.open("a", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        self.lines += entries
-
-    def _read(self) -> None:
-        whole = 0
-        for line in self.path.read_bytes().splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            self.lines.append(entry)
-            whole += len(line)
-        if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+T = TypeVar("T")
 
 
 @dataclass
@@ -76,44 +43,62 @@ class RunFolder:
     tokens: int = 0
     """Generated in this process so far."""
 
-    def lines(self, name: str) -> JsonLines:
-        """A file of JSON lines in the folder, with what an interrupted run left there."""
-        return JsonLines(self.path / name)
+    @property
+    def files(self) -> RunLayout:
+        return RunLayout(self.path)
 
-    def remembered(self, name: str, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The content of a JSON file in the folder, computed and written first where it is not there."""
-        path = self.path / name
-        if path.is_file():
-            kept: dict[str, Any] = json.loads(path.read_text())
-            return kept
-        value = compute()
-        write_atomically(path, json.dumps(value, indent=1))
-        return value
+    def journal(self, path: Path, line: type[BaseModel]) -> Journal:
+        """A file of JSON lines in the folder, to be added to, with what an interrupted run left there."""
+        return Journal(path, line)
+
+    def remembered(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
+        """What a JSON file in the folder holds, computed and written first where it is not there.
+
+        Raises DapaError, which names the file, where it holds anything else.
+        """
+        if not path.is_file():
+            value = compute()
+            write_atomically(path, schema.dump_json(value, indent=1))
+            return value
+        try:
+            return read_json(path, schema)
+        except DapaError as error:
+            raise DapaError(f"{error}; move it away, and the same command computes it again") from error
 
     @contextmanager
     def measured(self, stage: str) -> Iterator[None]:
         """Name the stage that is running, and write down what it cost, also where it is broken off."""
         self.stage, started, tokens = stage, time.monotonic(), self.tokens
+        note(f"{stage}: begins")
+        ended = "broken off after"
         try:
             yield
+            ended = "took"
         finally:
-            seconds, tokens = time.monotonic() - started, self.tokens - tokens
-            spent = Stage(seconds=seconds, tokens=tokens, peak_memory_bytes=peak_memory_bytes())
-            self.lines("cost.jsonl").append({"stage": stage, **spent.model_dump()})
+            spent = Stage(
+                seconds=time.monotonic() - started, tokens=self.tokens - tokens, peak_memory_bytes=peak_memory_bytes()
+            )
+            peak = f"{(spent.peak_memory_bytes or 0) / 1e9:.2f} GB of memory at most"
+            note(f"{stage}: {ended} {spent.seconds:.1f} s, {spent.tokens} tokens, {peak}")
+            self._costs().append({"stage": stage, **spent.model_dump()})
 
     def cost(self) -> dict[str, Stage]:
         """What each stage has cost so far, in all processes together."""
         cost: dict[str, Stage] = {}
-        for line in self.lines("cost.jsonl").lines:
+        for line in self._costs().lines:
             stage, spent = line.pop("stage"), Stage(**line)
             cost[stage] = cost[stage].plus(spent) if stage in cost else spent
         return cost
 
     def finish(self, record: Record) -> Record:
         """Write `record.json`. Its presence means that the run is done."""
-        write_atomically(self.path / "record.json", record.model_dump_json(indent=1))
-        shutil.rmtree(self.path / "references", ignore_errors=True)  # up to a GB, and only of use to a resumed run
+        write_atomically(self.files.record, record.model_dump_json(indent=1))
+        note("the record is written: the run is done")
+        remove(self.files.references)  # up to a GB, and only of use to a resumed run
         return record
+
+    def _costs(self) -> Journal:
+        return self.journal(self.files.cost, Spent)
 
 
 @contextmanager
@@ -123,22 +108,13 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     Raises DapaError where the folder cannot be written, another process has it open, or it holds a
     run of another identity (naming the keys that differ). These leave nothing in the folder.
     """
-    lock = _claim(path, config)
     run = RunFolder(path, config)
-    try:
-        (path / "error.json").unlink(missing_ok=True)
+    with _claimed(run), _failure_left(run), logged(run.files.log):
+        note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
+        for left in _litter(run.files):
+            remove(left)
+        remove(run.files.error)
         yield run
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise  # stopped by the user, or left unread: not failed
-    except OSError as error:
-        readable = _readable(path, error)
-        _leave_error(run, readable)
-        raise readable from error
-    except BaseException as error:
-        _leave_error(run, error)
-        raise
-    finally:
-        lock.release()
 
 
 def read_record(path: Path, config: Config) -> Record | None:
@@ -146,44 +122,95 @@ def read_record(path: Path, config: Config) -> Record | None:
 
     Raises DapaError on a damaged one and on that of another run.
     """
-    file = path / "record.json"
-    if not file.is_file():
+    files = RunLayout(path)
+    if not files.record.is_file():
         return None
     _refuse_another(path, config)
     try:
-        record = Record.model_validate_json(file.read_bytes())
-    except ValidationError as error:
+        record = files.read_record()
+    except DapaError as error:
         again = "move it away, and the same command makes it from the rest of the folder"
-        raise DapaError(f"{file}: not a valid record: {damage(error)}; {again}") from error
+        raise DapaError(f"{error}; {again}") from error
     if record.identity != identity(config):
-        raise DapaError(f"{file}: of another run (identity {record.identity[:8]})")
+        raise DapaError(f"{files.record}: of another run (identity {record.identity[:8]})")
     return record
 
 
-def _claim(path: Path, config: Config) -> FileLock:
-    """Lock the folder and write down whose it is. The caller releases the lock."""
-    lock = FileLock(path / ".lock", timeout=LOCK_SECONDS)
+@contextmanager
+def locked(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
+    """Keep every other process from writing to a run's folder. Raises DapaError where one has it for longer."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        _refuse_another(path, config)
-        if not (path / "identity.json").is_file():
-            claim = {"identity": identity(config), "essence": essence(config)}
-            write_atomically(path / "identity.json", json.dumps(claim, indent=1))
-        write_atomically(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        lock = FileLock(RunLayout(path).lock, timeout=patience).acquire()
     except Timeout as error:
         raise DapaError(f"{path}: another process is working on this run") from error
     except OSError as error:
-        lock.release()
         raise _readable(path, error) from error
-    except BaseException:
-        lock.release()
+    with lock:
+        yield
+
+
+def tidy(path: Path) -> None:
+    """Remove what killed processes left in a run's folder, unless one is at work there, or it may not be written."""
+    files = RunLayout(path)
+    if _litter(files):
+        with suppress(DapaError, OSError), locked(path, 0):
+            for left in _litter(files):
+                remove(left)
+
+
+def leave_error(path: Path, kind: str, message: str, stage: str = "unknown") -> None:
+    """Write down why a run failed."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    body = {"kind": kind, "message": message, "stage": stage, "time": when}
+    write_atomically(RunLayout(path).error, json.dumps(body, indent=1))
+
+
+def _litter(files: RunLayout) -> list[Path]:
+    """Files under temporary names, and of a finished run what only a resumed one would use."""
+    parts = LocaliseLayout(files.folder).part("any")
+    folders = (files.folder, files.metric("any", "any").parent, files.references, files.mirror, parts.parent)
+    found = [left for folder in folders for left in leftovers(folder)]
+    return [*found, files.references] if files.record.is_file() and files.references.is_dir() else found
+
+
+@contextmanager
+def _claimed(run: RunFolder) -> Iterator[None]:
+    """Lock the folder and write down whose it is."""
+    files, config = run.files, run.config
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _readable(run.path, error) from error
+    with locked(run.path):
+        _refuse_another(run.path, config)
+        try:
+            if not files.identity.is_file():
+                claim = {"identity": identity(config), "essence": essence(config)}
+                write_atomically(files.identity, json.dumps(claim, indent=1))
+            write_atomically(files.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        except OSError as error:
+            raise _readable(run.path, error) from error
+        yield
+
+
+@contextmanager
+def _failure_left(run: RunFolder) -> Iterator[None]:
+    """Leave `error.json` where the block raises, and raise what a user can read."""
+    try:
+        yield
+    except (KeyboardInterrupt, BrokenPipeError):
+        raise  # stopped by the user, or left unread: not failed
+    except OSError as error:
+        readable = _readable(run.path, error)
+        _leave_error(run, readable)
+        raise readable from error
+    except BaseException as error:
+        _leave_error(run, error)
         raise
-    return lock
 
 
 def _refuse_another(path: Path, config: Config) -> None:
-    claim = path / "identity.json"
+    claim = RunLayout(path).identity
     if not claim.is_file():
         return
     try:
@@ -196,18 +223,12 @@ def _refuse_another(path: Path, config: Config) -> None:
 
 
 def _leave_error(run: RunFolder, error: BaseException) -> None:
-    body = {
-        "kind": type(error).__name__,
-        "message": str(error),
-        "stage": run.stage,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
     with suppress(OSError):  # a full disk cannot hold its error either; the caller still raises it
-        write_atomically(run.path / "error.json", json.dumps(body, indent=1))
+        leave_error(run.path, type(error).__name__, str(error), run.stage)
 
 
 def _readable(path: Path, error: OSError) -> DapaError:
     where = error.filename or path
-    if error.errno == errno.ENOSPC:
+    if error.errno in FULL:
         return DapaError(f"{where}: no space left on the disk; what was computed is kept: free some and run again")
     return DapaError(f"{where}: {error.strerror or error}")

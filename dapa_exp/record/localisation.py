@@ -1,4 +1,4 @@
-"""What `localise.json` holds, ready for a figure: every number with its n and its interval."""
+"""What a localisation's record holds, ready for a figure: every number with its n and its interval."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Localise
+from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.schema import Measure, Natural, Stage
-
-FILE = "localise.json"
 
 Kind = Literal["mlp", "attention", "residual"]
 """What puts a state out: a layer's MLP, its attention, or the whole layer."""
@@ -86,10 +85,10 @@ class LocaliseRecord(_Part):
 
 def read_localise(folder: Path) -> LocaliseRecord | None:
     """The record of a finished localisation; None where it is not finished. Raises DapaError on a damaged one."""
-    path = folder / FILE
+    path = LocaliseLayout(folder).localisation
     if not path.is_file():
         return None
     try:
-        return LocaliseRecord.model_validate_json(path.read_text())
+        return LocaliseRecord.model_validate_json(path.read_bytes())
     except ValueError as error:
         raise DapaError(f"{path}: not a valid record: {error}") from error

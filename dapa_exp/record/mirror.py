@@ -9,24 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import remove, temporary, write_atomically
+from dapa_exp.record.folder import locked
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
-from dapa_exp.record.status import RunStatus, status
+from dapa_exp.record.status import RunStatus, run_status, status
 
 Mode = Literal["offline", "online"]
 Scalar = float | int | bool | str
 
+RUN_ID = 16
+"""How much of its identity a run is known by at W&B."""
+PATIENCE = 10.0
+"""Seconds to wait for another process that is writing to the run's folder."""
 QUERY_FIELDS = (
     "label",
     "score",
@@ -54,21 +58,31 @@ class Mirrored(NamedTuple):
 def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
     """Send one finished run, unless this record was already sent in this way; returns whether it was sent.
 
-    Raises DapaError where the run is not finished, or W&B fails: the run itself is then as it was.
+    Raises DapaError where the run is not finished, or W&B fails: the run itself is then as it was, and so is what was
+    sent before; why it failed is written down beside that.
     """
-    (run,) = status(run_folder)
+    files, run = RunLayout(run_folder), run_status(run_folder)
     if run.record is None:
         raise DapaError(f"{run_folder}: only finished runs are mirrored, and this one is {run.state} ({run.reason})")
-    digest = hashlib.sha256((run_folder / "record.json").read_bytes()).hexdigest()
+    digest = hashlib.sha256(files.record.read_bytes()).hexdigest()
     sent = {"record": digest, "mode": mode, "project": project, "entity": entity}
-    marker = run_folder / "wandb" / "mirrored.json"
-    if _read_marker(marker) == sent:
+    run_id = run.record.identity[:RUN_ID]
+    if _read_marker(files.mirrored) == sent and (mode == "online" or _copies(files.mirror, run_id)):
         return False
     try:
-        _send(run_folder, run.record, mode, project, entity)
+        with _staged(files) as staging:
+            _send(files, staging, run.record, mode, project, entity)
+            _put_in_place(files, staging, run_id)
+        write_atomically(files.mirrored, json.dumps(sent, indent=2) + "\n")
+        remove(files.unsent)
+    except DapaError:
+        raise
     except (Exception, SystemExit) as error:  # its own errors, pydantic's, OSError, an exit: none may end the run
-        raise DapaError(f"{run_folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {error}") from error
-    write_atomically(marker, json.dumps(sent, indent=2) + "\n")
+        because = " ".join(str(error).split())
+        said = f"{run_folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
+        with suppress(OSError):
+            write_atomically(files.unsent, json.dumps({"message": said}) + "\n")
+        raise DapaError(said) from error
     return True
 
 
@@ -106,11 +120,10 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
     return {name: len(value) if isinstance(value, list) else value}
 
 
-def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
-    run_id = record.identity[:16]
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    history = list(_history(folder / "search.jsonl", record.search.threshold_dsr))
-    _forget(folder / "wandb", run_id)
+def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
+    """Send a run; what W&B writes on this disk, which offline is all of it, goes to `staging`."""
+    config = files.config_as_written()
+    history = list(_history(files, record.search.threshold_dsr))
     with _own_folders():
         import wandb  # here, since it takes most of a second and a network client with it
 
@@ -129,12 +142,12 @@ def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | 
         )
         try:
             with wandb.init(
-                id=run_id,  # a run sent twice replaces itself
+                id=record.identity[:RUN_ID],  # a run sent twice replaces itself
                 project=project,
                 entity=entity,
                 group=record.experiment,
-                name=folder.resolve().name,
-                dir=folder,
+                name=files.folder.resolve().name,
+                dir=staging,
                 mode=mode,
                 config=config,
                 settings=quiet,
@@ -147,23 +160,39 @@ def _send(folder: Path, record: Record, mode: Mode, project: str, entity: str | 
             wandb.teardown()  # a finished run may still be in the service's memory; its end puts it on the disk
 
 
-def _history(path: Path, bar: float) -> Iterator[dict[str, Scalar]]:
-    """The queries of the search, a step each. A run without a search has none; a torn last line is no query."""
-    lines = path.read_bytes().splitlines() if path.is_file() else []  # of text, it would split at U+2028, too
-    for line in lines:
-        try:
-            query = json.loads(line)
-        except ValueError:
-            continue
+def _history(files: RunLayout, bar: float) -> Iterator[dict[str, Scalar]]:
+    """The queries of the search, a step each. A run without a search has none."""
+    for query in files.read_queries():
         step: dict[str, Scalar] = {f"search/query/{name}": query[name] for name in QUERY_FIELDS if name in query}
-        passed = query.get("at_most", query["score"]) >= bar - ROUNDING  # older lines: all rows were asked
-        yield step | {"search/query/units": len(query["units"]), "search/query/passed": passed}
+        reached: float = query["at_most" if "at_most" in query else "score"]  # older lines: all rows were asked
+        yield step | {"search/query/units": len(query["units"]), "search/query/passed": reached >= bar - ROUNDING}
 
 
-def _forget(folder: Path, run_id: str) -> None:
-    """Remove earlier local copies: two offline runs with one id would replace each other on sync, in any order."""
-    for stale in (*folder.glob(f"offline-run-*-{run_id}"), *folder.glob(f"run-*-{run_id}")):
-        shutil.rmtree(stale)
+@contextmanager
+def _staged(files: RunLayout) -> Iterator[Path]:
+    """A temporary folder for what W&B writes: an attempt that fails leaves what was sent before as it was."""
+    with temporary(files.mirror / "staging") as folder:
+        folder.mkdir(parents=True)
+        yield folder
+
+
+def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
+    """Put a new local copy where the earlier ones were.
+
+    Of two offline runs with one id, the later to be synced would replace the other. Until the new one is in its
+    place, nothing says any more that the run was mirrored: who is killed here sends again.
+    """
+    with locked(files.folder, PATIENCE):
+        remove(files.mirrored)
+        for earlier in _copies(files.mirror, run_id):
+            remove(earlier)
+        for new in _copies(RunLayout(staging).mirror, run_id):
+            new.rename(files.mirror / new.name)
+
+
+def _copies(folder: Path, run_id: str) -> list[Path]:
+    """What W&B has written of a run: offline all of it, online its log."""
+    return [*folder.glob(f"offline-run-*-{run_id}"), *folder.glob(f"run-*-{run_id}")]
 
 
 @contextmanager

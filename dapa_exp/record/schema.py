@@ -57,6 +57,9 @@ class Subject(_Part):
     """
 
     dsr: Measure = Field(description="on the report rows, by the run's own judge")
+    dsr_clusters: Clusters | None = Field(
+        default=None, description="the same by groups of rows; null where all are of one group, or not counted"
+    )
     outcomes: Outcomes
     over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
     defence: dict[str, dict[str, Defence]] = Field(description="by harmful prompt set, then by judge")
@@ -71,15 +74,45 @@ class Subject(_Part):
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
 
 
+class Clusters(_Part):
+    """The same number where rows of one group (a category of prompts) are not independent."""
+
+    groups: Natural
+    design_effect: float = Field(
+        ge=1.0, description="variance of the mean over that of independent rows; n rows are worth n / design_effect"
+    )
+    low: float = Field(description="95 % interval at the effective number of rows")
+    high: float
+    p_value: Rate | None = Field(default=None, description="of a difference: signs of whole groups changed at random")
+
+
 class Comparison(_Part):
-    """Hybrid against another model on the same report rows: exact McNemar test on defended or not."""
+    """Hybrid against another model on the same rows: exact McNemar test, row by row."""
 
     against: Literal["student", "teacher"]
-    difference: Measure = Field(description="hybrid's DSR minus the other's; paired bootstrap, clustered by category")
-    detectable: Rate | None = Field(description="smallest gain that n rows show with 80 % power; null: none would do")
-    gained: Natural = Field(description="rows only the hybrid defends")
-    lost: Natural = Field(description="rows only the other defends")
+    difference: Measure = Field(
+        description="hybrid's share minus the other's; Newcombe's method 10 (a bootstrap by category in older records)"
+    )
+    detectable: Rate | None = Field(
+        default=None, description="null; in older records, a gain shown with 80 % power by a test of independent rows"
+    )
+    detectable_gain: Rate | None = Field(
+        default=None,
+        description="smallest gain without losses that the exact McNemar test finds with 80 % power at the 5 % level;"
+        " null: none, or an older record",
+    )
+    gained: Natural = Field(description="rows only the hybrid defends (refuses, on harmless requests)")
+    lost: Natural = Field(description="rows only the other defends (refuses)")
     p_value: Rate
+    clusters: Clusters | None = Field(default=None, description="null where all rows are of one group, or not counted")
+
+
+class PerplexityComparison(_Part):
+    """Hybrid's perplexity minus another model's, on the same windows of text."""
+
+    against: Literal["student", "teacher"]
+    difference: Measure = Field(description="n counts windows; a paired t interval over them")
+    p_value: Rate | None = Field(description="paired t test; null where there are too few windows, or all are equal")
 
 
 class Control(_Part):
@@ -112,9 +145,18 @@ class EvaluateRecord(_Part):
     student: Subject
     hybrid: Subject
     teacher: Subject
-    comparisons: list[Comparison]
+    comparisons: list[Comparison] = Field(description="of DSRs on the report rows, by the run's own judge")
+    over_refusal_comparisons: list[Comparison] = Field(
+        default=[], description="of refusals of harmless requests, by the run's own judge; empty where not counted"
+    )
+    perplexity_comparisons: list[PerplexityComparison] = Field(
+        default=[], description="empty where not measured, or in older records"
+    )
     above_threshold: Rate = Field(
         description="P(hybrid's DSR ≥ search.threshold_dsr) given the report rows (Jeffreys prior)"
+    )
+    above_threshold_clusters: Rate | None = Field(
+        default=None, description="the same at the effective number of rows; null where that is not known"
     )
     random: Control
     agreement: list[Agreement] = Field(description="a pair of judges each; empty with a single judge")

@@ -8,17 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import ValidationError
-
 from dapa_exp.base.errors import DapaError
-from dapa_exp.record.schema import Record, damage
+from dapa_exp.record.layout import RunLayout, SweepLayout
+from dapa_exp.record.schema import Record
 
 State = Literal["done", "running", "failed", "interrupted", "missing"]
 
 SAID_BY_MESSAGE = ("DapaError", "killed", "exited")
 ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
-RUN_FILES = ("config.yaml", "search.jsonl", "record.json", "error.json")
 
 
 @dataclass(frozen=True)
@@ -36,21 +33,33 @@ class RunStatus:
     state: State = "missing"
     reason: str | None = None
     record: Record | None = field(default=None, repr=False, compare=False)
+    unsent: str | None = None
+    """Why a finished run is not mirrored, where its mirror failed."""
+
+    @property
+    def files(self) -> RunLayout:
+        return RunLayout(self.path)
 
 
 def status(folder: Path) -> list[RunStatus]:
     """Every run of a sweep folder, or the one run of a run folder. Raises DapaError where there is none."""
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    asked = _asked(folder)
-    if not asked and _is_run(folder):
-        return [_read(RunStatus(folder, folder.resolve().name))]
+    sweep, run = SweepLayout(folder), RunLayout(folder)
+    asked = _asked(sweep)
+    if not asked and run.is_run():
+        return [run_status(folder)]
     known = {run.folder for run in asked}
-    found = [RunStatus(path, path.name) for path in sorted(folder.iterdir()) if _is_run(path)]
-    runs = asked + [run for run in found if run.folder not in known]
+    runs = asked + [RunStatus(path, path.name) for path in sweep.runs() if path.name not in known]
     if not runs:
-        raise DapaError(f"{folder}: holds no runs (no sweep.json, and no folder with a config.yaml or record.json)")
+        names = f"{sweep.listing.name}, and no folder with a {run.config.name} or {run.record.name}"
+        raise DapaError(f"{folder}: holds no runs (no {names})")
     return [_read(run) for run in runs]
+
+
+def run_status(folder: Path, identity: str = "") -> RunStatus:
+    """What became of one run; of one that was asked for, with its identity."""
+    return _read(RunStatus(folder, folder.resolve().name, identity))
 
 
 def search_name(algorithm: str, prior: str | None) -> str:
@@ -61,7 +70,7 @@ def search_name(algorithm: str, prior: str | None) -> str:
 def is_running(folder: Path) -> bool:
     """Whether a process has a run's folder open. To look leaves nothing behind and needs no right to write."""
     try:
-        with (folder / ".lock").open("rb") as lock:
+        with RunLayout(folder).lock.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others may look at the same time
     except BlockingIOError:
         return True
@@ -70,47 +79,42 @@ def is_running(folder: Path) -> bool:
     return False
 
 
-def _is_run(path: Path) -> bool:
-    return path.is_dir() and any((path / name).is_file() for name in RUN_FILES)
-
-
-def _asked(folder: Path) -> list[RunStatus]:
-    """The runs that sweep.json says were asked for; none where there is no such file."""
-    path = folder / "sweep.json"
-    if not path.is_file():
-        return []
+def _asked(sweep: SweepLayout) -> list[RunStatus]:
+    """The runs that were asked for; none where nobody wrote them down."""
     try:
-        runs = json.loads(path.read_text())["runs"]
-        return [RunStatus(folder / run["folder"], run["folder"], *(run[name] for name in ASKED)) for run in runs]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DapaError(f"{path}: is not a list of runs ({type(error).__name__}: {error})") from error
+        return [
+            RunStatus(sweep.folder / run["folder"], run["folder"], *(run[name] for name in ASKED))
+            for run in sweep.read_listing()
+        ]
+    except KeyError as error:
+        raise DapaError(f"{sweep.listing}: is not a list of runs: one has no {error}") from error
 
 
 def _read(run: RunStatus) -> RunStatus:
     running = is_running(run.path)  # first, since it may be done a moment later
     run = _from_config(run)
-    if (run.path / "record.json").is_file():
+    if run.files.record.is_file():
         return _read_record(run)
-    begun, so_far = (run.path / "search.jsonl").is_file(), "before the search"
-    if begun:
-        queries = (run.path / "search.jsonl").read_bytes().count(b"\n")
-        so_far = f"after {queries} queries of the search"
+    queries = run.files.count_queries()
+    so_far = "before the search" if queries is None else f"after {queries} queries of the search"
     if running:
         return replace(run, state="running", reason=so_far)
-    if (run.path / "error.json").is_file():
-        return replace(run, state="failed", reason=_error(run.path / "error.json"))
+    if run.files.error.is_file():
+        return replace(run, state="failed", reason=_error(run.files.error))
     if not run.path.is_dir():
         return replace(run, state="missing", reason="not started")
-    return replace(run, state="interrupted" if begun else "missing", reason=f"stopped {so_far}")
+    return replace(run, state="missing" if queries is None else "interrupted", reason=f"stopped {so_far}")
 
 
 def _read_record(run: RunStatus) -> RunStatus:
+    name = run.files.record.name
     try:
-        record = Record.model_validate_json((run.path / "record.json").read_bytes())
-    except (ValidationError, OSError) as error:
-        return replace(run, state="failed", reason=f"record.json is damaged: {damage(error)}")
+        record = run.files.read_record()
+    except DapaError as error:
+        said = str(error).removeprefix(f"{run.files.record}: not a valid record: ")
+        return replace(run, state="failed", reason=f"{name} is damaged: {said}")
     if run.identity and run.identity != record.identity:
-        reason = f"record.json is of another run: identity {record.identity[:8]}, asked for {run.identity[:8]}"
+        reason = f"{name} is of another run: identity {record.identity[:8]}, asked for {run.identity[:8]}"
         return replace(run, state="failed", reason=reason)
     search, prior = record.search.algorithm, record.search.prior
     return replace(
@@ -124,15 +128,16 @@ def _read_record(run: RunStatus) -> RunStatus:
         dataset=record.dataset,
         state="done",
         record=record,
+        unsent=_message(run.files.unsent) if run.files.unsent.is_file() else None,
     )
 
 
 def _from_config(run: RunStatus) -> RunStatus:
-    """Fill in what sweep.json did not tell from the folder's config.yaml."""
+    """Fill in what the sweep's list did not tell from the run's config."""
     if run.pair:
         return run
     try:
-        config = yaml.load((run.path / "config.yaml").read_text(), Loader=yaml.CSafeLoader)
+        config = run.files.config_as_written()
         return replace(
             run,
             pair=config["pair"]["name"],
@@ -141,15 +146,22 @@ def _from_config(run: RunStatus) -> RunStatus:
             search=search_name(config["search"]["algorithm"], config["search"]["prior"]),
             dataset=config["dataset"]["name"],
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (DapaError, KeyError, TypeError):
         return run  # the folder's name still says which run it is
 
 
 def _error(path: Path) -> str:
     try:
-        error: dict[str, Any] = json.loads(path.read_text())
+        error: dict[str, Any] = json.loads(path.read_bytes())
         stage = "" if error["stage"] == "unknown" else error["stage"]
         kind = "" if error["kind"] in SAID_BY_MESSAGE else error["kind"]
         return ": ".join(part for part in (stage, kind, error["message"]) if part)
-    except (ValueError, KeyError, TypeError):
-        return "failed, and error.json is damaged"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"failed, and {path.name} is damaged"
+
+
+def _message(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_bytes())["message"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{path.name} is damaged"

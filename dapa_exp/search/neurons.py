@@ -10,7 +10,7 @@ from dapa_exp.record.folder import RunFolder
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.priors.attribution import neuron_attribution
 from dapa_exp.transplant.methods.contract import Method
-from dapa_exp.transplant.methods.neurons import SCORES_FILE, SwapNeurons
+from dapa_exp.transplant.methods.neurons import SwapNeurons
 
 
 def score_neurons(run: RunFolder, method: Method, oracle: Oracle, teacher: Teacher) -> None:
@@ -23,4 +23,4 @@ def score_neurons(run: RunFolder, method: Method, oracle: Oracle, teacher: Teach
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
         return neuron_attribution(evidence.loaded, evidence.pair, axes, evidence.forks, evidence.batch_size)
 
-    method.scores = remembered_tensors(run.path / SCORES_FILE, compute)
+    method.scores = remembered_tensors(run.files.neurons, compute)

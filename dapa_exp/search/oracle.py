@@ -18,7 +18,9 @@ from dapa_exp.engine.spent import Spent
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.folder import JsonLines, RunFolder
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import Asked
 from dapa_exp.record.schema import ROUNDING, Ledger, Work
 from dapa_exp.search.algorithms import WHOLE_SCORES
 from dapa_exp.search.difficulty import Difficulty, rounds
@@ -77,7 +79,7 @@ class Oracle:
         self._settings = run.config.search
         self._stops = self._settings.stop_when_decided and self._settings.algorithm not in WHOLE_SCORES
         self._completions = CompletionStore(run, "search")
-        self._trace: JsonLines = run.lines("search.jsonl")
+        self._trace: Journal = run.journal(run.files.queries, Asked)
         self._difficulty = Difficulty(prompts)
         self._pending: dict[str, Any] = {}
         self._verdicts: dict[tuple[str, str], Verdict] = {}

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
@@ -22,6 +24,8 @@ from dapa_exp.search.priors import compute_prior
 from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
 from dapa_exp.search.stability import non_monotone_pairs
 
+_FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
+
 
 def check_search(config: Config, pair: Pair) -> None:
     """Raises DapaError where the config asks for sets that the pair's units do not make."""
@@ -36,10 +40,7 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
     could only do harm.
     """
 
-    def find() -> dict[str, Any]:
-        return _search(run, pair, teacher, oracle, report).model_dump(mode="json")
-
-    return SearchRecord.model_validate(run.remembered("found.json", find))
+    return run.remembered(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report))
 
 
 def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
@@ -65,7 +66,8 @@ def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> Da
     return DapaError(
         f"{run.config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
         f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All answers are"
-        f" in {run.path / 'generations'}: teacher-search.jsonl, and the student's first in search.jsonl. The first"
+        f" in {run.files.completions('teacher', 'search')}, and the student's first in"
+        f" {run.files.completions('search')}. The first"
         f" ones:{samples}"
     )
 
@@ -81,12 +83,12 @@ def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teache
     if name is None or settings.algorithm in CONTROLS:
         return None
 
-    def compute() -> dict[str, Any]:
+    def compute() -> PriorRecord:
         rows = oracle.telling(units, settings.prior_rows) or None  # all, where none tells
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
-        return asdict(compute_prior(name, evidence))
+        return PriorRecord(**asdict(compute_prior(name, evidence)))
 
-    return PriorRecord(**run.remembered("prior.json", compute))
+    return run.remembered(run.files.prior, _PRIOR, compute)
 
 
 def _run(

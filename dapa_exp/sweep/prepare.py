@@ -10,12 +10,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.progress import display
 from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
 from dapa_exp.models.source import source_of
 from dapa_exp.preflight.totals import models_of
+from dapa_exp.record.folder import tidy
+from dapa_exp.record.layout import SweepLayout
 from dapa_exp.record.status import search_name
 from dapa_exp.sweep.job import Job
 
@@ -30,17 +32,19 @@ def make_room(planned: Sequence[Job]) -> None:
             raise DapaError(f"{job.folder}: results cannot be written there")
     for folder in {folder.parent for folder in asked}:
         runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
-        listing = folder / "sweep.json"
+        sweep = SweepLayout(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".sweep.lock"):  # sweeps that share a folder may begin at the same time
-                kept = json.loads(listing.read_text())["runs"] if listing.is_file() else []
+            with FileLock(sweep.lock):  # sweeps that share a folder may begin at the same time
+                for left in leftovers(folder):
+                    remove(left)
                 names = {run["folder"] for run in runs}
-                write_atomically(
-                    listing, json.dumps({"runs": [r for r in kept if r["folder"] not in names] + runs}, indent=1)
-                )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+                others = [run for run in sweep.read_listing() if run["folder"] not in names]
+                write_atomically(sweep.listing, json.dumps({"runs": others + runs}, indent=1))
+        except (OSError, KeyError) as error:
             raise DapaError(f"{folder}: results cannot be written there: {error}") from error
+    for folder in asked:
+        tidy(folder)
 
 
 def _entry(job: Job) -> dict[str, str]:

@@ -20,10 +20,10 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     Raises DapaError where a tensor in memory is not, bit for bit, the one it has to be.
     """
     plan = plan_transplant(chosen, pair.units, pair.teacher, pair.student)
-    write_atomically(run.path / "plan.json", json.dumps(plan.as_json(), indent=1))
+    write_atomically(run.files.plan, json.dumps(plan.as_json(), indent=1))
     hybrid.carry(chosen)
     proof = hybrid.verify()
-    write_atomically(run.path / "transplant.json", json.dumps(proof, indent=1))
+    write_atomically(run.files.proof, json.dumps(proof, indent=1))
     written, (largest, largest_student) = hybrid.written(), hybrid.largest()
     listing = json.dumps(proof["transplanted"], sort_keys=True)
     return TransplantRecord(

@@ -37,7 +37,7 @@ def build(names: Iterable[str] | None, report: Report, processes: int = 2) -> No
     locked by the one that builds it, and the other waits and uses it.
     """
     wanted = _with_parents(PAIRED if names is None else names)
-    missing = [name for name in wanted if not store.is_built(name, thorough=True)]
+    missing = [name for name in wanted if not store.is_built(name)]
     fetch((fetched for name in missing for fetched in find(name).sets), report)
     total = len(wanted)
     report(Progress("zoo", total - len(missing), total))

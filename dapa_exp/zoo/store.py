@@ -2,14 +2,14 @@
 
 A model is a folder of the user's cache, named by the digest of its recipe. It is filled under a
 temporary name, the manifest last, and renamed at the end: a folder with a manifest was once complete,
-and the manifest tells whether it still is.
+and the digests in the manifest tell whether it still is. To take a file's digest is to read the file, but
+once taken it is kept, and taken again only where the file's size or times have changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from dapa_exp.base.digests import ZOO_MANIFEST, cache_root
+from dapa_exp.base.digests import ZOO_MANIFEST, cache_root, file_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import atomic, leftovers, remove
 from dapa_exp.zoo.recipe import digest, find
 
 MANIFEST = ZOO_MANIFEST
@@ -26,15 +27,15 @@ MANIFEST = ZOO_MANIFEST
 
 def path(name: str) -> Path:
     """Return the checkpoint folder of a built model."""
-    fault = _fault(name, thorough=False)
+    fault = _fault(name)
     if fault:
         raise DapaError(f"The zoo's model '{name}' {fault}. Run: dapa zoo build {name}")
     return _folder(name)
 
 
-def is_built(name: str, thorough: bool = False) -> bool:
-    """Say whether a model is there and whole: by the sizes of its files or, thorough, their digests."""
-    return _fault(name, thorough) is None
+def is_built(name: str) -> bool:
+    """Say whether a model is there and whole."""
+    return _fault(name) is None
 
 
 def manifest(name: str) -> dict[str, Any]:
@@ -54,40 +55,38 @@ def write(name: str, known: dict[str, Any], fill: Callable[[Path], None]) -> Non
     The caller holds the model's lock.
     """
     folder = _folder(name)
-    temporary = folder.with_name(f"{folder.name}.partial")
-    # A build that was killed may have left one.
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    fill(temporary)
-    files = {file.name: _described(file) for file in sorted(temporary.iterdir())}
-    found = {"name": name, "digest": digest(name), "recipe": asdict(find(name)), **known, "files": files}
-    (temporary / MANIFEST).write_text(json.dumps(found, indent=2) + "\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    for left in leftovers(folder.parent, folder.name):
+        remove(left)
+    with atomic(folder) as part:
+        part.mkdir()
+        fill(part)
+        files = {file.name: _described(file) for file in sorted(part.iterdir())}
+        found = {"name": name, "digest": digest(name), "recipe": asdict(find(name)), **known, "files": files}
+        (part / MANIFEST).write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _folder(name: str) -> Path:
     return cache_root() / "zoo" / f"{name}-{digest(name)[:12]}"
 
 
-def _fault(name: str, thorough: bool) -> str | None:
+def _fault(name: str) -> str | None:
     """Return what is wrong with a model's folder, as the end of a sentence, or None."""
     folder = _folder(name)
     if not folder.is_dir():
         return "is not built yet"
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        files: dict[str, dict[str, Any]] = json.loads((folder / MANIFEST).read_text())["files"]
     except (OSError, ValueError, KeyError):
         return f"is broken (no readable {MANIFEST} in {folder})"
     for file, described in files.items():
         if not (folder / file).is_file() or (folder / file).stat().st_size != described["size"]:
             return f"is broken ({folder / file} is missing or cut short)"
-        if thorough and _described(folder / file) != described:
+        if file_digest(folder / file) != described["sha256"]:
             return f"is broken ({folder / file} was changed)"
     return None
 
 
 def _described(file: Path) -> dict[str, Any]:
     """Return the size in bytes and the SHA-256 of a file."""
-    content = file.read_bytes()
-    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    with file.open("rb") as stream:
+        return {"size": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

@@ -72,7 +72,7 @@ def _build(name: str, report: Report) -> None:
     recipe = find(name)
     report(Progress(name, 0, recipe.steps))
     with store.lock(name):
-        if not store.is_built(name, thorough=True):
+        if not store.is_built(name):
             _make(recipe, report)
     report(Progress(name, recipe.steps, recipe.steps))
 

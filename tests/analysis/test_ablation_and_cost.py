@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from rich.console import Console
 
-from analysis.load import load
-from analysis.tables import ablation_table, search_cost_table, utility_table
+from analysis import load
+from analysis.report import tables_of
+from analysis.tables.ablation import ablation_table, differences_table
+from analysis.tables.search_cost import search_cost_table
+from analysis.tables.utility import utility_table
 from tests.analysis.factory import record, write_failure, write_settings, write_sweep
+
+PAIRS = [("a", "x"), ("b", "x"), ("c", "y"), ("d", "y")]
 
 
 def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_path: Path) -> None:
@@ -24,14 +31,51 @@ def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_pat
     )
     table = ablation_table(load([sweep]), by="family")
     display = table.display
-    assert (table.labels, table.rules) == (2, [3, 6])
-    assert "no gain: transplanting every unit" in table.caption
-    assert list(display.columns) == ["family", "hybrid", "gate_proj", "layer"]
-    assert list(display["family"]) == ["x (2 pairs)", "", "", "y (1 pair)", "", "", "all (3 pairs)", "", ""]
-    assert list(display["layer"][:3]) == ["85.0 (+80.0)", "1.5/8", "6.25"]
-    assert list(display["gate_proj"][:3]) == ["25.0 (+20.0)", "4/8, 1 no gain", "3.00"]
-    assert list(display["gate_proj"][3:6]) == ["5.0 (+0.0)", "no gain", "–"]
-    assert display["layer"][6] == "80.0 (+75.0)"
+    assert (table.labels, table.rules) == (2, [6])
+    assert "no gain: runs in which every unit" in table.caption
+    assert list(display.columns) == ["family (pairs)", "hybrid", "gate_proj", "layer"]
+    assert list(display["family (pairs)"][::6]) == ["x (2)", "all (3)"], "one run has no mean"
+    assert list(display["hybrid"][:6]) == [
+        *("DSR, %", "95 % interval", "gain, points", "units found", "parameters, %", "no gain")
+    ]
+    assert list(display["layer"][:6])[::2] == ["85.0", "+80.0", "6.25"]
+    assert list(display["gate_proj"][:6])[::2] == ["25.0", "+20.0", "3.00"]
+    assert list(display["gate_proj"][3:6]) == ["4/8", "3.00", "1/2"]
+    assert display["layer"][6] == "80.0"
+
+
+def test_granularities_are_compared_over_the_pairs_that_they_share(tmp_path: Path) -> None:
+    """Three pairs of an ablation beside twenty of a sweep: the means must be of the same pairs, each counted once."""
+    first = [record(f"p{i}", granularity=g, hybrid=h) for i in range(3) for g, h in (("gate_proj", 0.5), ("mlp", 0.6))]
+    others = [record(f"p{i}", granularity="mlp", hybrid=1.0) for i in range(3, 20)]
+    ablation = write_sweep(tmp_path / "ablation", first)
+    sweep = write_sweep(tmp_path / "sweep", [*(run for run in first if run.search.granularity == "mlp"), *others])
+    frame = load([ablation, sweep])
+    assert frame["identity"].nunique() == 23
+    table = ablation_table(frame, by="family")
+    assert table.display["family (pairs)"].iloc[0] == "mini-llama (3 of 20)"
+    assert table.display[["gate_proj", "mlp"]].iloc[0].tolist() == ["50.0", "60.0"]
+    assert table.numbers.set_index("granularity")["n"].to_dict() == {"gate_proj": 3, "mlp": 3}
+    (row,) = differences_table(frame).numbers.to_dict("records")
+    assert (row["pairs"], row["difference_points"]) == (3, pytest.approx(-10.0))
+    assert row["low"] < -10.0 < row["high"], "pairs that happen to be alike are not certain"
+
+
+def test_the_ablation_comes_before_its_appendices(tmp_path: Path) -> None:
+    runs = [record(pair, granularity=part) for pair in "ab" for part in ("mlp", "layer")]
+    names = [table.name for table in tables_of(load([write_sweep(tmp_path, runs)]))]
+    assert names[:3] == ["ablation", "ablation_differences", "main"]
+    assert names.index("ablation_pairs") < names.index("utility")
+
+
+def test_the_six_granularities_fit_a_console_of_100_columns(tmp_path: Path) -> None:
+    parts = ["gate_proj", "up_proj", "down_proj", "mlp", "attention", "layer"]
+    runs = [record(pair, "mini-mistral", granularity=part, hybrid=1.0) for pair in "ab" for part in parts]
+    console = Console(file=io.StringIO(), width=100)
+    ablation_table(load([write_sweep(tmp_path, runs)]), by="family").print(console)
+    assert isinstance(console.file, io.StringIO)
+    heading = console.file.getvalue().splitlines()[1].split()
+    assert heading == ["family", "(pairs)", "hybrid", *parts]
 
 
 def test_columns_are_in_the_papers_order_and_not_by_name(tmp_path: Path) -> None:
@@ -49,41 +93,39 @@ def test_searches_of_an_ablation_are_blocks_of_their_own(tmp_path: Path) -> None
         for part in ("mlp", "layer")
     ]
     table = ablation_table(load([write_sweep(tmp_path / "two", runs)]), by="family")
-    blocks = table.display.loc[::3, ["family", "search", "mlp"]].to_numpy().tolist()
-    one, other = "90.0 (+85.0)", "50.0 (+45.0)"
-    assert blocks == [
-        *(["x (1 pair)", "ddmin", one], ["y (1 pair)", "ddmin", one]),
-        *(["x (1 pair)", "auto", other], ["y (1 pair)", "auto", other]),
-        *(["all (2 pairs)", "ddmin", one], ["all (2 pairs)", "auto", other]),
-    ]
-    of_one_family = ablation_table(load([write_sweep(tmp_path / "one", runs[:2])]), by="family")
-    assert list(of_one_family.display["family"][::3]) == ["x (1 pair)"]
+    blocks = table.display.loc[::5, ["family (pairs)", "search", "mlp"]].to_numpy().tolist()
+    assert blocks == [["all (2)", "ddmin", "90.0"], ["all (2)", "auto", "50.0"]]
+    two_families = [record(pair, family, granularity=part) for pair, family in PAIRS for part in ("mlp", "layer")]
+    by_family = ablation_table(load([write_sweep(tmp_path / "families", two_families)]), by="family")
+    assert list(by_family.display["family (pairs)"][::5]) == ["x (2)", "y (2)", "all (4)"]
 
 
 def test_missing_runs_of_an_ablation_are_marked_with_their_reason(tmp_path: Path) -> None:
     failed, missing = record("b", granularity="layer"), record("c", granularity="layer")
-    done = [record("a"), record("b"), record("c"), record("a", granularity="layer")]
+    done = [record("a"), record("b"), record("c"), *(record(pair, granularity="layer") for pair in "ad"), record("d")]
     sweep = write_sweep(tmp_path, done, [failed, missing])
     write_failure(sweep, failed, "boom")
     by_family = ablation_table(load([sweep]), by="family")
-    assert by_family.display["layer"][0] == "95.0 (+90.0) n=1 [1]"
+    assert by_family.display["layer"][0] == "95.0 [1]"
+    assert by_family.display["family (pairs)"][0] == "mini-llama (2 of 4)"
     assert by_family.notes == ["[1] mini-llama, layer: b failed (search: boom); c missing (not started)"]
     by_pair = ablation_table(load([sweep]), by="pair")
     assert by_pair.name == "ablation_pairs"
-    assert list(by_pair.display["layer"][[0, 3, 6]]) == ["95.0 (+90.0)", "failed [1]", "missing [2]"]
+    assert list(by_pair.display["layer"][[0, 5, 10]]) == ["95.0", "failed [1]", "missing [2]"]
+    assert by_pair.display[by_pair.display["hybrid"] == "95 % interval"]["layer"].tolist()[0] == "[91, 99]"
     assert by_pair.numbers.set_index(["pair", "granularity"]).loc[("a", "layer"), "hybrid_dsr"] == 0.95
 
 
 def test_a_granularity_nobody_asked_for_is_a_dash(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b", granularity="layer")])
     table = ablation_table(load([sweep]), by="pair")
-    assert list(table.display["layer"][:3]) == ["–", "–", "–"]
+    assert list(table.display["layer"][:5]) == ["–"] * 5
     assert table.notes == []
 
 
 def test_settings_that_were_swept_are_blocks_of_an_ablation(tmp_path: Path) -> None:
     found = {("mlp", 0.5): 0.1, ("mlp", 0.9): 0.2, ("layer", 0.5): 0.3, ("layer", 0.9): 0.4}
-    runs = [record("a", granularity=unit, identity=f"{bar:.2f}" * 16, hybrid=dsr) for (unit, bar), dsr in found.items()]
+    runs = [record("a", granularity=unit, identity=f"{bar}{unit}", hybrid=dsr) for (unit, bar), dsr in found.items()]
     sweep = write_sweep(tmp_path, runs)
     for (_, bar), run in zip(found, runs, strict=True):
         write_settings(sweep, run, {"search": {"threshold": bar}})
@@ -161,7 +203,7 @@ def test_ratios_compare_like_with_like(tmp_path: Path) -> None:
 def test_costs_of_settings_that_were_swept_are_told_apart_and_those_of_draws_are_not(tmp_path: Path) -> None:
     costs = {("ddmin", 0.5): 20, ("ddmin", 0.9): 40, ("auto", 0.5): 10, ("auto", 0.9): 30}
     runs = [
-        (record("a", search=name, queries=cost + seed, identity=f"{bar}{seed}".ljust(64, "0")), bar, seed)
+        (record("a", search=name, queries=cost + seed, identity=f"{bar}{seed}{name}".ljust(64, "0")), bar, seed)
         for (name, bar), cost in costs.items()
         for seed in (0, 2)
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.load import load
+from analysis import load
 from analysis.report import tables_of
-from analysis.tables import agreement_table, judges_table
+from analysis.tables.agreement import agreement_table
+from analysis.tables.judges import judges_table
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, Record
 from tests.analysis.factory import record, write_sweep

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from rich.console import Console
 
-from analysis.load import load
-from analysis.report import report, tables_of
-from analysis.tables import Table
+from analysis import load
+from analysis.report import report, report_folder, tables_of
+from analysis.tables.table import Table
 from tests.analysis.factory import name_of, record, write_failure, write_run, write_sweep
 
 
@@ -27,7 +31,11 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     sweep = write_sweep(tmp_path / "miniature", [record("mini_a"), record("mini_b")], [record("mini_c")])
     write_failure(sweep, record("mini_c"), "no [gpu] & 100 % full")
     paths = report([sweep], console)
-    names = [f"{name}.{suffix}" for name in ("main", "utility", "search_cost") for suffix in ("md", "csv", "tex")]
+    names = [
+        f"{name}.{suffix}"
+        for name in ("main", "comparisons", "utility", "search_cost")
+        for suffix in ("md", "csv", "tex")
+    ]
     names += ["trade_off.png", "trade_off.svg"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
@@ -36,7 +44,7 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     assert "[1] mini_c: search: no [gpu] & 100 % full" in text
     *shown, where = text.splitlines()
     assert max(map(len, shown)) <= 100
-    assert where == f"written to {sweep / 'report'}: main, utility, search_cost, trade_off"
+    assert where == f"written to {sweep / 'report'}: main, comparisons, utility, search_cost, trade_off"
 
     latex = (sweep / "report" / "main.tex").read_text()
     assert r"mini\_a $\dagger$ &" in latex
@@ -69,20 +77,20 @@ def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path
     report([sweep], console)
     (sweep / "report" / "mine.md").write_text("notes")
     paths = report([sweep], console, only=[sweep / name_of(record("a"))])
-    assert {path.stem for path in paths} == {"main", "utility"}
+    assert {path.stem for path in paths} == {"main", "comparisons", "utility"}
     assert set((sweep / "report").iterdir()) == {*paths, sweep / "report" / "mine.md"}
 
 
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
-    assert names == {"main", "utility", "ablation", "ablation_pairs", "search_cost", "trade_off"}
+    assert names == {"main", "comparisons", "utility", "ablation_pairs", "search_cost", "trade_off"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
-    names = [f"{name}.{suffix}" for name in ("main", "utility") for suffix in ("md", "csv", "tex")]
+    names = [f"{name}.{suffix}" for name in ("main", "comparisons", "utility") for suffix in ("md", "csv", "tex")]
     assert [path.name for path in paths] == names
     lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}
     assert "95.0 [91, 99]" in lines["DSR hybrid (%)"]
@@ -131,7 +139,7 @@ def test_no_table_has_a_character_that_latex_lacks(tmp_path: Path) -> None:
     draws = [record("a", identity=str(seed) * 64, sample_seed=seed) for seed in (1, 2)]
     several = write_sweep(tmp_path / "several", [*draws, record("a", granularity="layer", search="auto")])
     tables = [*tables_of(load([write_sweep(tmp_path / "single", [record("a")])])), *tables_of(load([several]))]
-    assert {"main", "utility", "ablation", "search_cost", "stability"} <= {table.name for table in tables}
+    assert {"main", "utility", "ablation_pairs", "search_cost", "stability"} <= {table.name for table in tables}
     assert all(table.to_latex().isascii() for table in tables)
 
 
@@ -146,3 +154,84 @@ def test_markdown_keeps_marks_literal() -> None:
     markdown = Table("t", "T", "", display, display).to_markdown()
     assert r"a\|b" in markdown
     assert r"+1.0\*" in markdown
+
+
+TOY = """
+import pandas as pd
+from analysis.measures import runs_of
+from analysis.registry import TABLES, TableMaker, always
+from analysis.tables.table import Table
+
+def toy(frame):
+    display = runs_of(frame)[["pair"]]
+    return Table("toy", "A toy table", "Only pairs.", display, display)
+
+TABLES.register("toy", TableMaker(1, always, toy))
+"""
+
+
+def dapa_report(*folders: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "dapa_exp", "report", *map(str, folders)]
+    return subprocess.run(
+        words, capture_output=True, env={**os.environ, **environment}, check=False, encoding="latin-1"
+    )
+
+
+def test_a_table_is_one_file(tmp_path: Path) -> None:
+    plugins = tmp_path / "mine"
+    plugins.mkdir()
+    (plugins / "toy.py").write_text(TOY)
+    sweep = write_sweep(tmp_path / "sweep", [record("a")])
+    answer = dapa_report(sweep, DAPA_PLUGINS=str(plugins))
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.startswith("A toy table")
+    assert (sweep / "report" / "toy.csv").read_text() == "pair\na\n"
+
+
+def test_a_latin_1_terminal_gets_look_alikes(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("b", granularity="layer")])
+    answer = dapa_report(sweep, PYTHONIOENCODING="latin-1", PYTHONUTF8="0")
+    assert answer.returncode == 0, answer.stderr
+    assert "P(DSR>=bar)" in answer.stdout
+    assert "0.0 -> 0.0" in answer.stdout
+    assert "P(DSR≥bar)" in (sweep / "report" / "main.md").read_text(encoding="utf-8")
+
+
+def test_a_report_of_two_sweeps_leaves_that_of_the_first_alone(tmp_path: Path, console: Console) -> None:
+    first, second = (write_sweep(tmp_path / name, [record(pair)]) for name, pair in (("first", "a"), ("second", "b")))
+    report([first], console)
+    alone = (first / "report" / "main.csv").read_text()
+    paths = report([first, second], console)
+    assert {path.parent for path in paths} == {first / "report-with-second"}
+    assert f"written to {first / 'report-with-second'}" in printed(console)
+    assert (first / "report" / "main.csv").read_text() == alone
+    report([first], console)
+    assert (first / "report-with-second" / "main.csv").is_file()
+
+
+def test_a_report_of_very_many_folders_has_a_name_that_a_disk_takes(tmp_path: Path) -> None:
+    folders = [tmp_path / f"{'long' * 10}-{i}" for i in range(20)]
+    assert len(report_folder(folders).name) < 60
+    assert report_folder(folders) != report_folder(folders[:-1])
+
+
+def test_a_folder_given_twice_is_reported_once(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [record("a")])
+    assert {path.parent for path in report([sweep, sweep], console)} == {sweep / "report"}
+
+
+def test_two_processes_that_write_the_same_figure_do_not_collide(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from matplotlib.figure import Figure; from analysis.drawing import save\n"
+        f"for _ in range(5): save(Figure(figsize=(2, 2)), Path({str(tmp_path)!r}), 'figure')"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [(process.communicate()[1], process.returncode) for process in both] == [("", 0), ("", 0)]
+    assert {path.name for path in tmp_path.iterdir()} == {"figure.png", "figure.svg"}
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, console: Console) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("b")])
+    first = {path: path.read_bytes() for path in report([sweep], console)}
+    shutil.rmtree(sweep / "report")
+    assert {path: path.read_bytes() for path in report([sweep], console)} == first

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load
+from analysis import load
 from analysis.report import tables_of
-from analysis.tables import stability_table
+from analysis.tables.stability import stability_table
 from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_settings, write_sweep
 

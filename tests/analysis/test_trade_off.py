@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
-from analysis.load import load
-from analysis.trade_off import COLOURS, COSTS, draw_trade_off, has_trade_off, trade_off
+from analysis import load
+from analysis.drawing import save
+from analysis.figures.trade_off import COLOURS, COSTS, has_trade_off, trade_off
 from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_sweep
 
 BOUGHT = {0.9: 20.0, 0.5: 10.0, 0.2: 5.0}
 """DSR of a pair's hybrids, and how many percent of the parameters they took."""
+
+NO_OVER_REFUSAL = {"over_refusal": None, "over_refusals": {}}
 
 
 def hybrids(pair: str = "a") -> list[Record]:
@@ -70,7 +73,7 @@ def test_models_made_here_are_said_to_be(tmp_path: Path) -> None:
 
 def test_a_cost_that_nobody_measured_has_no_panel(tmp_path: Path) -> None:
     run = record("a")
-    subjects = {n: getattr(run.evaluate, n).model_copy(update={"over_refusal": None}) for n in ("student", "hybrid")}
+    subjects = {n: getattr(run.evaluate, n).model_copy(update=NO_OVER_REFUSAL) for n in ("student", "hybrid")}
     without = run.model_copy(update={"evaluate": run.evaluate.model_copy(update=subjects)})
     figure = trade_off(load([write_sweep(tmp_path, [without])]))
     assert [axis.get_xlabel() for axis in figure.axes] == [COSTS["parameters_percent"], COSTS["perplexity_change"]]
@@ -81,4 +84,4 @@ def test_it_takes_two_finished_runs(tmp_path: Path) -> None:
     assert not has_trade_off(load([one]))
     runs = load([write_sweep(tmp_path / "two", [record("a"), record("b")], [record("c")])])
     assert has_trade_off(runs)
-    assert all(path.stat().st_size > 1000 for path in draw_trade_off(runs, tmp_path / "figures"))
+    assert all(path.stat().st_size > 1000 for path in save(trade_off(runs), tmp_path / "figures", "trade_off"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.load import load
-from analysis.tables import utility_table
+from analysis import load
+from analysis.tables.utility import utility_table
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import Measure, Record
 from tests.analysis.factory import record, write_settings, write_sweep

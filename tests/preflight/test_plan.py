@@ -10,13 +10,17 @@ import pytest
 from filelock import FileLock
 from huggingface_hub import constants
 
+from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
+from tests.analysis.factory import record
 from tests.transplant.finished import sharded
 
 WITHOUT_TORCH = """
 import socket, sys
 socket.socket.connect = None  # whoever tries fails
+from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
+from tests.analysis.factory import record
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
 assert not {"torch", "transformers", "datasets"} & sys.modules.keys()
@@ -65,15 +69,29 @@ def test_units_queries_memory_and_disk_of_a_folder(
 
 
 def test_what_is_done_or_being_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ["plan", "-m", "search=none,fixed,all", f"record.dir={tmp_path}"]
-    main(words)
-    names = [line.split()[0] for line in capfd.readouterr().out.splitlines() if "-mlp-" in line]
-    done, running = (tmp_path / "single" / name for name in names[:2])
-    for folder in (done, running):
-        folder.mkdir(parents=True)
-    (done / "record.json").write_text("{}")
-    with FileLock(running / ".lock"):
-        main(words)
+    words = ["-m", "search=none,fixed,all", f"record.dir={tmp_path}"]
+    done, running, _ = jobs(words)
+    for job in (done, running):
+        job.folder.mkdir(parents=True)
+    (done.folder / "record.json").write_text(record(identity=done.identity).model_dump_json())
+    with FileLock(running.folder / ".lock"):
+        main(["plan", *words])
     said = capfd.readouterr().out
     assert [line.split()[-1] for line in said.splitlines() if "-mlp-" in line] == ["done", "running", "do"]
     assert "to do: 1 run: about 2 queries" in said
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [("{}", "record.json is damaged"), (record(identity="f" * 64).model_dump_json(), "of another run: identity ffff")],
+)
+def test_a_damaged_record_is_not_called_done(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], damaged: str, reason: str
+) -> None:
+    words = ["search=none", f"record.dir={tmp_path}"]
+    (job,) = jobs(words)
+    job.folder.mkdir(parents=True)
+    (job.folder / "record.json").write_text(damaged)
+    main(["plan", *words])
+    said = " ".join(capfd.readouterr().out.split())
+    assert f"failed: record.json is {reason.removeprefix('record.json is ')}" in said

@@ -3,52 +3,59 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
-from dapa_exp.record.folder import JsonLines, RunFolder, open_run, read_record
+from dapa_exp.base.progress import Progress
+from dapa_exp.record.folder import RunFolder, locked, open_run, read_record, tidy
+from dapa_exp.record.layout import RunLayout
+from dapa_exp.record.log import noted
+from dapa_exp.record.schema import Measure
 from tests.analysis.factory import record
 from tests.settings import quick_config
 
 CONFIG = quick_config("pair=mini-llama-small-base")
 
 
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
-    file = tmp_path / "deep" / "file.json"
-    write_atomically(file, "one")
-    with pytest.raises(UnicodeEncodeError):
-        write_atomically(file, "two \ud800")
-    assert file.read_text() == "one"
-    assert list(file.parent.iterdir()) == [file]
+class Line(BaseModel):
+    """A line of a journal of numbers."""
+
+    index: int
 
 
-@pytest.mark.parametrize("torn", [b'{"index": 2, "sc', b'{"index": 2}', b"\x00\x00\x00", b'{"x": "\xc3'])
-def test_a_torn_last_line_is_cut_off_and_written_anew(tmp_path: Path, torn: bytes) -> None:
-    JsonLines(tmp_path / "a.jsonl").append({"index": 0, "text": "line\r\nbreak\u2028"}, {"index": 1})
-    whole = (tmp_path / "a.jsonl").read_bytes()
-    (tmp_path / "a.jsonl").write_bytes(whole + torn)
-    opened = JsonLines(tmp_path / "a.jsonl")
-    assert [line["index"] for line in opened.lines] == [0, 1]
-    assert (tmp_path / "a.jsonl").read_bytes() == whole
-    opened.append({"index": 2})
-    assert JsonLines(tmp_path / "a.jsonl").lines == opened.lines
+MEASURES = TypeAdapter(dict[str, Measure])
 
 
 def test_what_was_computed_is_remembered(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, CONFIG)
     asked: list[int] = []
 
-    def compute() -> dict[str, float]:
+    def compute() -> dict[str, Measure]:
         asked.append(1)
-        return {"value": 0.5}
+        return {"value": Measure(value=0.1 + 0.2, n=3)}
 
-    assert [run.remembered("metrics/a.json", compute) for _ in range(2)] == [{"value": 0.5}] * 2
+    file = run.files.metric("hybrid", "a")
+    assert [run.remembered(file, MEASURES, compute) for _ in range(2)] == [{"value": Measure(value=0.1 + 0.2, n=3)}] * 2
     assert asked == [1]
+
+
+@pytest.mark.parametrize("damage", ["{", '{"value": {}}', '{"value": {"value": "high", "n": 1}}', "[]", "\udcff"])
+def test_what_is_remembered_wrongly_is_named_and_kept(tmp_path: Path, damage: str) -> None:
+    run = RunFolder(tmp_path, CONFIG)
+    file = run.files.metric("hybrid", "a")
+    file.parent.mkdir()
+    file.write_bytes(damage.encode(errors="surrogateescape"))
+    with pytest.raises(DapaError, match=r"metrics/hybrid-a\.json: damaged: .*; move it away, and the same command"):
+        run.remembered(file, MEASURES, lambda: pytest.fail("was computed over it"))
+    assert file.read_bytes() == damage.encode(errors="surrogateescape")
 
 
 def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
@@ -88,7 +95,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
         pytest.raises(DapaError, match="no space left on the disk; what was computed is kept"),
         open_run(tmp_path, CONFIG) as run,
     ):
-        run.lines("full.jsonl").append({"index": 0})
+        run.journal(tmp_path / "full.jsonl", Line).append({"index": 0})
     assert "no space left" in json.loads((tmp_path / "error.json").read_text())["message"]
 
 
@@ -152,3 +159,76 @@ def test_damaged_files_are_reported_and_not_trusted(tmp_path: Path) -> None:
     for attempt in (lambda: read_record(tmp_path, CONFIG), lambda: open_run(tmp_path, CONFIG).__enter__()):
         with pytest.raises(DapaError, match=r"identity\.json: damaged"):
             attempt()
+
+
+def test_what_killed_processes_left_goes_when_the_run_is_opened_again(tmp_path: Path) -> None:
+    left = [".record.json.4711", ".config.yaml.12-0123abcd", "metrics/.a.json.4711", "references/.b.4711"]
+    kept = [".lock", "metrics/a.json", "references/b.safetensors", ".my.notes"]
+    for name in left + kept:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with open_run(tmp_path, CONFIG):
+        pass
+    assert not [name for name in left if (tmp_path / name).exists()]
+    assert not [name for name in kept if not (tmp_path / name).exists()]
+
+
+def test_a_finished_run_is_tidied_unless_somebody_is_at_work(tmp_path: Path) -> None:
+    left = [tmp_path / ".record.json.4711", tmp_path / "references" / "teacher.safetensors"]
+    for file in left:
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("")
+    (tmp_path / "record.json").write_text(record().model_dump_json())
+    with locked(tmp_path):
+        tidy(tmp_path)
+    assert all(file.exists() for file in left)
+    tidy(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "record.json"}
+
+
+def test_a_folder_with_nothing_to_tidy_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "record.json").write_text(record().model_dump_json())
+    tidy(tmp_path)
+    tidy(tmp_path / "nowhere")
+    assert [path.name for path in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[Progress] = []
+
+    def work() -> None:
+        with open_run(tmp_path, CONFIG) as run:
+            report = noted(heard.append)
+            with run.measured("load"):
+                run.tokens += 7
+            with run.measured("search"):
+                report(Progress("mini: search", 1, None, "r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail"))
+                for done in range(5):
+                    report(Progress("mini: judging", done, 5))
+                logging.getLogger("somebody").warning("the judge is slow")
+                logging.getLogger("somebody").info("nobody wants to know")
+                assert 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    log = RunLayout(tmp_path).log.read_text()
+    order = (
+        f"process {os.getpid()} on ",
+        "load: begins",
+        "load: took 0.0 s, 7 tokens",
+        "search: begins",
+        "mini: search: 1  r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail",
+        "mini: judging: 0/5",
+        "the judge is slow",
+        "search: broken off after 0.0 s",
+        "failed:",
+        "Traceback",
+        "ZeroDivisionError",
+    )
+    places = [log.index(said) for said in order]
+    assert places == sorted(places)
+    assert "nobody wants to know" not in log
+    assert "judging: 1/5" not in log
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ", log)
+    assert len(heard) == 6
+    assert capfd.readouterr().out == ""

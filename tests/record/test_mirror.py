@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from glob import glob
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.mirror import mirror_command
 from dapa_exp.record import mirror as mirroring
-from dapa_exp.record.folder import JsonLines
+from dapa_exp.record.journal import Journal
+from dapa_exp.record.layout import Asked
 from dapa_exp.record.mirror import flatten, mirror, mirror_all
+from dapa_exp.record.status import status
 from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
 
 BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes
@@ -96,7 +99,7 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
 def test_no_query_is_lost_whatever_prompts_are_called(tmp_path: Path) -> None:
     folder = write_run(tmp_path, record())
     (folder / "search.jsonl").unlink()
-    JsonLines(folder / "search.jsonl").append({**query(1, 2), "verdicts": {"a\u2028b": "refused"}})
+    Journal(folder / "search.jsonl", Asked).append({**query(0, 2), "verdicts": {"a\u2028b": "refused"}})
     assert offline(folder)
     assert sum(message.HasField("history") for message in sent(folder)) == 1
 
@@ -155,6 +158,57 @@ def test_a_failure_of_wandb_is_one_clear_error_and_leaves_the_run_alone(
     assert (folder / "record.json").is_file()
     assert not (folder / "wandb" / "mirrored.json").exists()
     assert offline(folder)
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server at which nobody listens: given up after a second."""
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+
+
+def kept(folder: Path) -> dict[Path, bytes]:
+    """What is mirrored, without the logs of the package's service, which goes on writing them."""
+    files = [path for path in (folder / "wandb").rglob("*") if path.is_file() and "logs" not in path.parts]
+    return {path: path.read_bytes() for path in files}
+
+
+def test_a_failed_online_mirror_leaves_the_offline_copy_that_was_not_sent_yet(
+    tmp_path: Path, unreachable: None
+) -> None:
+    folder = write_run(tmp_path, record())
+    assert offline(folder)
+    before = kept(folder)
+    with pytest.raises(DapaError, match=r"Weights & Biases \(online\) failed: .*connection refused") as caught:
+        mirror(folder, mode="online", project="dapa", entity=None)
+    assert "\n" not in str(caught.value)
+    after = kept(folder)
+    why = after.pop(folder / "wandb" / "failed.json")
+    assert after == before
+    assert "connection refused" in (status(folder)[0].unsent or "")
+    assert b"connection refused" in why
+    assert not offline(folder)
+    (folder / "record.json").write_text(record(hybrid=0.5).model_dump_json())
+    assert offline(folder)
+    assert status(folder)[0].unsent is None
+
+
+def test_a_copy_that_is_gone_is_made_again(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, record())
+    assert offline(folder)
+    (copy,) = folder.glob("wandb/offline-run-*")
+    shutil.rmtree(copy)
+    assert offline(folder)
+    assert len(list(folder.glob("wandb/offline-run-*"))) == 1
+
+
+def test_a_damaged_query_is_an_error_and_not_a_missing_step(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, record())
+    trace = folder / "search.jsonl"
+    trace.write_bytes(trace.read_bytes().replace(b"\n", b"\xff\n", 1))
+    with pytest.raises(DapaError, match=r"^\S+search\.jsonl, line 1: damaged"):
+        offline(folder)
 
 
 def test_importing_the_mirror_does_not_import_wandb() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import shutil
 import threading
@@ -107,10 +108,23 @@ def test_a_broken_cache_is_noticed(built: Path, file: str, damage: Callable[[byt
         damaged.unlink()
     else:
         damaged.write_bytes(damage(whole))
-    noticed = not store.is_built(BASE, thorough=True)
+    noticed = not store.is_built(BASE)
     damaged.write_bytes(whole)
     assert noticed
-    assert store.is_built(BASE, thorough=True)
+    assert store.is_built(BASE)
+
+
+def test_weights_changed_without_another_size_or_time_are_noticed_and_never_used(copied: Path) -> None:
+    weights = store.path(BASE) / "model.safetensors"
+    whole, stat = weights.read_bytes(), weights.stat()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(
+        DapaError, match=rf"'{BASE}' is broken .*model\.safetensors was changed.* dapa zoo build {BASE}"
+    ):
+        store.path(BASE)
+    build([BASE], silent)
+    assert weights.read_bytes() == whole
 
 
 def test_a_broken_model_is_built_again_the_same_to_the_last_bit(copied: Path) -> None:
@@ -125,7 +139,7 @@ def test_a_broken_model_is_built_again_the_same_to_the_last_bit(copied: Path) ->
 
 def test_what_a_killed_build_left_is_replaced(copied: Path) -> None:
     folder = store.path(BASE)
-    folder.rename(folder.with_name(f"{folder.name}.partial"))
+    folder.rename(folder.with_name(f".{folder.name}.123-0123abcd"))
     assert not store.is_built(BASE)
     build([BASE], silent)
     assert {file for file in folder.parent.iterdir() if file.is_dir()} == {folder, store.path(CHAT)}
@@ -138,7 +152,7 @@ def test_two_builds_at_once_build_each_model_once(cache: Path) -> None:
         thread.start()
     for thread in builds:
         thread.join()
-    assert store.is_built(CHAT, thorough=True)
+    assert store.is_built(CHAT)
     trained = [said.task for said in heard if said.note.startswith("loss") and said.done == said.total]
     assert sorted(trained) == [BASE, CHAT]
 
@@ -152,7 +166,7 @@ def test_a_killed_worker_is_named(cache: Path) -> None:
     with pytest.raises(DapaError, match=rf"{BASE}.*exit code -9"):
         build([BASE], kill)
     build([BASE], silent)
-    assert store.is_built(BASE, thorough=True)
+    assert store.is_built(BASE)
 
 
 def test_ctrl_c_ends_the_workers(cache: Path) -> None:

@@ -11,10 +11,10 @@ import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.models.tensors import TensorInfo, TensorReader
 from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
-from dapa_exp.transplant.export.layout import Slot, read_slots
+from dapa_exp.transplant.export.layout import Slot
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
 from dapa_exp.transplant.export.place import placed
 from dapa_exp.zoo import store
@@ -44,10 +44,13 @@ def write_checkpoint(
         part.mkdir()
         for file in companions:
             shutil.copyfile(file, part / file.name)
+        changed = [student.tensors[name] for name in tensors.changed]
         slots = {
             name: slot
             for file in files
-            for name, slot in _copy_weights(file, part / file.relative_to(folder), tensors.changed).items()
+            for name, slot in _copy_weights(
+                file, part / file.relative_to(folder), [info for info in changed if info.file == file]
+            ).items()
         }
         manifest = describe(fill(slots, tensors, expected))
         if manifest.chat_template is not None:
@@ -69,12 +72,12 @@ def _carry_ends(part: Path, ends: list[int] | None) -> None:
     file.write_text(json.dumps({**kept, "eos_token_id": ends}, indent=2) + "\n", encoding="utf-8")
 
 
-def _copy_weights(file: Path, target: Path, changed: Collection[str]) -> dict[str, Slot]:
+def _copy_weights(file: Path, target: Path, changed: Collection[TensorInfo]) -> dict[str, Slot]:
     """Copy one file of weights but for the changed tensors, and say where in the copy those belong."""
     target.parent.mkdir(exist_ok=True, parents=True)
-    holes = {name: slot for name, slot in read_slots(file).items() if name in changed}
-    copy_around(file, target, holes.values())
-    return {name: Slot(target, slot.start, slot.end) for name, slot in holes.items()}
+    slots = {info.name: Slot(target, info.start, info.start + info.bytes) for info in changed}
+    copy_around(file, target, slots.values())
+    return slots
 
 
 def _goes_along(file: Path) -> bool:

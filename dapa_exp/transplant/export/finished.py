@@ -16,7 +16,7 @@ from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.templates import template_in
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.record.finished import finished_config, finished_record
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
 from dapa_exp.transplant.merge import HybridTensors
@@ -43,8 +43,8 @@ def open_finished(folder: Path) -> FinishedRun:
 
     Raises DapaError where the run is not done, has found nothing, or is not of the checkpoints that are there now.
     """
-    config = finished_config(folder)
-    record = finished_record(folder)
+    files = RunLayout(folder)
+    config, record = files.read_config(), files.read_record()
     chosen = record.search.units_found
     if not chosen:
         raise DapaError(f"{folder}: the run found nothing to transplant ({record.search.status}); nothing to export")
@@ -54,13 +54,13 @@ def open_finished(folder: Path) -> FinishedRun:
     _refuse_another("student", record.pair.student.digest, pair.student_folder, pair.student)
     method = make_method(config.transplant, pair)
     if isinstance(method, SwapNeurons) and method.by == "attribution":
-        method.read_scores(folder)
+        method.read_scores(files.neurons)
     return FinishedRun(
         record,
         config,
         pair,
         HybridTensors(pair, chosen, method),
-        _measured(folder, record, getattr(torch, config.runtime.dtype)),
+        _measured(files.proof, record, getattr(torch, config.runtime.dtype)),
         _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
     )
 
@@ -72,8 +72,7 @@ def _refuse_another(role: str, digest: str | None, folder: Path, tensors: Tensor
         raise DapaError(f"{folder}: not the {role} that the run was measured on (another SHA-256)")
 
 
-def _measured(folder: Path, record: Record, dtype: torch.dtype) -> Expected:
-    file = folder / "transplant.json"
+def _measured(file: Path, record: Record, dtype: torch.dtype) -> Expected:
     try:
         digests = json.loads(file.read_text(encoding="utf-8"))["transplanted"]
     except (OSError, ValueError, KeyError) as error:

@@ -1,4 +1,4 @@
-"""Where the bytes of each tensor lie in a safetensors file, read from its header or laid out for a new one."""
+"""Where the bytes of each tensor lie in a safetensors file, laid out for a new one."""
 
 from __future__ import annotations
 
@@ -20,19 +20,6 @@ class Slot:
     file: Path
     start: int
     end: int
-
-
-def read_slots(file: Path) -> dict[str, Slot]:
-    """Where a whole file's tensors lie."""
-    with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    first = 8 + length
-    return {
-        name: Slot(file, first + entry["data_offsets"][0], first + entry["data_offsets"][1])
-        for name, entry in header.items()
-    }
 
 
 def header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:

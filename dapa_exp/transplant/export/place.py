@@ -1,15 +1,15 @@
-"""Nothing half-written is left that looks whole: written under a temporary name beside its place, renamed last."""
+"""Where an export goes: a place that nothing has yet, on a disk with room for it."""
 
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import atomic
 
 
 @contextmanager
@@ -20,21 +20,15 @@ def placed(out: Path, needed_bytes: int) -> Iterator[Path]:
     """
     if out.exists():
         raise DapaError(f"{out}: is there already; name a place that is not")
-    part = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _refuse_too_little_space(out, needed_bytes)
-        yield part
-        part.rename(out)
+        with atomic(out) as part:
+            yield part
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise DapaError(f"{out}: no space left on the disk; nothing was kept") from error
         raise DapaError(f"{error.filename or out}: {error.strerror or error}") from error
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
 
 
 def _refuse_too_little_space(out: Path, needed_bytes: int) -> None:

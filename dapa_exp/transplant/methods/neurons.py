@@ -16,7 +16,6 @@ from dapa_exp.models.architecture import Part, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.transplant.methods.contract import Method
 
-SCORES_FILE = "neurons.safetensors"
 """In the folder of a run that chose its neurons by attribution."""
 NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
 """Along which axis of each projection's matrix the neurons of an MLP lie."""
@@ -42,12 +41,12 @@ class SwapNeurons(Method):
             if not any(part in self.axes for part in parts):
                 raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
 
-    def read_scores(self, folder: Path) -> None:
-        """Take the scores that a run found, from its folder. Raises DapaError where they are not there, or damaged."""
+    def read_scores(self, file: Path) -> None:
+        """Take the scores that a run found, from its file. Raises DapaError where they are not there, or damaged."""
         try:
-            self.scores = load_file(folder / SCORES_FILE)
+            self.scores = load_file(file)
         except (OSError, SafetensorError) as error:
-            raise DapaError(f"{folder / SCORES_FILE}: missing or damaged: {error}") from error
+            raise DapaError(f"{file}: missing or damaged: {error}") from error
 
     def written(self, unit: str, part: Part) -> int:
         if part not in self.axes:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from itertools import cycle
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import save
-from analysis.measures import measure
+from analysis.measures import done_of, measure
+from analysis.registry import FIGURES, FigureMaker
 
 CURVE = ["pair", "granularity", "search", "dataset"]
 """What all hybrids of a curve have in common; other settings, such as the search's threshold, lie along it."""
@@ -24,25 +23,19 @@ STUDENTS = {"hybrid_over_refusal": "student_over_refusal"}
 """Where its student is not at zero: the student's column."""
 COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
 MARKS = "os^Dv"
-NAME = "trade_off"
 
 
-def has_trade_off(runs: pd.DataFrame) -> bool:
+def has_trade_off(frame: pd.DataFrame) -> bool:
     """Whether there are hybrids to compare."""
-    return int((runs["state"] == "done").sum()) > 1
+    return done_of(frame)["identity"].nunique() > 1
 
 
-def draw_trade_off(runs: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write the figure as PNG and SVG."""
-    return save(trade_off(runs), folder, NAME)
-
-
-def trade_off(runs: pd.DataFrame) -> Figure:
+def trade_off(frame: pd.DataFrame) -> Figure:
     """DSR on the report prompts, with its interval, over each cost that was measured.
 
     A curve goes from a pair's student through its hybrids, those with the fewest changed parameters first.
     """
-    done = measure(runs[runs["state"] == "done"])
+    done = measure(done_of(frame))
     done["label"] = _labels(done)
     done[["student_over_refusal", "hybrid_over_refusal"]] *= 100
     styles = dict(zip(done["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
@@ -86,3 +79,6 @@ def _curve(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str)
     if cost == "parameters_percent":
         label = "random sets of as many units"
         axis.plot(x, 100 * hybrids["random_dsr"], mark, color=colour, mfc="none", ms=5, alpha=0.6, label=label)
+
+
+FIGURES.register("trade_off", FigureMaker(has_trade_off, trade_off))

@@ -1,0 +1,1 @@
+"""Figures, each in a file of its own, which registers it."""

@@ -1,0 +1,292 @@
+"""Run folders to one long DataFrame: a row for each number of each run. docs/data.md describes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from dapa_exp.evaluate.statistics import PairedTable, newcombe
+from dapa_exp.record.layout import RunLayout
+from dapa_exp.record.schema import (
+    Comparison,
+    Defence,
+    EvaluateRecord,
+    Measure,
+    PerplexityComparison,
+    Record,
+    SearchRecord,
+    Subject,
+)
+from dapa_exp.record.status import RunStatus, status
+
+RUN = [
+    *("experiment", "folder", "identity", "run", "pair", "family", "teacher", "granularity", "search", "dataset"),
+    *("made_here", "state", "reason"),
+]
+"""Columns that say which run a row is of, the same in all its rows."""
+PLACE = ["subject", "against", "set", "judge", "metric", "key", "headline"]
+"""Columns that say what a row's number is of."""
+NUMBER = ["value", "low", "high", "n", "text"]
+FLAGS = ["made_here", "headline"]
+SUBJECTS = ("student", "hybrid", "teacher")
+NAN = float("nan")
+
+
+class Entry(NamedTuple):
+    """One number of a record, and what it is of."""
+
+    metric: str
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    n: int | None = None
+    text: str | None = None
+    subject: str = ""
+    against: str = ""
+    set: str = ""
+    judge: str = ""
+    key: str = ""
+    headline: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, and the folder of its sweep."""
+
+    path: Path
+    status: RunStatus
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other runs; a run that nothing is known of is told by its folder."""
+        return self.status.identity or str(self.path)
+
+
+def load(folders: str | Path | Iterable[str | Path], only: Collection[Path] | None = None) -> pd.DataFrame:
+    """Everything that is known of the runs in these sweep or run folders, or of `only` those in these places.
+
+    A run counts once, however many folders hold it: of runs with the same identity, the first that is done. A run
+    that is not done has rows for its settings and its state.
+    """
+    given = [folders] if isinstance(folders, (str, Path)) else list(folders)
+    wanted = None if only is None else {path.resolve() for path in only}
+    found: dict[str, Run] = {}
+    for folder in map(Path, given):
+        for known in status(folder):
+            run = Run(known.path.resolve(), known)
+            if wanted is not None and run.path not in wanted:
+                continue
+            kept = found.setdefault(run.identity, run)
+            if kept.status.state != "done" and known.state == "done":
+                found[run.identity] = run
+    return _frame([row for run in found.values() for row in _rows(run)])
+
+
+def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=[*RUN, *PLACE, *NUMBER])
+    kinds = {name: "category" for name in [*RUN, *PLACE] if name not in FLAGS}
+    floats = dict.fromkeys(("value", "low", "high"), "float64")
+    return frame.astype({**kinds, **dict.fromkeys(FLAGS, "bool"), **floats, "n": "Int64", "text": "string"})
+
+
+def _rows(run: Run) -> Iterator[tuple[object, ...]]:
+    known = run.status
+    record = known.record
+    which = (
+        run.path.parent.name,
+        known.folder,
+        run.identity,
+        known.identity[:8] or known.folder,
+        known.pair or known.folder,
+        known.family,
+        f"{record.pair.teacher.id}@{record.pair.teacher.revision or ''}".rstrip("@") if record else "",
+        known.granularity,
+        known.search,
+        known.dataset,
+        bool(record and record.pair.made_here),
+        known.state,
+        known.reason or "",
+    )
+    entries = [Entry("state", text=known.state), *_settings(run.path), *(_entries(record) if record else ())]
+    for e in entries:
+        yield (*which, e.subject, e.against, e.set, e.judge, e.metric, e.key, e.headline, *e[1:6])
+
+
+def _settings(path: Path) -> Iterator[Entry]:
+    """What the run's identity was made from, a dotted key each; nothing of a run that was never started."""
+    try:
+        essence = json.loads(RunLayout(path).identity.read_text(encoding="utf-8"))["essence"]
+        flat = pd.json_normalize(essence).iloc[0].items()
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for key, value in flat:
+        yield Entry("setting", key=str(key), text=str(value))
+
+
+def _entries(record: Record) -> Iterator[Entry]:
+    yield from _search(record.search)
+    transplant = record.transplant
+    yield Entry("tensors", transplant.tensors)
+    yield Entry("parameters_total", transplant.parameters_total)
+    yield Entry("parameters_moved", transplant.parameters)
+    yield Entry("parameters_moved_percent", transplant.percent)
+    if transplant.differing is not None:
+        yield Entry("parameters_changed", transplant.differing)
+        share = transplant.differing / transplant.parameters_total if transplant.parameters_total else NAN
+        yield Entry("parameters_changed_percent", 100 * share)
+    for name in SUBJECTS:
+        yield from _subject(name, getattr(record.evaluate, name))
+    yield from _evaluate(record.evaluate)
+    for stage, cost in record.cost.items():
+        yield Entry("cost_seconds", cost.seconds, key=stage)
+        yield Entry("cost_tokens", cost.tokens, key=stage)
+        yield Entry("peak_memory_bytes", cost.peak_memory_bytes, key=stage)
+    yield Entry("dropped_report_rows", record.provenance.dropped_report_rows)
+
+
+def _search(search: SearchRecord) -> Iterator[Entry]:
+    yield Entry("status", text=search.status)
+    if search.stopped_by:
+        yield Entry("stopped_by", text=search.stopped_by)
+    yield Entry("units_total", search.units_total)
+    yield Entry("units_found", len(search.units_found))
+    for unit in search.units_found:
+        yield Entry("unit", 1.0, key=unit)
+    for witness in search.certificate:
+        yield Entry("witness_dsr", witness.dsr, n=witness.prompts, key=witness.without)
+    if search.sample_seed is not None:
+        yield Entry("sample_seed", search.sample_seed)
+    yield Entry("threshold", search.threshold)
+    yield Entry("bar", search.threshold_dsr)
+    for subject, dsr in (
+        ("student", search.student_dsr),
+        ("hybrid", search.found_dsr),
+        ("everything", search.everything_dsr),
+        ("teacher", search.teacher_dsr),
+    ):
+        yield Entry("search_dsr", dsr, subject=subject, set="search")
+    yield Entry("non_monotone", search.non_monotone)
+    for name in ("queries", "cache_hits", "prompts", "tokens", "seconds"):
+        yield Entry(name, getattr(search.ledger, name))
+    if search.prior:
+        for unit, score in search.prior.scores.items():
+            yield Entry("prior_score", score, key=unit)
+
+
+def _subject(name: str, subject: Subject) -> Iterator[Entry]:
+    """The first judge of a set is the run's own; of the sets, `report` and `harmless` are the headline's."""
+    for rows, defences in subject.defence.items():
+        for i, (judge, defence) in enumerate(defences.items()):
+            yield from _defence(defence, subject=name, set=rows, judge=judge, headline=rows == "report" and i == 0)
+    if clusters := subject.dsr_clusters:
+        bounds = (clusters.low, clusters.high, clusters.groups)
+        yield Entry("dsr_by_group", subject.dsr.value, *bounds, subject=name, set="report")
+        yield Entry("design_effect", clusters.design_effect, subject=name, set="report")
+    for rows, refusals in subject.over_refusals.items():
+        for i, (judge, measure) in enumerate(refusals.items()):
+            where: dict[str, Any] = {"set": rows, "judge": judge, "headline": rows == "harmless" and i == 0}
+            yield _number("over_refusal", measure, subject=name, **where)
+    yield from _utility(name, subject)
+
+
+def _utility(name: str, subject: Subject) -> Iterator[Entry]:
+    for metric in ("perplexity", "word_perplexity", "reasoning"):
+        if measure := getattr(subject, metric):
+            yield _number(metric, measure, subject=name)
+    for key, measure in subject.tasks.items():
+        yield _number("task", measure, subject=name, key=key)
+    for metric in ("kl_to_student", "kl_to_teacher"):
+        for temperature, measure in (getattr(subject, metric) or {}).items():
+            yield _number(metric, measure, subject=name, key=temperature)
+
+
+def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
+    outcomes = defence.outcomes.model_dump()
+    yield _number("dsr", defence.dsr, **where)
+    for outcome, count in outcomes.items():
+        yield Entry("outcome", count, n=sum(outcomes.values()), key=outcome, **where)
+
+
+def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    for comparison in evaluate.comparisons:
+        yield from _comparison("dsr", "report", _with_interval(comparison, evaluate))
+    for comparison in evaluate.over_refusal_comparisons:
+        yield from _comparison("over_refusal", "harmless", comparison)
+    for change in evaluate.perplexity_comparisons:
+        yield from _change(change)
+    yield Entry("above_bar", evaluate.above_threshold, n=evaluate.hybrid.dsr.n, subject="hybrid", set="report")
+    if evaluate.above_threshold_clusters is not None:
+        yield Entry("above_bar_by_group", evaluate.above_threshold_clusters, subject="hybrid", set="report")
+    if evaluate.random.mean is not None:
+        yield Entry("random_dsr", evaluate.random.mean, n=len(evaluate.random.dsr), subject="random", set="report")
+    for draw, measure in enumerate(evaluate.random.dsr):
+        yield _number("random_draw_dsr", measure, subject="random", set="report", key=str(draw))
+    yield from _judges(evaluate)
+    yield from _layers(evaluate)
+
+
+def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    for agreed in evaluate.agreement:
+        one, other = agreed.judges
+        yield _number("agreement", agreed.agreement, judge=one, key=other, headline=False)
+        if agreed.kappa is not None:
+            yield Entry("kappa", agreed.kappa, n=agreed.agreement.n, judge=one, key=other, headline=False)
+
+
+def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    for side, layers in evaluate.change_by_layer.items():
+        for layer in layers:
+            yield _number("hidden_change", layer.hidden, subject="hybrid", set=side, key=str(layer.layer))
+            if layer.attention:
+                yield _number("attention_change", layer.attention, subject="hybrid", set=side, key=str(layer.layer))
+
+
+def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
+    """With Newcombe's interval also where an older record holds a bootstrap's, which could be of zero width.
+
+    The counts tell it where both models were judged on all rows; else an older record has none.
+    """
+    if comparison.clusters or not comparison.difference.n:
+        return comparison
+    ours, other = evaluate.hybrid, getattr(evaluate, comparison.against)
+    n, both = comparison.difference.n, ours.outcomes.refused + ours.outcomes.harmless - comparison.gained
+    neither = n - both - comparison.gained - comparison.lost
+    known = ours.dsr.n == other.dsr.n == n and both >= 0 and neither >= 0
+    bounds = newcombe(PairedTable(both, comparison.gained, comparison.lost, neither)) if known else (None, None)
+    difference = comparison.difference.model_copy(update=dict(zip(("low", "high"), bounds, strict=True)))
+    return comparison.model_copy(update={"difference": difference})
+
+
+def _comparison(metric: str, rows: str, comparison: Comparison) -> Iterator[Entry]:
+    where: dict[str, Any] = {"subject": "hybrid", "against": comparison.against, "set": rows}
+    yield _number(f"{metric}_change", comparison.difference, **where)
+    if not comparison.difference.n:
+        return
+    yield Entry(f"{metric}_gained", comparison.gained, n=comparison.difference.n, **where)
+    yield Entry(f"{metric}_lost", comparison.lost, n=comparison.difference.n, **where)
+    yield Entry(f"{metric}_p", comparison.p_value, **where)
+    if clusters := comparison.clusters:
+        value = comparison.difference.value
+        yield Entry(f"{metric}_change_by_group", value, clusters.low, clusters.high, clusters.groups, **where)
+        yield Entry(f"{metric}_change_design_effect", clusters.design_effect, **where)
+        if clusters.p_value is not None:
+            yield Entry(f"{metric}_p_by_group", clusters.p_value, n=clusters.groups, **where)
+
+
+def _change(change: PerplexityComparison) -> Iterator[Entry]:
+    where: dict[str, Any] = {"subject": "hybrid", "against": change.against}
+    yield _number("perplexity_change", change.difference, **where)
+    if change.p_value is not None:
+        yield Entry("perplexity_p", change.p_value, **where)
+
+
+def _number(metric: str, measure: Measure, **where: Any) -> Entry:
+    """A measure; without a value where it rests on nothing, such as a rate of a judge that only failed."""
+    low, high = (NAN if bound is None else bound for bound in (measure.low, measure.high))
+    value = (measure.value, low, high) if measure.n else (NAN, NAN, NAN)
+    return Entry(metric, *value, n=measure.n, **where)

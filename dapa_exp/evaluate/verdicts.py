@@ -1,0 +1,34 @@
+"""A judge's verdicts on disk: a file a model, prompt set and judge, in the order of the prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.judges import Verdict
+from dapa_exp.record.layout import read_json
+
+
+class Judged(BaseModel):
+    """What such a file holds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdicts: list[Verdict]
+
+
+JUDGED = TypeAdapter(Judged)
+
+
+def read_verdicts(file: Path, prompts: int | None = None) -> list[Verdict]:
+    """The verdicts in a file. Raises DapaError where they are damaged, or not of so many prompts."""
+    return of_all(file, read_json(file, JUDGED), prompts)
+
+
+def of_all(file: Path, judged: Judged, prompts: int | None) -> list[Verdict]:
+    """The verdicts, once it is sure that there is one a prompt. Raises DapaError, which names their file."""
+    if prompts is not None and len(judged.verdicts) != prompts:
+        raise DapaError(f"{file}: holds {len(judged.verdicts)} verdicts on {prompts} answers")
+    return judged.verdicts

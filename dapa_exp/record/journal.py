@@ -1,0 +1,87 @@
+"""Files of one JSON object a line. Readers change nothing; the writer cuts off no more than a line that never ended."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.record.schema import damage
+
+Line = dict[str, Any]
+
+
+def read_lines(path: Path, schema: type[BaseModel]) -> list[Line]:
+    """The lines of a journal, each one checked; none where there is no such file.
+
+    What follows the last line break was torn by a kill or a full disk and is left out. Raises DapaError, which names
+    the line, where any other is not what the journal holds.
+    """
+    return _read(path, schema)[0]
+
+
+class Journal:
+    """A file of JSON lines, opened by the one process that writes to it; each line is on the disk at once.
+
+    A last line without its end is cut off by the first line that is added. No other is ever cut.
+    """
+
+    def __init__(self, path: Path, schema: type[BaseModel]) -> None:
+        """Raises DapaError where a line is not what the journal holds."""
+        self.path = path
+        self.lines, self._size = _read(path, schema)
+
+    def append(self, *entries: Line) -> None:
+        """Add entries, in one write. Where the disk is full, the file keeps the lines that it had."""
+        text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as stream:
+            if stream.tell() > self._size:
+                stream.truncate(self._size)
+            try:
+                _write_whole(stream.fileno(), text)
+                os.fsync(stream.fileno())
+            except OSError:
+                with suppress(OSError):
+                    stream.truncate(self._size)
+                raise
+        self._size += len(text)
+        self.lines += entries
+
+
+def _write_whole(file: int, text: bytes) -> None:
+    left = memoryview(text)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def _read(path: Path, schema: type[BaseModel]) -> tuple[list[Line], int]:
+    """The whole lines of a file, and how many bytes they are."""
+    if not path.is_file():
+        return [], 0
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DapaError(f"{path}: {error.strerror}") from error
+    whole = content[: content.rfind(b"\n") + 1]
+    return [_checked(path, number, line, schema) for number, line in enumerate(whole.split(b"\n")[:-1], 1)], len(whole)
+
+
+def _checked(path: Path, number: int, text: bytes, schema: type[BaseModel]) -> Line:
+    try:
+        line: Line = json.loads(text.decode())
+        schema.model_validate(line, strict=True)
+        if line.get("index", number - 1) != number - 1:  # certificates cite queries by it
+            raise ValueError(f"its index is {line['index']}, not {number - 1}")
+    except ValueError as error:
+        said = damage(error) if isinstance(error, ValidationError) else str(error)
+        raise DapaError(
+            f"{path}, line {number}: damaged ({said}); nothing was changed. Mend the line, or delete it and all lines"
+            " after it: the same command computes them again"
+        ) from error
+    return line

@@ -1,0 +1,80 @@
+"""What a real run leaves in its folder, and that nothing which only reads it changes anything there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dapa_exp.cli.dispatch import main
+from tests.commands import Said
+from tests.settings import quick
+
+Dapa = Callable[..., Said]
+BASE = "pair=mini-llama-small-base"
+
+
+def files(run: Path) -> dict[Path, tuple[int, bytes]]:
+    """All there is but Hydra's notes, which are of the last command."""
+    every = [path for path in run.rglob("*") if path.is_file() and ".hydra" not in path.parts]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in every}
+
+
+def test_the_log_of_a_run_tells_stages_and_queries_and_a_finished_run_is_only_read(here: Dapa, tmp_path: Path) -> None:
+    assert here(*quick(BASE)).code == 0
+    (record,) = tmp_path.rglob("record.json")
+    run = record.parent
+    log = (run / "run.log").read_text()
+    for stage in ("load", "teacher", "search", "student", "transplant", "hybrid", "random"):
+        assert f"{stage}: begins" in log
+        assert f"{stage}: took" in log
+    assert log.count(" units, DSR ") == (run / "search.jsonl").read_text().count("\n") - 2  # two set the bar
+    assert log.splitlines()[-1].startswith("random: took") or "the run is done" in log.splitlines()[-1]
+
+    (run / ".lock").unlink()
+    before = files(run)
+    assert here("plan", *quick(BASE)[1:]).code == 0
+    assert main(["status", str(run)]) == 0
+    assert main(["export", str(run), str(tmp_path / "hybrid")]) == 0
+    assert files(run) == before
+    report = {path for path in before if path.parent.name == "report"}
+    assert main(["report", str(run)]) == 0
+    assert here(*quick(BASE)).code == 0
+    assert {path: seen for path, seen in files(run).items() if path not in report} == {
+        path: seen for path, seen in before.items() if path not in report
+    }
+
+
+def test_a_mirror_that_fails_is_listed_at_the_end_and_the_run_is_done(
+    here: Dapa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
+    said = here(*quick(BASE, "record.wandb=online"))
+    assert said.code == 0
+    (record,) = tmp_path.rglob("record.json")
+    listed = said.err.splitlines()[-1]
+    assert listed.startswith(f"not mirrored: {record.parent}: Weights & Biases (online) failed: ")
+    assert listed.endswith("the record is safe, and `dapa mirror` tries again")
+    assert main(["status", str(record.parent)]) == 0
+    assert "not mirrored: " in capfd.readouterr().out
+
+
+def test_a_damaged_result_names_its_file_and_is_kept(here: Dapa, tmp_path: Path) -> None:
+    assert here(*quick(BASE)).code == 0
+    (record,) = tmp_path.rglob("record.json")
+    run = record.parent
+    record.unlink()
+    for name, damage in (("found.json", b"{}"), ("metrics/teacher-search.json", b"{}"), ("search.jsonl", b"\xff")):
+        file = run / name
+        whole = file.read_bytes()
+        file.write_bytes(whole.replace(b'"', damage, 1) if file.suffix == ".jsonl" else damage)
+        damaged = file.read_bytes()
+        complaint = here(*quick(BASE)).complaint
+        assert str(file) in complaint
+        assert "damaged" in complaint
+        assert file.read_bytes() == damaged
+        file.write_bytes(whole)
+    assert here(*quick(BASE)).code == 0
