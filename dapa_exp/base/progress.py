@@ -26,6 +26,8 @@ from rich.progress import (
 )
 
 PLAIN_INTERVAL_SECONDS = 5.0
+SHORTEST_PACE_SECONDS = 1.0
+"""Under which what was done says nothing of the pace."""
 TABLE_WIDTH = 200
 
 
@@ -115,21 +117,25 @@ class _Lines:
     """One line when a task starts and ends, and one every few seconds between."""
 
     def __init__(self) -> None:
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        """When each task was heard of first, and how much of it was done by then: what a resumed run found."""
         self._printed: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(progress.task, now)
+        started, found = self._started.setdefault(progress.task, (now, progress.done))
         due = now - self._printed.get(progress.task, -PLAIN_INTERVAL_SECONDS)
         if progress.done != progress.total and due < PLAIN_INTERVAL_SECONDS:
             return
         self._printed[progress.task] = now
         of = f"/{progress.total}" if progress.total is not None else ""
-        rate = progress.done / (now - started) if now > started else 0.0
-        left = ""
-        if progress.total and rate:
-            left = f", {(progress.total - progress.done) / rate:.0f} s left"
-        pace = f" ({rate:.2g}/s{left})" if rate < 100 else f" ({rate:.0f}/s{left})"
+        seconds, made = now - started, progress.done - found
+        pace = f" ({_pace(made / seconds, progress)})" if made and seconds >= SHORTEST_PACE_SECONDS else ""
         note = f"  {progress.note}" if progress.note else ""
-        print(f"{progress.task}: {progress.done}{of}{pace if rate else ''}{note}", file=sys.stderr, flush=True)
+        print(f"{progress.task}: {progress.done}{of}{pace}{note}", file=sys.stderr, flush=True)
+
+
+def _pace(rate: float, progress: Progress) -> str:
+    """How fast a task goes, and how long what is left of it will take."""
+    left = f", {(progress.total - progress.done) / rate:.0f} s left" if progress.total else ""
+    return (f"{rate:.2g}/s" if rate < 100 else f"{rate:.0f}/s") + left

@@ -12,7 +12,6 @@ from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.findings import (
     Findings,
     find_problems,
-    is_here,
     look,
     pair_misfits,
     pair_notes,
@@ -21,6 +20,7 @@ from dapa_exp.preflight.findings import (
     template_of,
 )
 from dapa_exp.preflight.reach import Found
+from dapa_exp.preflight.settings import is_here
 from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"

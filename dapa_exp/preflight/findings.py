@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-import torch
-
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model, Rows
-from dapa_exp.evaluate.harness import check_tasks
+from dapa_exp.config.schema import Config, Guard, Model, Rows
 from dapa_exp.models.hub import beside, named
 from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
 from dapa_exp.models.pair_templates import template_problems
+from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
-from dapa_exp.preflight.reach import Found, Hub, is_read_here, on_the_hub
+from dapa_exp.preflight.reach import Found, Hub, is_cached, is_read_here, on_the_hub
+from dapa_exp.preflight.settings import judges_of, setting_problems
 from dapa_exp.preflight.totals import models_of
 from dapa_exp.prompts.load import load_prompts
 
@@ -69,6 +66,23 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
     )
 
 
+def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
+    """Why runs cannot start where the hub is out of reach: what they need of it, and this machine does not hold.
+
+    The hub is asked once, and for nothing where it answers.
+    """
+    hub = Hub()
+    models = {model for config in configs for model in (*models_of(config), *_judge_models(config))}
+    far = [model for model in models if on_the_hub(model)]
+    rows = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values() if on_the_hub(rows)}
+    if not (far or rows) or not hub.unreached:
+        return
+    missing = [named(model.id, model.revision) for model in far if source_of(model).file("config.json") is None]
+    missing += [key for key, found in rows.items() if not is_cached(found)]
+    if missing:
+        yield f"{hub.unreached}, and this machine does not hold: {', '.join(sorted(missing))}"
+
+
 def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
     """What stands in the way of the runs, in sentences."""
     models = [(model.id, found) for of in (findings.models, findings.judges) for model, found in of.items()]
@@ -79,9 +93,8 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _judge_problems(config, findings)
-        yield from _device_problems(config)
-        yield from _task_problems(config)
+        yield from _guard_problems(config, findings)
+        yield from setting_problems(config)
 
 
 def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
@@ -124,41 +137,13 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     yield from template_problems(config, known)
 
 
-def _judge_problems(config: Config, findings: Findings) -> Iterator[str]:
-    for judge in _judges(config):
+def _guard_problems(config: Config, findings: Findings) -> Iterator[str]:
+    for judge in judges_of(config):
         if isinstance(judge, Guard) and isinstance(template := findings.judges[judge.model].template, StoredTemplate):
             try:
                 template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
             except DapaError as error:
                 yield f"judge guard: {judge.model.id}: {error}"
-        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
-            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
-        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
-            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
-
-
-def _device_problems(config: Config) -> Iterator[str]:
-    if not is_here(device := config.runtime.device):
-        yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
-    for judge in _judges(config):
-        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
-            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
-
-
-def _task_problems(config: Config) -> Iterator[str]:
-    for task in config.evaluate.tasks.names:
-        try:
-            check_tasks([task])
-        except DapaError as error:
-            yield str(error)
-
-
-def is_here(device: str) -> bool:
-    """Whether torch finds a device on this machine."""
-    kind, _, number = device.partition(":")
-    if kind == "cuda":
-        return int(number or 0) < torch.cuda.device_count()
-    return kind != "mps" or torch.backends.mps.is_available()
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
@@ -170,7 +155,10 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
         if len(shapes) < len(pair):
             return None
         teacher, student = map(asdict, shapes)
-    wrong = misfits(teacher, student)
+    try:
+        wrong = misfits(teacher, student)
+    except DapaError as error:  # of no known architecture
+        return [str(error)]
     if not wrong and student["model_type"] != config.family.model_type:
         wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
     return wrong
@@ -182,12 +170,8 @@ def template_of(config: Config) -> Model:
 
 
 def _judge_models(config: Config) -> list[Model]:
-    asked = [getattr(judge, "model", None) for judge in _judges(config)]
+    asked = [getattr(judge, "model", None) for judge in judges_of(config)]
     return [model for model in asked if isinstance(model, Model)]
-
-
-def _judges(config: Config) -> list[Judge]:
-    return [config.judge, *config.judges.values()]
 
 
 def set_key(rows: Rows) -> str:

@@ -10,7 +10,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url, is_offline_mode, snapshot_download
+from huggingface_hub.file_download import repo_folder_name
 from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -209,6 +211,16 @@ def is_read_here(rows: Rows) -> bool:
 def _no_tokenizer(name: str, names: Iterable[str]) -> str | None:
     """What is wrong with a checkpoint of this name where its files have no tokenizer."""
     return None if any(map(holds_tokenizer, names)) else f"{name}: {NO_TOKENIZER}"
+
+
+def is_cached(rows: Rows) -> bool:
+    """Whether a cache holds anything of a data set of the hub."""
+    owner_name = rows.source.replace("/", "___")
+    places = (
+        Path(datasets.config.HF_DATASETS_CACHE) / owner_name,
+        Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=rows.source, repo_type="dataset"),
+    )
+    return any(place.is_dir() for place in places)
 
 
 def _unreadable(model: Model, names: Iterable[str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Totals:
     on_cpu: bool
     disks: tuple[Disk, ...]
     unknown: tuple[str, ...]
-    """Models whose shape nobody knows; the sums are without them."""
+    """Models whose shape, and searches whose queries, nobody knows; the sums are without them."""
 
 
 def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) -> Totals:
@@ -60,7 +60,7 @@ def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) 
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
             _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs)),
         ),
-        unknown=tuple(model.id for model, shape in shapes.items() if shape is None),
+        unknown=(*(model.id for model, shape in shapes.items() if shape is None), *_unmeasured(configs, runs)),
     )
 
 
@@ -119,7 +119,7 @@ def summary(totals: Totals) -> list[str]:
         ),
     ]
     if totals.unknown:
-        lines.append(f"not counted, since nothing is known of their size yet: {', '.join(totals.unknown)}")
+        lines.append(f"not counted, since nothing is known of them yet: {', '.join(totals.unknown)}")
     return lines
 
 
@@ -134,6 +134,13 @@ def free_memory() -> int:
     """Bytes that this machine can give to new processes without swapping."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _unmeasured(configs: Sequence[Config], runs: Sequence[Needs]) -> Iterator[str]:
+    """Searches that nobody knows the queries of."""
+    pairs = zip(configs, runs, strict=False)
+    names = {config.search.algorithm for config, run in pairs if run.units is not None and run.queries is None}
+    return (f"search={name}" for name in sorted(names))
 
 
 def _disk(what: str, folder: Path, needed: int) -> Disk:

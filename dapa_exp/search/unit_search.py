@@ -96,7 +96,7 @@ def _run(
 ) -> SearchResult:
     units = list(pair.units)
     settings = config.search
-    task = f"{config.pair.name}: search"
+    task = f"{config.label}: search"
 
     hunt = partial(
         search,

@@ -90,7 +90,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                     ended.child.join()
                     untold += _note_failure(ended)
                     done += 1
-                    report(Progress("runs", done, len(tasks), ended.task.config.pair.name))
+                    report(Progress("runs", done, len(tasks), ended.task.config.label))
                 else:
                     _heed(message, running[pipe], report)
     finally:

@@ -419,7 +419,7 @@ def test_a_miniature_that_is_not_built_yet_is_no_problem(
     assert not store.is_built("llama-small-chat")
     code, found, said = check("pair=mini-llama-small-style")
     assert (code, found) == (0, [])
-    not_counted = "not counted, since nothing is known of their size yet: zoo:llama-small-chat, zoo:llama-small-style"
+    not_counted = "not counted, since nothing is known of them yet: zoo:llama-small-chat, zoo:llama-small-style"
     assert not_counted in said.splitlines()
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from dapa_exp.config.schema import Config
-from dapa_exp.preflight.estimate import Needs, files, memory, queries
+from dapa_exp.config.schema import Config, Model
+from dapa_exp.preflight.estimate import _QUERIES, Needs, Queries, files, memory, needs, queries
 from dapa_exp.preflight.facts import facts, shape_of
-from dapa_exp.preflight.totals import download, shortages, totals
+from dapa_exp.preflight.totals import cells, download, shortages, totals
 from dapa_exp.search import REDUCERS, Outcome, Settings, search
 from tests.benchmarks.planted import KINDS, layers
 from tests.settings import quick_config
@@ -42,12 +42,18 @@ def config_of(**groups: dict[str, Any]) -> Config:
     )
 
 
+def asked(config: Config, units: int) -> Queries:
+    found = queries(config, units)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("algorithm", [name for name in REDUCERS if name not in ("exhaustive", "greedy")])
 @pytest.mark.parametrize("n", [18, 32])
 def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str, n: int) -> None:
     oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]
     found = fmean(NONE + len(search(algorithm, oracle.units, oracle.test).queries) for oracle in oracles)
-    estimated = queries(config_of(search={"algorithm": algorithm}), n)
+    estimated = asked(config_of(search={"algorithm": algorithm}), n)
     assert estimated.how == "about"
     assert estimated.count == pytest.approx(found, rel=0.3)
 
@@ -55,13 +61,13 @@ def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str
 @pytest.mark.parametrize(("algorithm", "settings"), [("all", {}), ("none", {}), ("random", {"k": 2, "repeats": 4})])
 def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, int]) -> None:
     units = layers(6)
-    asked = {frozenset(), frozenset(units)}
+    sets = {frozenset(), frozenset(units)}
     result = search(
         algorithm, units, lambda chosen: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
     )
-    asked |= {frozenset(query.units) for query in result.queries}
-    estimated = queries(config_of(search={"algorithm": algorithm, **settings}), len(units))
-    assert (estimated.count, estimated.how) == (len(asked), "exactly")
+    sets |= {frozenset(query.units) for query in result.queries}
+    estimated = asked(config_of(search={"algorithm": algorithm, **settings}), len(units))
+    assert (estimated.count, estimated.how) == (len(sets), "exactly")
 
 
 @pytest.mark.parametrize("n", [4, 14])
@@ -69,14 +75,27 @@ def test_an_exhaustive_search_never_asks_more(n: int) -> None:
     units = layers(n)
     needed = frozenset(units[:-1])
     result = search("exhaustive", units, lambda chosen: Outcome(needed <= chosen, float(needed <= chosen)))
-    estimated = queries(config_of(search={"algorithm": "exhaustive"}), n)
+    estimated = asked(config_of(search={"algorithm": "exhaustive"}), n)
     assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
     assert str(estimated).startswith("≤ ")
 
 
 def test_a_budget_bounds_the_estimate() -> None:
-    estimated = queries(config_of(search={"algorithm": "ddmin", "max_queries": 7}), 40)
+    estimated = asked(config_of(search={"algorithm": "ddmin", "max_queries": 7}), 40)
     assert (estimated.count, estimated.how) == (8, "at most")
+
+
+def test_an_algorithm_that_nobody_has_measured_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(_QUERIES, "ddmin")
+    config = config_of(
+        search={"algorithm": "ddmin"}, pair={"student": Model(id="meta-llama/Llama-2-7b-hf", revision=None)}
+    )
+    assert queries(config, 40) is None
+    need = needs(config, lambda _: facts()["meta-llama/Llama-2-7b-hf"])
+    assert cells(config, need, shape_of)[1] == "unknown"
+    assert "search=ddmin" in totals([config], [need], shape_of).unknown
+    budget = config_of(search={"algorithm": "ddmin", "max_queries": 7})
+    assert str(queries(budget, 40)) == "≤ 8"
 
 
 def test_memory_is_weights_and_what_the_batch_adds() -> None:

@@ -10,7 +10,7 @@ import yaml
 from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
-from dapa_exp.cli.compose import conf_dir
+from dapa_exp.cli.composer import conf_dir
 from dapa_exp.config.schema import Model
 from dapa_exp.preflight.facts import Shape, config_here, facts, shape_from, shape_of
 from tests.tiny import EVERY_CONFIG, MORE, SHAPE, tiny_checkpoint, tiny_model

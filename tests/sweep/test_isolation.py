@@ -58,7 +58,7 @@ def test_others_go_on_where_one_raises_exits_or_is_killed(tmp_path: Path) -> Non
 
     def report(progress: Progress) -> None:
         heard.append(progress)
-        if progress.task == f"{victim.pair.name}: search":
+        if progress.task == f"{victim.label}: search":
             (child,) = multiprocessing.active_children()
             child.kill()
 

@@ -1,0 +1,70 @@
+"""What in a run's settings this machine cannot do: judges without a key, devices, benchmark tasks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model
+
+
+def setting_problems(config: Config) -> Iterator[str]:
+    """What stands in the way of a run whatever its models are, in sentences."""
+    yield from _judge_problems(config)
+    yield from _device_problems(config)
+    yield from _task_problems(config)
+
+
+def may_need_the_hub(config: Config) -> bool:
+    """Whether a run names anything that lies neither in the zoo nor among the sets of `dapa fetch`, nor in a folder."""
+    models = [config.family.teacher, config.pair.student, getattr(config.transplant, "base", None)]
+    models += [getattr(judge, "model", None) for judge in judges_of(config)]
+    far = any(isinstance(model, Model) and not (model.zoo_name or model.folder) for model in models)
+    return far or any(not rows.source.startswith(("zoo:", "fetched:")) for rows in config.dataset.sets().values())
+
+
+def judges_of(config: Config) -> list[Judge]:
+    """Every judge of a run."""
+    return [config.judge, *config.judges.values()]
+
+
+def is_here(device: str) -> bool:
+    """Whether torch finds a device on this machine."""
+    if device == "cpu":
+        return True
+    import torch  # here, since it takes seconds that a run on a CPU can do without
+
+    kind, _, number = device.partition(":")
+    if kind == "cuda":
+        return int(number or 0) < torch.cuda.device_count()
+    return kind != "mps" or torch.backends.mps.is_available()
+
+
+def _judge_problems(config: Config) -> Iterator[str]:
+    for judge in judges_of(config):
+        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
+            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
+        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
+            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
+
+
+def _device_problems(config: Config) -> Iterator[str]:
+    if not is_here(device := config.runtime.device):
+        yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
+    for judge in judges_of(config):
+        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
+            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
+
+
+def _task_problems(config: Config) -> Iterator[str]:
+    if not config.evaluate.tasks.names:
+        return
+    from dapa_exp.evaluate.harness import check_tasks
+
+    for task in config.evaluate.tasks.names:
+        try:
+            check_tasks([task])
+        except DapaError as error:
+            yield str(error)
