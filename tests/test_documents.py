@@ -70,7 +70,7 @@ def test_a_page_names_all_that_is_registered(page: str, registry: Registry[objec
 def test_the_examples_of_plugins_work_together(tmp_path: Path) -> None:
     build(["llama-small-style", "llama-small-chat"], silent)
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```python\n# my_conf/(plugins/\w+\.py): .*?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n# my_conf/(plugins/\w+\.py): [^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "my_conf" / "plugins").mkdir(parents=True)
     for name, code in blocks:
         (tmp_path / "my_conf" / name).write_text(code)
