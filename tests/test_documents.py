@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from dapa_exp.base.progress import silent
 from dapa_exp.base.registry import Registry
+from dapa_exp.cli.compose import jobs
 from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS
 from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.zoo.build import build
@@ -64,6 +66,18 @@ def test_the_readme_names_every_page() -> None:
 def test_a_page_names_all_that_is_registered(page: str, registry: Registry[object]) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert [name for name in registry.names() if f"| `{name}`" not in text] == []
+
+
+def commands() -> list[str]:
+    """Every `dapa run`, `plan` and `check` of the documents that needs nothing of the reader's own."""
+    text = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
+    lines = re.findall(r"^dapa (?:run|plan|check) ([^#\n]+)", text, re.MULTILINE)
+    return sorted({line.strip() for line in lines if not re.search(r"\$|my_conf|FOLDER", line)})
+
+
+@pytest.mark.parametrize("words", commands())
+def test_every_command_is_allowed(words: str) -> None:
+    assert jobs(shlex.split(words))
 
 
 @pytest.mark.slow
