@@ -39,6 +39,7 @@ def load_model(
     the device cannot take them.
     """
     spread = runtime.device == "auto"
+    choose_attention(runtime.device)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -64,6 +65,16 @@ def load_model(
     if not spread:
         _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer, ends | ends_of(model, tokenizer) | ends_of_template(tokenizer))
+
+
+def choose_attention(device: str) -> None:
+    """Leave cuDNN's attention out on a GPU: it builds a plan for each length, and answers grow by a token a pass.
+
+    On an H200 a forward pass of a 7B shape at a length that is new to the process took 45 to 69 ms, at a known one 14 ms,
+    8 ms of them on the GPU. What it gains has not been measured: tests/benchmarks/gpu.py measures both.
+    """
+    if device.startswith("cuda") or device == "auto":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
