@@ -41,7 +41,7 @@ bench: install
 
 # Where there is a network: wheels of all that a machine with PyTorch and transformers lacks.
 gpu-wheels: install
-	mkdir -p $(GPU_WHEELS)
+	rm -rf $(GPU_WHEELS) && mkdir -p $(GPU_WHEELS)
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(GPU_WHEELS) --constraint requirements.lock antlr4-python3-runtime
 	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --dest $(GPU_WHEELS) --find-links $(GPU_WHEELS) \
 	  --python-version $(GPU_PYTHON_VERSION) --implementation cp $(PLATFORMS:%=--platform %) \
