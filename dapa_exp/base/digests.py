@@ -16,6 +16,8 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 
 CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
+ZOO_MANIFEST = "manifest.json"
+"""What the zoo knows of a model that it made, beside its files."""
 
 
 def cache_root() -> Path:
@@ -40,7 +42,17 @@ def folder_digest(folder: Path) -> str:
         return file_digest(folder)
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    return files_digest(p for p in folder.iterdir() if p.suffix in CHECKPOINT_SUFFIXES)
+    files = {file for file in folder.iterdir() if file.suffix in CHECKPOINT_SUFFIXES}
+    return files_digest(files | _shards_below(folder))
+
+
+def _shards_below(folder: Path) -> set[Path]:
+    """The shards that an index names in a folder of their own."""
+    named: set[str] = set()
+    for index in folder.glob("*.index.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # whoever reads it says what is wrong
+            named |= {shard for shard in json.loads(index.read_text())["weight_map"].values() if "/" in shard}
+    return {folder / shard for shard in named if (folder / shard).is_file()}
 
 
 def files_digest(files: Iterable[Path]) -> str:

@@ -9,7 +9,16 @@ from dapa_exp.base.progress import console, display
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
-from dapa_exp.preflight.findings import Findings, find_problems, look, pair_misfits, row_notes, set_key, template_of
+from dapa_exp.preflight.findings import (
+    Findings,
+    find_problems,
+    look,
+    pair_misfits,
+    pair_notes,
+    row_notes,
+    set_key,
+    template_of,
+)
 from dapa_exp.preflight.reach import Found
 from dapa_exp.preflight.settings import is_here
 from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
@@ -38,7 +47,7 @@ def check_command(words: list[str]) -> int:
     together = totals(configs, wanted, findings.shape_of)
     print("\n".join(summary(together)))
     notes, of_sets = row_notes(configs, findings)
-    print("".join(f"note: {note}\n" for note in notes), end="")
+    print("".join(f"note: {note}\n" for note in (*pair_notes(configs, findings), *notes)), end="")
     problems = [*find_problems(configs, findings), *of_sets, *shortages(together)]
     problems += _gpu_shortages(configs[0].runtime.device, together.memory)
     print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
 
 from dapa_exp.config.schema import Model
-from dapa_exp.zoo import store
+from dapa_exp.models.source import source_of
 from dapa_exp.zoo.shapes import shapes
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -109,26 +107,7 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
 
 def config_here(model: Model) -> dict[str, Any] | None:
     """The content of a model's config.json where it lies on this machine: in the zoo, a folder, or the hub's cache."""
-    return read_json(file) if (file := file_here(model, "config.json")) else None
-
-
-def file_here(model: Model, name: str) -> Path | None:
-    """A file of a model where it lies on this machine."""
-    if model.zoo_name:
-        folder = store.path(model.zoo_name) if store.is_built(model.zoo_name) else None
-    elif model.folder:
-        folder = model.folder
-    else:
-        return _cached(model, name)
-    return folder / name if folder and (folder / name).is_file() else None
-
-
-def _cached(model: Model, name: str) -> Path | None:
-    try:
-        cached = try_to_load_from_cache(model.id, name, revision=model.revision)
-    except HFValidationError:  # such as owner/name/file.gguf
-        return None
-    return Path(cached) if isinstance(cached, str) else None
+    return read_json(file) if (file := source_of(model).file("config.json")) else None
 
 
 def read_json(file: Path) -> dict[str, Any] | None:

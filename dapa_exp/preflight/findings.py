@@ -10,11 +10,14 @@ from typing import Any, TypeVar
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config, Guard, Model, Rows
-from dapa_exp.models.hub import named
-from dapa_exp.models.pair import misfits
+from dapa_exp.models.hub import beside, named
+from dapa_exp.models.kinship import stored_differences
+from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
 from dapa_exp.models.pair_templates import template_problems
+from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate
-from dapa_exp.preflight.facts import Shape, file_here, shape_from, shape_of
+from dapa_exp.models.tensors import TensorReader
+from dapa_exp.preflight.facts import Shape, shape_from, shape_of
 from dapa_exp.preflight.reach import Found, Hub, is_cached, is_read_here, on_the_hub
 from dapa_exp.preflight.settings import judges_of, setting_problems
 from dapa_exp.preflight.totals import models_of
@@ -74,7 +77,7 @@ def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
     rows = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values() if on_the_hub(rows)}
     if not (far or rows) or not hub.unreached:
         return
-    missing = [named(model.id, model.revision) for model in far if not file_here(model, "config.json")]
+    missing = [named(model.id, model.revision) for model in far if source_of(model).file("config.json") is None]
     missing += [key for key, found in rows.items() if not is_cached(found)]
     if missing:
         yield f"{hub.unreached}, and this machine does not hold: {', '.join(sorted(missing))}"
@@ -86,11 +89,23 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     known = [*models, *findings.sets.items()]
     if not_asked := [name for name, found in known if not found.asked]:
         yield f"{findings.unreached}, so these could not be asked for: {', '.join(not_asked)}"
+        yield from (f"{name}: not asked for{found}" for name in not_asked if (found := beside(name)))
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
         yield from _guard_problems(config, findings)
         yield from setting_problems(config)
+
+
+def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
+    """Where the two models of each pair differ without harm, and where they do not stem from one, in sentences."""
+    for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in configs):
+        teacher, student = (findings.models[model] for model in models)
+        if teacher.config and student.config:
+            yield from (f"{name}: {found}" for found in differing(teacher.config, student.config, MAY_DIFFER))
+        if teacher.folder and student.folder:
+            tensors = (TensorReader(folder) for folder in (teacher.folder, student.folder))
+            yield from (f"{name}: {found}" for found in stored_differences((teacher.folder, student.folder), *tensors))
 
 
 def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str], list[str]]:

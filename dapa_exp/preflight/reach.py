@@ -17,16 +17,18 @@ from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
 from dapa_exp.config.schema import Model, Rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
+from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
+from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
+from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
-from dapa_exp.models.tensors import TensorReader
-from dapa_exp.preflight.facts import file_here, read_json
+from dapa_exp.preflight.facts import read_json
 from dapa_exp.prompts.files import is_table
 from dapa_exp.prompts.load import load_rows
-from dapa_exp.zoo import store
 
 _ADAPTER = "adapter_config.json"
 _SMALL = ("config.json", _ADAPTER)
@@ -44,6 +46,8 @@ class Found:
     """Why it cannot be had, in a sentence."""
     asked: bool = True
     """False: the hub could not be asked for it, and the cache does not hold it."""
+    folder: Path | None = None
+    """Where a model's safetensors are, if they are on this machine."""
 
 
 @dataclass(frozen=True)
@@ -67,26 +71,25 @@ class Hub:
     def model(self, model: Model) -> Found:
         """A model: here, or by what the hub says of it."""
         try:
-            if model.zoo_name:  # what is not built yet is built by `dapa run`
-                return self._in_folder(store.path(model.zoo_name), model) if store.is_built(model.zoo_name) else Found()
-            if model.folder:
-                return self._in_folder(model.folder, model)
-            return self._in_cache(model) if self.unreached else self._ask(model)
+            source = source_of(model)
+            if source.remote:
+                return self._in_cache(model) if self.unreached else self._ask(model)
+            # What is not built yet is built by `dapa run`.
+            return Found() if source.to_build else self._in_folder(source.locate(True, silent), model)
         except DapaError as error:
             return Found(problem=str(error))
 
     def judge(self, model: Model) -> Found:
         """The model of a judge, which may be of any architecture: whether it can be had, and its chat template."""
-        if model.zoo_name or (self.unreached and not model.folder):
-            return Found(asked=bool(model.zoo_name or file_here(model, "config.json")))
+        source = source_of(model)
+        if source.remote and self.unreached:
+            return Found(asked=source.file("config.json") is not None)
         try:
-            if not model.folder:
+            if source.remote:
                 return Found(template=self._files(model)[2])
-            if model.folder.is_dir():
-                return Found(template=template_in(model.folder))
+            return Found() if source.to_build else Found(template=template_in(source.locate(True, silent)))
         except DapaError as error:
             return Found(problem=str(error))
-        return Found(problem=f"{model.folder}: no such folder")
 
     def rows(self, rows: Rows, may_be_blank: bool = False) -> Found:
         """A prompt set: read where that needs no network, else by what the hub says of it."""
@@ -114,7 +117,9 @@ class Hub:
         if "config.json" not in small:
             converted = any(name.endswith(".gguf") for name in names)
             return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
-        return Found(complete_config(small["config.json"], model.id), template or False, _unreadable(model, names))
+        lost = _no_tokenizer(model.id, names)  # then it is not the template's fault
+        found = template or (None if lost else False)
+        return Found(complete_config(small["config.json"], model.id), found, _unreadable(model, names) or lost)
 
     def _merged(
         self, adapter: Mapping[str, Any], model: Model, names: Collection[str], template: StoredTemplate | None
@@ -124,7 +129,10 @@ class Hub:
             return Found(problem=unsafe_adapter(model.id))
         base = self.model(base_of(adapter, model.id))
         return replace(
-            base, template=template or base.template, problem=base.problem and f"{model.id}: its base: {base.problem}"
+            base,
+            folder=None,
+            template=template or base.template,
+            problem=base.problem and f"{model.id}: its base: {base.problem}",
         )
 
     def _in_folder(self, folder: Path, model: Model) -> Found:
@@ -136,8 +144,10 @@ class Hub:
             return self._merged(adapter, model, names, template_in(folder))
         config = read_config(folder)
         if not model.allow_pickle:
-            TensorReader(folder)
-        return Found(config, template_in(folder) or False)
+            read_whole(folder)
+        lost = _no_tokenizer(str(folder), names)
+        whole = None if model.allow_pickle else folder
+        return Found(config, template_in(folder) or (None if lost else False), lost, folder=whole)
 
     def _in_cache(self, model: Model) -> Found:
         """What the hub's cache holds of a model that the hub cannot be asked for."""
@@ -187,7 +197,7 @@ def _object(name: str, text: str) -> dict[str, Any]:
 def on_the_hub(source: Model | Rows) -> bool:
     """Whether a model or a prompt set is named by its id on the hub."""
     if isinstance(source, Model):
-        return not (source.zoo_name or source.folder)
+        return source_of(source).remote
     path = Path(source.source).expanduser()
     here = source.source.startswith(("zoo:", "fetched:")) or is_table(path) or path.is_file()
     return not here
@@ -196,6 +206,11 @@ def on_the_hub(source: Model | Rows) -> bool:
 def is_read_here(rows: Rows) -> bool:
     """Whether a prompt set can be read without asking the hub or fetching anything."""
     return not on_the_hub(rows) and not (rows.fetched_name and not is_fetched(rows.fetched_name))
+
+
+def _no_tokenizer(name: str, names: Iterable[str]) -> str | None:
+    """What is wrong with a checkpoint of this name where its files have no tokenizer."""
+    return None if any(map(holds_tokenizer, names)) else f"{name}: {NO_TOKENIZER}"
 
 
 def is_cached(rows: Rows) -> bool:

@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
 from dapa_exp.config.schema import Config, Model
+from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import Needs, ShapeOf
 from dapa_exp.preflight.facts import Shape
 
@@ -86,7 +87,7 @@ def models_of(config: Config) -> tuple[Model, ...]:
 
 def download(model: Model, shape: Shape | None) -> int | None:
     """Bytes of a model's weights that the hub's cache lacks; None where its shape is not known."""
-    if model.zoo_name or model.folder:
+    if not source_of(model).remote:
         return 0
     return max(0, shape.checkpoint_bytes - _cached(model)) if shape else None
 

@@ -7,13 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dapa_exp.base.digests import file_digest, folder_digest
+from dapa_exp.base.digests import file_digest
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
 from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.judges import judge_version
+from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
-from dapa_exp.zoo import recipe, world
+from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 1
 """Raise it when the meaning of a config or the code of a stage changes results."""
@@ -39,12 +41,12 @@ def essence(config: Config) -> dict[str, Any]:
         # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
-    body["family"]["teacher"] = _model_essence(config.family.teacher)
-    body["pair"]["student"] = _model_essence(config.pair.student)
+    body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
+    body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
-        body["transplant"]["base"] = _model_essence(base)
-    body["judge"] = _judge_essence(config.judge)
-    body["judges"] = {name: _judge_essence(judge) for name, judge in config.judges.items()}
+        body["transplant"]["base"] = _model_essence("transplant.base", base)
+    body["judge"] = _judge_essence("judge", config.judge)
+    body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
     for use in ("search", "report", "harmless", "text", "questions"):
         if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
@@ -92,20 +94,22 @@ def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> li
     return keys
 
 
-def _model_essence(model: Model) -> dict[str, str | None]:
-    """A model by what it holds: a miniature by its recipe, a folder by its files, else hub id and revision."""
-    if model.zoo_name:
-        return {"id": model.id, "revision": recipe.digest(model.zoo_name)}
-    if model.folder:
-        return {"id": "folder", "revision": folder_digest(model.folder)}
-    return {"id": model.id, "revision": model.revision}
+def _model_essence(key: str, model: Model) -> dict[str, str | None]:
+    """A model by what it holds: a miniature by its recipe, a folder by its files, else hub id and revision.
+
+    Raises DapaError, which names the config's key, where there is no such folder or file.
+    """
+    try:
+        return source_of(model).essence()
+    except DapaError as error:
+        raise DapaError(f"{key}.id: {error}") from None
 
 
-def _judge_essence(judge: Judge) -> dict[str, Any]:
+def _judge_essence(key: str, judge: Judge) -> dict[str, Any]:
     """A judge by its rule, its model and its settings, without how it is reached."""
     body = judge.model_dump(mode="json", exclude={"key", "concurrency", "attempts", "timeout", "device"})
     if isinstance(judge, (Classifier, Guard)):
-        body["model"] = _model_essence(judge.model)
+        body["model"] = _model_essence(f"{key}.model", judge.model)
     return {"version": judge_version(judge), **body}
 
 

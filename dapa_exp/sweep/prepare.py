@@ -14,12 +14,12 @@ from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.progress import display
 from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
+from dapa_exp.models.source import source_of
 from dapa_exp.preflight.totals import models_of
 from dapa_exp.record.folder import tidy
 from dapa_exp.record.layout import SweepLayout
 from dapa_exp.record.status import search_name
 from dapa_exp.sweep.job import Job
-from dapa_exp.zoo import store
 
 
 def make_room(planned: Sequence[Job]) -> None:
@@ -63,8 +63,8 @@ def prepare(planned: Sequence[Job]) -> None:
     """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
     sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
     sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
-    names = {model.zoo_name for job in planned for model in models_of(job.config)}
-    missing = {name for name in names if name and not store.is_built(name)}
+    models = {model for job in planned for model in models_of(job.config)}
+    missing = {name for model in models if (name := source_of(model).to_build)}
     with display() as progress:
         fetch(filter(None, sets), progress)
         if missing:

@@ -17,12 +17,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from dapa_exp.base.digests import cache_root, file_digest
+from dapa_exp.base.digests import ZOO_MANIFEST, cache_root, file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import atomic, leftovers, remove
 from dapa_exp.zoo.recipe import digest, find
 
-MANIFEST = "manifest.json"
+MANIFEST = ZOO_MANIFEST
 
 
 def path(name: str) -> Path:

@@ -68,7 +68,9 @@ def test_a_tiny_shape_on_the_cpu_finds_the_known_set(tmp_path: Path) -> None:
     file, work = tmp_path / "gpu.json", tmp_path / "work"
     words = ["--smoke", "--json", str(file), "--work", str(work), "--stages", "known,enlarge,plain,fast,compare,report"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT, ",".join(absent()), *words], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, ",".join(absent()), *words], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(file.read_text())
     assert not [row for row in result["rows"] if "error" in row or "skipped" in row]

@@ -10,6 +10,7 @@ import yaml
 
 from dapa_exp.config.schema import Model
 from dapa_exp.models.hub import repository_of
+from dapa_exp.models.source import source_of
 from dapa_exp.record.schema import Measure, ModelRecord, Record, Subject
 from dapa_exp.transplant.export.manifest import Manifest
 
@@ -46,7 +47,7 @@ def model_card(manifest: Manifest) -> str:
 def _front_matter(record: Record) -> dict[str, Any]:
     matter: dict[str, Any] = {"library_name": "transformers", "license": "other", "tags": ["dapa", "safety", "merge"]}
     models = [Model(id=model.id, revision=model.revision) for model in (record.pair.student, record.pair.teacher)]
-    on_the_hub = [repository_of(model)[0] for model in models if not model.zoo_name and not model.folder]
+    on_the_hub = [repository_of(model)[0] for model in models if source_of(model).remote]
     return {"base_model": on_the_hub, **matter} if on_the_hub else matter
 
 

@@ -48,7 +48,9 @@ def write_checkpoint(
         slots = {
             name: slot
             for file in files
-            for name, slot in _copy_weights(file, part, [info for info in changed if info.file == file]).items()
+            for name, slot in _copy_weights(
+                file, part / file.relative_to(folder), [info for info in changed if info.file == file]
+            ).items()
         }
         manifest = describe(fill(slots, tensors, expected))
         if manifest.chat_template is not None:
@@ -70,9 +72,9 @@ def _carry_ends(part: Path, ends: list[int] | None) -> None:
     file.write_text(json.dumps({**kept, "eos_token_id": ends}, indent=2) + "\n", encoding="utf-8")
 
 
-def _copy_weights(file: Path, part: Path, changed: Collection[TensorInfo]) -> dict[str, Slot]:
+def _copy_weights(file: Path, target: Path, changed: Collection[TensorInfo]) -> dict[str, Slot]:
     """Copy one file of weights but for the changed tensors, and say where in the copy those belong."""
-    target = part / file.name
+    target.parent.mkdir(exist_ok=True, parents=True)
     slots = {info.name: Slot(target, info.start, info.start + info.bytes) for info in changed}
     copy_around(file, target, slots.values())
     return slots

@@ -30,4 +30,4 @@ class Manifest(BaseModel):
 def weight_digests(folder: Path, tensors: TensorReader) -> dict[str, str]:
     """SHA-256, by name, of the files that decide what a checkpoint computes. The run's own are not taken again."""
     files = {folder / "config.json", *(info.file for info in tensors.tensors.values())}
-    return {file.name: file_digest(file) for file in sorted(files)}
+    return {str(file.relative_to(folder)): file_digest(file) for file in sorted(files)}
