@@ -73,8 +73,8 @@ def load_model(
 def choose_attention(device: str) -> None:
     """Leave cuDNN's attention out on a GPU: it builds a plan for each length, and answers grow by a token a pass.
 
-    On an H200 a forward pass of a 7B shape at a length that is new to the process took 45 to 69 ms, at a known one 14 ms,
-    8 ms of them on the GPU. What it gains has not been measured: tests/benchmarks/gpu.py measures both.
+    On an H200 a forward pass of a 7B shape took 45 to 69 ms at a length that was new to the process, and 14 ms at a
+    known one, 8 ms of them on the GPU. The gain has not been measured: tests/benchmarks/gpu.py measures both.
     """
     if device.startswith("cuda") or device == "auto":
         torch.backends.cuda.enable_cudnn_sdp(False)
