@@ -25,7 +25,7 @@ TEXT_TOKENS = 512
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
 CHARACTERS_A_TOKEN = 4
-PROCESS_BYTES = 500_000_000
+PROCESS_BYTES = 600_000_000
 """Python, torch and transformers before any weight; on a GPU about as much again is the driver's."""
 ANSWER_BYTES_A_TOKEN = 5
 ANSWER_BYTES_BESIDE = 150

@@ -42,7 +42,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -660,12 +660,17 @@ def cudnn_attention(used: bool) -> Iterator[None]:
         torch.backends.cuda.enable_cudnn_sdp(before)
 
 
-@contextmanager
-def endless(engine: PlainEngine) -> Iterator[None]:
+def endless(engine: PlainEngine) -> AbstractContextManager[None]:
     """While this lasts, no answer of the engine ends by itself."""
+    return ending_at(engine, frozenset())
+
+
+@contextmanager
+def ending_at(engine: PlainEngine, tokens: frozenset[int]) -> Iterator[None]:
+    """While this lasts, these tokens alone end an answer of the engine."""
     own: Any = engine.loaded.model.generation_config
     ends, of_model = engine.ends, own.eos_token_id
-    engine.ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
+    engine.ends, own.eos_token_id = tokens, None  # transformers fills what a call leaves open from the model's
     try:
         yield
     finally:

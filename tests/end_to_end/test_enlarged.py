@@ -1,4 +1,4 @@
-"""A run of a miniature in a larger shape, by its name alone: made where it is missing, and never taken for a real one."""
+"""A run of a miniature in a larger shape: made where it is missing, and never taken for a real model."""
 
 from __future__ import annotations
 
