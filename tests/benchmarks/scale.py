@@ -8,8 +8,8 @@
   the most that the run's folder held at a time, and queries. The known set is what the miniature's search finds, in the
   layers that these become.
 - answers: the report's rows in one batch, by `plain` and by `fast`, in float32, with a limit of 256 tokens. A
-  miniature's answers are short, so their own end does not count. The end is a token that comes up early in some rows and
-  late or never in others.
+  miniature's answers are short, so their own end does not count. The end is a token that comes up early in some rows
+  and late or never in others.
 """
 
 from __future__ import annotations
