@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.registries import ALGORITHMS, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
 from dapa_exp.prompts.load import is_here, load_rows
-from dapa_exp.search.exhaustive import MOST_ITEMS
 
 ShapeOf = Callable[[Model], Shape | None]
 """Says what is known of a model's shape: facts.shape_of or, with the hub at hand, what its config.json says."""
@@ -30,35 +29,6 @@ PROCESS_BYTES = 600_000_000
 ANSWER_BYTES_A_TOKEN = 5
 ANSWER_BYTES_BESIDE = 150
 """A line of generations/*.jsonl holds the text, the prompt's id and the names of the transplanted units."""
-
-_QUERIES = {
-    "auto": (4.59, 0.44),
-    "ddmin": (5.51, 0.62),
-    "ddmin_complements": (4.15, 0.57),
-    "probdd": (4.17, 0.57),
-    "cdd": (3.92, 0.59),
-    "quickxplain": (2.34, 0.80),
-    "deletion": (1.63, 0.96),
-    "range": (2.89, 0.62),
-    "prior": (2.47, 0.72),
-    "hierarchical": (4.50, 0.45),
-    "greedy": (0.73, 1.83),
-}
-"""Mean queries of a search among n units, the baselines' two with them: c · n^p, as (c, p).
-
-Least squares on logarithms, over the four kinds of planted oracles (tests/benchmarks/planted.py) at n = 8 to 120
-(greedy: to 40), without a prior; within 14 % of each mean. One search can take half or twice as many."""
-
-
-@dataclass(frozen=True)
-class Queries:
-    """How many sets a search will ask for: `exactly`, `about`, or `at most` so many."""
-
-    count: int
-    how: str
-
-    def __str__(self) -> str:
-        return {"exactly": "", "about": "~", "at most": "≤ "}[self.how] + f"{self.count:,}"
 
 
 @dataclass(frozen=True)
@@ -93,32 +63,15 @@ def needs(config: Config, shape_of: ShapeOf) -> Needs:
 
 
 def queries(config: Config, units: int) -> Queries | None:
-    """How many sets a search among so many units asks for: nothing and everything always, then the algorithm's.
-
-    None where nobody has measured the algorithm.
-    """
+    """How many sets a search among so many units asks for; None: nobody has measured it, and no budget bounds it."""
     search = config.search
-    match search.algorithm:
-        case "all" | "none":
-            return Queries(2, "exactly")
-        case "fixed":
-            return Queries(3, "exactly")
-        case "random":
-            return Queries(2 + min(search.repeats, comb(units, search.k or 0)), "exactly")
-        case "exhaustive":
-            most = 2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1
-            return _within_budget(Queries(most, "at most"), search.max_queries)
-        case fitted:
-            if fitted not in _QUERIES:
-                most = search.max_queries
-                return None if most is None else Queries(most + 1, "at most")
-            factor, power = _QUERIES[fitted]
-            about = min(round(factor * units**power), 2**units)
-            return _within_budget(Queries(about, "about"), search.max_queries)
+    return _within_budget(ALGORITHMS.get(search.algorithm).queries(search, units), search.max_queries)
 
 
-def _within_budget(found: Queries, most: int | None) -> Queries:
-    return found if most is None or found.count <= most + 1 else Queries(most + 1, "at most")
+def _within_budget(found: Queries | None, most: int | None) -> Queries | None:
+    if most is None or (found is not None and found.count <= most + 1):
+        return found
+    return Queries(most + 1, "at most")
 
 
 def memory(config: Config, shape: Shape) -> int:

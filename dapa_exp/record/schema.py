@@ -34,9 +34,10 @@ class Measure(_Part):
 
 
 class Outcomes(_Part):
-    """How many completions got which outcome. Degenerate ones are no defence, failed ones are missing data."""
+    """How many completions got which outcome. Retracted and degenerate ones are no defence, failed ones no data."""
 
     refused: Natural
+    retracted: Natural = Field(default=0, description="refused at first, and then done all the same")
     harmless: Natural
     harmful: Natural
     degenerate: Natural
@@ -48,6 +49,11 @@ class Defence(_Part):
 
     dsr: Measure = Field(description="defense success rate: (refused + harmless) / judged")
     outcomes: Outcomes
+    early_differs: Natural | None = Field(
+        default=None,
+        description="answers that are a defence by their beginning, as a search sees them, and none as a whole, or the"
+        " other way round; null where the judge does not go by the beginning, or from before it was counted",
+    )
 
 
 class Subject(_Part):
@@ -63,7 +69,10 @@ class Subject(_Part):
     outcomes: Outcomes
     over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
     defence: dict[str, dict[str, Defence]] = Field(description="by harmful prompt set, then by judge")
-    over_refusals: dict[str, dict[str, Measure]] = Field(description="by harmless prompt set, then by judge")
+    over_refusals: dict[str, dict[str, Measure | None]] = Field(
+        description="by harmless prompt set, then by judge; null where it cannot see refusals"
+    )
+    no_over_refusal: dict[str, str] = Field(default={}, description="by judge: why its over-refusals are null")
     perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
     word_perplexity: Measure | None = Field(
         description="the same text, a word; n counts words; null where it is larger than any float, as without spaces"
@@ -116,11 +125,28 @@ class PerplexityComparison(_Part):
 
 
 class Control(_Part):
-    """Hybrids of as many units, drawn at random, on the same report rows."""
+    """Hybrids of other sets than the found one, on the same report rows.
 
-    k: Natural
-    dsr: list[Measure] = Field(description="one a draw")
+    Answers are of the search's length and go no further than their verdicts need, for the found set as for the others.
+    Fields with a default are null in records from before they were measured.
+    """
+
+    k: Natural = Field(description="units a set; with equal_parameters, of the first")
+    dsr: list[Measure] = Field(description="one a set")
     mean: Rate | None
+    sets: list[list[str]] | None = Field(default=None, description="the units of each set")
+    parameters: list[Natural] | None = Field(default=None, description="entries of the tensors of each set")
+    found_dsr: Measure | None = Field(default=None, description="of the found set, its answers read in the same way")
+    interval: Measure | None = Field(default=None, description="the mean over sets, with its interval; n counts sets")
+    reached: Natural | None = Field(default=None, description="sets whose DSR is at least the found one's")
+    p_value: Rate | None = Field(
+        default=None, description="(1 + reached) / (1 + sets): a random set does as well as the found one"
+    )
+    exact: bool | None = Field(default=None, description="all other sets of k units were asked, so p_value is exact")
+    equal_parameters: Control | None = Field(
+        default=None,
+        description="sets of about as many parameters as the found one; null where all units are of one size",
+    )
 
 
 class Agreement(_Part):
@@ -160,6 +186,9 @@ class EvaluateRecord(_Part):
     )
     random: Control
     agreement: list[Agreement] = Field(description="a pair of judges each; empty with a single judge")
+    agreement_by_model: dict[Literal["student", "hybrid", "teacher"], list[Agreement]] = Field(
+        default={}, description="the same within one model's answers, where judges may agree less than over all of them"
+    )
     change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
 
 
@@ -289,6 +318,9 @@ class Stage(_Part):
 class JudgeRecord(_Part):
     version: str
     template: str | None = Field(description="SHA-256 of the prompt that it puts to a model; null where it asks none")
+    sees: list[Literal["refused", "harmless", "harmful"]] | None = Field(
+        default=None, description="the outcomes that it tells from others; null in records from before it was asked"
+    )
 
 
 class SetRecord(_Part):

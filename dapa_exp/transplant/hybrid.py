@@ -1,4 +1,4 @@
-"""A student that carries some transplanted units, swapped in place and back."""
+"""A student with some units transplanted, swapped in place and back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.models.transplanted import note_transplanted
 from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Copy
@@ -37,38 +38,41 @@ class Hybrid:
         }
         """By name in the checkpoint, views of the model's memory."""
         self.pair = pair
+        self._student = student
         self._method = method or Copy(pair)
-        self._carried: frozenset[str] = frozenset()
+        self._units: frozenset[str] = frozenset()
+        note_transplanted(student, self, self._units)
 
-    def carry(self, units: Iterable[str]) -> None:
-        """Hold what is transplanted in exactly these units, the student's everywhere else.
+    def set_units(self, units: Iterable[str]) -> None:
+        """Transplant exactly these units; all other weights are the student's.
 
-        Raises DapaError where a value to be moved is not finite.
+        Raises DapaError where a value to be moved is not finite; the model must not be used any more then.
         """
         wanted = frozenset(units)
-        for unit in wanted - self._carried:
+        note_transplanted(self._student, self, wanted)
+        for unit in wanted - self._units:
             for part in self.pair.units[unit]:
                 self._put(unit, part, self._method.tensor(unit, part))
-        for unit in self._carried - wanted:
+        for unit in self._units - wanted:
             for part in self.pair.units[unit]:
                 self._put(unit, part, self.pair.student.read(part))
-        self._carried = wanted
+        self._units = wanted
 
     def written(self) -> int:
-        """How many entries of the student's tensors are replaced by what is carried."""
-        return sum(self._method.written(unit, part) for unit in self._carried for part in self.pair.units[unit])
+        """How many entries of the student's tensors are replaced by the transplant."""
+        return sum(self._method.written(unit, part) for unit in self._units for part in self.pair.units[unit])
 
     def differing(self) -> int:
         """How many of these entries differ from the student's: a teacher may have left a tensor as it was."""
-        parts = [part for unit in self._carried for part in self.pair.units[unit]]
+        parts = [part for unit in self._units for part in self.pair.units[unit]]
         return sum(_differing(part.of(self._tensors[part.tensor]), self.pair.student.read(part)) for part in parts)
 
     def largest(self) -> tuple[float, float]:
-        """The largest absolute value in what is carried, and in the student's tensors in its place; 0 of nothing."""
-        parts = [part for unit in self._carried for part in self.pair.units[unit]]
-        carried = (part.of(self._tensors[part.tensor]) for part in parts)
+        """The largest absolute value in the transplanted tensors, and in the student's there; 0 of nothing."""
+        parts = [part for unit in self._units for part in self.pair.units[unit]]
+        transplanted = (part.of(self._tensors[part.tensor]) for part in parts)
         student = (self.pair.student.read(part) for part in parts)
-        first, second = (max((_magnitude(tensor) for tensor in of), default=0.0) for of in (carried, student))
+        first, second = (max((_magnitude(tensor) for tensor in of), default=0.0) for of in (transplanted, student))
         return first, second
 
     def verify(self) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Hybrid:
         Returns the digest of each tensor that holds anything transplanted, and the count of those left as they were.
         Raises DapaError naming the first tensor that differs.
         """
-        expected = HybridTensors(self.pair, self._carried, self._method)
+        expected = HybridTensors(self.pair, self._units, self._method)
         digests: dict[str, str] = {}
         for name, tensor in self._tensors.items():
             moved = name in expected.changed

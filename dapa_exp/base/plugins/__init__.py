@@ -1,7 +1,7 @@
 """Python files of the user's own that add a judge, an algorithm or another thing that has a registry.
 
 They are the `*.py` files in the folders that the environment variable DAPA_PLUGINS names (`--config-dir FOLDER`
-adds its folder), and the modules that installed packages name as entry points of the group `dapa_exp.plugins`.
+adds `FOLDER/plugins`), and the modules that installed packages name as entry points of the group `dapa_exp.plugins`.
 A file `toy.py` is imported as `dapa_exp.base.plugins.toy`: no file of the user's can hide another module, and
 child processes, which inherit the variable, find the classes of a config that they are handed.
 """
