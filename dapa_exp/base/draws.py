@@ -11,7 +11,10 @@ from dapa_exp.base.errors import DapaError
 
 
 def random_sets(units: Sequence[str], k: int, repeats: int, seed: int) -> list[frozenset[str]]:
-    """Draw `repeats` different sets of `k` units; all there are where there are not as many."""
+    """Draw `repeats` different sets of `k` units, or all such sets if there are fewer.
+
+    Raises DapaError if `k` is larger than the number of units, or `repeats` is less than 1.
+    """
     if not 0 <= k <= len(units):
         raise DapaError(f"search.k: cannot draw {k} of {len(units)} units.")
     if repeats < 1:

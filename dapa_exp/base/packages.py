@@ -8,6 +8,6 @@ from dapa_exp.base.errors import DapaError
 
 
 def need_package(package: str, purpose: str) -> None:
-    """Raises DapaError, with the command that installs it, where an optional package is missing."""
+    """Raise a DapaError with the install command if an optional package is missing. `purpose` begins its message."""
     if find_spec(package) is None:
         raise DapaError(f"{purpose} needs the package {package}: pip install 'dapa_exp[{package}]'")
