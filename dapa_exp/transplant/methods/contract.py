@@ -1,4 +1,4 @@
-"""What every transplant method answers: which tensor takes a place, and how many of its entries are new."""
+"""The interface of a transplant method: it computes the new tensor of a part, and counts its replaced entries."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from dapa_exp.models.pair import Pair
 class Method(ABC):
     """Computes the tensors of transplanted units, one by one, from checkpoints.
 
-    A pure function of weights and settings: asked twice, it gives the same bits. What it gives has the dtype of the
-    student's checkpoint, so what is measured in memory is what can be saved.
+    A method is a pure function of weights and settings: two calls give the same bits. Its tensors have the dtype of
+    the student's checkpoint, so the hybrid that is measured in memory is the hybrid that is exported.
     """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
 
     def tensor(self, unit: str, part: Part) -> torch.Tensor:
-        """What takes the place of a part of the student when its unit is transplanted, in the student's dtype."""
+        """The tensor that replaces a part of the student, in the dtype of the student's checkpoint."""
         student = self._pair.student.read(part)
         return self._computed(unit, part, student).to(student.dtype)
 
     def written(self, unit: str, part: Part) -> int:
-        """How many entries of the part the method replaces; the others stay the student's, bit for bit."""
+        """How many entries of the part the method replaces. The other entries stay the student's, bit for bit."""
         return self._entries(part)
 
     @abstractmethod
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
-        """The new tensor, in any floating dtype; `student` is the one that it replaces."""
+        """The new tensor, in any floating-point dtype. `student` is the tensor that it replaces."""
 
     def _shape(self, part: Part) -> tuple[int, ...]:
         return part.shape(self._pair.student.tensors[part.tensor].shape)
