@@ -267,9 +267,7 @@ class PairRecord(_Part):
     template_date: str | None = Field(
         default=None, description="the date that chat templates got as today's; null: no template asks for it"
     )
-    thinking: bool | None = Field(
-        default=None, description="enable_thinking in the chat templates; null: not set"
-    )
+    thinking: bool | None = Field(default=None, description="enable_thinking in the chat templates; null: not set")
     end_tokens: list[Natural] | None = Field(
         default=None, description="tokens that ended the answers of student and hybrid; null in older records"
     )
@@ -300,7 +298,7 @@ class SetRecord(_Part):
     named: Natural = Field(description="all rows that the config names")
     repeated: Natural = Field(description="left out because an earlier row of the set has the same prompt")
     searched: Natural = Field(description="left out because a search row has the same prompt")
-    similar: Natural = Field(description="other rows that resemble a search row, left out or not (dataset.drop_similar)")
+    similar: Natural = Field(description="other rows that resemble a search row, used or not (dataset.drop_similar)")
     used: Natural = Field(description="rows that are used")
 
 
@@ -312,9 +310,7 @@ class Provenance(_Part):
     judges: dict[str, JudgeRecord]
     seed: int
     prompt_sets: dict[str, str] = Field(description="SHA-256 over the rows used, by use")
-    dropped_report_rows: Natural = Field(
-        description="report rows left out because a search row has the same prompt"
-    )
+    dropped_report_rows: Natural = Field(description="report rows left out because a search row has the same prompt")
     rows: dict[str, SetRecord] | None = Field(
         default=None, description="for every prompt set, by use; null: an older record"
     )

@@ -92,7 +92,7 @@ def test_an_interrupt_is_no_failure(tmp_path: Path, end: type[BaseException]) ->
 def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "full.jsonl").symlink_to("/dev/full")
     with (
-        pytest.raises(DapaError, match="no space left on the disk; what was computed is kept"),
+        pytest.raises(DapaError, match="no space left on the disk; results so far are kept"),
         open_run(tmp_path, CONFIG) as run,
     ):
         run.journal(tmp_path / "full.jsonl", Line).append({"index": 0})
