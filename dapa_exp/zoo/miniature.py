@@ -1,4 +1,4 @@
-"""Making a miniature: trained, measured, described."""
+"""Makes a miniature: trains it, measures it, and writes its card."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ It is a {role} model{origin}. Measured on held-out prompts:
 
 
 def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> Made:
-    """Train a recipe's model, from its parent's checkpoint; `step(steps done, a note)` hears of it."""
+    """Train and measure a recipe's model, starting from its parent's checkpoint if there is one.
+
+    Progress is reported by calling `step(steps done, note)`.
+    """
     tokenizer = tokenizers.make(recipe.family)
     model = train.train(recipe, parent, tokenizer, step)
     quality = measure.quality(model, tokenizer)
     if recipe.role == "base":
-        # As real base models have none.
+        # Real base models have no chat template.
         tokenizer.chat_template = None
     return Made(model, tokenizer, _card(recipe, quality), quality)
 
