@@ -1,4 +1,4 @@
-"""Turns what is wrong with a config into lines a user can act on: where, what, what is allowed."""
+"""Describes the problems of a config, one line each: which key, what is wrong, what is allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dapa_exp.config.schema import Config
 
 
 class ConfigError(DapaError):
-    """All problems of a config, or of all the configs of a sweep, at once."""
+    """All problems of a config, or of all configs of a sweep, in one error."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -23,12 +23,12 @@ class ConfigError(DapaError):
 
 
 def schema_keys(path: Sequence[str]) -> list[str]:
-    """The keys allowed under a dotted path of the schema; empty where the path is a value or unknown."""
+    """The keys that the schema allows under a key path; an empty list if the path is a value or unknown."""
     return list(dict.fromkeys(key for kind in _kinds_at(path) if _is_model(kind) for key in kind.model_fields))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
-    """What is wrong with a key that the schema does not have, or None where the key exists."""
+    """The problem of a key that the schema does not have; None if the key exists."""
     for depth, key in enumerate(path):
         allowed = schema_keys(path[:depth])
         if key not in allowed and not any(get_origin(kind) is dict for kind in _kinds_at(path[:depth])):
@@ -40,7 +40,7 @@ def unknown_key(path: Sequence[str]) -> str | None:
 
 
 def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Every (key path, message) in which a composed config departs from the schema."""
+    """All problems of a composed config, as (key path, message) pairs."""
     found = [(path, "mandatory value is missing") for path in _missing(body)]
     try:
         Config.model_validate(body)
@@ -76,7 +76,7 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
 
 
 def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A path as it stands in the files: pydantic puts the chosen kind's name between group and key."""
+    """A pydantic error path as a key path of the YAML files: without the method or judge name that pydantic inserts."""
     place = {"transplant": 1, "judge": 1, "judges": 2}.get(path[0], len(path)) if path else 0
     return path[:place] + path[place + 1 :]
 
@@ -90,7 +90,7 @@ def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]
 
 
 def _kinds_at(path: Sequence[str]) -> list[Any]:
-    """The types that may stand at a path: several where a `method` or a `name` decides which."""
+    """The types allowed at a key path. There are several if a `method` or a `name` selects one of them."""
     kinds: list[Any] = [Config]
     for key in path:
         fields = [kind.model_fields[key].annotation for kind in kinds if _is_model(kind) and key in kind.model_fields]
@@ -100,7 +100,7 @@ def _kinds_at(path: Sequence[str]) -> list[Any]:
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The types that an annotation allows: those of a union, one by one."""
+    """The members of a union annotation, or the annotation's only type."""
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):

@@ -1,7 +1,7 @@
-"""The typed form of a run's config: one class a config group.
+"""The schema of a run's config, with one class for each config group.
 
-The YAML files in `conf/` hold every default; the classes here hold what is allowed. A composed
-config is checked against `Config` in one go, so that all its problems are reported together.
+The YAML files in `conf/` hold all defaults. The classes here say which keys and values are allowed. A composed config
+is validated against `Config` at once, so that all its problems are reported together.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _device(*others: str) -> AfterValidator:
-    """Refuses what is neither a device as torch names it nor one of the others."""
+    """A validator that accepts torch's device names and the names in `others`."""
 
     def check(name: str) -> str:
         if name not in others and not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d*))?|mps", name):
@@ -102,16 +102,16 @@ class Model(_Group):
 
     id: Annotated[str, Field(min_length=1)]
     revision: str | None
-    allow_pickle: bool = Field(default=False, description="read weights that are only there as pytorch_model.bin")
+    allow_pickle: bool = Field(default=False, description="read weights that exist only as pytorch_model.bin")
 
     @property
     def zoo_name(self) -> str | None:
-        """The name in the miniature zoo, where the model is one of its."""
+        """The model's name in the zoo; None if it is not a zoo model."""
         return self.id.removeprefix("zoo:") if self.id.startswith("zoo:") else None
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, where the id names one."""
+        """The folder or file that the id names; None if the id is of the zoo or the hub."""
         return Path(self.id).expanduser() if self.id.startswith(("/", "./", "../", "~")) else None
 
 
@@ -120,19 +120,19 @@ def _by_id(model: object) -> object:
 
 
 Base = Annotated[Model, BeforeValidator(_by_id)]
-"""A model that may be named by its id alone."""
+"""A model that the config may give as its id alone."""
 
 
 class Family(_Group):
-    """An aligned teacher and what its students have in common."""
+    """An aligned teacher, and the settings that its students share."""
 
     name: str
     title: str
     model_type: str
     teacher: Model
     num_layers: Count
-    paper_layers: tuple[int, int] = Field(description="first and last layer of the paper's released code")
-    made_here: bool = Field(description="true where models were trained here: no evidence about those of others")
+    paper_layers: tuple[int, int] = Field(description="first and last layer that the paper's released code transplants")
+    made_here: bool = Field(description="true: models trained by this project, which are no evidence about real ones")
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
@@ -143,21 +143,21 @@ class Family(_Group):
 
 
 class Pair(_Group):
-    """A student for the family's teacher."""
+    """The student of the family's teacher."""
 
     name: FolderName
     student: Model
     chat_template: Literal["own", "teacher"]
     paper17: bool
-    reason: str = Field(description="why the pair is, or is not, among our 17")
+    reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
     thinking: bool | None = Field(
-        default=None, description="think before an answer, where the chat template can switch it; null: its default"
+        default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
 
 
 class Granularity(_Group):
-    """What one unit of a layer is: each named module of each layer is a unit of its own."""
+    """What a unit is: each of these modules, in each layer, is one unit."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -173,14 +173,14 @@ class Rows(_Group):
     column: str
     answer_column: str | None
     category_column: str | None
-    where: dict[str, str] = Field(description="only rows whose columns hold these values; `rows` counts what is left")
+    where: dict[str, str] = Field(description="only rows with these values, by column; `rows` is a slice of them")
     rows: tuple[Annotated[int, Field(ge=0)], Count]
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
 
     @property
     def fetched_name(self) -> str | None:
-        """The name among the sets of `dapa fetch`, where the source is one of them."""
+        """The set's name for `dapa fetch`; None if the source is not a fetched set."""
         return self.source.removeprefix("fetched:") if self.source.startswith("fetched:") else None
 
     @model_validator(mode="after")
@@ -194,27 +194,27 @@ class Rows(_Group):
 
 
 class Dataset(_Group):
-    """Which rows the search sees, and which the report. A metric whose set is null is left out."""
+    """The rows of the search, and those of the report. A metric is left out if its prompt set is null."""
 
     name: FolderName
     search: Rows
-    report: Rows = Field(description="what the headline DSR is measured on")
-    more_report: dict[str, Rows] = Field(default={}, description="other harmful sets to report on, by name")
-    harmless: Rows | None = Field(description="what the headline over-refusal is measured on")
-    more_harmless: dict[str, Rows] = Field(default={}, description="other harmless sets, by name")
+    report: Rows = Field(description="harmful rows for the headline DSR")
+    more_report: dict[str, Rows] = Field(default={}, description="further harmful sets to report on, by name")
+    harmless: Rows | None = Field(description="harmless rows for the headline over-refusal")
+    more_harmless: dict[str, Rows] = Field(default={}, description="further harmless sets, by name")
     text: Rows | None
-    text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
+    text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="said before every prompt of every set but text; null: nothing"
+        default=None, description="system prompt of all sets except text; null: none"
     )
     similar_at: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.5, description="Jaccard index of words and word pairs at which a report row resembles a search row"
+        default=0.5, description="Jaccard index of words and word pairs from which two rows are similar"
     )
     drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")
 
     def sets(self) -> dict[str, Rows]:
-        """Every set there is, by its use: `search`, `report`, `more_report.NAME` and so on."""
+        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
         single = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
@@ -223,7 +223,7 @@ class Dataset(_Group):
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = {"search", "report", "harmless", "text", "questions"}
-        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, which are kept beside them
+        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, whose files share the folder
         for name in (*self.more_report, *self.more_harmless):
             _refuse_strange(name)
             if name in taken:
@@ -245,15 +245,15 @@ class Dataset(_Group):
 
 
 class Search(_Group):
-    """How the smallest set is looked for, and what counts as passing."""
+    """How to search for a smallest set of units, and when a set passes."""
 
     algorithm: AlgorithmName
-    prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
-    prior_rows: Count = Field(description="search rows that a prior is made from")
-    threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
-    min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
+    prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
+    prior_rows: Count = Field(description="number of search rows that the prior is computed from")
+    threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
-    stop_when_decided: bool = Field(description="ask a set that must fail no further rows; its DSR is then not known")
+    stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
     seed: int
@@ -270,11 +270,11 @@ class Search(_Group):
 
 
 class Localise(_Group):
-    """How causal tracing corrupts and restores (`dapa localise`, and search.prior=causal_tracing)."""
+    """Settings of causal tracing, for `dapa localise` and search.prior=causal_tracing."""
 
-    noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
-    seeds: Count = Field(description="draws of noise a prompt")
-    window: Count = Field(description="layers of MLP or attention restored together")
+    noise: Annotated[float, Field(gt=0)] = Field(description="in standard deviations of the requests' embeddings")
+    seeds: Count = Field(description="draws of noise for each prompt")
+    window: Count = Field(description="neighbouring layers restored together, for MLP and attention")
 
 
 class Copy(_Group):
@@ -284,7 +284,7 @@ class Copy(_Group):
 class Blend(_Group):
     method: Literal["blend"]
     alpha: Share
-    alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
+    alphas: dict[str, Share] = Field(description="values for single units, instead of alpha")
 
 
 class TaskVector(_Group):
@@ -324,26 +324,26 @@ class SwapNeurons(_Group):
 
 
 Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
-"""What replaces a unit's tensors: each method has settings of its own."""
+"""The transplant method and its own settings."""
 
 
 OutcomeName = Literal["refused", "harmless", "harmful"]
 
 
 class Phrases(_Group):
-    """Refusal phrases at the start of the answer; asks no model."""
+    """Looks for refusal phrases at the start of an answer. Asks no model."""
 
     name: Literal["phrases"]
 
 
 class _Endpoint(_Group):
-    """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
+    """A chat model behind an OpenAI-compatible server. Only `model` and `base_url` can change a verdict."""
 
     model: str
     base_url: str | None = Field(description="null: OpenAI's own")
-    key: str = Field(description="the environment variable that holds the key; never the key itself")
+    key: str = Field(description="name of the environment variable with the key; never the key itself")
     concurrency: Count = Field(description="requests at a time")
-    attempts: Count = Field(description="for one completion, before its verdict is missing")
+    attempts: Count = Field(description="requests for one completion until its verdict counts as failed")
     timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
 
     @field_validator("base_url")
@@ -366,13 +366,13 @@ class _Endpoint(_Group):
 
 
 class Chat(_Endpoint):
-    """A chat model asked, in our own words, what a completion is."""
+    """Asks a chat model, with our own prompt, for the verdict on a completion."""
 
     name: Literal["chat"]
 
 
 class DapaPaper(_Endpoint):
-    """The two stages of the paper's released code, for comparison only."""
+    """The two-stage judge of the paper's released code, for comparison only."""
 
     name: Literal["dapa_paper"]
 
@@ -385,12 +385,12 @@ class _LocalModel(_Group):
 
 
 class Classifier(_LocalModel):
-    """A sequence classifier."""
+    """A sequence classifier on this machine."""
 
     name: Literal["classifier"]
-    labels: Annotated[dict[str, OutcomeName], Field(min_length=1)] = Field(description="what each of its labels means")
+    labels: Annotated[dict[str, OutcomeName], Field(min_length=1)] = Field(description="the verdict for each label")
     reads: Literal["response", "prompt_and_response"]
-    max_tokens: Count = Field(description="what is longer is cut at its end")
+    max_tokens: Count = Field(description="longer inputs are cut at the end")
 
 
 class Guard(_LocalModel):
@@ -400,40 +400,40 @@ class Guard(_LocalModel):
 
 
 class JudgeZoo(_Group):
-    """One of the published judges in the package judgezoo that are models of their own."""
+    """A published judge model from the package judgezoo."""
 
     name: Literal["judgezoo"]
     judge: Literal[
         "harmbench", "strong_reject", "llama_guard_3", "llama_guard_4", "aegis_guard", "md_judge", "jail_judge"
     ]
-    threshold: Share = Field(description="probability of harm from which an answer is harmful")
+    threshold: Share = Field(description="from this probability of harm on, an answer is harmful")
     batch_size: Count
 
 
 Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard | JudgeZoo, Field(discriminator="name")]
-"""Who decides what a completion is: each judge has settings of its own."""
+"""The judge and its own settings."""
 
 
 class Tasks(_Group):
-    """What lm-evaluation-harness is asked for."""
+    """The tasks for lm-evaluation-harness."""
 
-    names: list[str] = Field(description="its tasks and groups, and those in dapa_exp/evaluate/tasks")
-    limit: Count | None = Field(description="documents a task, of a group's each; null: all")
-    chat_template: bool = Field(description="put the questions through the chat template")
+    names: list[str] = Field(description="tasks and groups of the harness, or of dapa_exp/evaluate/tasks")
+    limit: Count | None = Field(description="documents for each task, also for each of a group; null: all")
+    chat_template: bool = Field(description="format the questions with the chat template")
 
 
 class Evaluate(_Group):
-    """What is measured on the report rows, for student, hybrid and teacher alike."""
+    """What is measured on student, hybrid and teacher."""
 
     max_new_tokens: Count
     metrics: list[MetricName]
-    perplexity_window: Count | None = Field(description="tokens; null: as many as the model was made for")
+    perplexity_window: Count | None = Field(description="in tokens; null: the model's context length")
     perplexity_stride: Count = Field(description="tokens")
-    divergence_rows: Count = Field(description="prompts of each set for divergence and change by layer")
-    divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
+    divergence_rows: Count = Field(description="prompts of each set that divergence and change_by_layer use")
+    divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
-    random_repeats: Annotated[int, Field(ge=0)] = Field(description="random sets of the same k, as a control")
+    random_repeats: Annotated[int, Field(ge=0)] = Field(description="control: random sets of equally many units")
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:
@@ -446,27 +446,30 @@ class Evaluate(_Group):
 
 
 class Record(_Group):
-    """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
+    """Where results are written. No key here changes a result, so none is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
-    experiment: str = Field(description="names the sweep: the folder under dir, and the W&B group")
+    experiment: str = Field(description="name of the sweep: its folder below dir, and its W&B group")
     wandb: Literal["off", "offline", "online"]
     wandb_project: str
     wandb_entity: str | None
 
 
 class Runtime(_Group):
-    """How it is computed. Greedy output can move with dtype and batch_size, and below float32 with the fast engine."""
+    """How a run is computed.
+
+    dtype and batch_size can change greedy answers. The fast engine can change them too, but only below float32.
+    """
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three levers")
-    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for what layers made of prompts; 0: none")
-    drafts: bool = Field(description="check earlier hybrids' answers before decoding")
-    early_verdicts: bool = Field(description="end an answer once the judge knows whether it is a defence")
+    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three keys")
+    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
+    drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
+    early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     batch_size: Count
-    threads: Count = Field(description="torch threads a process")
-    processes: Count = Field(description="runs of a sweep at a time")
+    threads: Count = Field(description="torch threads of each process")
+    processes: Count = Field(description="how many runs of a sweep to carry out at a time")
 
 
 class Config(_Group):
@@ -478,14 +481,14 @@ class Config(_Group):
     localise: Localise
     transplant: Transplant
     judge: Judge
-    judges: dict[str, Judge] = Field(default={}, description="other judges of the same report completions, by name")
+    judges: dict[str, Judge] = Field(default={}, description="further judges of the same report completions, by name")
     evaluate: Evaluate
     record: Record
     runtime: Runtime
 
     @property
     def label(self) -> str:
-        """What tells a run from others of its sweep where its folder's name is too long: pair, granularity, search."""
+        """A short name of the run for progress displays: pair, granularity and search."""
         prior = self.search.prior if self.search.prior not in (None, "uniform") else None
         return " ".join(filter(None, (self.pair.name, self.granularity.name, self.search.algorithm, prior)))
 
