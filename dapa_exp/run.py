@@ -27,10 +27,10 @@ from dapa_exp.transplant.methods.registry import make_method
 
 
 def run(config: Config, folder: Path, report: Report) -> Record:
-    """Carry out a run in its folder and return its record; a finished one is only read.
+    """Carry out a run in its folder and return its record. The record of a finished run is only read.
 
-    Whatever an interrupted run left in the folder is used: nothing is generated, judged or measured again.
-    Raises DapaError, with one clear message, where the run cannot be carried out.
+    An interrupted run is resumed: nothing in its folder is generated, judged or measured again. Raises DapaError, with
+    one clear message, if the run cannot be carried out.
     """
     if (done := read_record(folder, config)) is not None:
         return done
@@ -69,17 +69,17 @@ def run(config: Config, folder: Path, report: Report) -> Record:
 
 
 def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
-    """The teacher by itself. Its memory is free on return: it and the student are never loaded together."""
+    """Load the teacher, measure it, and free its memory. Teacher and student are never loaded at the same time."""
     return evaluator.teacher(load_teacher(evaluator.config, pair))
 
 
 def load_teacher(config: Config, pair: Pair) -> PlainEngine:
-    """The teacher, ready to be asked."""
+    """An engine with the teacher."""
     return make_engine(load_model(pair.teacher_folder, config.runtime, thinking=config.pair.thinking), config.runtime)
 
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:
-    """The student, the one model in memory from here on."""
+    """An engine with the student."""
     template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
     loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
     return make_engine(loaded, config.runtime)

@@ -39,23 +39,23 @@ from dapa_exp.zoo.enlarge import is_enlarged
 
 @dataclass(frozen=True)
 class Teacher:
-    """Everything that is measured of the teacher, so that its weights can be freed."""
+    """All measurements of the teacher, so that its weights can be freed before the student is loaded."""
 
     answers: list[str]
     hidden: dict[str, torch.Tensor]
-    """Last hidden state by prompt id, shape (hidden,)."""
+    """The last token's final hidden state, shape (hidden,), by prompt id."""
     log_odds: Measure
     tracing: Tracing
 
 
 class _Effects(BaseModel):
-    """A file of effects, one a layer."""
+    """A file with one effect for each layer."""
 
     effects: list[Effect]
 
 
 class _Swaps(BaseModel):
-    """A file of what the projections of a layer do."""
+    """A file with the measured swap of each projection of a layer."""
 
     projections: list[Swapped]
 
@@ -64,10 +64,10 @@ _SETTINGS, _EFFECTS, _SWAPS = TypeAdapter(Localise), TypeAdapter(_Effects), Type
 
 
 def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
-    """Measure on the search rows where a pair's alignment is. A finished localisation is read, not repeated.
+    """Localise a pair's alignment on the search rows, and return the record. A finished localisation is only read.
 
-    An interrupted one goes on where it stopped. Raises DapaError where the folder holds another localisation, or
-    where this one cannot be carried out.
+    An interrupted localisation is resumed. Raises DapaError if the folder holds another localisation, or this one
+    cannot be carried out.
     """
     done = read_localise(folder)
     if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
@@ -109,7 +109,10 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
 
 
 def _claim(run: RunFolder) -> None:
-    """Refuse a folder of other settings: they are no part of a run's identity, so a file in the folder holds them."""
+    """Raise DapaError if the folder holds a localisation with other settings.
+
+    These settings are not part of the identity, so they are compared with a file in the folder.
+    """
     settings = run.config.localise
     begun = run.remembered(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
     differing = [key for key, value in settings.model_dump().items() if begun.model_dump()[key] != value]

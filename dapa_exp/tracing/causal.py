@@ -157,7 +157,7 @@ def _said(readings: Readings) -> torch.Tensor:
 
 
 def _effect(said: torch.Tensor) -> Effect:
-    """The means over prompts."""
+    """The effect as means over prompts, with intervals. `said` has shape (prompts, 2)."""
     probability, log_odds = said.T.tolist()
     return Effect(probability=mean(probability), log_odds=mean(log_odds))
 
