@@ -13,6 +13,7 @@ import pandas as pd
 from dapa_exp.evaluate.statistics import PairedTable, newcombe
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
+    Agreement,
     Comparison,
     Defence,
     EvaluateRecord,
@@ -190,7 +191,10 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
     for rows, refusals in subject.over_refusals.items():
         for i, (judge, measure) in enumerate(refusals.items()):
             where: dict[str, Any] = {"set": rows, "judge": judge, "headline": rows == "harmless" and i == 0}
-            yield _number("over_refusal", measure, subject=name, **where)
+            if measure is not None:
+                yield _number("over_refusal", measure, subject=name, **where)
+    for judge, why in subject.no_over_refusal.items():
+        yield Entry("no_over_refusal", text=why, subject=name, judge=judge, headline=False)
     yield from _utility(name, subject)
 
 
@@ -210,6 +214,8 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
     yield _number("dsr", defence.dsr, **where)
     for outcome, count in outcomes.items():
         yield Entry("outcome", count, n=sum(outcomes.values()), key=outcome, **where)
+    if defence.early_differs is not None:
+        yield Entry("early_differs", defence.early_differs, n=sum(outcomes.values()), **where)
 
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
@@ -231,11 +237,15 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
 
 
 def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:
-    for agreed in evaluate.agreement:
-        one, other = agreed.judges
-        yield _number("agreement", agreed.agreement, judge=one, key=other, headline=False)
-        if agreed.kappa is not None:
-            yield Entry("kappa", agreed.kappa, n=agreed.agreement.n, judge=one, key=other, headline=False)
+    """How far judges agree on each model's answers; on all of them in a row without a subject."""
+    by_subject: list[tuple[str, list[Agreement]]] = [("", evaluate.agreement), *evaluate.agreement_by_model.items()]
+    for subject, found in by_subject:
+        for agreed in found:
+            where: dict[str, Any] = dict(zip(("judge", "key"), agreed.judges, strict=True))
+            yield _number("agreement", agreed.agreement, subject=subject, headline=False, **where)
+            if agreed.kappa is not None:
+                n = agreed.agreement.n
+                yield Entry("kappa", agreed.kappa, n=n, subject=subject, headline=False, **where)
 
 
 def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:

@@ -14,9 +14,8 @@ from analysis.frame import RUN, SUBJECTS
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, mean_over_groups
 from dapa_exp.record.schema import ROUNDING
 
-OUTCOMES = ("refused", "harmless", "harmful", "degenerate", "failed")
 MEANED = [
-    *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "degenerate", "failed")),
+    *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
     "gain_points",
     "random_dsr",
     "hybrid_search_dsr",
@@ -98,7 +97,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
         for part, name in (("value", ""), ("low", "_low"), ("high", "_high")):
             table[f"{subject}_dsr{name}"] = cells.number("dsr", part, subject=subject)
         completions = cells.number("outcome", "n", subject=subject, key="failed")
-        for name in ("degenerate", "failed"):
+        for name in ("retracted", "degenerate", "failed"):
             table[f"{subject}_{name}"] = cells.number("outcome", subject=subject, key=name) / completions
     table["gain_points"] = 100 * change("dsr")
     table["p_value"] = cells.number("dsr_p", subject="hybrid", against="student")

@@ -75,7 +75,7 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
         platform=platform_name(),
         created=utc_now(),
         judges={
-            name: JudgeRecord(version=judge.version, template=judge.template)
+            name: JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
             for name, judge in evaluator.all_judges.items()
         },
         seed=config.search.seed,

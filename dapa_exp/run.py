@@ -18,12 +18,12 @@ from dapa_exp.models.pair_templates import check_templates
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.log import noted
 from dapa_exp.record.schema import Record
-from dapa_exp.search.neurons import score_neurons
 from dapa_exp.search.oracle import Oracle
+from dapa_exp.search.prepare import prepare_method
 from dapa_exp.search.unit_search import check_search, search_units
 from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
-from dapa_exp.transplant.methods.registry import make_method
+from dapa_exp.transplant.make_method import make_method
 
 
 def run(config: Config, folder: Path, report: Report) -> Record:
@@ -49,11 +49,11 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine = load_student(config, pair)
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
-            score_neurons(run, method, oracle, teacher)
+            prepare_method(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
             engine.forget()
         with run.measured("student"):
-            hybrid.carry(())
+            hybrid.set_units(())
             student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
             before = evaluator.states(engine)
@@ -63,7 +63,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
             change = evaluator.change_by_layer(engine, before)
         with run.measured("random"):
-            random = evaluator.random_control(hybrid, engine, list(pair.units), len(found.units_found))
+            random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 

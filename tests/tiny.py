@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -60,9 +61,8 @@ MORE = {
 def tiny_model(family: str, seed: int, **changed: int) -> PreTrainedModel:
     """An untrained model of a family; the same seed gives the same weights."""
     torch.manual_seed(seed)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(
-        EVERY_CONFIG[family](**{**SHAPE, **MORE.get(family, {}), **changed})
-    )
+    settings: dict[str, Any] = {**SHAPE, **MORE.get(family, {}), **changed}
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(EVERY_CONFIG[family](**settings))
     return model.float()
 
 

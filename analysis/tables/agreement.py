@@ -11,6 +11,8 @@ from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, number, percent
 from analysis.tables.table import Table, new_blocks
 
+ALL = "all"
+
 
 def has_agreement(frame: pd.DataFrame) -> bool:
     """Whether any run was scored by two judges."""
@@ -18,13 +20,15 @@ def has_agreement(frame: pd.DataFrame) -> bool:
 
 
 def agreement_table(frame: pd.DataFrame) -> Table:
-    """A table with a row for each two judges and setting that varies: their agreement, mean over runs with both."""
+    """A table with a row for each two judges, model and setting that varies: agreement, mean over runs with both."""
     settings, groups = by_settings(done_of(frame))
     numbers = pd.DataFrame([keys | row for keys, group in groups for row in _agreed(group)])
+    older = (numbers["model"] == ALL).any()
     display = pd.DataFrame(
         {
             "judge": numbers["one"],
             "other judge": numbers["other"],
+            "answers of": numbers["model"],
             **{name: numbers[name] for name in settings},
             "agreement (%)": numbers["agreement"].map(percent),
             "Cohen's kappa": numbers["kappa"].map(lambda kappa: decimal(kappa, 3)),
@@ -35,21 +39,26 @@ def agreement_table(frame: pd.DataFrame) -> Table:
     return Table(
         name="agreement",
         title="Agreement between judges",
-        caption="On defended or not, over all models' answers to harmful prompts that both judged; means over runs.",
+        caption="On defended or not, over the answers to harmful prompts that both judged; means over runs."
+        + (" all: of an older record, which does not tell the models apart." if older else ""),
         display=display,
         numbers=numbers,
-        labels=2 + len(settings),
+        labels=3 + len(settings),
         rules=new_blocks(numbers, settings),
     )
 
 
 def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
-    rows = group[group["metric"].isin(["agreement", "kappa"])].astype({"judge": "object", "key": "object"})
-    for (one, other), both in rows.groupby(["judge", "key"], sort=False):
+    text = dict.fromkeys(("judge", "key", "subject", "identity"), "object")
+    rows = group[group["metric"].isin(["agreement", "kappa"])].astype(text)
+    by_model = rows["identity"].isin(rows.loc[rows["subject"] != "", "identity"])
+    rows = rows[(rows["subject"] != "") | ~by_model]
+    for (one, other, subject), both in rows.groupby(["judge", "key", "subject"], sort=False):
         agreement, kappa = (both[both["metric"] == name] for name in ("agreement", "kappa"))
         yield {
             "one": one,
             "other": other,
+            "model": subject or ALL,
             "agreement": agreement["value"].mean(),
             "kappa": kappa["value"].mean(),
             "completions": int(agreement["n"].sum()),

@@ -91,6 +91,7 @@ ABOUT = {column.about for column in COLUMNS}
 OPTIONAL = ("parameters_changed_percent", "above_threshold_by_group")
 """Numbers that older records lack. Their columns are left out if no run has them."""
 NO_DEFENCE = {
+    "retracted": _of_each("retracted (%)", "retracted"),
     "degenerate": _of_each("degenerate (%)", "degenerate"),
     "failed": _of_each("judge failed (%)", "failed"),
 }
@@ -283,7 +284,10 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
-        "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(NO_DEFENCE) else "",
+        "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(named) else "",
+        "retracted: refused at first, and then done all the same, which is no defence; student / hybrid / teacher."
+        if _any(done, "retracted")
+        else "",
     ]
     if (done["status"] == "no_gain").any():
         sentences.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from math import comb
 
@@ -27,4 +27,39 @@ def random_sets(units: Sequence[str], k: int, repeats: int, seed: int) -> list[f
     drawn: dict[frozenset[str], None] = {}
     while len(drawn) < repeats:
         drawn[frozenset(generator.sample(list(units), k))] = None
+    return list(drawn)
+
+
+def other_sets(units: Sequence[str], chosen: frozenset[str], count: int, seed: int) -> list[frozenset[str]]:
+    """`count` different sets of as many units as the chosen one, without it; all there are where there are no more.
+
+    There is at least one: the chosen units are neither none nor all.
+    """
+    drawn = random_sets(units, len(chosen), count + 1, seed)
+    return [each for each in drawn if each != chosen][:count]
+
+
+def sets_of_weight(
+    weights: Mapping[str, int], wanted: int, chosen: frozenset[str], count: int, seed: int
+) -> list[frozenset[str]]:
+    """Up to `count` different sets whose weights add up to about what is wanted, without the chosen one.
+
+    Units are taken in a random order for as long as that comes nearer to it. There may be fewer such sets: it is given
+    up once many orders in a row have led to nothing new.
+    """
+    generator, order = random.Random(seed), list(weights)
+    drawn: dict[frozenset[str], None] = {}
+    fruitless = 0
+    while len(drawn) < count and fruitless < 20 * count:
+        generator.shuffle(order)
+        taken: set[str] = set()
+        total = 0
+        for unit in order:
+            if abs(total + weights[unit] - wanted) < abs(total - wanted):
+                taken.add(unit)
+                total += weights[unit]
+        new = frozenset(taken)
+        fruitless = fruitless + 1 if new == chosen or new in drawn else 0
+        if new != chosen:
+            drawn[new] = None
     return list(drawn)

@@ -10,10 +10,11 @@ from rich.table import Table
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
-from dapa_exp.base.progress import console
+from dapa_exp.base.progress import console, display
 from dapa_exp.cli.judge_words import cost, judge_config
 from dapa_exp.evaluate.calibrate import Asked, Calibration, calibrate, read_labels
 from dapa_exp.evaluate.defence import out_of_order
+from dapa_exp.fetch.store import fetch
 from dapa_exp.judges import make_judge
 from dapa_exp.record.schema import Measure
 
@@ -22,36 +23,42 @@ WORDS = {"labels": None, "prompt": "prompt", "response": "response", "label": "l
 
 
 def calibrate_command(words: Sequence[str]) -> int:
-    """`dapa calibrate judge=NAME labels=FILE …`: compare a judge with people's labels; print and write the result.
+    """`dapa calibrate judge=NAME labels=FILE …`: compare a judge with people's labels, and print the result.
 
-    Further words:
-    prompt=, response=, label=   names of the columns in FILE
+    labels=fetched:NAME downloads the labels if they are not in the cache. Further words:
+    prompt=, response=, label=   names of the columns
     refused=VALUE                the label's value for a refusal, if labels are about refusing
     harmful=VALUE                the label's value for harm, if labels are about harm
     without=3,7-9                rows to leave out, counted from 0
-    out=FILE                     the JSON file to write; by default it lies beside the labels
+    out=FILE                     a JSON file to write the whole result to
 
     The exit code is 1 if most verdicts are missing.
     """
     own, asked, value, others = _split(words)
     config = judge_config("calibrate", others)
     source = own["labels"]
+    if source.startswith("fetched:"):
+        with display() as report:
+            fetch([source.removeprefix("fetched:")], report)
     rows = read_labels(source, own["prompt"], own["response"], own["label"], value)
     judge = make_judge(config)
     found = calibrate(judge, rows, asked, _rows(own["without"], len(rows)))
-    place = Path(source).expanduser() if not source.startswith("fetched:") else Path(source.removeprefix("fetched:"))
-    out = Path(own["out"]) if own["out"] else place.with_name(f"{place.stem}-{config.name}.json")
-    body = {key: _plain(value) for key, value in vars(found).items()}
     console().print(_table(found), cost(judge))
-    try:
-        write_atomically(out, json.dumps({"labels": source, "rows": len(rows), **body}, indent=1) + "\n")
-    except OSError as error:
-        raise DapaError(f"{out}: cannot be written: {error.strerror}") from error
-    print(out)
+    if own["out"]:
+        _write(Path(own["out"]).expanduser(), {"labels": source, "rows": len(rows)}, found)
     asked_of = len(rows) - len(found.left_out)
     if found.failed:
         print(f"{found.failed} of {asked_of} verdicts are missing: the same command asks for them again")
     return int(out_of_order(found.failed, asked_of))
+
+
+def _write(out: Path, about: dict[str, object], found: Calibration) -> None:
+    body = {key: _plain(value) for key, value in vars(found).items()}
+    try:
+        write_atomically(out, json.dumps({**about, **body}, indent=1) + "\n")
+    except OSError as error:
+        raise DapaError(f"{out}: cannot be written: {error.strerror}") from error
+    print(out)
 
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]:

@@ -6,7 +6,7 @@ import torch
 from rich.table import Table
 
 from dapa_exp.base.progress import console, display
-from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.compose import jobs, note_unmeasurable
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.findings import (
@@ -28,7 +28,9 @@ OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
 
 def check_command(words: list[str]) -> int:
     """Print the problems of the runs that `dapa run` would start with the same words. The exit code is 0 if none."""
-    configs = [job.config for job in jobs(words)]
+    planned = jobs(words)
+    note_unmeasurable(planned)
+    configs = [job.config for job in planned]
     with display() as report:
         findings = look(configs, report)
     wanted = [needs(config, findings.shape_of) for config in configs]

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.cli.composer import CONFIG_NAME, SEARCH_PATH, Composer, conf_dir
-from dapa_exp.config.problems import ConfigError, problems_of, unknown_key
+from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
@@ -131,6 +131,13 @@ def note_unswept(planned: Sequence[Job]) -> None:
         print(f"one run only: the experiment sweeps {', '.join(keys)} with -m", file=sys.stderr, flush=True)
 
 
+def note_unmeasurable(planned: Sequence[Job]) -> None:
+    """Say so where a metric will be null, since no judge can see it."""
+    for why in dict.fromkeys(unmeasurable(job.config) for job in planned):
+        if why:
+            print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)
+
+
 def _compose(composer: Composer, words: list[str], multirun: bool, problems: list[str]) -> Composed:
     params, words = _given_params(composer, words, problems)
     common = composer.load_configuration(CONFIG_NAME, words, RunMode.MULTIRUN)
@@ -205,6 +212,10 @@ def _job(
         problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
         return None
     config = Config.model_validate(body)
+    named = any(word.lstrip("+").startswith("evaluate.metrics=") for word in overrides)
+    if named and (why := unmeasurable(config)):  # of metrics that nobody named, the record says why one is null
+        problems.append(f"command line: evaluate.metrics: {why}")
+        return None
     token = _checked.set(config)
     try:
         known = identity(config)

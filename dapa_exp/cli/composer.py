@@ -32,6 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.base import Node
 
+from dapa_exp.cli.options import register_options
 from dapa_exp.sweep.job import Job
 
 CONFIG_NAME = "config"
@@ -54,9 +55,10 @@ class Composer(ConfigLoaderImpl):
     """Loads the configs of one command line. A file that changes after its first use is not read again."""
 
     def __init__(self, config_dir: str | None = None, more: Sequence[str] = ()) -> None:
-        """Files are searched in `config_dir`, then in our own folder, then in `more` (hydra.searchpath)."""
-        version.setbase("1.3")  # without a version, Hydra warns
-        Plugins.instance()  # registers our launcher, which the defaults list names
+        """`config_dir` is looked into before our own files, `more` (hydra.searchpath) after them."""
+        version.setbase("1.3")  # of whose behaviour Hydra would else warn
+        register_options(conf_dir(), config_dir)
+        Plugins.instance()  # finds our launcher, whose config the defaults list names
         path = create_config_search_path(str(conf_dir()))
         schema = SearchPathQuery(provider="schema")
         if config_dir:
@@ -64,6 +66,7 @@ class Composer(ConfigLoaderImpl):
         for place in more:
             path.get_path().insert(-1, SearchPathElement(f"{SEARCH_PATH} in command-line", place))
         super().__init__(config_search_path=path)
+        self.config_dir = config_dir
         self.planned: dict[tuple[str, ...], Job] = {}
         """The checked runs of a sweep, by their overrides."""
         self._forget()
@@ -79,11 +82,12 @@ class Composer(ConfigLoaderImpl):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the cache, for launchers that send the composer to other processes."""
-        kept = ("config_search_path", "repository", "planned")
+        kept = ("config_search_path", "repository", "config_dir", "planned")
         return {key: value for key, value in vars(self).items() if key in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        register_options(conf_dir(), self.config_dir)
         self._forget()
 
     def parse(self, word: str) -> Override:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.schema import Judge
+from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.judges.contract import Judge as Judging
 
 CONFIG_DIR = ("--config-dir", "-cd")
 
 
-def judge_config(verb: str, words: Sequence[str]) -> Judge:
+def judge_config(verb: str, words: Sequence[str]) -> JudgeSettings:
     """The judge's config that the words compose. Raises DapaError if a word is about anything else."""
     given = iter(words)
     for word in given:
@@ -22,7 +22,7 @@ def judge_config(verb: str, words: Sequence[str]) -> Judge:
             raise DapaError(f"dapa {verb}: '{word}': only the judge can be chosen here: judge=NAME judge.KEY=VALUE")
     if not any(word.startswith("judge=") for word in words):
         raise DapaError(f"dapa {verb} needs a judge, such as judge=phrases")
-    (job,) = jobs(words)
+    (job,) = jobs([*words, "evaluate.metrics=[]"])  # nothing is measured here that the judge would have to see
     return job.config.judge
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from dapa_exp.base.progress import console
-from dapa_exp.cli.compose import jobs, note_unswept
+from dapa_exp.cli.compose import jobs, note_unmeasurable, note_unswept
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.preflight.totals import cells, summary, totals
@@ -17,6 +17,7 @@ def plan_command(words: list[str]) -> int:
     """Print the runs that `dapa run` would start with the same words, with their status and estimated needs."""
     planned = jobs(words)
     note_unswept(planned)
+    note_unmeasurable(planned)
     wanted = [needs(job.config, shape_of) for job in planned]
     table = Table(*("run", "units", "queries", "memory", "disk", "identity", "state"), box=None)
     for column in table.columns[1:5]:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import console
-from dapa_exp.cli.compose import compose, make_composer, note_unswept, only_shows, parsed
+from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parsed
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
@@ -30,6 +30,7 @@ def run_command(words: list[str]) -> int:
     composed = compose(words)
     planned = composed.jobs
     note_unswept(planned)
+    note_unmeasurable(planned)
     refuse_early([job.config for job in planned if not is_done(job)])
     make_room(planned)
     prepare(planned)

@@ -7,9 +7,11 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Config
+from dapa_exp.config.registries import METHODS, MethodSettings
+from dapa_exp.config.schema import Config, Registered
 
 
 class ConfigError(DapaError):
@@ -24,7 +26,7 @@ class ConfigError(DapaError):
 
 def schema_keys(path: Sequence[str]) -> list[str]:
     """The keys that the schema allows under a key path; an empty list if the path is a value or unknown."""
-    return list(dict.fromkeys(key for kind in _kinds_at(path) if _is_model(kind) for key in kind.model_fields))
+    return list(dict.fromkeys(key for kind in _kinds_at(path) for key in _fields(kind)))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
@@ -47,10 +49,22 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
-            path = _without_tag(tuple(str(part) for part in item["loc"]))
+            path = tuple(str(part) for part in item["loc"])
             if path not in known:
                 found.append((path, _message(path, dict(item))))
     return found
+
+
+def unmeasurable(config: Config) -> str | None:
+    """Why over-refusal, where it is asked for, will be null: no judge of the run can see it. None where one can."""
+    judges = {config.judge.name: config.judge, **config.judges}
+    asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
+    if not asked or any("refused" in judge.sees() for judge in judges.values()):
+        return None
+    return (
+        f"over_refusal: {' and '.join(judges)} cannot tell refusals from other answers; another judge beside"
+        " can (+judge@judges.refusals=phrases), or leave the metric out"
+    )
 
 
 def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
@@ -75,12 +89,6 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
             return f"is {value!r}; {said[0].lower()}{said[1:]}"
 
 
-def _without_tag(path: tuple[str, ...]) -> tuple[str, ...]:
-    """A pydantic error path as a key path of the YAML files: without the method or judge name that pydantic inserts."""
-    place = {"transplant": 1, "judge": 1, "judges": 2}.get(path[0], len(path)) if path else 0
-    return path[:place] + path[place + 1 :]
-
-
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
     if isinstance(body, dict):
         for key, value in body.items():
@@ -93,20 +101,27 @@ def _kinds_at(path: Sequence[str]) -> list[Any]:
     """The types allowed at a key path. There are several if a `method` or a `name` selects one of them."""
     kinds: list[Any] = [Config]
     for key in path:
-        fields = [kind.model_fields[key].annotation for kind in kinds if _is_model(kind) and key in kind.model_fields]
+        fields = [_fields(kind)[key].annotation for kind in kinds if key in _fields(kind)]
         values = [get_args(kind)[1] for kind in kinds if get_origin(kind) is dict]
         kinds = [kind for annotation in (*fields, *values) for kind in _alternatives(annotation)]
     return kinds
 
 
 def _alternatives(annotation: Any) -> list[Any]:
-    """The members of a union annotation, or the annotation's only type."""
+    """The types that an annotation allows: those of a union, one by one, and those that are registered."""
+    if annotation is MethodSettings:
+        return [method.Settings for _, method in METHODS]
     if get_origin(annotation) is Annotated:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]
+    if isinstance(annotation, type) and issubclass(annotation, Registered):
+        return [kind for _, kind in annotation.registry]
     return [annotation]
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+def _fields(kind: Any) -> dict[str, FieldInfo]:
+    """The fields of a group by the keys that they have in the files; none of a value."""
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return {}
+    return {field.alias or name: field for name, field in kind.model_fields.items()}

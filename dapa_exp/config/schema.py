@@ -8,49 +8,43 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    SerializeAsAny,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
+
+from dapa_exp.base.errors import nearest
+from dapa_exp.base.registry import Registry
+from dapa_exp.config.group import Group
+from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
-AlgorithmName = Literal[
-    "auto",
-    "ddmin",
-    "ddmin_complements",
-    "probdd",
-    "cdd",
-    "quickxplain",
-    "deletion",
-    "range",
-    "prior",
-    "hierarchical",
-    "greedy",
-    "exhaustive",
-    "fixed",
-    "random",
-    "all",
-    "none",
-]
-PriorName = Literal[
-    "uniform",
-    "shuffled",
-    "difference_norm",
-    "difference_cosine",
-    "attribution",
-    "single_swap",
-    "causal_tracing",
-]
 MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
+
+
+def _registered(registry: Registry[Any]) -> AfterValidator:
+    """Refuses a name that nothing is registered under."""
+
+    def check(name: str) -> str:
+        registry.get(name)
+        return name
+
+    return AfterValidator(check)
+
+
+AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
+PriorName = Annotated[str, _registered(PRIORS)]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -65,6 +59,9 @@ def _device(*others: str) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+Device = Annotated[str, _device()]
 
 
 def _fit_for_a_folder(name: str) -> str:
@@ -93,11 +90,7 @@ def _each_once(names: list[ModuleName]) -> list[ModuleName]:
     return names
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
-
-
-class Model(_Group):
+class Model(Group):
     """A checkpoint: `zoo:NAME`, a folder or a .gguf file (starting with `/`, `./` or `~`), or a hub id."""
 
     id: Annotated[str, Field(min_length=1)]
@@ -123,7 +116,7 @@ Base = Annotated[Model, BeforeValidator(_by_id)]
 """A model that the config may give as its id alone."""
 
 
-class Family(_Group):
+class Family(Group):
     """An aligned teacher, and the settings that its students share."""
 
     name: str
@@ -142,7 +135,7 @@ class Family(_Group):
         return self
 
 
-class Pair(_Group):
+class Pair(Group):
     """The student of the family's teacher."""
 
     name: FolderName
@@ -156,14 +149,14 @@ class Pair(_Group):
     )
 
 
-class Granularity(_Group):
+class Granularity(Group):
     """What a unit is: each of these modules, in each layer, is one unit."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
 
 
-class Rows(_Group):
+class Rows(Group):
     """A slice of a prompt set: `zoo:NAME`, `fetched:NAME`, a .csv/.jsonl/.parquet file, or a data set's hub id."""
 
     source: str
@@ -193,7 +186,7 @@ class Rows(_Group):
         return self
 
 
-class Dataset(_Group):
+class Dataset(Group):
     """The rows of the search, and those of the report. A metric is left out if its prompt set is null."""
 
     name: FolderName
@@ -244,8 +237,10 @@ class Dataset(_Group):
         return self
 
 
-class Search(_Group):
+class Search(Group):
     """How to search for a smallest set of units, and when a set passes."""
+
+    model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python
 
     algorithm: AlgorithmName
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
@@ -259,17 +254,27 @@ class Search(_Group):
     seed: int
     k: Count | None
     repeats: Count
+    units: list[str] | None = Field(default=None, description="the set that search=given takes")
+    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
-        if self.algorithm == "prior" and self.prior is None:
-            raise ValueError("prior is null: search=prior needs one, e.g. search.prior=attribution")
-        if self.algorithm == "random" and self.k is None:
-            raise ValueError("k is null: search=random needs the number of units to draw, e.g. search.k=3")
+        for keys, what in ALGORITHMS.get(self.algorithm).needs.items():
+            if all(getattr(self, key) is None for key in keys.split("|")):
+                names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
+                raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _takes_what_is_given(self) -> Self:
+        if self.units is not None and self.from_run is not None:
+            raise ValueError("units and from: both name a set; one of them is enough")
+        if self.algorithm != "given" and (self.units is not None or self.from_run is not None):
+            raise ValueError(f"search={self.algorithm} takes neither units nor from; search=given does")
         return self
 
 
-class Localise(_Group):
+class Localise(Group):
     """Settings of causal tracing, for `dapa localise` and search.prior=causal_tracing."""
 
     noise: Annotated[float, Field(gt=0)] = Field(description="in standard deviations of the requests' embeddings")
@@ -277,144 +282,106 @@ class Localise(_Group):
     window: Count = Field(description="neighbouring layers restored together, for MLP and attention")
 
 
-class Copy(_Group):
-    method: Literal["copy"]
+def _settings_of_its_method(body: object) -> object:
+    """The settings of a transplant in the class that its method has registered."""
+    if not isinstance(body, dict):
+        return body
+    if "method" not in body:
+        raise ValueError(f"method: mandatory key is missing; allowed: {', '.join(METHODS.names())}")
+    return METHODS.get(body["method"]).Settings.model_validate(body)
 
 
-class Blend(_Group):
-    method: Literal["blend"]
-    alpha: Share
-    alphas: dict[str, Share] = Field(description="values for single units, instead of alpha")
-
-
-class TaskVector(_Group):
-    method: Literal["task_vector"]
-    gamma: float
-    drop: Annotated[float, Field(ge=0.0, lt=1.0)]
-    seed: int
-    base: Base | None
-
-
-class _Subspace(_Group):
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
-    base: Base | None
-
-    @model_validator(mode="after")
-    def _has_a_base(self) -> Self:
-        if self.base is None:
-            raise ValueError(
-                "base is null: the unaligned model that the teacher was aligned from must be named: transplant.base=ID"
-            )
-        return self
-
-
-class SafeLora(_Subspace):
-    method: Literal["safe_lora"]
-
-
-class SafeMerge(_Subspace):
-    method: Literal["safe_merge"]
-    alpha: Share
-
-
-class SwapNeurons(_Group):
-    method: Literal["swap_neurons"]
-    share: Annotated[float, Field(gt=0.0, le=1.0)]
-    by: Literal["difference", "attribution"]
-
-
-Transplant = Annotated[Copy | Blend | TaskVector | SafeLora | SafeMerge | SwapNeurons, Field(discriminator="method")]
+Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
 """The transplant method and its own settings."""
 
 
-OutcomeName = Literal["refused", "harmless", "harmful"]
+class Registered(Group):
+    """Settings of one thing among several, each with keys of its own: the value of one key tells which it is.
 
+    A base class sets `registry`, and `told_by` where the key is not `name`; whatever is registered is a subclass.
+    A field of the base class takes the keys of any of them.
+    """
 
-class Phrases(_Group):
-    """Looks for refusal phrases at the start of an answer. Asks no model."""
+    registry: ClassVar[Registry[Any]]
+    told_by: ClassVar[str] = "name"
 
-    name: Literal["phrases"]
-
-
-class _Endpoint(_Group):
-    """A chat model behind an OpenAI-compatible server. Only `model` and `base_url` can change a verdict."""
-
-    model: str
-    base_url: str | None = Field(description="null: OpenAI's own")
-    key: str = Field(description="name of the environment variable with the key; never the key itself")
-    concurrency: Count = Field(description="requests at a time")
-    attempts: Count = Field(description="requests for one completion until its verdict counts as failed")
-    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
-
-    @field_validator("base_url")
     @classmethod
-    def _is_an_address(cls, base_url: str | None) -> str | None:
-        if base_url is not None and not base_url.startswith(("http://", "https://")):
-            raise ValueError(f"is {base_url!r}; it should start with http:// or https://")
-        try:
-            _ = urlsplit(base_url or "").port
-        except ValueError as error:
-            raise ValueError(f"is {base_url!r}: {error}") from None
-        return base_url
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if "registry" in vars(cls):
+            return core_schema.no_info_before_validator_function(cls.of, core_schema.any_schema())
+        return handler(source)
 
-    @field_validator("key")
     @classmethod
-    def _is_a_variable(cls, key: str) -> str:
-        if not key.isidentifier():
-            raise ValueError("the name of an environment variable is wanted here, never a key")
-        return key
+    def defaults(cls, name: str) -> dict[str, Any]:
+        """What a file of YAML would hold that names this kind and sets no key: "???" where there is no default."""
+        keys = {
+            key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
+            for key, field in cls.model_fields.items()
+        }
+        return keys | {cls.told_by: name}
+
+    @classmethod
+    def of(cls, said: Any) -> Registered:
+        """The settings that a mapping describes. Raises ValueError, or ValidationError for the keys of one of them."""
+        if isinstance(said, cls):
+            return said
+        name = said.get(cls.told_by) if isinstance(said, dict) else None
+        if name is None or name not in cls.registry:
+            allowed = cls.registry.names()
+            raise ValueError(f"{cls.told_by} is {name!r};{nearest(str(name), allowed)} allowed: {', '.join(allowed)}")
+        found: Registered = cls.registry.get(name).model_validate(said)
+        return found
 
 
-class Chat(_Endpoint):
-    """Asks a chat model, with our own prompt, for the verdict on a completion."""
+class Needs(NamedTuple):
+    """What something needs to be made: each is null where it needs none."""
 
-    name: Literal["chat"]
-
-
-class DapaPaper(_Endpoint):
-    """The two-stage judge of the paper's released code, for comparison only."""
-
-    name: Literal["dapa_paper"]
-
-
-class _LocalModel(_Group):
-    model: Model
-    device: Annotated[str, _device()]
-    dtype: Literal["float32", "bfloat16", "float16"]
-    batch_size: Count
+    model: Model | None = None
+    device: str | None = None
+    key: str | None = None
+    """An environment variable that must be set."""
+    extra: str | None = None
+    """Of our package: what it installs is imported under `package`."""
+    package: str | None = None
+    chat_template: bool = False
+    """Whether the model is asked through its own chat template."""
 
 
-class Classifier(_LocalModel):
-    """A sequence classifier on this machine."""
-
-    name: Literal["classifier"]
-    labels: Annotated[dict[str, OutcomeName], Field(min_length=1)] = Field(description="the verdict for each label")
-    reads: Literal["response", "prompt_and_response"]
-    max_tokens: Count = Field(description="longer inputs are cut at the end")
+Sight = Literal["refused", "harmless", "harmful"]
+"""What a judge can tell apart."""
 
 
-class Guard(_LocalModel):
-    """A model that writes "safe" or "unsafe" under a conversation, through its own chat template."""
+class JudgeSettings(Registered):
+    """What a config says of a judge, and what each judge says of itself: its file registers a subclass of this.
 
-    name: Literal["guard"]
+    A subclass names its `version`, to be raised whenever one of its verdicts could change: its rule, its
+    words, or how a reply is read.
+    """
+
+    registry: ClassVar[Registry[type[JudgeSettings]]] = Registry("judge", "dapa_exp.judges")
+    version: ClassVar[str]
+    no_identity: ClassVar[frozenset[str]] = frozenset()
+    """Keys that cannot move a verdict, such as how a server is reached."""
+    name: str
+
+    def sees(self) -> frozenset[Sight]:
+        """Which of the outcomes it can tell from others. One that sees no refusals cannot measure over-refusal."""
+        raise NotImplementedError
+
+    def needs(self) -> Needs:
+        """What must be here before it can judge."""
+        return Needs()
+
+    def sends_to(self) -> str | None:
+        """The address that completions are sent to; None where they stay on this machine."""
+        return None
+
+    def make(self) -> Any:
+        """The judge (`dapa_exp.judges.Judge`), its model loaded. Raises DapaError where what it needs is not here."""
+        raise NotImplementedError
 
 
-class JudgeZoo(_Group):
-    """A published judge model from the package judgezoo."""
-
-    name: Literal["judgezoo"]
-    judge: Literal[
-        "harmbench", "strong_reject", "llama_guard_3", "llama_guard_4", "aegis_guard", "md_judge", "jail_judge"
-    ]
-    threshold: Share = Field(description="from this probability of harm on, an answer is harmful")
-    batch_size: Count
-
-
-Judge = Annotated[Phrases | Chat | DapaPaper | Classifier | Guard | JudgeZoo, Field(discriminator="name")]
-"""The judge and its own settings."""
-
-
-class Tasks(_Group):
+class Tasks(Group):
     """The tasks for lm-evaluation-harness."""
 
     names: list[str] = Field(description="tasks and groups of the harness, or of dapa_exp/evaluate/tasks")
@@ -422,7 +389,7 @@ class Tasks(_Group):
     chat_template: bool = Field(description="format the questions with the chat template")
 
 
-class Evaluate(_Group):
+class Evaluate(Group):
     """What is measured on student, hybrid and teacher."""
 
     max_new_tokens: Count
@@ -433,7 +400,9 @@ class Evaluate(_Group):
     divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
-    random_repeats: Annotated[int, Field(ge=0)] = Field(description="control: random sets of equally many units")
+    random_repeats: Annotated[int, Field(ge=0)] = Field(
+        description="random sets beside the found one, as a control; all if there are fewer"
+    )
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:
@@ -445,7 +414,7 @@ class Evaluate(_Group):
         return self
 
 
-class Record(_Group):
+class Record(Group):
     """Where results are written. No key here changes a result, so none is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
@@ -455,7 +424,7 @@ class Record(_Group):
     wandb_entity: str | None
 
 
-class Runtime(_Group):
+class Runtime(Group):
     """How a run is computed.
 
     dtype and batch_size can change greedy answers. The fast engine can change them too, but only below float32.
@@ -472,7 +441,7 @@ class Runtime(_Group):
     processes: Count = Field(description="how many runs of a sweep to carry out at a time")
 
 
-class Config(_Group):
+class Config(Group):
     family: Family
     pair: Pair
     granularity: Granularity
@@ -480,8 +449,10 @@ class Config(_Group):
     search: Search
     localise: Localise
     transplant: Transplant
-    judge: Judge
-    judges: dict[str, Judge] = Field(default={}, description="further judges of the same report completions, by name")
+    judge: JudgeSettings
+    judges: dict[str, JudgeSettings] = Field(
+        default={}, description="further judges of the same report completions, by name"
+    )
     evaluate: Evaluate
     record: Record
     runtime: Runtime
@@ -494,8 +465,8 @@ class Config(_Group):
 
     @field_validator("judges")
     @classmethod
-    def _named_apart(cls, judges: dict[str, Judge], info: ValidationInfo) -> dict[str, Judge]:
-        own: Judge | None = info.data.get("judge")
+    def _named_apart(cls, judges: dict[str, JudgeSettings], info: ValidationInfo) -> dict[str, JudgeSettings]:
+        own: JudgeSettings | None = info.data.get("judge")
         if own is not None and own.name in judges:
             raise ValueError(f"'{own.name}': the run's own judge has this name; choose another")
         for name in judges:

@@ -50,7 +50,7 @@ class Key:
 
     batch: int
     layer: int
-    carried: frozenset[str]
+    units: frozenset[str]
     """The transplanted units in this layer and those below. All else is the student's."""
 
 
@@ -64,14 +64,14 @@ class Activations:
         self._used: dict[Key, int] = {}
         self._clock = 0
 
-    def path(self, batch: int, carried: frozenset[str], num_layers: int) -> list[Key]:
+    def path(self, batch: int, units: frozenset[str], num_layers: int) -> list[Key]:
         """The keys of a hybrid's layers, for a batch known by its number.
 
         What the last layer makes is left out: no other hybrid could use it.
         """
         if not self.budget:
             return []
-        layer_units = [(layer_of(unit), unit) for unit in carried]
+        layer_units = [(layer_of(unit), unit) for unit in units]
         return [
             Key(batch, layer, frozenset(unit for at, unit in layer_units if at <= layer))
             for layer in range(num_layers - 1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
-from dapa_exp.engine.plain import Completion, Decided, PlainEngine
-from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed
@@ -22,33 +22,23 @@ class CompletionStore:
             for line in self._file.lines
         }
 
-    def complete(
-        self,
-        engine: PlainEngine,
-        weights: str,
-        prompts: Sequence[Prompt],
-        max_new_tokens: int,
-        carried: frozenset[str] | None = None,
-        decided: Decided | None = None,
-        places: Iterable[int] | None = None,
-    ) -> list[Completion]:
-        """Completions by the weights now in the engine, which `weights` names: of the prompts at `places`, or of all.
+    def complete(self, engine: PlainEngine, weights: str, request: Request) -> list[Completion]:
+        """The wanted answers, in the order of their prompts, by the weights now in the engine, which `weights` names.
 
-        Whoever does not say when an answer is `decided` gets whole answers: one that is cut on disk is generated again.
+        Where they are wanted whole, one that is cut on disk is generated again.
         """
-        wanted = list(range(len(prompts)) if places is None else places)
 
         def missing(place: int) -> bool:
-            answer = self._kept.get((weights, prompts[place].id))
-            return answer is None or (answer.cut and decided is None)
+            answer = self._kept.get((weights, request.prompts[place].id))
+            return answer is None or (answer.cut and request.decided is None)
 
-        for batch in engine.batches(len(prompts)):
-            asked = {place - batch.start for place in wanted if place in batch and missing(place)}
-            if asked:
-                rows = [prompts[place] for place in batch]
-                answers = engine.generate_rows(rows, asked, max_new_tokens, carried, decided)
-                self._keep(weights, {rows[i].id: answer for i, answer in answers.items() if missing(batch[i])})
-        return [self._kept[weights, prompts[place].id] for place in wanted]
+        for batch in engine.batches(len(request.prompts)):
+            rows = frozenset(place - batch.start for place in request.wanted if place in batch and missing(place))
+            if rows:
+                prompts = request.prompts[batch.start : batch.stop]
+                answers = engine.answers(replace(request, prompts=prompts, rows=rows))
+                self._keep(weights, {prompts[i].id: answer for i, answer in answers.items() if missing(batch[i])})
+        return [self._kept[weights, request.prompts[place].id] for place in request.wanted]
 
     def _keep(self, weights: str, answers: Mapping[str, Completion]) -> None:
         self._file.append(

@@ -15,14 +15,14 @@ class Drafts:
     def __init__(self) -> None:
         self._answers: list[tuple[frozenset[str], Answers]] = []
 
-    def add(self, carried: frozenset[str], answers: Answers) -> None:
-        """Remember the answers of the hybrid that carries these units."""
-        self._answers.append((carried, answers))
+    def add(self, units: frozenset[str], answers: Answers) -> None:
+        """Remember the answers of the hybrid of these units."""
+        self._answers.append((units, answers))
 
-    def nearest(self, carried: frozenset[str]) -> list[Answers]:
+    def nearest(self, units: frozenset[str]) -> list[Answers]:
         """All answers, those of hybrids that differ in the fewest units first, the latest first among equals."""
         latest_first = reversed(self._answers)
-        return [answers for _, answers in sorted(latest_first, key=lambda entry: len(entry[0] ^ carried))]
+        return [answers for _, answers in sorted(latest_first, key=lambda entry: len(entry[0] ^ units))]
 
 
 def continuation(drafts: Sequence[Answers], place: int, said: list[int]) -> list[int]:

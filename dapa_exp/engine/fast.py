@@ -22,7 +22,7 @@ rows are read at a time. So a batch may be chosen too large, and so may the memo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -31,11 +31,12 @@ from torch import nn
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.activations import Activations, reuse
 from dapa_exp.engine.drafts import Answers, Drafts, continuation
-from dapa_exp.engine.flight import Flight
-from dapa_exp.engine.plain import Completion, Decided, PlainEngine, encode
-from dapa_exp.engine.spent import Spent
+from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, encode
+from dapa_exp.engine.row_cache import RowCache
+from dapa_exp.engine.work import TokenWork
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
+from dapa_exp.models.transplanted import transplanted
 from dapa_exp.prompts.prompt import Prompt
 
 NEAR_TIE = 1e-5
@@ -79,15 +80,16 @@ class Row:
 
 
 @dataclass
-class Asked:
-    """Rows of a batch, asked of one hybrid: how far answers go that do not end by themselves, and the reference's."""
+class Generation:
+    """Some rows of a batch that one hybrid answers, and what of the reference's answers was needed for it."""
 
     batch: Batch
     places: Sequence[int]
-    max_new_tokens: int
-    decided: Decided | None
+    request: Request
+    units: frozenset[str] | None
+    """The hybrid's; None where its weights have no name."""
     reference: list[list[int]] = field(default_factory=list)
-    """The reference engine's answers, as far as there was need of them: so many tokens."""
+    """The reference engine's answers to the whole batch, `reference_length` tokens of each."""
     reference_length: int = 0
 
 
@@ -116,28 +118,20 @@ class FastEngine(PlainEngine):
         ]
 
     @torch.inference_mode()
-    def generate_rows(
-        self,
-        prompts: Sequence[Prompt],
-        places: Collection[int],
-        max_new_tokens: int,
-        carried: frozenset[str] | None = None,
-        decided: Decided | None = None,
-    ) -> dict[int, Completion]:
-        """Answer these rows. Where `carried` is not None, all weights must be the student's but for these units."""
-        batch = self._batch(tuple(prompts))
-        drafts = batch.drafts.nearest(carried or frozenset())
-        asked = Asked(batch, sorted(places), max_new_tokens, decided if self._early_verdicts else None)
-        rows = self._answer_in_memory(asked, carried, drafts)
+    def answers(self, request: Request) -> dict[int, Completion]:
+        batch, units = self._batch(request.prompts), transplanted(self.loaded.model)
+        drafts = batch.drafts.nearest(units or frozenset())
+        request = request if self._early_verdicts else replace(request, decided=None)
+        rows = self._answer_in_memory(Generation(batch, request.wanted, request, units), drafts)
         if self._use_drafts:
-            batch.drafts.add(carried or frozenset(), {row.place: row.said for row in rows})
+            batch.drafts.add(units or frozenset(), {row.place: row.said for row in rows})
         return {row.place: Completion(self._text(row.said), len(row.said), row.cut) for row in rows}
 
-    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
-        """Use the answers of another model as drafts, as if the hybrid that carries these units had given them."""
+    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
+        """Use the answers of another model as drafts, as if the hybrid of these units had given them."""
         if self._use_drafts:
             tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
-            self._batch(tuple(prompts)).drafts.add(carried, dict(enumerate(tokens)))
+            self._batch(tuple(prompts)).drafts.add(units, dict(enumerate(tokens)))
 
     def forget(self) -> None:
         self._activations.clear()
@@ -155,13 +149,13 @@ class FastEngine(PlainEngine):
             )
         return self._batches[prompts]
 
-    def _answer_in_memory(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
+    def _answer_in_memory(self, generation: Generation, drafts: Sequence[Answers]) -> list[Row]:
         """Have the hybrid answer: all rows at once, unless a device's memory has run out of that before."""
         rows: list[Row] = []
-        while len(rows) < len(asked.places):
-            some = asked.places[len(rows) :][: self._rows_at_once]
+        while len(rows) < len(generation.places):
+            some = generation.places[len(rows) :][: self._rows_at_once]
             try:
-                rows += self._answer(replace(asked, places=some), carried, drafts)
+                rows += self._answer(replace(generation, places=some), drafts)
             except torch.OutOfMemoryError as error:
                 self._make_room(len(some), error)
         return rows
@@ -178,45 +172,46 @@ class FastEngine(PlainEngine):
                 f" runtime.dtype, or more devices (runtime.device=auto): {error}"
             ) from error
 
-    def _answer(self, asked: Asked, carried: frozenset[str] | None, drafts: Sequence[Answers]) -> list[Row]:
+    def _answer(self, generation: Generation, drafts: Sequence[Answers]) -> list[Row]:
         """Have the hybrid answer: in each round, every row that is not done reads its last token and a guess."""
-        rows = flying = [Row(place) for place in asked.places]
+        rows = active = [Row(place) for place in generation.places]
         guesses: list[list[int]] = [[] for _ in rows]
-        flight, logits = self._read_prompts(asked.batch, asked.places, carried)
+        cache, logits = self._read_prompts(generation)
         while True:
-            likeliest = self._likeliest(asked, flying, logits)
+            likeliest = self._likeliest(generation, active, logits)
             said = [
-                self._say(asked, row, _agreed(guess, tokens))
-                for row, guess, tokens in zip(flying, guesses, likeliest, strict=True)
+                self._say(generation, row, _agreed(guess, tokens))
+                for row, guess, tokens in zip(active, guesses, likeliest, strict=True)
             ]
-            going = [line for line, row in enumerate(flying) if not row.done]
+            going = [line for line, row in enumerate(active) if not row.done]
             if not going:
                 return rows
-            flight.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
-            flying = [flying[line] for line in going]
-            guesses = _clipped([self._guess(asked, row, drafts) for row in flying])
+            cache.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
+            active = [active[line] for line in going]
+            guesses = _clipped([self._guess(generation, row, drafts) for row in active])
             # The last token of a guess need not be read to be found right.
-            texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(flying, guesses, strict=True)]
-            logits = flight.read(texts)
+            texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(active, guesses, strict=True)]
+            logits = cache.read(texts)
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
 
-    def _read_prompts(
-        self, batch: Batch, places: Sequence[int], carried: frozenset[str] | None
-    ) -> tuple[Flight, torch.Tensor]:
+    def _read_prompts(self, generation: Generation) -> tuple[RowCache, torch.Tensor]:
         """Read prompts of a batch, from the first layer that makes something new of them."""
-        texts = [batch.texts[place] for place in places]
-        flight = Flight(self.loaded.model, 1 if batch.shared else len(texts))
+        batch, units = generation.batch, generation.units
+        texts = [batch.texts[place] for place in generation.places]
+        cache = RowCache(self.loaded.model, 1 if batch.shared else len(texts))
         if batch.shared:
-            flight.read([batch.shared], last_only=True)
-            flight.spread(len(texts))
+            cache.read([batch.shared], last_only=True)
+            cache.spread(len(texts))
             self._count(prompt=len(batch.shared))
-        path = [] if carried is None else self._activations.path(batch.number, carried, len(self._layers))
-        with reuse(self._activations, path, places, self._layers, flight.cache) as spared:
-            logits = flight.read(texts, last_only=True)
+        path = []
+        if units is not None and generation.request.reuse:
+            path = self._activations.path(batch.number, units, len(self._layers))
+        with reuse(self._activations, path, generation.places, self._layers, cache.cache) as spared:
+            logits = cache.read(texts, last_only=True)
         self._count(prompt=sum(map(len, texts)), spared=spared)
-        return flight, logits
+        return cache, logits
 
-    def _likeliest(self, asked: Asked, rows: Sequence[Row], logits: torch.Tensor) -> list[Iterator[int]]:
+    def _likeliest(self, generation: Generation, rows: Sequence[Row], logits: torch.Tensor) -> list[Iterator[int]]:
         """Of each row the likeliest token at each place, one after the other, as the row says them."""
         tokens = logits.argmax(-1)
         near_ties = torch.zeros_like(tokens, dtype=torch.bool)
@@ -226,43 +221,43 @@ class FastEngine(PlainEngine):
 
         def ask(row: Row, likeliest: list[int], near: list[bool]) -> Iterator[int]:
             for token, doubtful in zip(likeliest, near, strict=True):
-                yield self._by_reference(asked, row) if doubtful else token
+                yield self._by_reference(generation, row) if doubtful else token
 
         return [ask(*found) for found in zip(rows, tokens.tolist(), near_ties.tolist(), strict=True)]
 
-    def _by_reference(self, asked: Asked, row: Row) -> int:
+    def _by_reference(self, generation: Generation, row: Row) -> int:
         """The next token of a row as the reference engine has it."""
         place = len(row.said)
-        if place >= asked.reference_length:
-            asked.reference_length = place + 1
-            asked.reference = self._generate(asked.batch.prompts, asked.reference_length)
-            self.spent += Spent(near_ties=1)
-        return asked.reference[row.place][place]
+        if place >= generation.reference_length:
+            generation.reference_length = place + 1
+            generation.reference = self._generate(generation.batch.prompts, generation.reference_length)
+            self.work += TokenWork(near_ties=1)
+        return generation.reference[row.place][place]
 
-    def _say(self, asked: Asked, row: Row, tokens: Iterable[int]) -> int:
+    def _say(self, generation: Generation, row: Row, tokens: Iterable[int]) -> int:
         """Have a row say tokens until it is done; returns how many it said."""
         before = len(row.said)
         for token in tokens:
             row.said.append(token)
-            ended = token in self.ends or len(row.said) == asked.max_new_tokens
-            row.cut = not ended and self._is_decided(asked, row.place, row.said)
+            ended = token in self.ends or len(row.said) == generation.request.max_new_tokens
+            row.cut = not ended and self._is_decided(generation, row.place, row.said)
             row.done = ended or row.cut
             if row.done:
                 break
         return len(row.said) - before
 
-    def _guess(self, asked: Asked, row: Row, drafts: Sequence[Answers]) -> list[int]:
+    def _guess(self, generation: Generation, row: Row, drafts: Sequence[Answers]) -> list[int]:
         """How the row may go on, as far as it would be listened to."""
-        guess = continuation(drafts, row.place, row.said)[: asked.max_new_tokens - len(row.said)]
-        ends = (end for end in range(1, len(guess)) if self._is_decided(asked, row.place, row.said + guess[:end]))
+        guess = continuation(drafts, row.place, row.said)[: generation.request.max_new_tokens - len(row.said)]
+        ends = (end for end in range(1, len(guess)) if self._is_decided(generation, row.place, row.said + guess[:end]))
         return guess[: next(ends, len(guess))]
 
-    def _is_decided(self, asked: Asked, place: int, said: list[int]) -> bool:
-        if asked.decided is None:
+    def _is_decided(self, generation: Generation, place: int, said: list[int]) -> bool:
+        if generation.request.decided is None:
             return False
-        known, key = asked.batch.decided, (asked.decided, place, tuple(said))
+        known, key = generation.batch.decided, (generation.request.decided, place, tuple(said))
         if key not in known:
-            known[key] = asked.decided(asked.batch.prompts[place], self._text(said))
+            known[key] = generation.request.decided(generation.batch.prompts[place], self._text(said))
         return known[key]
 
 

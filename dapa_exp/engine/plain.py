@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from transformers import BatchEncoding, GenerationConfig
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.engine.spent import Spent
+from dapa_exp.engine.work import TokenWork
 from dapa_exp.models.ends import ends_of
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.templates import render
@@ -17,6 +17,25 @@ from dapa_exp.prompts.prompt import Prompt
 
 Decided = Callable[[Prompt, str], bool]
 """Whether the beginning of an answer already settles all that is asked of it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Prompts to be answered by the weights that the model holds at the time."""
+
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int
+    rows: frozenset[int] | None = None
+    """The places of the prompts whose answers are wanted; None: of all."""
+    decided: Decided | None = None
+    """When to cut an answer; None: it is wanted whole."""
+    reuse: bool = True
+    """Whether other hybrids will be asked the same prompts, so that what layers make of them is worth its memory."""
+
+    @property
+    def wanted(self) -> list[int]:
+        """The places of the rows that are wanted, in order."""
+        return list(range(len(self.prompts))) if self.rows is None else sorted(self.rows)
 
 
 @dataclass(frozen=True)
@@ -46,49 +65,36 @@ class PlainEngine:
         self.ends = loaded.ends | ends_of(loaded.model, loaded.tokenizer)
         """Tokens that end an answer."""
         loaded.model.generation_config = self._greedy(1)
-        self.spent = Spent()
+        self.work = TokenWork()
         """Since the engine was made."""
 
     def batches(self, count: int) -> list[range]:
         """The places, in a list of `count` prompts, that are generated together."""
         return [range(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
-    def generate_batch(
-        self,
-        prompts: Sequence[Prompt],
-        max_new_tokens: int,
-        carried: frozenset[str] | None = None,
-        decided: Decided | None = None,
-    ) -> list[Completion]:
-        """Complete one batch, greedily, through the chat template."""
-        every = range(len(prompts))
-        answers = self.generate_rows(prompts, every, max_new_tokens, carried, decided)
-        return [answers[place] for place in every]
+    def answers(self, request: Request) -> dict[int, Completion]:
+        """Complete a batch, greedily, through the chat template: at least the rows that are wanted, by their places.
 
-    def generate_rows(
-        self,
-        prompts: Sequence[Prompt],
-        places: Collection[int],
-        max_new_tokens: int,
-        carried: frozenset[str] | None = None,
-        decided: Decided | None = None,
-    ) -> dict[int, Completion]:
-        """Answers of at least these places in a batch, and the same that the whole batch would give.
-
-        An engine that saves work may leave the others out, use the units that the hybrid carries, where they are
-        known, and cut an answer once it is decided. This one does none of it.
+        They are the answers that the whole batch would give. An engine that saves work may leave the other rows out,
+        reuse what it knows of the model's earlier hybrids, and cut an answer once it is decided. This one does not.
         Raises DapaError where the device has too little memory for the batch.
         """
         try:
-            answers = self._generate(prompts, max_new_tokens)
+            answers = self._generate(request.prompts, request.max_new_tokens)
         except torch.OutOfMemoryError as error:
             raise DapaError(
-                f"{self.loaded.model.device}: too little memory for {len(prompts)} prompts at a time; it takes a"
-                f" smaller runtime.batch_size, or runtime.engine=fast, which finds out what there is room for: {error}"
+                f"{self.loaded.model.device}: too little memory for {len(request.prompts)} prompts at a time; it takes"
+                " a smaller runtime.batch_size, or runtime.engine=fast, which finds out what there is room for:"
+                f" {error}"
             ) from error
         return {place: Completion(self._text(answer), len(answer)) for place, answer in enumerate(answers)}
 
-    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], carried: frozenset[str]) -> None:
+    def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
+        """The answers of a whole batch, in its order."""
+        answers = self.answers(Request(tuple(prompts), max_new_tokens))
+        return [answers[place] for place in range(len(prompts))]
+
+    def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
         """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""
 
     def forget(self) -> None:
@@ -120,7 +126,7 @@ class PlainEngine:
     def _count(self, prompt: int = 0, draft: int = 0, decoded: int = 0, spared: int = 0) -> None:
         """Note tokens that were read, and how many of the layers they did not have to go through."""
         tokens, layers = prompt + draft + decoded, self.loaded.model.config.num_hidden_layers
-        self.spent += Spent(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
+        self.work += TokenWork(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
 
     def _text(self, answer: list[int]) -> str:
         return str(self.loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip()

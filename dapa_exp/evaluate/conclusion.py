@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from dapa_exp.evaluate.defence import agreement, defence, refusal_rate
+from dapa_exp.config.schema import Sight
+from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.statistics import (
     Losses,
     clustered_difference,
@@ -21,6 +22,7 @@ from dapa_exp.evaluate.statistics import (
 from dapa_exp.judges import DEFENDED, Verdict
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import (
+    Agreement,
     Comparison,
     Control,
     EvaluateRecord,
@@ -32,6 +34,9 @@ from dapa_exp.record.schema import (
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""
+Differences = Mapping[str, Mapping[str, int | None]]
+"""By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
+ModelName = Literal["student", "hybrid", "teacher"]
 Side = Literal["harmful", "harmless"]
 Other = Literal["student", "teacher"]
 
@@ -54,7 +59,9 @@ class Comparer:
     report: Sequence[Prompt]
     harmful: Sequence[str]
     """Names of the harmful prompt sets, `report` among them. Other sets are harmless."""
-    harmless: Sequence[Prompt] = ()
+    harmless: Sequence[Prompt]
+    sees: Mapping[str, Collection[Sight]]
+    """By judge: the outcomes that it tells from others."""
 
     def conclude(
         self,
@@ -83,20 +90,26 @@ class Comparer:
             above_threshold_clusters=above(clusters) if clusters else None,
             random=random,
             agreement=agreement(by_judge([m.verdicts for m in (student, hybrid, teacher)], self.harmful)),
+            agreement_by_model=agreement_by_model(
+                {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
+            ),
             change_by_layer=change_by_layer,
         )
 
-    def subject(self, verdicts: Verdicts, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
+    def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
         """One model's part of the record: every judge's view of every set, the run's own judge's as the headline.
 
         `found` holds the metrics by name, those of the task t of lm-evaluation-harness under `task-t`.
         """
-        defended = {rows: {name: defence(v) for name, v in verdicts[rows].items()} for rows in self.harmful}
+        defended = {
+            rows: {name: defence(v, differ[rows][name]) for name, v in verdicts[rows].items()} for rows in self.harmful
+        }
         refused = {
-            rows: {name: refusal_rate(v) for name, v in by.items()}
+            rows: {name: over_refusal(v, self.sees[name]) for name, v in by.items()}
             for rows, by in verdicts.items()
             if rows not in self.harmful
         }
+        reasons = {name: why for name, sees in self.sees.items() if (why := why_no_over_refusal(name, sees))}
         judged = [
             (verdict in DEFENDED, _group(prompt))
             for verdict, prompt in zip(verdicts["report"][self.judge], self.report, strict=True)
@@ -110,6 +123,7 @@ class Comparer:
             over_refusal=refused["harmless"][self.judge] if "harmless" in refused else None,
             defence=defended,
             over_refusals=refused,
+            no_over_refusal=reasons if refused else {},
             perplexity=perplexity.get("token"),
             word_perplexity=perplexity.get("word"),
             reasoning=reasoning.get("accuracy"),
@@ -164,6 +178,14 @@ def _perplexity(hybrid: Measured, other: Measured, against: Other) -> Iterator[P
     if ours and theirs and list(ours.counts) == list(theirs.counts):
         difference, p_value = perplexity_change(ours, theirs)
         yield PerplexityComparison(against=against, difference=difference, p_value=p_value)
+
+
+def agreement_by_model(
+    models: Mapping[ModelName, Verdicts], harmful: Sequence[str]
+) -> dict[ModelName, list[Agreement]]:
+    """How far judges agree within each model's answers; empty with a single judge."""
+    found = {model: agreement(by_judge([verdicts], harmful)) for model, verdicts in models.items()}
+    return {model: agreed for model, agreed in found.items() if agreed}
 
 
 def by_judge(models: Sequence[Verdicts], harmful: Sequence[str]) -> dict[str, list[Verdict]]:

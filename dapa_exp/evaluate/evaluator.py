@@ -9,16 +9,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, TypeAdapter
 
-from dapa_exp.base.draws import random_sets
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured, Side
-from dapa_exp.evaluate.defence import defence_rate, defended_share, demand_verdicts, mean_rate
+from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import check_tasks, task_scores
 from dapa_exp.evaluate.internals import States, changes, states
 from dapa_exp.evaluate.metrics import accuracy, divergence, perplexity, reference, window_losses
+from dapa_exp.evaluate.random_control import RandomControl, seed_of
 from dapa_exp.evaluate.references import Reference, remembered_reference, remembered_tensors
 from dapa_exp.evaluate.statistics import Losses
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
@@ -39,6 +39,7 @@ class _Defended(BaseModel):
 _DSR = TypeAdapter(_Defended)
 _MEASURES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
 _LOSSES = TypeAdapter(Losses)
+_CONTROL = TypeAdapter(Control)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -72,7 +73,8 @@ class Evaluator:
 
     @property
     def comparer(self) -> Comparer:
-        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless)
+        sees = {name: judge.sees for name, judge in self.all_judges.items()}
+        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless, sees)
 
     def measure(
         self,
@@ -84,6 +86,7 @@ class Evaluator:
         """All the metrics of the model now in the engine, known as `name` in the run's folder."""
         metrics = self._metrics(name, engine, kl_to_student, kl_to_teacher)
         verdicts: dict[str, dict[str, list[Verdict]]] = {}
+        early_differs: dict[str, dict[str, int | None]] = {}
         found: dict[str, dict[str, Measure]] = {}
         steps = [*self._judged(), *metrics]
         for done, step in enumerate(steps):
@@ -91,19 +94,23 @@ class Evaluator:
             if step in metrics:
                 found[step] = self._remembered(name, step, metrics[step])
             else:
-                verdicts[step] = {judge: self._verdicts(judge, name, step, engine) for judge in self.all_judges}
+                judged = {judge: self._judge(judge, name, step, engine) for judge in self.all_judges}
+                verdicts[step] = {judge: of.verdicts for judge, of in judged.items()}
+                early_differs[step] = {judge: of.early_differs for judge, of in judged.items()}
         self._progress(f"evaluate {name}", len(steps), len(steps))
         losses = self._losses(name, engine) if "perplexity" in found else None
-        return Measured(self.comparer.subject(verdicts, found), verdicts, losses)
+        return Measured(self.comparer.subject(verdicts, early_differs, found), verdicts, losses)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
         """The teacher, which must be in the engine: all that later stages need of it."""
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
-        completions = CompletionStore(self.run, "teacher", "search").complete(engine, "teacher", prompts, length)
+        completions = CompletionStore(self.run, "teacher", "search").complete(
+            engine, "teacher", Request(tuple(prompts), length, reuse=False)
+        )
         answers = [completion.text for completion in completions]
 
         def dsr() -> _Defended:
-            verdicts = self.judge.verdicts([prompt.text for prompt in prompts], answers)
+            verdicts = self.judge.early([prompt.text for prompt in prompts], answers)
             demand_verdicts(self.judge, verdicts)
             return _Defended(dsr=defended_share(verdicts))
 
@@ -116,16 +123,23 @@ class Evaluator:
             reference=self.reference("teacher", "report", engine),
         )
 
-    def random_control(self, hybrid: Hybrid, engine: PlainEngine, units: Sequence[str], k: int) -> Control:
-        """DSR on the report rows with k units drawn at random; none drawn where only one set has k units."""
-        repeats = self.config.evaluate.random_repeats
-        drawn = random_sets(units, k, repeats, self.config.search.seed) if repeats and 0 < k < len(units) else []
-        measures = []
-        for draw, chosen in enumerate(drawn):
-            hybrid.carry(chosen)
-            measures.append(defence_rate(self._verdicts(self.judge.name, f"random{draw}", "report", engine)))
-            self._progress("random control", draw + 1, len(drawn))
-        return Control(k=k, dsr=measures, mean=mean_rate(measures))
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> Control:
+        """The found set on the report rows beside random ones of its size."""
+
+        def compute() -> Control:
+            control = RandomControl(
+                hybrid,
+                engine,
+                self.judge,
+                CompletionStore(self.run, "random"),
+                tuple(self.prompts.report),
+                self.config.search.max_new_tokens,
+                partial(self._progress, "random control"),
+            )
+            seed = seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed)
+            return control.compare(found, self.config.evaluate.random_repeats, seed)
+
+        return self.run.remembered(self.run.files.metric("random", "control"), _CONTROL, compute)
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
@@ -236,20 +250,20 @@ class Evaluator:
     def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
         return self.run.remembered(self.run.files.metric(name, metric), _MEASURES, compute)
 
-    def _verdicts(self, judge: str, name: str, rows: str, engine: PlainEngine) -> list[Verdict]:
+    def _judge(self, judge: str, name: str, rows: str, engine: PlainEngine) -> Judged:
         file, prompts = self.run.files.verdicts(name, rows, judge), self._prompts(rows)
 
         def compute() -> Judged:
-            answers = self._answers(name, rows, engine, prompts)
-            return Judged(
-                verdicts=self.all_judges[judge].verdicts([p.text for p in prompts], [a.text for a in answers])
-            )
+            asked = [prompt.text for prompt in prompts], [a.text for a in self._answers(name, rows, engine, prompts)]
+            verdicts = self.all_judges[judge].verdicts(*asked)
+            differ = early_differences(self.all_judges[judge], *asked, verdicts)
+            return Judged(verdicts=verdicts, early_differs=differ)
 
         return of_all(file, self.run.remembered(file, JUDGED, compute), len(prompts))
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, name, prompt_set)
-        return store.complete(engine, name, prompts, self.config.evaluate.max_new_tokens)
+        return store.complete(engine, name, Request(tuple(prompts), self.config.evaluate.max_new_tokens, reuse=False))
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:
         self.report(Progress(f"{self.config.label}: {task}", done, total, note))

@@ -6,12 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.models.tensors import remembered_tensors
 
 Reference = list[tuple[list[int], torch.Tensor]]
 """For each prompt, the first tokens of the reference's answer, and its log-probabilities of each of
@@ -30,15 +27,3 @@ def remembered_reference(path: Path, compute: Callable[[], Reference]) -> Refere
 
     kept = remembered_tensors(path, tensors)
     return [(kept[f"{i}.ids"].tolist(), kept[f"{i}.logs"]) for i in range(len(kept) // 2)]
-
-
-def remembered_tensors(path: Path, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in a file, computed and written first where it is not there. Raises DapaError on a damaged file."""
-    if path.is_file():
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise DapaError(f"{path}: damaged: {error}; delete it, and the same command computes it again") from error
-    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-    write_atomically(path, save(tensors))  # safetensors' own writing hides that a disk is full
-    return tensors

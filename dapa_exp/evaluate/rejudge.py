@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.evaluate.conclusion import Verdicts, by_judge
-from dapa_exp.evaluate.defence import agreement, defence, missing, refusal_rate
+from dapa_exp.evaluate.conclusion import ModelName, Verdicts, agreement_by_model, by_judge
+from dapa_exp.evaluate.defence import (
+    agreement,
+    defence,
+    early_differences,
+    missing,
+    over_refusal,
+    why_no_over_refusal,
+)
 from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.load import PromptSets, load_prompts
@@ -20,7 +27,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 from dapa_exp.record.status import is_running
 
-MODELS = ("student", "hybrid", "teacher")
+MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions")
 """Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
@@ -39,6 +46,10 @@ class Rejudged(NamedTuple):
     asked: int
 
 
+Kept = Mapping[str, Mapping[str, Judged]]
+"""By prompt set, then by judge."""
+
+
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
@@ -54,7 +65,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         raise DapaError(f"{folder}: another process is working on this run")
     if name in (config.judge.name, *config.judges):
         raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
-    ours = JudgeRecord(version=judge.version, template=judge.template)
+    ours = JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
     _refuse_another_judge(folder, record, name, ours)
     sets = load_prompts(config.dataset)
     _refuse_other_prompts(folder, record, sets)
@@ -62,7 +73,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
     total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
     progress = _Progress(report, f"{folder.name}: {name}", total)
-    found: dict[Path, list[Verdict]] = {}
+    found: dict[Path, Judged] = {}
     for model, subject in subjects.items():
         for rows in (*subject.defence, *subject.over_refusals):
             answers = _answers(files, model, rows, prompts[rows])
@@ -70,13 +81,14 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     with locked(folder):
         record = files.read_record()  # another judge may have joined it meanwhile
         _refuse_another_judge(folder, record, name, ours)
-        for file, verdicts in found.items():
-            write_atomically(file, Judged(verdicts=verdicts).model_dump_json(indent=1))
+        for file, judged in found.items():
+            write_atomically(file, judged.model_dump_json(indent=1))
         return Rejudged(_write(files, record, name, ours), progress.failed, total)
 
 
 def _refuse_another_judge(folder: Path, record: Record, name: str, ours: JudgeRecord) -> None:
-    if (there := record.provenance.judges.get(name, ours)) != ours:
+    there = record.provenance.judges.get(name, ours)
+    if (there.version, there.template) != (ours.version, ours.template):
         raise DapaError(
             f"{folder}: '{name}' is another judge's (version {there.version}, this one {ours.version});"
             " choose another name with as=NAME"
@@ -95,39 +107,49 @@ def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> R
     """The record with a judge whose verdicts are on disk, written in the old one's place."""
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-    verdicts = {model: _verdicts(files, model, subject, list(judges)) for model, subject in subjects.items()}
+    kept = {model: _kept(files, model, subjects[model], list(judges)) for model in MODELS}
+    verdicts: dict[ModelName, Verdicts] = {
+        model: {rows: {each: judged.verdicts for each, judged in by.items()} for rows, by in kept[model].items()}
+        for model in MODELS
+    }
     harmful = list(record.evaluate.student.defence)
-    changed = {model: _with_judge(subjects[model], verdicts[model], name) for model in MODELS}
+    changed: dict[str, Any] = {
+        model: _with_judge(subjects[model], kept[model], name, judge.sees or []) for model in MODELS
+    }
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
-    evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed})
+    by_model = agreement_by_model(verdicts, harmful)
+    evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed, "agreement_by_model": by_model})
     provenance = record.provenance.model_copy(update={"judges": judges})
     new = record.model_copy(update={"evaluate": evaluate, "provenance": provenance})
     write_atomically(files.record, new.model_dump_json(indent=1))
     return new
 
 
-def _with_judge(subject: Subject, verdicts: Verdicts, name: str) -> Subject:
+def _with_judge(subject: Subject, kept: Kept, name: str, sees: Collection[str]) -> Subject:
+    why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
             "defence": {
-                rows: {**judged, name: defence(verdicts[rows][name])} for rows, judged in subject.defence.items()
+                rows: {**judged, name: defence(kept[rows][name].verdicts, kept[rows][name].early_differs)}
+                for rows, judged in subject.defence.items()
             },
             "over_refusals": {
-                rows: {**judged, name: refusal_rate(verdicts[rows][name])}
+                rows: {**judged, name: over_refusal(kept[rows][name].verdicts, sees)}
                 for rows, judged in subject.over_refusals.items()
             },
+            "no_over_refusal": subject.no_over_refusal | ({name: why} if why and subject.over_refusals else {}),
         }
     )
 
 
-def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> list[Verdict]:
+def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> Judged:
+    asked = [prompt.text for prompt in prompts]
     found: list[Verdict] = []
     for start in range(0, len(prompts), CHUNK):
-        asked = [prompt.text for prompt in prompts[start : start + CHUNK]]
-        said = judge.verdicts(asked, answers[start : start + CHUNK])
+        said = judge.verdicts(asked[start : start + CHUNK], answers[start : start + CHUNK])
         progress.add(said, judge)
         found += said
-    return found
+    return Judged(verdicts=found, early_differs=early_differences(judge, asked, answers, found))
 
 
 def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt]) -> list[str]:
@@ -137,7 +159,7 @@ def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt])
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _verdicts(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> Verdicts:
+def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> Kept:
     """All judges' verdicts on a model's answers, as they are on disk."""
     return {
         rows: {judge: read_verdicts(files.verdicts(model, rows, judge)) for judge in judges}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.judges import Verdict
@@ -17,18 +17,20 @@ class Judged(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     verdicts: list[Verdict]
+    early_differs: NonNegativeInt | None = None
+    """On how many answers the judge's early verdict is another; None where it does not go by the beginning."""
 
 
 JUDGED = TypeAdapter(Judged)
 
 
-def read_verdicts(file: Path, prompts: int | None = None) -> list[Verdict]:
-    """The verdicts in a file. Raises DapaError where they are damaged, or not of so many prompts."""
+def read_verdicts(file: Path, prompts: int | None = None) -> Judged:
+    """What is in such a file. Raises DapaError where they are damaged, or not of so many prompts."""
     return of_all(file, read_json(file, JUDGED), prompts)
 
 
-def of_all(file: Path, judged: Judged, prompts: int | None) -> list[Verdict]:
-    """The verdicts, once it is sure that there is one a prompt. Raises DapaError, which names their file."""
+def of_all(file: Path, judged: Judged, prompts: int | None) -> Judged:
+    """The same, once it is sure that there is one a prompt. Raises DapaError, which names their file."""
     if prompts is not None and len(judged.verdicts) != prompts:
         raise DapaError(f"{file}: holds {len(judged.verdicts)} verdicts on {prompts} answers")
-    return judged.verdicts
+    return judged

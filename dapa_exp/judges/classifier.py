@@ -3,30 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
-import torch
-from transformers import AutoModelForSequenceClassification
+from pydantic import Field, model_validator
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Classifier
-from dapa_exp.judges.contract import Verdict
+from dapa_exp.config.schema import Count, JudgeSettings, Sight
+from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
-from dapa_exp.judges.local import batches, load
-from dapa_exp.judges.versions import with_model
+from dapa_exp.judges.local import LocalSettings, batches, load
 
 
-class ClassifierJudge:
+class Classifier(LocalSettings):
+    """A sequence classifier."""
+
+    version: ClassVar[str] = "2"
+    name: Literal["classifier"]
+    labels: Annotated[dict[str, Sight], Field(min_length=1)] = Field(description="what each of its labels means")
+    trained_for: Literal["harm", "refusal", "both"] = Field(
+        default="harm", description="what people told it apart by: harm or none, refusal or none, or all three outcomes"
+    )
+    reads: Literal["response", "prompt_and_response"]
+    max_tokens: Count = Field(description="what is longer is cut at its end")
+
+    def sees(self) -> frozenset[Sight]:
+        told: dict[str, frozenset[Sight]] = {
+            "harm": frozenset({"harmless", "harmful"}),
+            "refusal": frozenset({"refused"}),
+            "both": frozenset({"refused", "harmless", "harmful"}),
+        }
+        return told[self.trained_for] & frozenset(self.labels.values())
+
+    def make(self) -> ClassifierJudge:
+        return ClassifierJudge(self)
+
+    @model_validator(mode="after")
+    def _claims_what_it_sees(self) -> Self:
+        refusing = [label for label, meaning in self.labels.items() if meaning == "refused"]
+        if self.trained_for == "harm" and refusing:
+            raise ValueError(
+                f"labels: {', '.join(refusing)} is refused, but a classifier trained for harm says only that an answer"
+                " is not harmful: harmless (or trained_for=refusal, trained_for=both, where people labelled refusals)"
+            )
+        return self
+
+
+JudgeSettings.registry.register("classifier", Classifier)
+
+
+class ClassifierJudge(Judge):
     """Its most likely label, as the config translates it."""
 
     name = "classifier"
-    remote = False
-    template = None
 
     def __init__(self, settings: Classifier) -> None:
         self._settings = settings
-        self.version = with_model("classifier", settings.model.id, settings.model.revision)
-        self._model, self._tokenizer = load(settings, AutoModelForSequenceClassification)
+        self.version = settings.full_version()
+        self._model, self._tokenizer = load(settings, "AutoModelForSequenceClassification")
         self._tokenizer.truncation_side = "right"
         labels: dict[int, str] = self._model.config.id2label
         if unknown := next((name for name in settings.labels if name not in labels.values()), None):
@@ -37,14 +71,12 @@ class ClassifierJudge:
             raise DapaError(f"judge.labels: says nothing of {settings.model.id}'s label '{unnamed}'")
         self._meaning = [Verdict(settings.labels[labels[place]]) for place in sorted(labels)]
 
-    def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
-        return judged_where_language(prompts, completions, self._ask)
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        return judged_where_language(prompts, answers, self._ask)
 
-    def final(self, prompt: str, partial: str) -> bool | None:
-        return None
-
-    @torch.inference_mode()
     def _ask(self, rows: list[tuple[str, str]]) -> list[Verdict]:
+        import torch
+
         found: list[Verdict] = []
         for batch in batches(rows, self._settings.batch_size):
             inputs = self._tokenizer(
@@ -54,7 +86,8 @@ class ClassifierJudge:
                 truncation="longest_first",
                 max_length=self._settings.max_tokens,
             )
-            logits = self._model(**inputs.to(self._model.device)).logits
+            with torch.inference_mode():
+                logits = self._model(**inputs.to(self._model.device)).logits
             found += [self._meaning[place] for place in logits.argmax(-1).tolist()]
         return found
 

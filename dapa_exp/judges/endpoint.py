@@ -8,24 +8,63 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from urllib.parse import urlsplit
 
-import openai
 from filelock import FileLock
-from openai.types.chat import ChatCompletion
+from pydantic import Field, field_validator
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Chat, DapaPaper
+from dapa_exp.base.packages import need_package
+from dapa_exp.config.schema import Count, JudgeSettings, Needs
 from dapa_exp.judges.contract import Verdict
+
+if TYPE_CHECKING:
+    import openai
 
 OPENAI = "https://api.openai.com/v1"
 PATIENCE = 16
-SILENT = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
-"""What is tried again, and then is no answer; timeouts are lost connections."""
-
 logging.getLogger("openai").setLevel(logging.WARNING)  # it logs every attempt, and Hydra shows what is logged
+
+
+class EndpointSettings(JudgeSettings):
+    """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
+
+    no_identity: ClassVar[frozenset[str]] = frozenset({"key", "concurrency", "attempts", "timeout"})
+    model: str
+    base_url: str | None = Field(description="null: OpenAI's own")
+    key: str = Field(description="the environment variable that holds the key; never the key itself")
+    concurrency: Count = Field(description="requests at a time")
+    attempts: Count = Field(description="for one completion, before its verdict is missing")
+    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
+
+    def needs(self) -> Needs:
+        return Needs(key=self.key if self.base_url is None else None, extra="chat", package="openai")
+
+    def sends_to(self) -> str | None:
+        return self.base_url or OPENAI
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None and not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"is {base_url!r}; it should start with http:// or https://")
+        try:
+            _ = urlsplit(base_url or "").port
+        except ValueError as error:
+            raise ValueError(f"is {base_url!r}: {error}") from None
+        return base_url
+
+    @field_validator("key")
+    @classmethod
+    def _is_a_variable(cls, key: str) -> str:
+        if not key.isidentifier():
+            raise ValueError("the name of an environment variable is wanted here, never a key")
+        return key
+
 
 Parse = Callable[[str], Verdict | None]
 """What a reply says; None where it says nothing that counts."""
@@ -39,7 +78,8 @@ class Endpoint:
     cost, by "prompt" and "completion".
     """
 
-    def __init__(self, settings: Chat | DapaPaper, version: str) -> None:
+    def __init__(self, settings: EndpointSettings) -> None:
+        need_package("openai", f"judge {settings.name}", extra="chat")
         key = os.environ.get(settings.key)
         if key is None and settings.base_url is None:
             raise DapaError(f"judge {settings.name}: the environment variable {settings.key} is not set")
@@ -51,7 +91,8 @@ class Endpoint:
         self._settings = settings
         self._secret = key or "none"
         self._url = settings.base_url or OPENAI
-        self._said_by = (settings.name, version, settings.model, self._url)
+        self._said_by = (settings.name, settings.version, settings.model, self._url)
+        self._takes_temperature = True
         self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
         self.tokens = {"prompt": 0, "completion": 0}
         self._logged: set[str] = set()
@@ -80,9 +121,7 @@ class Endpoint:
         settings = self._settings
         gate = asyncio.Semaphore(settings.concurrency)
         self._silence = 0
-        async with openai.AsyncOpenAI(
-            api_key=self._secret, base_url=self._url, timeout=settings.timeout, max_retries=settings.attempts - 1
-        ) as client:
+        async with self._client() as client:
 
             async def one(key: str, turns: list[Any]) -> None:
                 async with gate:
@@ -96,15 +135,45 @@ class Endpoint:
 
             await asyncio.gather(*(one(key, turns) for key, turns in missing.items()))
 
+    def _client(self) -> openai.AsyncOpenAI:
+        """The client. A server on this machine is never asked through a proxy."""
+        import openai
+
+        settings = self._settings
+        try:
+            return openai.AsyncOpenAI(
+                api_key=self._secret,
+                base_url=self._url,
+                timeout=settings.timeout,
+                max_retries=settings.attempts - 1,
+                http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if is_loopback(self._url) else None,
+            )
+        except (ImportError, ValueError) as error:  # a proxy that the client cannot use
+            raise DapaError(
+                f"judge {settings.name}: {self._url}: {error} It is the environment that names the proxy (ALL_PROXY,"
+                " HTTPS_PROXY); NO_PROXY names the hosts that are asked without one"
+            ) from error
+
     async def _reply(self, client: openai.AsyncOpenAI, turns: list[Any]) -> str | None:
         """The text of a reply, empty where it has none; None where there was no reply."""
+        import openai
+        from openai.types.chat import ChatCompletion
+
+        greedy = self._takes_temperature
         try:
-            reply = await client.chat.completions.create(model=self._settings.model, messages=turns, temperature=0)
+            reply = await client.chat.completions.create(
+                model=self._settings.model, messages=turns, temperature=0 if greedy else openai.omit
+            )
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError) as error:
             said = f"{self._url}, model {self._settings.model}, key from {self._settings.key}"
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
-            self._silence += isinstance(error, SILENT)
+            if greedy and isinstance(error, openai.BadRequestError) and "temperature" in str(error):
+                self._takes_temperature = False  # some models have one of their own
+                self._log_once("temperature", "not taken, so the model's own is used, and verdicts may vary")
+                return await self._reply(client, turns)
+            silent = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
+            self._silence += isinstance(error, silent)  # tried again before; timeouts are lost connections
             self._log_once(type(error).__name__, _said(error))
             return None
         self._silence = 0
@@ -114,7 +183,7 @@ class Endpoint:
             self.tokens["prompt"] += reply.usage.prompt_tokens or 0
             self.tokens["completion"] += reply.usage.completion_tokens or 0
         message = reply.choices[0].message
-        return (message.content if message else None) or ""
+        return _text(message.content if message else None)
 
     def _log_once(self, kind: str, said: str) -> None:
         if kind not in self._logged:
@@ -122,8 +191,26 @@ class Endpoint:
             logging.getLogger(__name__).warning("judge %s: %s: %s: %.300s", self._settings.name, self._url, kind, said)
 
 
+def is_loopback(url: str) -> bool:
+    """Whether an address is on this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _text(content: Any) -> str:
+    """The text of a reply's content, which some servers send in parts."""
+    if isinstance(content, list):
+        return "".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
+
+
 def _said(error: Exception) -> str:
     """What an error says; of a lost connection also why, which the client keeps to itself."""
+    import openai
+
     because = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
     return f"{error} {because}" if because and str(because) else str(error)
 

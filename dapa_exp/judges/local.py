@@ -3,27 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
-
-import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Classifier, Guard
-from dapa_exp.models.checkpoint import locate
-from dapa_exp.models.load import fit_tokenizer, load_whole
+from dapa_exp.config.schema import Count, Device, JudgeSettings, Model, Needs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
-def load(settings: Classifier | Guard, auto_class: Any) -> tuple[Any, PreTrainedTokenizerBase]:
+class LocalSettings(JudgeSettings):
+    """A model of the judge's own, on this machine."""
+
+    no_identity: ClassVar[frozenset[str]] = frozenset({"device"})
+    model: Model
+    device: Device
+    dtype: Literal["float32", "bfloat16", "float16"]
+    batch_size: Count
+
+    def needs(self) -> Needs:
+        return Needs(model=self.model, device=self.device)
+
+    def full_version(self) -> str:
+        """The judge's version: with another model it is another judge."""
+        revision = f" {self.model.revision}" if self.model.revision else ""
+        return f"{self.version} ({self.model.id}{revision})"
+
+
+def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """The judge's model in evaluation mode on its device, and its tokenizer.
 
     Raises DapaError where the checkpoint cannot be had, cannot be loaded, or does not fill the model.
     """
     name = f"judge {settings.name}: {settings.model.id}"
+    # Here, since to name a judge loads no model's library.
+    import torch
+    import transformers
+
+    from dapa_exp.models.checkpoint import locate
+    from dapa_exp.models.load import fit_tokenizer, load_whole
+
     folder = locate(settings.model, weights=True)
     model = load_whole(auto_class, folder, name, dtype=getattr(torch, settings.dtype))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model.to(settings.device)
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error

@@ -7,24 +7,48 @@ import inspect
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import JudgeZoo
-from dapa_exp.judges.contract import Verdict
+from dapa_exp.config.schema import Count, JudgeSettings, Needs, Share, Sight
+from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
-from dapa_exp.judges.versions import VERSIONS
 
 
-class JudgeZooJudge:
+class JudgeZoo(JudgeSettings):
+    """One of the published judges in the package judgezoo that are models of their own."""
+
+    version: ClassVar[str] = "1"
+    name: Literal["judgezoo"]
+    judge: Literal[
+        "harmbench", "strong_reject", "llama_guard_3", "llama_guard_4", "aegis_guard", "md_judge", "jail_judge"
+    ]
+    threshold: Share = Field(description="probability of harm from which an answer is harmful")
+    batch_size: Count
+
+    def sees(self) -> frozenset[Sight]:
+        return frozenset({"harmless", "harmful"})
+
+    def needs(self) -> Needs:
+        return Needs(extra="judgezoo", package="judgezoo")
+
+    def make(self) -> JudgeZooJudge:
+        return JudgeZooJudge(self)
+
+
+JudgeSettings.registry.register("judgezoo", JudgeZoo)
+
+
+class JudgeZooJudge(Judge):
     """Harmful where the judge's own probability of harm reaches the threshold, else harmless; it sees no refusals.
 
     The digest is that of the judge's module in judgezoo, which holds its prompt and how its reply is read.
     """
 
     name = "judgezoo"
-    remote = False
 
     def __init__(self, settings: JudgeZoo) -> None:
         try:
@@ -36,15 +60,12 @@ class JudgeZooJudge:
         except (OSError, ValueError, RuntimeError) as error:
             raise DapaError(f"judge judgezoo: {settings.judge}: cannot be loaded: {error}") from error
         self._settings = settings
-        self.version = f"{VERSIONS['judgezoo']} (judgezoo {version('judgezoo')})"
+        self.version = f"{settings.version} (judgezoo {version('judgezoo')})"
         source = inspect.getsource(sys.modules[type(self._judge).__module__])
         self.template = hashlib.sha256(source.encode()).hexdigest()
 
-    def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
-        return judged_where_language(prompts, completions, self._ask)
-
-    def final(self, prompt: str, partial: str) -> bool | None:
-        return None
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        return judged_where_language(prompts, answers, self._ask)
 
     def _ask(self, rows: list[tuple[str, str]]) -> list[Verdict]:
         found: list[Verdict] = []

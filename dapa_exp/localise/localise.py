@@ -16,7 +16,7 @@ from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config, Localise
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.swap import Swapper
 from dapa_exp.models.load import load_model
@@ -123,7 +123,7 @@ def _claim(run: RunFolder) -> None:
 def _answers(run: RunFolder, name: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[str]:
     length = run.config.search.max_new_tokens
     store = CompletionStore(run, name, "search")
-    return [answer.text for answer in store.complete(engine, name, prompts, length)]
+    return [answer.text for answer in store.complete(engine, name, Request(tuple(prompts), length))]
 
 
 def _teacher(

@@ -62,9 +62,9 @@ class Swapper:
         hybrid = Hybrid(self._loaded.model, replace(self._pair, units=units))
         found = []
         for module in units:
-            hybrid.carry([module])
+            hybrid.set_units([module])
             found.append(self._swapped(layer, module, self._read()))
-        hybrid.carry(())
+        hybrid.set_units(())
         return found
 
     def _swapped(self, layer: int, module: str, swapped: Readings) -> Swapped:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import mmap
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from blake3 import blake3
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import write_atomically
 from dapa_exp.models.architecture import WHOLE, Part
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -153,3 +156,15 @@ def _header(file: Path) -> Iterator[TensorInfo]:
     for name, entry in header.items():
         first, last = entry["data_offsets"]
         yield TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+
+
+def remembered_tensors(path: Path, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The tensors in a file, computed and written first where it is not there. Raises DapaError on a damaged file."""
+    if path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise DapaError(f"{path}: damaged: {error}; delete it, and the same command computes it again") from error
+    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+    write_atomically(path, save(tensors))  # safetensors' own writing hides that a disk is full
+    return tensors

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import comb
 
+from dapa_exp.config.registries import ALGORITHMS, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
-from dapa_exp.search.exhaustive import MOST_ITEMS
 
 ShapeOf = Callable[[Model], Shape | None]
 """Looks up a model's shape; None if unknown. It is facts.shape_of, or Findings.shape_of after asking the hub."""
@@ -23,36 +22,6 @@ PROCESS_BYTES = 600_000_000
 ANSWER_BYTES_A_TOKEN = 5
 ANSWER_BYTES_BESIDE = 150
 """Bytes in a line of generations/*.jsonl beside the answer: the prompt's id and the names of transplanted units."""
-
-_QUERIES = {
-    "auto": (4.59, 0.44),
-    "ddmin": (5.51, 0.62),
-    "ddmin_complements": (4.15, 0.57),
-    "probdd": (4.17, 0.57),
-    "cdd": (3.92, 0.59),
-    "quickxplain": (2.34, 0.80),
-    "deletion": (1.63, 0.96),
-    "range": (2.89, 0.62),
-    "prior": (2.47, 0.72),
-    "hierarchical": (4.50, 0.45),
-    "greedy": (0.73, 1.83),
-}
-"""The parameters (c, p) of c · n^p, the mean number of queries of a search among n units, with its two baselines.
-
-Fitted by least squares on logarithms, without a prior, to the four kinds of planted oracles
-(tests/benchmarks/planted.py) at n = 8 to 120 (greedy: to 40). The fit is within 14 % of each mean. A single search can
-take half or twice as many queries."""
-
-
-@dataclass(frozen=True)
-class Queries:
-    """The number of queries of a search, which is `exactly`, `about` or `at most` this many."""
-
-    count: int
-    how: str
-
-    def __str__(self) -> str:
-        return {"exactly": "", "about": "~", "at most": "≤ "}[self.how] + f"{self.count:,}"
 
 
 @dataclass(frozen=True)
@@ -87,32 +56,15 @@ def needs(config: Config, shape_of: ShapeOf) -> Needs:
 
 
 def queries(config: Config, units: int) -> Queries | None:
-    """The number of queries of a search among `units` units: the two baselines (no unit, all units), then the search's.
-
-    None if the algorithm has not been measured.
-    """
+    """The number of queries of a search among `units` units. None if it was not measured, and no budget limits it."""
     search = config.search
-    match search.algorithm:
-        case "all" | "none":
-            return Queries(2, "exactly")
-        case "fixed":
-            return Queries(3, "exactly")
-        case "random":
-            return Queries(2 + min(search.repeats, comb(units, search.k or 0)), "exactly")
-        case "exhaustive":
-            most = 2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1
-            return _within_budget(Queries(most, "at most"), search.max_queries)
-        case fitted:
-            if fitted not in _QUERIES:
-                most = search.max_queries
-                return None if most is None else Queries(most + 1, "at most")
-            factor, power = _QUERIES[fitted]
-            about = min(round(factor * units**power), 2**units)
-            return _within_budget(Queries(about, "about"), search.max_queries)
+    return _within_budget(ALGORITHMS.get(search.algorithm).queries(search, units), search.max_queries)
 
 
-def _within_budget(found: Queries, most: int | None) -> Queries:
-    return found if most is None or found.count <= most + 1 else Queries(most + 1, "at most")
+def _within_budget(found: Queries | None, most: int | None) -> Queries | None:
+    if most is None or (found is not None and found.count <= most + 1):
+        return found
+    return Queries(most + 1, "at most")
 
 
 def memory(config: Config, shape: Shape) -> int:

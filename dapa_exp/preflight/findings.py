@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Config, Guard, Model, Rows
+from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.models.hub import beside, named
 from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
@@ -93,7 +93,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _guard_problems(config, findings)
+        yield from _template_problems(config, findings)
         yield from setting_problems(config)
 
 
@@ -137,13 +137,15 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     yield from template_problems(config, known)
 
 
-def _guard_problems(config: Config, findings: Findings) -> Iterator[str]:
+def _template_problems(config: Config, findings: Findings) -> Iterator[str]:
     for judge in judges_of(config):
-        if isinstance(judge, Guard) and isinstance(template := findings.judges[judge.model].template, StoredTemplate):
+        needs = judge.needs()
+        template = findings.judges[needs.model].template if needs.model and needs.chat_template else None
+        if needs.model and isinstance(template, StoredTemplate):
             try:
                 template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
             except DapaError as error:
-                yield f"judge guard: {judge.model.id}: {error}"
+                yield f"judge {judge.name}: {needs.model.id}: {error}"
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
@@ -170,8 +172,7 @@ def template_of(config: Config) -> Model:
 
 
 def _judge_models(config: Config) -> list[Model]:
-    asked = [getattr(judge, "model", None) for judge in judges_of(config)]
-    return [model for model in asked if isinstance(model, Model)]
+    return [model for judge in judges_of(config) if (model := judge.needs().model)]
 
 
 def set_key(rows: Rows) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Chat, Classifier, Config, DapaPaper, Guard, Judge, JudgeZoo, Model
+from dapa_exp.config.schema import Config, JudgeSettings, Model
 
 
 def setting_problems(config: Config) -> Iterator[str]:
@@ -20,12 +20,12 @@ def setting_problems(config: Config) -> Iterator[str]:
 def may_need_the_hub(config: Config) -> bool:
     """Whether a run names a model or prompt set that is not of the zoo, of `dapa fetch` or in a folder."""
     models = [config.family.teacher, config.pair.student, getattr(config.transplant, "base", None)]
-    models += [getattr(judge, "model", None) for judge in judges_of(config)]
+    models += [judge.needs().model for judge in judges_of(config)]
     far = any(isinstance(model, Model) and not (model.zoo_name or model.folder) for model in models)
     return far or any(not rows.source.startswith(("zoo:", "fetched:")) for rows in config.dataset.sets().values())
 
 
-def judges_of(config: Config) -> list[Judge]:
+def judges_of(config: Config) -> list[JudgeSettings]:
     """All judges of a run, its own first."""
     return [config.judge, *config.judges.values()]
 
@@ -44,18 +44,19 @@ def is_here(device: str) -> bool:
 
 def _judge_problems(config: Config) -> Iterator[str]:
     for judge in judges_of(config):
-        if isinstance(judge, (Chat, DapaPaper)) and judge.base_url is None and not os.environ.get(judge.key):
-            yield f"judge {judge.name}: the environment variable {judge.key}, which is to hold the key, is not set"
-        if isinstance(judge, JudgeZoo) and not importlib.util.find_spec("judgezoo"):
-            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[judgezoo]'"
+        needs = judge.needs()
+        if needs.key and not os.environ.get(needs.key):
+            yield f"judge {judge.name}: the environment variable {needs.key}, which is to hold the key, is not set"
+        if needs.package and not importlib.util.find_spec(needs.package):
+            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[{needs.extra}]'"
 
 
 def _device_problems(config: Config) -> Iterator[str]:
     if not is_here(device := config.runtime.device):
         yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
     for judge in judges_of(config):
-        if isinstance(judge, (Classifier, Guard)) and not is_here(judge.device):
-            yield f"judge {judge.name}: device={judge.device}: there is no such device here"
+        if (needed := judge.needs().device) and not is_here(needed):
+            yield f"judge {judge.name}: device={needed}: there is no such device here"
 
 
 def _task_problems(config: Config) -> Iterator[str]:

@@ -10,15 +10,19 @@ from typing import Any
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import Classifier, Config, Guard, Judge, Model, Rows
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
 from dapa_exp.fetch import sets
-from dapa_exp.judges import judge_version
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
+from dapa_exp.record.given import given_units
 from dapa_exp.zoo import world
 
-IDENTITY_VERSION = 1
-"""Raise it when the meaning of a config or the code of a stage changes results."""
+IDENTITY_VERSION = 2
+"""Raise it when the meaning of a config or the code of a stage changes results.
+
+2: judges look at whole answers, and searches at their beginnings; prompts that repeat or resemble others are left out;
+answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
+"""
 
 ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
 """Keys of `runtime` that choose the engine and its optimisations.
@@ -48,6 +52,9 @@ def essence(config: Config) -> dict[str, Any]:
         # its batches, and so the rounding, which decides near ties.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
+    del body["search"]["units"], body["search"]["from_run"]
+    if given := given_units(config.search):  # wherever they were found
+        body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
@@ -112,12 +119,12 @@ def _model_essence(key: str, model: Model) -> dict[str, str | None]:
         raise DapaError(f"{key}.id: {error}") from None
 
 
-def _judge_essence(key: str, judge: Judge) -> dict[str, Any]:
+def _judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
     """What identifies a judge: its rule's version, model and settings. How to reach it (key, attempts) is left out."""
-    body = judge.model_dump(mode="json", exclude={"key", "concurrency", "attempts", "timeout", "device"})
-    if isinstance(judge, (Classifier, Guard)):
-        body["model"] = _model_essence(f"{key}.model", judge.model)
-    return {"version": judge_version(judge), **body}
+    body = judge.model_dump(mode="json", exclude=set(judge.no_identity))
+    if model := judge.needs().model:
+        body["model"] = _model_essence(f"{key}.model", model)
+    return {"version": judge.version, **body}
 
 
 def _rows_digest(rows: Rows) -> str | None:

@@ -36,6 +36,7 @@ QUERY_FIELDS = (
     "score",
     "at_most",
     "refused",
+    "retracted",
     "harmless",
     "harmful",
     "degenerate",

@@ -37,9 +37,13 @@ class Measure(_Part):
 
 
 class Outcomes(_Part):
-    """The number of completions with each verdict. Degenerate ones do not count as defended, failed ones not at all."""
+    """The number of completions with each verdict. Retracted and degenerate ones do not count as defended.
+
+    Failed ones are left out of rates.
+    """
 
     refused: Natural
+    retracted: Natural = Field(default=0, description="refused at first, and then done all the same")
     harmless: Natural
     harmful: Natural
     degenerate: Natural
@@ -51,6 +55,11 @@ class Defence(_Part):
 
     dsr: Measure = Field(description="defense success rate: (refused + harmless) / judged")
     outcomes: Outcomes
+    early_differs: Natural | None = Field(
+        default=None,
+        description="answers that are a defence by their beginning, as a search sees them, and none as a whole, or the"
+        " other way round; null where the judge does not go by the beginning, or from before it was counted",
+    )
 
 
 class Subject(_Part):
@@ -66,7 +75,10 @@ class Subject(_Part):
     outcomes: Outcomes
     over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
     defence: dict[str, dict[str, Defence]] = Field(description="by harmful prompt set, then by judge")
-    over_refusals: dict[str, dict[str, Measure]] = Field(description="by harmless prompt set, then by judge")
+    over_refusals: dict[str, dict[str, Measure | None]] = Field(
+        description="by harmless prompt set, then by judge; null where it cannot see refusals"
+    )
+    no_over_refusal: dict[str, str] = Field(default={}, description="by judge: why its over-refusals are null")
     perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
     word_perplexity: Measure | None = Field(
         description="perplexity per word of the same text; n counts words; null: too large for a float"
@@ -119,11 +131,28 @@ class PerplexityComparison(_Part):
 
 
 class Control(_Part):
-    """A control: hybrids with equally many units (k), drawn at random, on the same report rows."""
+    """A control: hybrids of other sets than the found one, on the same report rows.
 
-    k: Natural
-    dsr: list[Measure] = Field(description="one for each draw")
+    All answers here, also those for the found set, have the length limit of the search and stop once their verdict is
+    certain. Fields with a default are null in older records.
+    """
+
+    k: Natural = Field(description="units a set; with equal_parameters, of the first")
+    dsr: list[Measure] = Field(description="one a set")
     mean: Rate | None
+    sets: list[list[str]] | None = Field(default=None, description="the units of each set")
+    parameters: list[Natural] | None = Field(default=None, description="entries of the tensors of each set")
+    found_dsr: Measure | None = Field(default=None, description="of the found set, its answers read in the same way")
+    interval: Measure | None = Field(default=None, description="the mean over sets, with its interval; n counts sets")
+    reached: Natural | None = Field(default=None, description="sets whose DSR is at least the found one's")
+    p_value: Rate | None = Field(
+        default=None, description="(1 + reached) / (1 + sets): a random set does as well as the found one"
+    )
+    exact: bool | None = Field(default=None, description="all other sets of k units were asked, so p_value is exact")
+    equal_parameters: Control | None = Field(
+        default=None,
+        description="sets of about as many parameters as the found one; null where all units are of one size",
+    )
 
 
 class Agreement(_Part):
@@ -163,6 +192,9 @@ class EvaluateRecord(_Part):
     )
     random: Control
     agreement: list[Agreement] = Field(description="one for each pair of judges; empty with a single judge")
+    agreement_by_model: dict[Literal["student", "hybrid", "teacher"], list[Agreement]] = Field(
+        default={}, description="the same within one model's answers, where judges may agree less than over all of them"
+    )
     change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
 
 
@@ -290,6 +322,9 @@ class Stage(_Part):
 class JudgeRecord(_Part):
     version: str
     template: str | None = Field(description="SHA-256 of the judge's prompt; null: the judge asks no model")
+    sees: list[Literal["refused", "harmless", "harmful"]] | None = Field(
+        default=None, description="the outcomes that it tells from others; null in records from before it was asked"
+    )
 
 
 class SetRecord(_Part):

@@ -4,18 +4,19 @@ The algorithms know no model: they are given a `test` and return a `SearchResult
 """
 
 from dapa_exp.base.draws import random_sets
-from dapa_exp.search.algorithms import ALGORITHMS, CONTROLS, REDUCERS, search
+from dapa_exp.search.algorithm import ALGORITHMS, Control, Reduction
 from dapa_exp.search.query import Budget, Certificate, Outcome, Query, SearchResult, Settings, Test, Unit
+from dapa_exp.search.solve import search
 from dapa_exp.search.stability import jaccard, non_monotone_pairs, stability
 
 __all__ = [
     "ALGORITHMS",
-    "CONTROLS",
-    "REDUCERS",
     "Budget",
     "Certificate",
+    "Control",
     "Outcome",
     "Query",
+    "Reduction",
     "SearchResult",
     "Settings",
     "Test",

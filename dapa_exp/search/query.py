@@ -21,8 +21,10 @@ class Outcome:
     score: float
 
 
-Test = Callable[[frozenset[Unit]], Outcome]
-"""Transplants the given units and says whether the student now defends itself. Expensive."""
+Test = Callable[[frozenset[Unit], str], Outcome]
+"""Transplants the given units and says whether the student now defends itself. Expensive.
+
+The second argument is a label, such as "r3/c2", which says what the algorithm was doing."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls need: `random` takes `k`, `repeats` and `seed`, `fixed` takes `units`."""
+    """What the controls need: `random` takes `k`, `repeats` and `seed`, `fixed` and `given` take `units`."""
 
     k: int | None = None
     repeats: int = 1
     seed: int = 0
     units: tuple[Unit, ...] = ()
+    units_from: str = "search.units"
+    """What in the config named them, for a message about one that is not there."""
 
 
 @dataclass(frozen=True)

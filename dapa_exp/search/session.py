@@ -52,7 +52,7 @@ class Session:
         if outcome is not None:
             return self._enter(candidate, label, outcome).outcome
         self._spend("seconds", time.monotonic() - self._started, self._budget.seconds)
-        query = self._enter(candidate, label, self._test(candidate))
+        query = self._enter(candidate, label, self._test(candidate, label))
         if self._on_query is not None:
             self._on_query(query)
         return query.outcome

@@ -11,17 +11,19 @@ from pydantic import TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
+from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
 from dapa_exp.models.pair import Pair
 from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.given import given_units
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
-from dapa_exp.search.algorithms import CONTROLS, search
-from dapa_exp.search.foresight import next_query
+from dapa_exp.search.algorithm import Control
+from dapa_exp.search.evidence import compute_prior
 from dapa_exp.search.oracle import Bar, Oracle
-from dapa_exp.search.priors import compute_prior
-from dapa_exp.search.query import Budget, Outcome, Query, SearchResult, Settings
+from dapa_exp.search.query import Budget, Query, SearchResult, Settings
+from dapa_exp.search.solve import search
 from dapa_exp.search.stability import non_monotone_pairs
 
 _FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
@@ -29,8 +31,8 @@ _FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
 
 def check_search(config: Config, pair: Pair) -> None:
     """Raises DapaError where the config asks for sets that the pair's units do not make."""
-    if config.search.algorithm in CONTROLS:
-        CONTROLS[config.search.algorithm](list(pair.units), _settings(config, pair))
+    if isinstance(algorithm := ALGORITHMS.get(config.search.algorithm), Control):
+        algorithm.candidates(list(pair.units), _settings(config, pair))
 
 
 def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
@@ -45,14 +47,14 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
 
 def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
     config, units = run.config, list(pair.units)
-    oracle.expect(teacher.search_answers)
-    bar = oracle.bar(units)
+    oracle.suggest_teacher_answers(teacher.search_answers)
+    bar = oracle.bar
     if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
         raise _not_safer(run, oracle, bar, teacher)
-    if config.search.algorithm not in CONTROLS and not bar.gains(config.search.min_gain):
+    if not _is_control(config) and not bar.gains(config.search.min_gain):
         return _record(config, units, oracle, bar, teacher, None, None)
-    prior = _prior(run, units, oracle, teacher)
-    result = _run(config, pair, prior, oracle, bar, report)
+    prior = _prior(run, oracle, teacher)
+    result = _run(config, pair, prior, oracle, report)
     return _record(config, units, oracle, bar, teacher, prior, result)
 
 
@@ -76,42 +78,36 @@ def _beginning(answer: str) -> str:
     return repr(answer if len(answer) <= 200 else f"{answer[:200]}…")
 
 
-def _prior(run: RunFolder, units: Sequence[str], oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
+def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
     """The prior that the config names, computed once; none for controls, which would not look at it."""
     settings = run.config.search
     name = settings.prior
-    if name is None or settings.algorithm in CONTROLS:
+    if name is None or _is_control(run.config):
         return None
 
     def compute() -> PriorRecord:
-        rows = oracle.telling(units, settings.prior_rows) or None  # all, where none tells
+        rows = oracle.decisive_rows(settings.prior_rows) or None  # all, where there is none
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return PriorRecord(**asdict(compute_prior(name, evidence)))
 
     return run.remembered(run.files.prior, _PRIOR, compute)
 
 
-def _run(
-    config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, bar: Bar, report: Report
-) -> SearchResult:
+def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, report: Report) -> SearchResult:
     units = list(pair.units)
     settings = config.search
     task = f"{config.label}: search"
 
-    hunt = partial(
-        search,
-        settings.algorithm,
-        units,
-        budget=Budget(settings.max_queries, settings.max_seconds),
-        prior=prior.scores if prior else None,
-        settings=_settings(config, pair),
-    )
-
-    def test(candidate: frozenset[str]) -> Outcome:
-        return oracle.ask(candidate, bar, partial(next_query, hunt))
+    if settings.algorithm == "fixed" and config.family.num_layers != pair.num_layers:
+        first, last = config.family.paper_layers
+        ours = paper_layers(config, pair)
+        note = (
+            f"family.paper_layers {first}-{last} of {config.family.num_layers} layers are {ours[0]}-{ours[-1]} of this"
+            f" pair's {pair.num_layers}; search=given takes layers of your own"
+        )
+        report(Progress(f"{config.pair.name}: search=fixed", 1, 1, note))
 
     def on_query(query: Query) -> None:
-        oracle.keep(query)
         verdict = "pass" if query.outcome.passed else "fail"
         asked = oracle.prompts(oracle.line(query.units))
         note = (
@@ -120,16 +116,40 @@ def _run(
         )
         report(Progress(task, oracle.queries, None, note))
 
-    result = hunt(test, known=oracle.known(bar), on_query=on_query)
+    result = search(
+        settings.algorithm,
+        units,
+        oracle.ask,
+        budget=Budget(settings.max_queries, settings.max_seconds),
+        known=oracle.known(),
+        on_query=on_query,
+        prior=prior.scores if prior else None,
+        settings=_settings(config, pair),
+    )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
     return result
 
 
+def _is_control(config: Config) -> bool:
+    return isinstance(ALGORITHMS.get(config.search.algorithm), Control)
+
+
 def _settings(config: Config, pair: Pair) -> Settings:
-    """What the controls need; the fixed units are those in the paper's layer range, scaled to the pair's depth."""
-    layers = scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
-    fixed = tuple(unit for unit in pair.units if layer_of(unit) in layers)
-    return Settings(config.search.k, config.search.repeats, config.search.seed, fixed)
+    """What the controls need. Given units come from the config or another run, fixed ones from the paper's range."""
+    search = config.search
+    if search.algorithm == "given":
+        units = given_units(search)
+        named_by = "search.units" if search.from_run is None else f"search.from={search.from_run}"
+    else:
+        layers = paper_layers(config, pair)
+        units = tuple(unit for unit in pair.units if layer_of(unit) in layers)
+        named_by = "family.paper_layers"
+    return Settings(search.k, search.repeats, search.seed, units, named_by)
+
+
+def paper_layers(config: Config, pair: Pair) -> range:
+    """The layers of the paper's range, at their place and share in the pair's depth."""
+    return scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
 
 
 def _record(
@@ -175,6 +195,6 @@ def _record(
 def _status(config: Config, result: SearchResult | None) -> Literal["certified", "not_certified", "control", "no_gain"]:
     if result is None:
         return "no_gain"
-    if config.search.algorithm in CONTROLS:
+    if _is_control(config):
         return "control"
     return "certified" if result.certificate else "not_certified"

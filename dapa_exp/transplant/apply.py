@@ -21,7 +21,7 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     """
     plan = plan_transplant(chosen, pair.units, pair.teacher, pair.student)
     write_atomically(run.files.plan, json.dumps(plan.as_json(), indent=1))
-    hybrid.carry(chosen)
+    hybrid.set_units(chosen)
     proof = hybrid.verify()
     write_atomically(run.files.proof, json.dumps(proof, indent=1))
     written, (largest, largest_student) = hybrid.written(), hybrid.largest()

@@ -12,6 +12,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import Part, Place, architecture
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.models.transplanted import note_transplanted
 from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Copy
@@ -37,30 +38,33 @@ class Hybrid:
         }
         """Views of the model's parameters, by the name of the tensor in the checkpoint."""
         self.pair = pair
+        self._student = student
         self._method = method or Copy(pair)
-        self._carried: frozenset[str] = frozenset()
+        self._units: frozenset[str] = frozenset()
+        note_transplanted(student, self, self._units)
 
-    def carry(self, units: Iterable[str]) -> None:
-        """Make exactly these units transplanted, and restore all others to the student's tensors.
+    def set_units(self, units: Iterable[str]) -> None:
+        """Transplant exactly these units. All other weights become the student's.
 
-        Raises DapaError if a transplanted tensor holds NaN or infinity.
+        Raises DapaError if a transplanted tensor holds NaN or infinity. The model must not be used after that.
         """
         wanted = frozenset(units)
-        for unit in wanted - self._carried:
+        note_transplanted(self._student, self, wanted)
+        for unit in wanted - self._units:
             for part in self.pair.units[unit]:
                 self._put(unit, part, self._method.tensor(unit, part))
-        for unit in self._carried - wanted:
+        for unit in self._units - wanted:
             for part in self.pair.units[unit]:
                 self._put(unit, part, self.pair.student.read(part))
-        self._carried = wanted
+        self._units = wanted
 
     def written(self) -> int:
         """How many entries of the student's tensors the transplanted units replace."""
-        return sum(self._method.written(unit, part) for unit in self._carried for part in self.pair.units[unit])
+        return sum(self._method.written(unit, part) for unit in self._units for part in self.pair.units[unit])
 
     def differing(self) -> int:
         """How many replaced entries differ from the student's. Tuning may have left a tensor unchanged."""
-        parts = [part for unit in self._carried for part in self.pair.units[unit]]
+        parts = [part for unit in self._units for part in self.pair.units[unit]]
         return sum(_differing(part.of(self._tensors[part.tensor]), self.pair.student.read(part)) for part in parts)
 
     def largest(self) -> tuple[float, float]:
@@ -68,10 +72,10 @@ class Hybrid:
 
         Both are 0 if nothing is transplanted.
         """
-        parts = [part for unit in self._carried for part in self.pair.units[unit]]
-        carried = (part.of(self._tensors[part.tensor]) for part in parts)
+        parts = [part for unit in self._units for part in self.pair.units[unit]]
+        transplanted = (part.of(self._tensors[part.tensor]) for part in parts)
         student = (self.pair.student.read(part) for part in parts)
-        first, second = (max((_magnitude(tensor) for tensor in of), default=0.0) for of in (carried, student))
+        first, second = (max((_magnitude(tensor) for tensor in of), default=0.0) for of in (transplanted, student))
         return first, second
 
     def verify(self) -> dict[str, Any]:
@@ -80,7 +84,7 @@ class Hybrid:
         Returns the digests of all tensors with transplanted entries, and the number of unchanged tensors. Raises
         DapaError, which names the first tensor that differs.
         """
-        expected = HybridTensors(self.pair, self._carried, self._method)
+        expected = HybridTensors(self.pair, self._units, self._method)
         digests: dict[str, str] = {}
         for name, tensor in self._tensors.items():
             moved = name in expected.changed

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
-from dapa_exp.engine.spent import Spent
+from dapa_exp.engine.work import TokenWork
 from dapa_exp.record.schema import (
     Comparison,
     Control,
@@ -222,7 +222,7 @@ def query(index: int, count: int) -> dict[str, Any]:
         "verdicts": {f"harmful/{i}": "refused" if i < refused else "harmful" for i in range(40)},
         "cut": 0,
         "tokens": 400,
-        "work": asdict(Spent(prompt=800, decoded=400)),
+        "work": asdict(TokenWork(prompt=800, decoded=400)),
         "seconds": 0.5,
     }
 

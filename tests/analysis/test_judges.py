@@ -59,7 +59,7 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     done = [seen_by(record("a"), "chat", 0.5, 0.4), seen_by(record("b"), "chat", 0.7, None), record("c")]
     runs = load([write_sweep(tmp_path, done)])
     (row,) = agreement_table(runs).display.to_dict("records")
-    assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "240", "2"]
+    assert list(row.values()) == ["phrases", "chat", "all", "75.0", "0.400", "240", "2"]
     judged = judges_table(runs)
     assert judged.display.set_index("judge").loc["chat", "hybrid"] == "60.0"
     assert judged.numbers[["hybrid_low", "hybrid_high"]].isna().all(axis=None), "a mean of bounds bounds nothing"
@@ -70,7 +70,7 @@ def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path:
     shown = judges_table(runs).display.set_index("judge")
     assert shown.loc["chat"].tolist() == ["report", "–", "–", "–", "120"]
     (row,) = agreement_table(runs).display.to_dict("records")
-    assert list(row.values()) == ["phrases", "chat", "–", "–", "0", "0"]
+    assert list(row.values()) == ["phrases", "chat", "all", "–", "–", "0", "0"]
 
 
 def test_runs_in_which_a_judge_judged_nothing_are_in_no_mean(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_runs_in_which_a_judge_judged_nothing_are_in_no_mean(tmp_path: Path) -> 
     shown = judges_table(runs).display.set_index("judge")
     assert shown.loc["chat"].tolist() == ["report", "50.0", "50.0", "50.0", "120", "1"]
     (row,) = agreement_table(runs).display.to_dict("records")
-    assert list(row.values()) == ["phrases", "chat", "75.0", "0.400", "120", "1"]
+    assert list(row.values()) == ["phrases", "chat", "all", "75.0", "0.400", "120", "1"]
 
 
 def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:
@@ -107,3 +107,31 @@ def test_two_hybrids_with_a_judge_each_are_not_one_hybrid_with_two_judges(tmp_pa
         ["11111111", "phrases", "90.0", "1"],
         ["22222222", "guard", "10.0", "1"],
     ]
+
+
+def test_agreement_is_shown_model_by_model_where_the_record_tells(tmp_path: Path) -> None:
+    """Over all models, judges agree for the easy reason that both tell a student from a teacher."""
+    older, newer = (seen_by(record(name), "chat", 0.5, 0.4) for name in "ab")
+    of_each = {
+        model: [Agreement(judges=JUDGES, agreement=Measure(value=share, n=40), kappa=None)]
+        for model, share in (("student", 1.0), ("hybrid", 0.5), ("teacher", 0.75))
+    }
+    newer = newer.model_copy(update={"evaluate": newer.evaluate.model_copy(update={"agreement_by_model": of_each})})
+    table = agreement_table(load([write_sweep(tmp_path, [older, newer])]))
+    assert table.display[["answers of", "agreement (%)", "completions"]].to_numpy().tolist() == [
+        ["all", "75.0", "120"],
+        ["student", "100.0", "40"],
+        ["hybrid", "50.0", "40"],
+        ["teacher", "75.0", "40"],
+    ]
+    assert "all: of an older record" in table.caption
+
+
+def test_a_judge_that_sees_no_refusals_has_a_reason_in_place_of_over_refusal(tmp_path: Path) -> None:
+    run = record()
+    blind = {"over_refusal": None, "over_refusals": {"harmless": {"guard": None}}, "no_over_refusal": {"guard": "why"}}
+    hybrid = run.evaluate.hybrid.model_copy(update=blind)
+    run = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"hybrid": hybrid})})
+    rows = load([write_sweep(tmp_path, [run])])
+    rows = rows[(rows["subject"] == "hybrid") & (rows["judge"] == "guard")]
+    assert rows[["metric", "text"]].to_numpy().tolist() == [["no_over_refusal", "why"]]

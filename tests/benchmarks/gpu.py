@@ -561,11 +561,11 @@ def compare(
         for name, engine in engines.items():
             at = time.monotonic()
             if name == "plain":
-                hybrid.carry(units)
+                hybrid.set_units(units)
                 bench.synchronize()
                 moved += time.monotonic() - at
             with bench.metered(f"compare {name}") as meter:
-                answers = whole_answers(engine, prompts, length, units)
+                answers = whole_answers(engine, prompts, length)
             seconds[name] = meter.seconds
             texts[name] += [answer.text for answer in answers]
             tokens[name] += sum(answer.tokens for answer in answers)
@@ -581,12 +581,12 @@ def compare(
             row[f"{name}_verdicts_differ"] = _differing(verdicts["plain"], verdicts[name])
             row[f"{name}_answers_differ"] = _differing(texts["plain"], texts[name])
     moved_gb = sum(pair.student.tensors[part.tensor].bytes for parts in pair.units.values() for part in parts) / GB
-    hybrid.carry(())
+    hybrid.set_units(())
     started = time.monotonic()
-    hybrid.carry(pair.units)
+    hybrid.set_units(pair.units)
     bench.synchronize()
     row |= {"carry_all_seconds": time.monotonic() - started, "carry_all_gb": moved_gb}
-    hybrid.carry(())
+    hybrid.set_units(())
     return row
 
 
@@ -601,10 +601,10 @@ def hybrids(units: list[str], found: Sequence[str], live: Sequence[int], count: 
         yield rng.sample(matter, rng.randint(1, len(matter) - 1))
 
 
-def whole_answers(engine: PlainEngine, prompts: Sequence[Prompt], length: int, units: Sequence[str]) -> list[Any]:
+def whole_answers(engine: PlainEngine, prompts: Sequence[Prompt], length: int) -> list[Any]:
     """What an engine has a hybrid answer, in its batches."""
     batches = [[prompts[i] for i in batch] for batch in engine.batches(len(prompts))]
-    return [answer for batch in batches for answer in engine.generate_batch(batch, length, frozenset(units))]
+    return [answer for batch in batches for answer in engine.generate_batch(batch, length)]
 
 
 def _differing(ours: Sequence[object], theirs: Sequence[object]) -> float:
@@ -618,7 +618,7 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
     row: Row = {"tokens": length}
     for size in bench.settings.report_batches:
         rows = prompts[:size]
-        hybrid.carry(())
+        hybrid.set_units(())
         plain, fast = PlainEngine(loaded, len(rows)), FastEngine(loaded, len(rows), reuse_bytes=0)
         bench.free()
         for name, engine, units in (
@@ -629,7 +629,7 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
             # As a run's report has it: the student's answers are drafts of the hybrid's.
             ("fast_with_drafts", fast, found),
         ):
-            hybrid.carry(units)
+            hybrid.set_units(units)
             with bench.metered(f"report {name} {size}") as meter, endless(engine):
                 answers = engine.generate_batch(rows, length)
             made = sum(answer.tokens for answer in answers)
@@ -640,7 +640,7 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
             row[f"{key}_peak_gb"] = meter.device_gb
             row[f"{key}_device_allocations"] = meter.allocations
             print(f"report: {key}: {made / meter.seconds:.0f} tokens/s", flush=True)
-    hybrid.carry(())
+    hybrid.set_units(())
     return row
 
 
@@ -690,9 +690,10 @@ def static_cache(bench: Bench, config: Config, loaded: LoadedModel) -> Row:
 @contextmanager
 def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
     """Count every forward pass of a language model, and keep apart the stages of a run."""
-    classes = [transformers.LlamaForCausalLM, transformers.GemmaForCausalLM, transformers.MistralForCausalLM]
+    classes: list[Any] = [transformers.LlamaForCausalLM, transformers.GemmaForCausalLM, transformers.MistralForCausalLM]
     usual = {kind: kind.forward for kind in classes}
-    measured = RunFolder.measured
+    run_folder: Any = RunFolder
+    measured = run_folder.measured
 
     def watched(forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)  # generate looks at the signature
@@ -710,14 +711,14 @@ def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
             yield
 
     for kind, forward in usual.items():
-        kind.forward = watched(forward)  # type: ignore[method-assign]
-    RunFolder.measured = measured_too  # type: ignore[method-assign]
+        kind.forward = watched(forward)
+    run_folder.measured = measured_too
     try:
         yield
     finally:
-        RunFolder.measured = measured  # type: ignore[method-assign]
+        run_folder.measured = measured
         for kind, forward in usual.items():
-            kind.forward = forward  # type: ignore[method-assign]
+            kind.forward = forward
 
 
 def _count(meter: Meter, model: Any, ids: torch.Tensor, cache: Any, ceilings: Mapping[str, float]) -> None:

@@ -24,7 +24,7 @@ def picire_ddmin(
     def passes(config: list[Unit], config_id: tuple[str, ...]) -> picire.Outcome:
         candidate = frozenset(config)
         if candidate not in asked:
-            asked[candidate] = test(candidate).passed
+            asked[candidate] = test(candidate, "").passed
         return picire.Outcome.FAIL if asked[candidate] else picire.Outcome.PASS
 
     chunks = config_iterators.forward if try_chunks else config_iterators.skip

@@ -27,8 +27,10 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from dapa_exp.search import Outcome, Test, Unit
+from dapa_exp.search import ALGORITHMS, Outcome, Reduction, Test, Unit
 
+REDUCTIONS = [name for name, algorithm in ALGORITHMS if isinstance(algorithm, Reduction)]
+"""Every algorithm that searches, the controls apart."""
 PROMPTS = 128
 PASS_SCORE = 0.5
 
@@ -103,7 +105,7 @@ def synergy(units: tuple[Unit, ...], seed: int) -> Planted:
         row[members] = generator.dirichlet(np.ones(size))
     index = {unit: i for i, unit in enumerate(units)}
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         score = float(shares[:, sorted(index[unit] for unit in candidate)].sum(axis=1).prod())
         return Outcome(score >= PASS_SCORE, score)
 
@@ -122,7 +124,7 @@ def redundant(units: tuple[Unit, ...], seed: int) -> Planted:
     second = generator.randint(n // 2, n - k - 1)
     answers = [frozenset(units[first : first + k]), frozenset(units[second : second + k + 1])]
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         score = max(len(answer & candidate) / len(answer) for answer in answers)
         return Outcome(score == 1.0, score)
 
@@ -159,7 +161,7 @@ def shuffled(values: dict[Unit, float], seed: int) -> dict[Unit, float]:
 
 
 def _conjunction(units: tuple[Unit, ...], needed: frozenset[Unit]) -> Planted:
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         passed = needed <= candidate
         return Outcome(passed, float(passed))
 
@@ -182,7 +184,7 @@ def _additive(units: tuple[Unit, ...], weights: NDArray[np.float64], seed: int, 
     thresholds += needed - np.median(thresholds)
     index = {unit: i for i, unit in enumerate(units)}
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         chosen = sorted(index[unit] for unit in candidate)
         strength = weights[chosen].sum()
         if noise:

@@ -16,22 +16,20 @@ from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.judges import make_judge
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.run import load_student
-from dapa_exp.search import Outcome, Query, Test, Unit
-from dapa_exp.search.oracle import Oracle
-from dapa_exp.search.priors import Evidence, compute_prior
+from dapa_exp.search import Test, Unit
+from dapa_exp.search.evidence import Evidence, compute_prior
+from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 
-MIN_GAIN = 0.1
-"""DSR gain of everything under which a search has nothing to find."""
 QUICK = ("dataset.search.rows=[0,48]", "search.max_new_tokens=12")
 
 
@@ -42,39 +40,31 @@ class Recorded:
     units: tuple[Unit, ...]
     test: Test
     prior: dict[Unit, float]
-    gain: float
+    bar: Bar
 
 
 @contextmanager
-def recorded(pair: str, granularity: str) -> Iterator[Recorded]:
+def recorded(pair: str, granularity: str, *overrides: str) -> Iterator[Recorded]:
     """The oracle of a miniature pair, which is trained first where the cache does not hold it."""
     torch.set_num_threads(1)
-    config = jobs([f"pair={pair}", f"granularity={granularity}", *QUICK])[0].config
+    (job,) = jobs([f"pair={pair}", f"granularity={granularity}", *QUICK, *overrides])
+    config = job.config
     names = [config.family.teacher.zoo_name, config.pair.student.zoo_name]
     build([find(name).name for name in names if name], silent)
-    folder = cache_root() / "oracles" / jobs([f"pair={pair}", f"granularity={granularity}", *QUICK])[0].folder.name
+    folder = cache_root() / "oracles" / job.folder.name
     with open_run(folder, config) as run:
         yield _recorded(run, config, open_pair(config))
 
 
 def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
     prompts = load_rows(config.dataset.search)
-    length = config.search.max_new_tokens
+    request = Request(tuple(prompts), config.search.max_new_tokens)
     teacher = PlainEngine(load_model(pair.teacher_folder, config.runtime), config.runtime.batch_size)
-    teacher_answers = CompletionStore(run, "teacher").complete(teacher, "teacher", prompts, length)
+    teacher_answers = CompletionStore(run, "teacher").complete(teacher, "teacher", request)
     engine = load_student(config, pair)
-    student_answers = CompletionStore(run, "student").complete(engine, "student", prompts, length)
+    student_answers = CompletionStore(run, "student").complete(engine, "student", request)
     hybrid = Hybrid(engine.loaded.model, pair)
     oracle = Oracle(run, hybrid, engine, make_judge(config.judge), prompts)
-    bar = oracle.bar(list(pair.units))
-    known = oracle.known(bar)
-
-    def test(units: frozenset[Unit]) -> Outcome:
-        if units not in known:
-            known[units] = oracle.ask(units, bar)
-            oracle.keep(Query(oracle.queries, "benchmark", tuple(sorted(units)), known[units]))
-        return known[units]
-
     evidence = Evidence(
         pair,
         hybrid,
@@ -86,4 +76,4 @@ def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
         config.localise,
         seed=0,
     )
-    return Recorded(tuple(pair.units), test, compute_prior("attribution", evidence).scores, bar.gain)
+    return Recorded(tuple(pair.units), oracle.ask, compute_prior("attribution", evidence).scores, oracle.bar)

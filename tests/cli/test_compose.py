@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import hydra
 import pytest
@@ -18,9 +18,8 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
-from dapa_exp.config.schema import AlgorithmName
+from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.record.identity import identity
-from dapa_exp.search import ALGORITHMS
 from dapa_exp.sweep.job import Job
 
 PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
@@ -125,9 +124,16 @@ def test_ablations_cross_pairs_with_granularities(name: str) -> None:
     assert len({job.identity for job in found}) == 12
 
 
-def test_every_algorithm_has_a_config_and_every_config_an_algorithm() -> None:
-    files = {file.stem for file in (conf_dir() / "search").glob("[!_]*.yaml")}
-    assert files == set(ALGORITHMS) == set(get_args(AlgorithmName))
+def test_every_algorithm_and_every_method_is_an_option_by_its_name() -> None:
+    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"]}
+    for name in ALGORITHMS.names():
+        (job,) = jobs([f"search={name}", *more.get(name, [])])
+        assert job.config.search.algorithm == name
+        assert job.config.search.prior == ("attribution" if name == "prior" else None)
+    for name in METHODS.names():
+        base = ["transplant.base=me/base"] if name.startswith("safe_") else []
+        (job,) = jobs([f"transplant={name}", *base])
+        assert job.config.transplant.method == name
 
 
 def test_a_glob_sweeps_a_family() -> None:
@@ -425,7 +431,7 @@ def test_a_prompt_set_is_named_as_files_and_columns_can_be() -> None:
 def test_golden_identity() -> None:
     """A change here re-runs everybody's sweeps: raise IDENTITY_VERSION if it is meant."""
     (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
-    assert job.identity == "876849a328e88c34d89e0a70d323e09e5b4a7ad158105f100aa327d57045b760"
+    assert job.identity == "820f9d963168ea7e68520c0baecee6ed63738a71b87eb61725e4624cf0ec2f11"
 
 
 def test_identity_ignores_place_and_machine_but_not_what_moves_results() -> None:

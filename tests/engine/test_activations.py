@@ -16,9 +16,9 @@ def made(number: int, *places: int) -> Activation:
     return Activation(places or (0,), one, one, one)
 
 
-def fill(activations: Activations, carried: set[str], number: int) -> int:
+def fill(activations: Activations, units: set[str], number: int) -> int:
     """Ask for a hybrid and add what was not there; returns how much was."""
-    path = activations.path(0, frozenset(carried), LAYERS)
+    path = activations.path(0, frozenset(units), LAYERS)
     known = activations.known(path, [0])
     for key in path[len(known) :]:
         activations.add(key, made(number))

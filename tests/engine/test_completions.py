@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.fast import FastEngine
-from dapa_exp.engine.plain import Completion, Decided, PlainEngine
+from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request
 from dapa_exp.prompts.prompt import Prompt, prompt
 from dapa_exp.record.folder import RunFolder
 from tests.settings import quick_config
 from tests.tiny import tiny_loaded
 
-PROMPTS = [
+PROMPTS = tuple(
     prompt(f"p{i}", text) for i, text in enumerate(["hi", "what is 3 plus 4?", "bake a cake", "fix a lamp", "go"])
-]
+)
 
 
 class CountingEngine(PlainEngine):
@@ -29,9 +27,9 @@ class CountingEngine(PlainEngine):
         super().__init__(tiny_loaded("llama", 6), batch_size=2)
         self.generated: list[list[str]] = []
 
-    def generate_rows(self, prompts: Sequence[Prompt], *others: Any) -> dict[int, Completion]:
-        self.generated.append([prompt.text for prompt in prompts])
-        return super().generate_rows(prompts, *others)
+    def answers(self, request: Request) -> dict[int, Completion]:
+        self.generated.append([prompt.text for prompt in request.prompts])
+        return super().answers(request)
 
 
 @pytest.fixture
@@ -40,7 +38,7 @@ def engine() -> CountingEngine:
 
 
 def complete(folder: Path, engine: PlainEngine, weights: str = "student") -> list[Completion]:
-    return CompletionStore(RunFolder(folder, quick_config()), "report").complete(engine, weights, PROMPTS, 6)
+    return CompletionStore(RunFolder(folder, quick_config()), "report").complete(engine, weights, Request(PROMPTS, 6))
 
 
 def test_what_is_on_disk_is_not_generated_again(tmp_path: Path, engine: CountingEngine) -> None:
@@ -72,11 +70,11 @@ def test_only_rows_that_are_asked_for_are_generated_and_an_engine_that_gave_more
     plain, fast = CountingEngine(), FastEngine(tiny_loaded("llama", 6), 2, reuse_bytes=10**9)
     for engine, lines in ((plain, 4), (fast, 2)):
         store = CompletionStore(RunFolder(tmp_path / type(engine).__name__, quick_config()), "search")
-        first = store.complete(engine, "student", PROMPTS, 6, frozenset(), places=[3, 0])
+        first = store.complete(engine, "student", Request(PROMPTS, 6, frozenset({3, 0})))
         file = tmp_path / type(engine).__name__ / "generations" / "search.jsonl"
         assert len(file.read_text().splitlines()) == lines
-        whole = store.complete(engine, "student", PROMPTS, 6, frozenset())
-        assert first == [whole[3], whole[0]]
+        whole = store.complete(engine, "student", Request(PROMPTS, 6))
+        assert first == [whole[0], whole[3]]
         assert whole == complete(tmp_path / "reference", CountingEngine())
     assert [len(batch) for batch in plain.generated] == [2, 2, 1]
 
@@ -87,15 +85,15 @@ def test_cut_answers_say_so_on_disk_and_are_never_taken_for_whole_ones(tmp_path:
 
     def completed(decided: Decided | None) -> list[Completion]:
         """By a process of its own, as it were."""
-        return CompletionStore(run, "search").complete(fast, "student", PROMPTS, 6, frozenset(), decided)
+        return CompletionStore(run, "search").complete(fast, "student", Request(PROMPTS, 6, decided=decided))
 
     first = completed(at_once)
     assert {answer.cut for answer in first} == {True}
     lines = [json.loads(line) for line in (tmp_path / "generations" / "search.jsonl").read_text().splitlines()]
     assert all(line["cut"] for line in lines)
-    before = fast.spent
+    before = fast.work
     assert completed(at_once) == first
-    assert fast.spent == before
+    assert fast.work == before
     whole = complete(tmp_path, CountingEngine())
     assert completed(None) == whole
     assert completed(at_once) == whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,12 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.judge import judge_command
 from dapa_exp.evaluate.rejudge import rejudge
-from dapa_exp.judges import Verdict
+from dapa_exp.judges import Judge, Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed, RunLayout
+from dapa_exp.record.mirror import flatten
 from dapa_exp.record.schema import Record
 from tests.analysis.factory import record
 from tests.judges.server import fails, says, serving
@@ -67,25 +69,23 @@ def finished_record(run: Path) -> Record:
     return RunLayout(run).read_record()
 
 
-class Half:
+class Half(Judge):
     """Calls every second answer a defence, whatever it says; all of them once it is `lenient`."""
 
-    name, version, template, remote = "half", "7", "abc", False
+    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})  # type: ignore[assignment]
 
     def __init__(self, lenient: bool = False) -> None:
         self._lenient = lenient
 
-    def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
-        return [Verdict.REFUSED if i % 2 or self._lenient else Verdict.HARMFUL for i in range(len(completions))]
-
-    def final(self, prompt: str, partial: str) -> bool | None:
-        return None
+    def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+        return [Verdict.REFUSED if i % 2 or self._lenient else Verdict.HARMFUL for i in range(len(answers))]
 
 
 def test_another_judges_view_joins_the_record(run: Path) -> None:
-    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(), "half", silent)
     found = finished_record(run)
-    assert found.provenance.judges["half"].model_dump() == {"version": "7", "template": "abc"}
+    kept = {"version": "7", "template": "abc", "sees": ["harmful", "refused"]}
+    assert found.provenance.judges["half"].model_dump() == kept
     hybrid = found.evaluate.hybrid
     assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)
     assert hybrid.over_refusals["harmless"]["half"].value == 0.5
@@ -99,9 +99,9 @@ def test_another_judges_view_joins_the_record(run: Path) -> None:
 
 def test_a_judge_that_scores_again_replaces_its_own_view_and_no_other(run: Path) -> None:
     rejudge(run, PhraseJudge(), "again", silent)
-    rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(), "half", silent)
     before = finished_record(run).evaluate.hybrid.defence["report"]
-    rejudge(run, Half(lenient=True), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Half(lenient=True), "half", silent)
     after = finished_record(run).evaluate.hybrid.defence["report"]
     assert (before["half"].dsr.value, after["half"].dsr.value) == (0.5, 1.0)
     assert {name: after[name] for name in ("phrases", "again")} == {name: before[name] for name in ("phrases", "again")}
@@ -114,7 +114,7 @@ def test_a_name_is_not_taken_from_another_judge(run: Path, tmp_path: Path, monke
         assert judge_command([*chat, "judge.model=a"]) == 0
         kept = {path: path.read_text() for path in run.rglob("*.json")}
         asked = len(server.asked)
-        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 2\).*as=NAME"):
+        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 3\).*as=NAME"):
             judge_command([str(run), "judge=phrases", "as=other"])
         with pytest.raises(DapaError, match=r"this one 1 \(b\)"):
             judge_command([*chat, "judge.model=b"])
@@ -192,7 +192,7 @@ def test_answers_are_not_judged_as_answers_to_prompts_that_were_edited_since(tmp
     before = {path: path.read_text() for path in run.rglob("*.json")}
     file.write_text("\n".join([*lines[:-1], "how do i burn fence 15?,paint"]))
     with pytest.raises(DapaError, match=r"other prompts by now than the run's answers are to: dataset\.report$"):
-        rejudge(run, Half(), "half", silent)  # type: ignore[arg-type]
+        rejudge(run, Half(), "half", silent)
     assert {path: path.read_text() for path in run.rglob("*.json")} == before
 
 
@@ -238,12 +238,12 @@ def test_two_judges_at_once_both_join_the_record(run: Path) -> None:
     class Slow(Half):
         """While it scores, another judge comes and goes."""
 
-        def verdicts(self, prompts: list[str], completions: list[str]) -> list[Verdict]:
+        def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
             if "again" not in finished_record(run).provenance.judges:
                 rejudge(run, PhraseJudge(), "again", silent)
-            return super().verdicts(prompts, completions)
+            return super().judge(prompts, answers)
 
-    rejudge(run, Slow(), "half", silent)  # type: ignore[arg-type]
+    rejudge(run, Slow(), "half", silent)
     assert set(finished_record(run).provenance.judges) == {"phrases", "again", "half"}
 
 
@@ -252,3 +252,50 @@ def test_verdicts_that_are_none_name_their_file(run: Path, damage: str) -> None:
     (run / "metrics" / "student-report-phrases.json").write_text(damage)
     with pytest.raises(DapaError, match=r"student-report-phrases\.json: damaged"):
         rejudge(run, PhraseJudge(), "again", silent)
+
+
+class Blind(Half):
+    """Cannot tell refusals from other answers."""
+
+    sees = frozenset({"harmless", "harmful"})  # type: ignore[assignment]
+
+
+def test_over_refusal_by_a_judge_that_sees_no_refusals_is_null_with_a_reason(run: Path) -> None:
+    rejudge(run, Blind(), "guard", silent)
+    hybrid = finished_record(run).evaluate.hybrid
+    assert hybrid.over_refusals["harmless"]["guard"] is None
+    assert hybrid.over_refusals["harmless"]["phrases"] is not None
+    assert hybrid.no_over_refusal == {
+        "guard": "judge guard does not tell refusals from other answers: it sees harmful and harmless"
+    }
+    assert "evaluate/hybrid/over_refusals/harmless/guard/value" not in flatten(finished_record(run))
+
+
+def test_judges_agree_within_each_model_less_than_over_all_of_them(run: Path) -> None:
+    class ByModel(Half):
+        """Agrees with the phrases on student and teacher, and by half on the hybrid."""
+
+        def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
+            said = PhraseJudge().verdicts(prompts, answers)
+            other = [i % 2 == 1 and "help you" in answer for i, answer in enumerate(answers)]
+            return [Verdict.HARMFUL if odd else verdict for odd, verdict in zip(other, said, strict=True)]
+
+    rejudge(run, ByModel(), "other", silent)
+    evaluate = finished_record(run).evaluate
+    assert evaluate.agreement[0].agreement.value == pytest.approx(40 / 48)
+    by_model = {model: agreed[0].agreement.value for model, agreed in evaluate.agreement_by_model.items()}
+    assert by_model == {"student": 1.0, "hybrid": 0.5, "teacher": 1.0}
+    assert flatten(finished_record(run))["evaluate/agreement_by_model/hybrid/phrases+other/agreement/value"] == 0.5
+
+
+def test_the_record_says_on_how_many_answers_early_and_whole_verdicts_differ(run: Path) -> None:
+    back = "i cannot help you. However, I can give you a general outline: 1. Take the paper. 2. Cut it."
+    file = run / "generations" / "hybrid-report.jsonl"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*(line.replace("i cannot help you.", back) for line in lines[:5]), *lines[5:]]) + "\n")
+    rejudge(run, PhraseJudge(), "again", silent)
+    found = finished_record(run).evaluate.hybrid.defence["report"]
+    assert (found["again"].early_differs, found["again"].outcomes.retracted) == (5, 5)
+    assert found["again"].dsr.value == pytest.approx(11 / 16)
+    rejudge(run, Half(), "half", silent)
+    assert finished_record(run).evaluate.hybrid.defence["report"]["half"].early_differs is None

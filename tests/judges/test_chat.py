@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Chat, DapaPaper
 from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.judges import Judge, Verdict, make_judge
-from tests.judges.server import drops, fails, garbage, hangs, says, serving
+from dapa_exp.judges.chat import Chat
+from dapa_exp.judges.dapa_paper import DapaPaper
+from tests.judges.server import body_bytes, drops, fails, garbage, hangs, says, serving
 
 SETTINGS = {"model": "m", "key": "JUDGE_KEY", "concurrency": 4, "attempts": 2, "timeout": 0.5}
 PROMPTS = [f"how do i forge passport {i}?" for i in range(6)]
@@ -212,3 +214,54 @@ def test_the_papers_rule_is_decided_by_the_first_phrase() -> None:
     judge = paper("http://127.0.0.1:9/v1")
     assert judge.final("forge?", "Well, as an") is True
     assert judge.final("forge?", "Well, as a") is None
+
+
+def test_a_model_that_takes_no_temperature_is_asked_without_one(caplog: pytest.LogCaptureFixture) -> None:
+    def own_temperature_only(handler: Any, body: dict[str, Any]) -> None:
+        if "temperature" in body:
+            message = (
+                b'{"error": {"message": "Unsupported value: \'temperature\' does not support 0.0 with this model."}}'
+            )
+            body_bytes(handler, 400, message)
+        else:
+            says(by_parity)(handler, body)
+
+    with serving(own_temperature_only) as server:
+        assert chat(server.url, concurrency=1).verdicts(PROMPTS, ANSWERS) == TRUTH
+        assert len(server.asked) == len(PROMPTS) + 1, "it is told once"
+    assert "temperature: not taken, so the model's own is used" in caplog.text
+
+
+def test_a_reply_in_parts_is_put_together() -> None:
+    parts = [{"type": "thinking"}, {"type": "text", "text": '{"verdict": '}, {"type": "text", "text": '"refused"}'}]
+    with serving(says(lambda _: parts)) as server:  # type: ignore[arg-type, return-value]
+        assert chat(server.url).verdicts(PROMPTS[:1], ANSWERS[:1]) == [Verdict.REFUSED]
+
+
+@pytest.mark.parametrize("variable", ["ALL_PROXY", "HTTP_PROXY", "all_proxy"])
+def test_a_server_on_this_machine_is_asked_without_a_proxy(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    with serving(says(by_parity)) as server:
+        assert chat(server.url).verdicts(PROMPTS, ANSWERS) == TRUTH
+        assert chat(server.url.replace("127.0.0.1", "localhost")).verdicts(PROMPTS, ANSWERS) == TRUTH
+
+
+def test_a_proxy_that_the_client_cannot_use_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks9://127.0.0.1:9")
+    with pytest.raises(DapaError, match=r"judge chat: http://example\.invalid.*ALL_PROXY"):
+        chat("http://example.invalid/v1").verdicts(PROMPTS, ANSWERS)
+
+
+def test_without_its_client_a_chat_judge_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(DapaError, match=r"judge chat needs the package openai: pip install 'dapa_exp\[chat\]'"):
+        chat("http://127.0.0.1:9/v1")
+
+
+def test_both_revisions_of_the_released_codes_phrases_can_be_had() -> None:
+    answers = ["That is a dangerous thing to forge.", "It would be helpful to have paper."]
+    with serving(says("1")) as server:
+        for revision, first in (("phrases31", Verdict.HARMFUL), ("phrases33", Verdict.HARMLESS)):
+            judge = paper(server.url, revision=revision)
+            assert judge.verdicts(["forge?"] * 2, answers) == [first, Verdict.HARMLESS]
+            assert judge.version == ("1 (m)" if revision == "phrases31" else "1 (m phrases33)")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 
-from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.compose import jobs, note_unmeasurable
 from dapa_exp.config.problems import ConfigError
-from dapa_exp.config.schema import Chat, Judge
-from dapa_exp.judges.versions import VERSIONS
+from dapa_exp.judges.chat import Chat
 
 COMPOSE = """
 import sys
@@ -19,11 +17,6 @@ from dapa_exp.cli.compose import jobs
 (job,) = jobs(["judge=guard"])
 print(job.config.judge.name, sorted({"torch", "transformers", "openai"} & set(sys.modules)))
 """
-
-
-def test_every_judge_of_the_schema_has_a_version() -> None:
-    names = {get_args(kind.model_fields["name"].annotation)[0] for kind in get_args(get_args(Judge)[0])}
-    assert names == VERSIONS.keys()
 
 
 def test_other_judges_stand_beside_the_runs_own() -> None:
@@ -76,3 +69,23 @@ def test_the_identity_knows_the_judges_but_not_how_they_are_reached() -> None:
 def test_naming_a_judge_loads_no_model_and_no_client() -> None:
     said = subprocess.run([sys.executable, "-c", COMPOSE], capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout.strip() == "guard []"
+
+
+@pytest.mark.parametrize("judge", ["guard", "classifier", "judgezoo", "dapa_paper"])
+def test_over_refusal_is_asked_of_no_judge_that_cannot_see_it(judge: str, capsys: pytest.CaptureFixture[str]) -> None:
+    blind, asked = f"judge={judge}", "evaluate.metrics=[over_refusal]"
+    said = f"evaluate.metrics: over_refusal: {judge} cannot tell refusals from other answers"
+    with pytest.raises(ConfigError, match=said):
+        jobs([blind, asked])
+    for words in ([blind, asked, "+judge@judges.refusals=phrases"], [blind, "evaluate.metrics=[perplexity]"]):
+        note_unmeasurable(jobs(words))
+    assert not capsys.readouterr().err
+    note_unmeasurable(jobs([blind]))  # the metrics are the default's: it will be null
+    assert said in capsys.readouterr().err
+
+
+def test_not_harmful_is_not_refused() -> None:
+    with pytest.raises(ConfigError, match="labels: LABEL_0 is refused, but a classifier trained for harm"):
+        jobs(["judge=classifier", "judge.labels.LABEL_0=refused"])
+    (job,) = jobs(["judge=classifier", "judge.labels.LABEL_0=refused", "judge.trained_for=refusal"])
+    assert job.config.judge.sees() == {"refused"}

@@ -14,7 +14,8 @@ FRAGMENTS = (
     "unable", "to", "hear", "that", "wait", "help", "recommend", "it", "enough", "stress", "as", "an", "AI", "model,",
     "unfortunately,", "understand", "thank you", "however,", "no,", "well", "is", "illegal", "not", "something", "i do",
     "Forging", "a", "passport", "this", "request", "violates", "apologize", "really", "very", "must", "decline", "for",
-    "the delay", "[AI]", "Assistant:", "```", "# ", "**", "…", "1.", "{}", "“", "sure!", "here", "\n", "promise",
+    "the delay", "[AI]", "Assistant:", "```", "# ", "## ", "**", "`", "´", "assistant", "<think>", "<think>a</think>",
+    "…", "1.", "{}", "“", "sure!", "here", "\n", "promise",
     "sorry " * 9, "I must", "inform you", "it is", "important", "never", "appropriate", "raises", "concerns",
 )  # fmt: skip
 ANSWERS = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from([" ", " ", " ", "", "\n", ". "])), max_size=24)
@@ -28,7 +29,7 @@ ANSWERS = st.lists(st.tuples(st.sampled_from(FRAGMENTS), st.sampled_from([" ", "
 @example("oh, hmm, no, I cantaloupe")
 @example("oh, hmm, no, I can't waiter")
 def test_what_a_beginning_decides_holds_for_the_whole(answer: str) -> None:
-    defended = JUDGE.verdicts([""], [answer])[0] in DEFENDED
+    defended = JUDGE.early([""], [answer])[0] in DEFENDED
     for length in range(len(answer) + 1):
         decided = JUDGE.final("", answer[:length].strip())
         assert decided in (None, defended), answer[:length]

@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Classifier, Guard, JudgeZoo, Model
+from dapa_exp.config.schema import Model
 from dapa_exp.judges import Judge, Verdict, make_judge
-from dapa_exp.judges.guard import parse
-from dapa_exp.judges.published import verdicts_of
+from dapa_exp.judges.classifier import Classifier
+from dapa_exp.judges.guard import Guard, parse
+from dapa_exp.judges.published import JudgeZoo, verdicts_of
 from tests.judges import planted
 
 LOCAL: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 2}
@@ -32,8 +33,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classifier(folder: Path, **changed: Any) -> Judge:
     model = Model(id=str(folder / "classifier"), revision=None)
-    settings = {"model": model, **LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, **changed}
-    return make_judge(Classifier(name="classifier", **settings))
+    settings = {"model": model, **LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, "trained_for": "both"}
+    return make_judge(Classifier(name="classifier", **{**settings, **changed}))
 
 
 def guard(folder: Path) -> Judge:

@@ -34,6 +34,6 @@ def test_all_experts_of_a_mixture_are_swapped_together(tmp_path: Path, family: s
     forks = [Fork(name, context, range(2), 4, 6) for name, context in (("a", (3, 5, 7)), ("b", (9, 8, 2)))]
     swapper = Swapper(loaded, pair, forks, {"a": torch.ones(16), "b": torch.ones(16)}, 2)
     (measured,) = (swapped for swapped in swapper.layer(1) if swapped.module == word)
-    Hybrid(loaded.model, pair).carry(["layers.1.mlp.gate_proj"])
+    Hybrid(loaded.model, pair).set_units(["layers.1.mlp.gate_proj"])
     change = read(loaded, forks, 2).log_odds - swapper.student.log_odds
     assert measured.log_odds_change.value == pytest.approx(change.mean().item()) != 0.0

@@ -113,14 +113,14 @@ def test_a_hybrid_is_what_copying_modules_by_hand_gives(
     student, by_hand = saved[family].load("student"), saved[family].load("student")
     pair = saved[family].pair(modules)
     hybrid = Hybrid(student, pair)
-    hybrid.carry(pair.units)
-    hybrid.carry(some(pair))
+    hybrid.set_units(pair.units)
+    hybrid.set_units(some(pair))
     proof = hybrid.verify()
     assert set(proof["transplanted"]) == {part.tensor for unit in some(pair) for part in pair.units[unit]}
     assert len(proof["transplanted"]) + proof["untouched"] == len(pair.student.tensors)
     transplanted_by_hand(by_hand, saved[family].load("teacher"), some(pair))
     assert_same(student, by_hand)
-    hybrid.carry(())
+    hybrid.set_units(())
     assert_same(student, saved[family].load("student"))
 
 

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config, Model
-from dapa_exp.preflight.estimate import _QUERIES, Needs, Queries, files, memory, needs, queries
+from dapa_exp.preflight.estimate import Needs, Queries, files, memory, needs, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import cells, download, shortages, totals
-from dapa_exp.search import REDUCERS, Outcome, Settings, search
-from tests.benchmarks.planted import KINDS, layers
+from dapa_exp.search import Outcome, Settings, search
+from tests.benchmarks.planted import KINDS, REDUCTIONS, layers
 from tests.settings import quick_config
 
 ON_A_GPU = {"dtype": "bfloat16", "device": "cuda", "engine": "plain", "batch_size": 1}
@@ -48,7 +49,7 @@ def asked(config: Config, units: int) -> Queries:
     return found
 
 
-@pytest.mark.parametrize("algorithm", [name for name in REDUCERS if name not in ("exhaustive", "greedy")])
+@pytest.mark.parametrize("algorithm", [name for name in REDUCTIONS if name not in ("exhaustive", "greedy")])
 @pytest.mark.parametrize("n", [18, 32])
 def test_the_estimated_queries_are_near_the_mean_of_fresh_oracles(algorithm: str, n: int) -> None:
     oracles = [plant(layers(n), seed) for plant in KINDS.values() for seed in range(50_000, 50_006)]
@@ -63,7 +64,7 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
     units = layers(6)
     sets = {frozenset(), frozenset(units)}
     result = search(
-        algorithm, units, lambda chosen: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
+        algorithm, units, lambda chosen, label: Outcome(bool(chosen), 0.5), settings=Settings(k=2, repeats=4, seed=0)
     )
     sets |= {frozenset(query.units) for query in result.queries}
     estimated = asked(config_of(search={"algorithm": algorithm, **settings}), len(units))
@@ -74,7 +75,7 @@ def test_the_queries_of_a_control_are_exact(algorithm: str, settings: dict[str, 
 def test_an_exhaustive_search_never_asks_more(n: int) -> None:
     units = layers(n)
     needed = frozenset(units[:-1])
-    result = search("exhaustive", units, lambda chosen: Outcome(needed <= chosen, float(needed <= chosen)))
+    result = search("exhaustive", units, lambda chosen, label: Outcome(needed <= chosen, float(needed <= chosen)))
     estimated = asked(config_of(search={"algorithm": "exhaustive"}), n)
     assert len(result.queries) <= estimated.count <= 1.1 * len(result.queries) + 2
     assert str(estimated).startswith("≤ ")
@@ -86,7 +87,8 @@ def test_a_budget_bounds_the_estimate() -> None:
 
 
 def test_an_algorithm_that_nobody_has_measured_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(_QUERIES, "ddmin")
+    unmeasured = replace(ALGORITHMS.get("ddmin"), cost=None)
+    monkeypatch.setitem(ALGORITHMS._things, "ddmin", unmeasured)
     config = config_of(
         search={"algorithm": "ddmin"}, pair={"student": Model(id="meta-llama/Llama-2-7b-hf", revision=None)}
     )

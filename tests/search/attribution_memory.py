@@ -13,7 +13,7 @@ from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.search.priors.attribution import attribution
+from dapa_exp.search.attribution import attribution
 from dapa_exp.tracing.forks import Fork, read
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.zoo import tokenizer as tokenizers
@@ -38,8 +38,8 @@ def main(folder: Path) -> None:
     hybrid = Hybrid(model, pair)
     forks = [Fork(str(row), tuple(range(8, 24)), range(4, 12), 5, 6) for row in range(8)]
     read(loaded, forks, len(forks))
-    hybrid.carry(pair.units)
-    hybrid.carry(())
+    hybrid.set_units(pair.units)
+    hybrid.set_units(())
     before = peak_memory_bytes()
     attribution(hybrid, loaded, pair, forks, len(forks))
     print(peak_memory_bytes() - before)

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
+from dapa_exp.config.registries import PRIORS
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.models.architecture import units
@@ -22,9 +23,9 @@ from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.prompts.load import load_rows
 from dapa_exp.prompts.prompt import prompt
-from dapa_exp.search.priors import PRIORS, Evidence, compute_prior
-from dapa_exp.search.priors.attribution import estimated_changes, neuron_attribution
-from dapa_exp.search.priors.difference import difference_cosine, difference_norm
+from dapa_exp.search.attribution import estimated_changes, neuron_attribution
+from dapa_exp.search.difference import difference_cosine, difference_norm
+from dapa_exp.search.evidence import Evidence, compute_prior
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.zoo import recipe, store, tokenizer as tokenizers
@@ -41,21 +42,20 @@ def evidence(folder: Path, family: str, modules: tuple[str, ...] = ("mlp",), ste
     tokenizer.padding_side = "left"
     teacher, student = (tiny_model(family, seed, vocab_size=len(tokenizer)) for seed in (1, 2))
     with torch.no_grad():
-        for ours, theirs in zip(teacher.parameters(), student.parameters(), strict=True):
-            ours.lerp_(theirs, 1.0 - step)
-    readers = []
-    for name, model in (("teacher", teacher), ("student", student)):
-        model.save_pretrained(folder / name)
-        readers.append(TensorReader(folder / name))
-    found = units(family, 3, modules, readers[1])
-    pair = Pair(folder / "teacher", folder / "student", *readers, family, 3, found, ())
+        for weight, other in zip(teacher.parameters(), student.parameters(), strict=True):
+            weight.lerp_(other, 1.0 - step)
+    folders = folder / "teacher", folder / "student"
+    for model, place in zip((teacher, student), folders, strict=True):
+        model.save_pretrained(place)
+    ours, theirs = TensorReader(folders[1]), TensorReader(folders[0])
+    pair = Pair(*folders, theirs, ours, family, 3, units(family, 3, modules, ours), ())
     loaded = LoadedModel(student.eval(), tokenizer)
-    answers = ["sorry", "sorry"], ["sure", "i can"]
-    return Evidence(pair, Hybrid(student, pair), loaded, PROMPTS, *answers, batch_size=1, tracing=SETTINGS, seed=0)
+    teachers, students = ["sorry", "sorry"], ["sure", "i can"]
+    return Evidence(pair, Hybrid(student, pair), loaded, PROMPTS, teachers, students, 1, SETTINGS, seed=0)
 
 
 @pytest.mark.parametrize("modules", [("mlp",), ("layer",), ("gate_proj", "up_proj", "down_proj"), ("attention",)])
-@pytest.mark.parametrize("name", PRIORS)
+@pytest.mark.parametrize("name", PRIORS.names())
 def test_a_prior_scores_every_unit_and_leaves_the_student(tmp_path: Path, name: str, modules: tuple[str, ...]) -> None:
     given = evidence(tmp_path, "llama", modules)
     prior = compute_prior(name, given)
@@ -78,7 +78,7 @@ def test_a_prior_beyond_its_numbers_is_an_error_that_says_so(tmp_path: Path) -> 
 
 def test_the_cost_is_counted_in_prompts(tmp_path: Path) -> None:
     given = evidence(tmp_path, "llama")
-    costs = {name: (p.forwards, p.backwards) for name in PRIORS for p in [compute_prior(name, given)]}
+    costs = {name: (p.forwards, p.backwards) for name in PRIORS.names() for p in [compute_prior(name, given)]}
     assert costs["attribution"] == costs["shuffled"] == (4, 4)  # 2 prompts, at both ends
     assert costs["single_swap"] == ((3 + 1) * 2, 0)  # 3 units and none
     assert costs["difference_norm"] == costs["uniform"] == (0, 0)
@@ -191,9 +191,9 @@ def miniature(teacher: str, granularity: str) -> Evidence:
         PlainEngine(load_model(folder, job.config.runtime, pair.teacher_folder), 24)
         for folder in (pair.teacher_folder, pair.student_folder)
     ]
-    answers = [[answer.text for answer in engine.generate_batch(prompts, 8)] for engine in engines]
+    teachers, students = ([answer.text for answer in engine.generate_batch(prompts, 8)] for engine in engines)
     loaded = engines[1].loaded
-    return Evidence(pair, Hybrid(loaded.model, pair), loaded, prompts, *answers, 24, SETTINGS, 0)
+    return Evidence(pair, Hybrid(loaded.model, pair), loaded, prompts, teachers, students, 24, SETTINGS, 0)
 
 
 def area_under_curve(scores: dict[str, float], positive: set[str]) -> float:

@@ -61,8 +61,8 @@ def test_scores_are_made_use_of() -> None:
     for seed in SEEDS:
         planted = KINDS["threshold"](layers(40), seed)
 
-        def verdict(candidate: frozenset[Unit], test: Test = planted.test) -> Outcome:
-            passed = test(candidate).passed
+        def verdict(candidate: frozenset[Unit], label: str, test: Test = planted.test) -> Outcome:
+            passed = test(candidate, label).passed
             return Outcome(passed, float(passed))
 
         with_scores.append(len(search("auto", planted.units, planted.test).units))
@@ -74,7 +74,7 @@ def test_an_oracle_without_structure_ends_within_the_worst_case() -> None:
     """Every set of at least half of the units passes, and scores say the opposite of the truth."""
     units = layers(20)
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         return Outcome(len(candidate) >= 10, sum(hash_free(unit) for unit in candidate) % 101 / 101)
 
     result = search("auto", units, test)

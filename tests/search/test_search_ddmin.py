@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dapa_exp.search import Budget, Unit
-from dapa_exp.search.ddmin import ddmin, ddmin_complements
+from dapa_exp.search.algorithms.ddmin import ddmin, ddmin_complements
 from dapa_exp.search.problem import Problem
 from dapa_exp.search.session import Session
 from tests.benchmarks.picire_reference import picire_ddmin

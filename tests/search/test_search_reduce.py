@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from dapa_exp.search import REDUCERS, Budget, Outcome, Query, SearchResult, Test, Unit, search
-from tests.benchmarks.planted import KINDS, layers, prior, projections, shuffled
+from dapa_exp.search import Budget, Outcome, Query, SearchResult, Test, Unit, search
+from tests.benchmarks.planted import KINDS, REDUCTIONS, layers, prior, projections, shuffled
 
 UNITS = layers(8)
 FULL = frozenset(UNITS)
-algorithms = pytest.mark.parametrize("algorithm", REDUCERS)
+algorithms = pytest.mark.parametrize("algorithm", REDUCTIONS)
 few = settings(max_examples=25, deadline=None)
 
 
@@ -22,7 +21,7 @@ def monotone_tests(draw: st.DrawFn) -> Test:
     """Passes on every superset of one of a few sets; scores say how near a candidate is to one."""
     sets = draw(st.lists(st.frozensets(st.sampled_from(UNITS)), min_size=1, max_size=3))
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         covered = [len(needed & candidate) / max(len(needed), 1) for needed in sets]
         return Outcome(any(needed <= candidate for needed in sets), max(covered))
 
@@ -35,7 +34,7 @@ def arbitrary_tests(draw: st.DrawFn) -> Test:
     salt = draw(st.integers(0, 2**32))
     share = draw(st.sampled_from([0.1, 0.5, 0.9]))
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         value = zlib.crc32(f"{salt} {sorted(candidate)}".encode()) / 2**32
         return Outcome(candidate == FULL or value < share, 1.0 - value)
 
@@ -53,9 +52,9 @@ def test_a_certified_answer_is_minimal_by_brute_force(
 ) -> None:
     result = search(algorithm, UNITS, test, prior=hint)
     answer = frozenset(result.units)
-    assert test(answer).passed
+    assert test(answer, "").passed
     if result.certificate is not None:
-        assert not any(test(answer - {unit}).passed for unit in answer)
+        assert not any(test(answer - {unit}, "").passed for unit in answer)
 
 
 @algorithms
@@ -134,7 +133,7 @@ def test_an_exhausted_budget_gives_the_best_so_far(algorithm: str) -> None:
 
 @algorithms
 def test_a_student_that_nothing_helps_is_told_after_one_query(algorithm: str) -> None:
-    result = search(algorithm, UNITS, lambda candidate: Outcome(False, 0.1))
+    result = search(algorithm, UNITS, lambda candidate, label: Outcome(False, 0.1))
     assert not result.passed
     assert result.units == UNITS
     assert result.certificate is None
@@ -143,7 +142,7 @@ def test_a_student_that_nothing_helps_is_told_after_one_query(algorithm: str) ->
 
 @algorithms
 def test_a_student_that_needs_no_help_gets_none(algorithm: str) -> None:
-    result = search(algorithm, UNITS, lambda candidate: Outcome(True, 1.0))
+    result = search(algorithm, UNITS, lambda candidate, label: Outcome(True, 1.0))
     assert result.passed
     assert result.units == ()
 
@@ -152,7 +151,7 @@ def test_a_student_that_needs_no_help_gets_none(algorithm: str) -> None:
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_units(algorithm: str, n: int) -> None:
     units = layers(n)
-    result = search(algorithm, units, lambda candidate: Outcome(units[-1] in candidate, 0.5))
+    result = search(algorithm, units, lambda candidate, label: Outcome(units[-1] in candidate, 0.5))
     assert result.units == units[-1:]
 
 
@@ -162,7 +161,7 @@ def test_a_prior_may_leave_units_out_and_may_be_wrong(algorithm: str) -> None:
     wrong = shuffled(planted.importance, 1)
     del wrong[planted.units[0]]
     result: SearchResult = search(algorithm, planted.units, planted.test, prior=wrong)
-    assert planted.test(frozenset(result.units)).passed
+    assert planted.test(frozenset(result.units), "").passed
 
 
 @algorithms
@@ -176,7 +175,7 @@ def test_units_inside_layers(algorithm: str, kind: str) -> None:
 
 @algorithms
 def test_no_unit_needed_inside_layers(algorithm: str) -> None:
-    assert search(algorithm, projections(3), lambda candidate: Outcome(True, 1.0)).units == ()
+    assert search(algorithm, projections(3), lambda candidate, label: Outcome(True, 1.0)).units == ()
 
 
 def a_few(count: int, first: int = 0) -> range:
@@ -187,17 +186,17 @@ def a_few(count: int, first: int = 0) -> range:
 def killed_after(survived: int, test: Test) -> Test:
     left = iter(range(survived))
 
-    def killed(candidate: frozenset[Unit]) -> Outcome:
+    def killed(candidate: frozenset[Unit], label: str = "") -> Outcome:
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return test(candidate)
+        return test(candidate, label)
 
     return killed
 
 
-def refusing(known: set[frozenset[Unit]], test: Test) -> Callable[[frozenset[Unit]], Outcome]:
-    def refuse(candidate: frozenset[Unit]) -> Outcome:
+def refusing(known: set[frozenset[Unit]], test: Test) -> Test:
+    def refuse(candidate: frozenset[Unit], label: str = "") -> Outcome:
         assert candidate not in known, "asked again after a resume"
-        return test(candidate)
+        return test(candidate, label)
 
     return refuse

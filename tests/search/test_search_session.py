@@ -12,14 +12,14 @@ UNITS = layers(6)
 NEEDED = frozenset(UNITS[2:4])
 
 
-def needs_two(candidate: frozenset[Unit]) -> Outcome:
+def needs_two(candidate: frozenset[Unit], label: str = "") -> Outcome:
     return Outcome(candidate >= NEEDED, len(candidate & NEEDED) / 2)
 
 
 def test_nothing_is_asked_twice() -> None:
     asked: list[frozenset[Unit]] = []
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         asked.append(candidate)
         return needs_two(candidate)
 
@@ -39,7 +39,7 @@ def test_units_are_given_back_in_order() -> None:
 def test_seconds_end_a_search_with_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
 
-    def test(candidate: frozenset[Unit]) -> Outcome:
+    def test(candidate: frozenset[Unit], label: str = "") -> Outcome:
         nonlocal now
         now += 1.0
         return needs_two(candidate)
@@ -61,7 +61,7 @@ def test_resuming_a_finished_search_asks_nothing() -> None:
     whole = search("ddmin", UNITS, needs_two, on_query=told.append)
     known = {frozenset(query.units): query.outcome for query in told}
 
-    def never(candidate: frozenset[Unit]) -> Outcome:
+    def never(candidate: frozenset[Unit], label: str = "") -> Outcome:
         raise AssertionError("asked again")
 
     assert search("ddmin", UNITS, never, known=known) == whole
@@ -121,4 +121,4 @@ def test_mistakes_are_named(algorithm: str, units: tuple[Unit, ...], settings: S
 
 
 def test_every_algorithm_says_what_it_is() -> None:
-    assert all(algorithm.__doc__ for algorithm in ALGORITHMS.values())
+    assert all(algorithm.title.endswith(".") for _, algorithm in ALGORITHMS)

@@ -17,7 +17,7 @@ from dapa_exp.record.identity import identity
 from dapa_exp.record.schema import PairRecord
 from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
-from dapa_exp.transplant.methods import make_method
+from dapa_exp.transplant.make_method import make_method
 from tests.analysis import factory
 from tests.tiny import tiny_loaded, tiny_model
 

@@ -72,7 +72,7 @@ def test_what_transformers_loads_is_the_hybrid_in_memory(
     chosen = list(pair.units)[1::2]
     in_memory = AutoModelForCausalLM.from_pretrained(student)
     alone = logits(in_memory)
-    Hybrid(in_memory, pair).carry(chosen)
+    Hybrid(in_memory, pair).set_units(chosen)
 
     run = open_finished(finish(tmp_path / "run", config, chosen))
     export(run, tmp_path / "whole", "checkpoint")

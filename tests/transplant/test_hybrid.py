@@ -31,8 +31,8 @@ def test_carried_units_are_the_teachers_and_all_else_the_students(tmp_path: Path
     pair = make_pair(tmp_path, family)
     model = tiny_model(family, 2)
     hybrid = Hybrid(model, pair)
-    hybrid.carry(["layers.0.mlp", "layers.2.mlp"])
-    hybrid.carry(["layers.1.mlp", "layers.2.mlp"])
+    hybrid.set_units(["layers.0.mlp", "layers.2.mlp"])
+    hybrid.set_units(["layers.1.mlp", "layers.2.mlp"])
     teacher, student = tiny_model(family, 1).state_dict(), tiny_model(family, 2).state_dict()
     for name, tensor in model.state_dict().items():
         moved = ".mlp." in name and (".1." in name or ".2." in name)
@@ -43,8 +43,8 @@ def test_carried_units_are_the_teachers_and_all_else_the_students(tmp_path: Path
 def test_putting_everything_back_gives_the_student(tmp_path: Path, family: str) -> None:
     model = tiny_model(family, 2)
     hybrid = Hybrid(model, make_pair(tmp_path, family, ("layer",)))
-    hybrid.carry(["layers.0", "layers.1", "layers.2"])
-    hybrid.carry([])
+    hybrid.set_units(["layers.0", "layers.1", "layers.2"])
+    hybrid.set_units([])
     before = tiny_model(family, 2).state_dict()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -52,7 +52,7 @@ def test_putting_everything_back_gives_the_student(tmp_path: Path, family: str) 
 def test_logits_of_a_hybrid_with_everything_equal_the_teachers_body(tmp_path: Path) -> None:
     model, teacher = tiny_model("llama", 2), tiny_model("llama", 1)
     hybrid = Hybrid(model, make_pair(tmp_path, "llama", ("layer",)))
-    hybrid.carry(["layers.0", "layers.1", "layers.2"])
+    hybrid.set_units(["layers.0", "layers.1", "layers.2"])
     states = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
     ours = model.model(inputs_embeds=states, output_hidden_states=True).hidden_states[-2]
     theirs = teacher.model(inputs_embeds=states, output_hidden_states=True).hidden_states[-2]
@@ -63,7 +63,7 @@ def test_verify_proves_what_was_moved_and_notices_what_was_touched(tmp_path: Pat
     pair = make_pair(tmp_path, "gemma")
     model = tiny_model("gemma", 2)
     hybrid = Hybrid(model, pair)
-    hybrid.carry(["layers.1.mlp"])
+    hybrid.set_units(["layers.1.mlp"])
     proof = hybrid.verify()
     assert set(proof["transplanted"]) == {part.tensor for part in pair.units["layers.1.mlp"]}
     for name, digest in proof["transplanted"].items():
@@ -121,9 +121,9 @@ def test_a_value_that_is_not_finite_is_refused_by_name(tmp_path: Path, value: fl
     pair = make_pair(tmp_path, "llama")
     poison(tmp_path / "teacher", "model.layers.1.mlp.up_proj.weight", value)
     hybrid = Hybrid(tiny_model("llama", 2), pair)
-    hybrid.carry(["layers.0.mlp", "layers.2.mlp"])
+    hybrid.set_units(["layers.0.mlp", "layers.2.mlp"])
     with pytest.raises(DapaError, match=r"layers\.1\.mlp: .*up_proj\.weight would hold NaN or infinite.*teacher"):
-        hybrid.carry(["layers.1.mlp"])
+        hybrid.set_units(["layers.1.mlp"])
 
 
 def test_a_value_too_large_for_the_students_dtype_is_refused(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_value_too_large_for_the_students_dtype_is_refused(tmp_path: Path) -> 
     pair = replace(make_pair(tmp_path, "llama"), student=TensorReader(tmp_path / "half"))
     poison(tmp_path / "teacher", "model.layers.1.mlp.up_proj.weight", 1e5)
     with pytest.raises(DapaError, match=r"up_proj\.weight would hold NaN or infinite values"):
-        Hybrid(tiny_model("llama", 2), pair).carry(["layers.1.mlp"])
+        Hybrid(tiny_model("llama", 2), pair).set_units(["layers.1.mlp"])
 
 
 def test_what_is_moved_has_the_students_dtype(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_what_is_moved_has_the_students_dtype(tmp_path: Path) -> None:
     student.save_pretrained(tmp_path / "bf16")
     pair = replace(make_pair(tmp_path, "llama"), student=TensorReader(tmp_path / "bf16"))
     hybrid = Hybrid(student.float(), pair)
-    hybrid.carry(["layers.1.mlp"])
+    hybrid.set_units(["layers.1.mlp"])
     hybrid.verify()
     tensors = HybridTensors(pair, ["layers.1.mlp"])
     assert {tensors.read(name).dtype for name in tensors} == {torch.bfloat16}
@@ -169,7 +169,7 @@ def test_entries_that_the_teacher_left_alone_are_moved_but_do_not_differ(tmp_pat
     teacher[same][0, 0] += 1
     save_file(teacher, tmp_path / "teacher" / "model.safetensors", {"format": "pt"})
     hybrid = Hybrid(tiny_model("llama", 2), replace(pair, teacher=TensorReader(tmp_path / "teacher")))
-    hybrid.carry(["layers.1.mlp"])
+    hybrid.set_units(["layers.1.mlp"])
     others = sum(teacher[f"model.layers.1.mlp.{name}.weight"].numel() for name in ("gate_proj", "down_proj"))
     assert hybrid.written() == others + student[same].numel()
     assert hybrid.differing() == others + 1

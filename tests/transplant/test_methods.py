@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.registries import METHODS
 from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
@@ -16,7 +17,7 @@ from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.merge import HybridTensors
-from dapa_exp.transplant.methods import METHODS, Method
+from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Blend, Copy, TaskVector
 from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.transplant.methods.subspace import SafeLora, SafeMerge
@@ -58,7 +59,7 @@ def every_method(pair: Pair, base: TensorReader) -> list[Method]:
 
 
 def test_every_method_is_tried_here(pair: Pair, base: TensorReader) -> None:
-    assert {type(method) for method in every_method(pair, base)} == set(METHODS.values())
+    assert {type(method) for method in every_method(pair, base)} == {method for _, method in METHODS}
 
 
 def test_what_is_written_is_what_differs_from_the_student(pair: Pair, base: TensorReader) -> None:
@@ -74,12 +75,12 @@ def test_a_hybrid_carries_verifies_and_gives_back_what_a_method_computes(pair: P
     for method in every_method(pair, base):
         model = tiny_model("llama", 2)
         hybrid = Hybrid(model, pair, method)
-        hybrid.carry([UNIT])
+        hybrid.set_units([UNIT])
         proof = hybrid.verify()["transplanted"]
         tensors = HybridTensors(pair, [UNIT], method)
         assert proof == {name: tensor_digest(tensors.read(name)) for name in tensors.changed}
         assert hybrid.written() == sum(method.written(UNIT, part) for part in pair.units[UNIT])
-        hybrid.carry([])
+        hybrid.set_units([])
         before = tiny_model("llama", 2).state_dict()
         assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -156,7 +157,7 @@ def test_a_unit_without_neurons_is_refused(tmp_path: Path) -> None:
         SwapNeurons(pair, 0.1, "difference")
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_goes_from_config_to_export_and_back(tmp_path: Path, name: str) -> None:
     folders = [sharded(tmp_path / role, "llama", seed) for seed, role in enumerate(("teacher", "student", "base"))]
     words = [f"transplant={name}"]

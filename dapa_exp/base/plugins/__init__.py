@@ -1,7 +1,8 @@
 """Plugins: the user's own Python files that register a judge, an algorithm or an entry of another registry.
 
 Plugins are found in two places: the `*.py` files of the folders in the environment variable DAPA_PLUGINS
-(`--config-dir FOLDER` adds FOLDER to it), and the entry points of installed packages in the group `dapa_exp.plugins`.
+(`--config-dir FOLDER` adds `FOLDER/plugins` to it), and the entry points of installed packages in the group
+`dapa_exp.plugins`.
 
 A file `toy.py` is imported as `dapa_exp.base.plugins.toy`, so a plugin cannot shadow another module. Child processes
 inherit DAPA_PLUGINS, so they can unpickle a config whose classes a plugin defines.

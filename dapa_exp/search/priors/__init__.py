@@ -1,5 +1,4 @@
-"""Which units are likely to matter: importance by unit, from weights, gradients or activations."""
+"""Which units are likely to matter: importance by unit, from weights, gradients or activations.
 
-from dapa_exp.search.priors.registry import PRIORS, Evidence, Prior, compute_prior
-
-__all__ = ["PRIORS", "Evidence", "Prior", "compute_prior"]
+Each file registers the priors that it holds; nothing else lists them. A prior is a function of `Evidence`.
+"""

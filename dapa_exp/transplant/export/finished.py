@@ -19,9 +19,8 @@ from dapa_exp.models.tensors import TensorReader
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
+from dapa_exp.transplant.make_method import make_method
 from dapa_exp.transplant.merge import HybridTensors
-from dapa_exp.transplant.methods import make_method
-from dapa_exp.transplant.methods.neurons import SwapNeurons
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,7 @@ def open_finished(folder: Path) -> FinishedRun:
     _refuse_another("teacher", record.pair.teacher.digest, pair.teacher_folder, pair.teacher)
     _refuse_another("student", record.pair.student.digest, pair.student_folder, pair.student)
     method = make_method(config.transplant, pair)
-    if isinstance(method, SwapNeurons) and method.by == "attribution":
-        method.read_scores(files.neurons)
+    method.restore(folder)
     return FinishedRun(
         record,
         config,

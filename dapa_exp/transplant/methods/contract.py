@@ -3,23 +3,42 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+from dapa_exp.config.registries import MethodKind
 
-from dapa_exp.models.architecture import Part
-from dapa_exp.models.pair import Pair
+if TYPE_CHECKING:
+    import torch
+
+    from dapa_exp.models.architecture import Part
+    from dapa_exp.models.pair import Pair
+
+    Attribution = Callable[[Mapping[Part, int]], dict[str, torch.Tensor]]
+    """Maps each part's neuron axis to the estimated gain in refusal log-odds of each neuron: by unit, shape (neurons,)."""
 
 
-class Method(ABC):
+class Method(MethodKind, ABC):
     """Computes the tensors of transplanted units, one by one, from checkpoints.
 
     A method is a pure function of weights and settings: two calls give the same bits. Its tensors have the dtype of
     the student's checkpoint, so the hybrid that is measured in memory is the hybrid that is exported.
+
+    To add a method, write one file in `dapa_exp/transplant/methods` or a plugin, and register the class there. The
+    constructor gets the pair, then the fields of `Settings` except `method`. A field `base` is passed as an open
+    checkpoint.
     """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
+
+    def prepare(self, folder: Path, attribution: Attribution) -> None:
+        """Called before the search: compute what the weights alone do not tell, and write it to the run's folder."""
+
+    def restore(self, folder: Path) -> None:
+        """Read what `prepare` has written to a run's folder. Raises DapaError if it is missing or damaged."""
 
     def tensor(self, unit: str, part: Part) -> torch.Tensor:
         """The tensor that replaces a part of the student, in the dtype of the student's checkpoint."""

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
+from pydantic import Field
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.models.architecture import Part
-from dapa_exp.models.pair import Pair
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.config.registries import METHODS, MethodSettings
+from dapa_exp.config.schema import Base, Share
 from dapa_exp.transplant.methods.contract import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from dapa_exp.models.architecture import Part
+    from dapa_exp.models.pair import Pair
+    from dapa_exp.models.tensors import TensorReader
 
 
 class Copy(Method):
     """W = T: the teacher's tensor replaces the student's, bit for bit if both have the same dtype."""
+
+    class Settings(MethodSettings):
+        method: Literal["copy"]
 
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
         return self._pair.teacher.read(part)
@@ -27,6 +37,11 @@ class Blend(Method):
     α = 1 gives exactly the teacher's tensor, α = 0 the student's.
     """
 
+    class Settings(MethodSettings):
+        method: Literal["blend"]
+        alpha: Share
+        alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
+
     def __init__(self, pair: Pair, alpha: float, alphas: Mapping[str, float]) -> None:
         super().__init__(pair)
         for unit in alphas.keys() - pair.units.keys():
@@ -36,7 +51,7 @@ class Blend(Method):
 
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
         teacher = self._pair.teacher.read(part)
-        return torch.lerp(student.float(), teacher.float(), self._alphas.get(unit, self._alpha))
+        return student.float().lerp(teacher.float(), self._alphas.get(unit, self._alpha))
 
 
 class TaskVector(Method):
@@ -48,6 +63,13 @@ class TaskVector(Method):
     1 − p. Here it is applied to the added vector, so dropped entries stay the student's, bit for bit. The mask depends
     only on the seed and the tensor's name.
     """
+
+    class Settings(MethodSettings):
+        method: Literal["task_vector"]
+        gamma: float
+        drop: Annotated[float, Field(ge=0.0, lt=1.0)]
+        seed: int
+        base: Base | None
 
     def __init__(self, pair: Pair, base: TensorReader, gamma: float, drop: float, seed: int) -> None:
         super().__init__(pair)
@@ -62,10 +84,17 @@ class TaskVector(Method):
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
         vector = self._pair.teacher.read(part).float() - self._base.read(part).float()
         if self._drop:
-            vector = torch.where(self._kept(part), vector / (1.0 - self._drop), 0.0)
+            vector = (vector / (1.0 - self._drop)).where(self._kept(part), vector.new_zeros(()))
         return student.float() + self._gamma * vector
 
     def _kept(self, part: Part) -> torch.Tensor:
+        import torch  # here, since a config is read without it
+
         seed = hashlib.sha256(f"{self._seed}|{part}".encode()).digest()[:8]
         generator = torch.Generator().manual_seed(int.from_bytes(seed, "big", signed=True))
         return torch.rand(self._shape(part), generator=generator) >= self._drop
+
+
+METHODS.register("copy", Copy)
+METHODS.register("blend", Blend)
+METHODS.register("task_vector", TaskVector)

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.models.architecture import Part, units
-from dapa_exp.models.pair import Pair
+from dapa_exp.record.layout import RunLayout
 from dapa_exp.transplant.methods.contract import Method
 
-"""The file of neuron scores in a run's folder. It exists if the run chose neurons by attribution."""
+if TYPE_CHECKING:
+    import torch
+
+    from dapa_exp.models.pair import Pair
+    from dapa_exp.transplant.methods.contract import Attribution
+
 NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
 """The axis of each projection's matrix that indexes the MLP's neurons."""
 
@@ -27,27 +31,43 @@ class SwapNeurons(Method):
     Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. There are two scores:
 
     - `difference`: the Euclidean norm of teacher − student over the neuron's entries in the unit.
-    - `attribution`: the estimated gain in refusal log-odds from swapping the neuron (see
-      dapa_exp.search.priors.attribution). It is computed before the search and set as `scores`.
+    - `attribution`: the estimated gain in refusal log-odds from swapping the neuron (dapa_exp.search.attribution). It is
+      computed before the search.
 
     If a unit holds other tensors than its MLP's, they stay the student's.
     """
 
+    class Settings(MethodSettings):
+        method: Literal["swap_neurons"]
+        share: Annotated[float, Field(gt=0.0, le=1.0)]
+        by: Literal["difference", "attribution"]
+
     def __init__(self, pair: Pair, share: float, by: Literal["difference", "attribution"]) -> None:
         super().__init__(pair)
         self._share = share
-        self.by = by
-        self.scores: Mapping[str, torch.Tensor] = {}
+        self._by = by
+        self._attributed: Mapping[str, torch.Tensor] = {}
         """The attribution scores by unit, shape (neurons,)."""
         self._chosen: dict[str, torch.Tensor] = {}
         for unit, parts in pair.units.items():
             if not any(part in self.axes for part in parts):
                 raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
 
-    def read_scores(self, file: Path) -> None:
-        """Read the scores from a run's file. Raises DapaError if the file is missing or damaged."""
+    def prepare(self, folder: Path, attribution: Attribution) -> None:
+        from dapa_exp.models.tensors import remembered_tensors  # imported here: reading a config must not import torch
+
+        if self._by == "attribution":
+            self._attributed = remembered_tensors(RunLayout(folder).neurons, lambda: attribution(self.axes))
+
+    def restore(self, folder: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if self._by != "attribution":
+            return
+        file = RunLayout(folder).neurons
         try:
-            self.scores = load_file(file)
+            self._attributed = load_file(file)
         except (OSError, SafetensorError) as error:
             raise DapaError(f"{file}: missing or damaged: {error}") from error
 
@@ -73,10 +93,10 @@ class SwapNeurons(Method):
         return student.index_copy(axis, neurons, teacher.index_select(axis, neurons))
 
     def _scores(self, unit: str) -> torch.Tensor:
-        if self.by == "attribution":
-            return self.scores[unit]
-        held = [part for part in self._pair.units[unit] if part in self.axes]
-        return sum((self._squares(part) for part in held), torch.zeros(())).sqrt()
+        if self._by == "attribution":
+            return self._attributed[unit]
+        first, *others = (self._squares(part) for part in self._pair.units[unit] if part in self.axes)
+        return sum(others, first).sqrt()
 
     def _squares(self, part: Part) -> torch.Tensor:
         difference = self._pair.teacher.read(part).float() - self._pair.student.read(part).float()
@@ -91,3 +111,6 @@ class SwapNeurons(Method):
             for parts in units(pair.model_type, pair.num_layers, [module], pair.student).values():
                 axes |= {part: axis for part in parts if axis < len(self._shape(part))}
         return axes
+
+
+METHODS.register("swap_neurons", SwapNeurons)

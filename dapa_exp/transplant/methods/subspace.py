@@ -13,14 +13,33 @@ Vectors (norms, biases) stay the student's. All is computed in float32.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-import torch
-from torch.nn import functional
+from pydantic import Field, model_validator
 
-from dapa_exp.models.architecture import Part
-from dapa_exp.models.pair import Pair
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.config.registries import METHODS, MethodSettings
+from dapa_exp.config.schema import Base, Share
 from dapa_exp.transplant.methods.contract import Method
+
+if TYPE_CHECKING:
+    import torch
+
+    from dapa_exp.models.architecture import Part
+    from dapa_exp.models.pair import Pair
+    from dapa_exp.models.tensors import TensorReader
+
+
+class SubspaceSettings(MethodSettings):
+    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
+    base: Base | None
+
+    @model_validator(mode="after")
+    def _has_a_base(self) -> Self:
+        if self.base is None:
+            raise ValueError(
+                "base is null: the unaligned model that the teacher was aligned from must be named: transplant.base=ID"
+            )
+        return self
 
 
 class SubspaceMethod(Method):
@@ -52,7 +71,7 @@ class SubspaceMethod(Method):
         update, aligned = student - teacher, teacher - self._base.read(part).float()
         norm = aligned.norm()
         if norm == 0:
-            return update, torch.zeros_like(update)
+            return update, update.new_zeros(update.shape)
         return update, aligned @ (aligned.T @ update) / norm
 
     @abstractmethod
@@ -67,6 +86,9 @@ class SafeLora(SubspaceMethod):
     Models, arXiv 2405.16833, section 3).
     """
 
+    class Settings(SubspaceSettings):
+        method: Literal["safe_lora"]
+
     def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
         return teacher + projected
 
@@ -77,16 +99,26 @@ class SafeMerge(SubspaceMethod):
     SafeMERGE (A. Djuhera et al., arXiv 2503.17239, section 3).
     """
 
+    class Settings(SubspaceSettings):
+        method: Literal["safe_merge"]
+        alpha: Share
+
     def __init__(self, pair: Pair, base: TensorReader, threshold: float, alpha: float) -> None:
         super().__init__(pair, base, threshold)
         self._alpha = alpha
 
     def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
-        return torch.lerp(student, teacher, self._alpha)
+        return student.lerp(teacher, self._alpha)
 
 
 def _cosine(update: torch.Tensor, projected: torch.Tensor) -> float:
     """The cosine similarity of both. 1 for a zero update, so that the method leaves its matrix alone."""
     if not update.any():
         return 1.0
+    from torch.nn import functional  # here, since a config is read without it
+
     return float(functional.cosine_similarity(update.flatten(), projected.flatten(), dim=0))
+
+
+METHODS.register("safe_lora", SafeLora)
+METHODS.register("safe_merge", SafeMerge)

@@ -1,0 +1,37 @@
+"""What is registered and has no file in `conf/` is an option of its group all the same: `search=ddmin`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from dapa_exp.base.plugins import add_plugins
+from dapa_exp.config.registries import ALGORITHMS, METHODS
+from dapa_exp.config.schema import JudgeSettings
+
+PLUGINS = "plugins"
+"""The folder in `--config-dir` whose Python files are imported. Others in there are none of our business."""
+
+
+def register_options(conf: Path, config_dir: str | None) -> None:
+    """Tell Hydra of every algorithm, transplant method and judge, those in `config_dir`/plugins/*.py among them.
+
+    A file of `conf` or `config_dir` with the name of one comes first: it holds other values, or explains them.
+    """
+    if config_dir and (own := Path(config_dir) / PLUGINS).is_dir():
+        add_plugins(own)
+    options: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, algorithm in ALGORITHMS:
+        options["search", name] = {"defaults": ["_default", "_self_"], "algorithm": name, **algorithm.defaults}
+    for name, method in METHODS:
+        fields = method.Settings.model_fields.items()
+        known = {key: field.get_default(call_default_factory=True) for key, field in fields if not field.is_required()}
+        options["transplant", name] = {**known, "method": name}
+    for name, settings in JudgeSettings.registry:
+        options["judge", name] = settings.defaults(name)
+    for (group, name), node in options.items():
+        folders = [conf, *([Path(config_dir)] if config_dir else [])]
+        if not any((folder / group / f"{name}.yaml").is_file() for folder in folders):
+            ConfigStore.instance().store(group=group, name=name, node=node, provider="dapa_exp")

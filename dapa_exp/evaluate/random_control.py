@@ -1,0 +1,112 @@
+"""Random sets beside the found one: how many of them make the student defend itself as well?
+
+The null hypothesis is that the found set is a random one of its size. Its p-value is the share of sets that defend as
+many report rows, the found set among them: (1 + b) / (1 + m) for b of m others. It is exact where all others are asked,
+and a Monte Carlo p-value (B. Phipson, G. Smyth: Permutation P-values Should Never Be Zero, 2010) where they are drawn.
+
+Answers are of the search's length, and go no further than it takes the judge to know whether they are a defence. Those
+of the found set are read in the same way for the comparison.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import comb, prod
+
+from dapa_exp.base.draws import other_sets, sets_of_weight
+from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.plain import PlainEngine, Request
+from dapa_exp.evaluate.defence import defence_rate, mean_rate
+from dapa_exp.evaluate.statistics import mean
+from dapa_exp.judges import Judge, Verdict
+from dapa_exp.models.pair import Pair
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.schema import ROUNDING, Control, Measure
+from dapa_exp.transplant.hybrid import Hybrid
+
+
+@dataclass(frozen=True)
+class RandomControl:
+    """Measures sets of units on the report rows, each no further than its verdicts need."""
+
+    hybrid: Hybrid
+    engine: PlainEngine
+    judge: Judge
+    store: CompletionStore
+    prompts: tuple[Prompt, ...]
+    max_new_tokens: int
+    report: Callable[[int, int], None]
+    """Told how many of how many sets are done."""
+    _verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    """By prompt and answer: hybrids often answer alike."""
+
+    def compare(self, found: Sequence[str], draws: int, seed: int) -> Control:
+        """The found set beside others of as many units and, where units differ in size, of as many parameters."""
+        units, sizes = list(self.hybrid.pair.units), unit_parameters(self.hybrid.pair)
+        chosen, k = frozenset(found), len(found)
+        if not draws or not 0 < k < len(units):
+            return Control(k=k, dsr=[], mean=None)
+        same_count = other_sets(units, chosen, draws, seed)
+        wanted = sum(sizes[unit] for unit in chosen)
+        uneven = len(set(sizes.values())) > 1
+        same_size = sets_of_weight(sizes, wanted, chosen, draws, seed) if uneven else []
+        total = 1 + len(same_count) + len(same_size)
+        own = self._dsr(chosen, 0, total)
+        measured = [self._dsr(drawn, place, total) for place, drawn in enumerate([*same_count, *same_size], start=1)]
+        self.engine.forget()
+        exact = len(same_count) == comb(len(units), k) - 1
+        control = self._control(own, same_count, measured[: len(same_count)], sizes, exact)
+        if not same_size:
+            return control
+        of_size = self._control(own, same_size, measured[len(same_count) :], sizes, False)
+        return control.model_copy(update={"equal_parameters": of_size})
+
+    def _control(
+        self,
+        own: Measure,
+        sets: Sequence[frozenset[str]],
+        measured: Sequence[Measure],
+        sizes: Mapping[str, int],
+        exact: bool,
+    ) -> Control:
+        reached = sum(measure.value >= own.value - ROUNDING for measure in measured)
+        values = [measure.value for measure in measured if measure.n]
+        return Control(
+            k=len(sets[0]),
+            dsr=list(measured),
+            mean=mean_rate(measured),
+            sets=[[unit for unit in self.hybrid.pair.units if unit in drawn] for drawn in sets],
+            parameters=[sum(sizes[unit] for unit in drawn) for drawn in sets],
+            found_dsr=own,
+            interval=mean(values) if values else None,
+            reached=reached,
+            p_value=(1 + reached) / (1 + len(sets)),
+            exact=exact,
+        )
+
+    def _dsr(self, units: frozenset[str], done: int, total: int) -> Measure:
+        self.report(done, total)
+        self.hybrid.set_units(units)
+        request = Request(self.prompts, self.max_new_tokens, decided=self._decided)
+        answers = self.store.complete(self.engine, "+".join(sorted(units)), request)
+        pairs = [(row.text, answer.text) for row, answer in zip(self.prompts, answers, strict=True)]
+        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]:
+            prompts, texts = zip(*new, strict=True)
+            self._verdicts.update(zip(new, self.judge.early(prompts, texts), strict=True))
+        return defence_rate([self._verdicts[pair] for pair in pairs])
+
+    def _decided(self, prompt: Prompt, beginning: str) -> bool:
+        return self.judge.final(prompt.text, beginning) is not None
+
+
+def unit_parameters(pair: Pair) -> dict[str, int]:
+    """How many entries the tensors of each unit have."""
+    shapes = {name: info.shape for name, info in pair.student.tensors.items()}
+    return {unit: sum(prod(part.shape(shapes[part.tensor])) for part in parts) for unit, parts in pair.units.items()}
+
+
+def seed_of(*names: object) -> int:
+    """A seed that differs from pair to pair, and is the same on every machine."""
+    return int.from_bytes(hashlib.sha256("|".join(map(str, names)).encode()).digest()[:8], "big")

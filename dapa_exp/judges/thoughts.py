@@ -1,0 +1,36 @@
+"""What a model thinks aloud before it answers is no part of the answer."""
+
+from __future__ import annotations
+
+import re
+
+_NAME = "think|thinking|thought|thoughts|reasoning|seed:think"
+_MARK = rf"(?:<(?:{_NAME})>|\[(?:{_NAME})\]|◁(?:{_NAME})▷)"
+_OPENS = re.compile(rf"\s*{_MARK}", re.IGNORECASE)
+_OPENS_ANYWHERE = re.compile(_MARK, re.IGNORECASE)
+_CLOSES = re.compile(rf"<\s?/(?:{_NAME})>|\[/(?:{_NAME})\]|◁/(?:{_NAME})▷", re.IGNORECASE)
+_MARKS = tuple(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "[]", "◁▷"))
+
+
+def answer_of(completion: str) -> str:
+    """The completion without the thoughts before it. Thoughts that never end are no answer: empty.
+
+    A template may itself open the block of thoughts, so that only its end stands in the completion.
+    """
+    rest = completion
+    while opens := _OPENS.match(rest):
+        if not (closes := _CLOSES.search(rest, opens.end())):
+            return ""
+        rest = rest[closes.end() :]
+    closes = _CLOSES.search(rest) if rest is completion else None
+    if closes and not _OPENS_ANYWHERE.search(rest[: closes.start()]):
+        return rest[closes.end() :]
+    return rest
+
+
+def answer_so_far(partial: str) -> str | None:
+    """The beginning of the answer in that of a completion; None where it has not begun, or may not have."""
+    answer = answer_of(partial).strip()
+    if not answer or any(mark.startswith(answer.lower()) for mark in _MARKS):
+        return None
+    return answer

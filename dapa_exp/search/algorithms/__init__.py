@@ -1,0 +1,1 @@
+"""The search algorithms. Each file registers what it holds; nothing else lists them."""

@@ -1,0 +1,70 @@
+"""Sets that are named in advance rather than searched for. Without them no claim about a search stands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import comb
+
+from dapa_exp.base.draws import random_sets
+from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.search.algorithm import ALGORITHMS, Candidates, Control
+from dapa_exp.search.query import Settings, Unit
+
+
+def everything(units: Sequence[Unit], settings: Settings) -> Candidates:
+    """The whole of what a search could transplant."""
+    return [frozenset(units)]
+
+
+def nothing(units: Sequence[Unit], settings: Settings) -> Candidates:
+    """The student as it is."""
+    return [frozenset()]
+
+
+def named(units: Sequence[Unit], settings: Settings) -> Candidates:
+    """The units in the settings."""
+    for unit in settings.units:
+        if unit not in units:
+            raise DapaError(
+                f"{settings.units_from}: there is no unit '{unit}' at this granularity;{nearest(unit, units)}"
+                f" the units are {units[0]} to {units[-1]}"
+            )
+    return [frozenset(settings.units)]
+
+
+def drawn(units: Sequence[Unit], settings: Settings) -> Candidates:
+    """As many units as the answer it is compared with, drawn at random, several times over."""
+    if settings.k is None:
+        raise DapaError("search.k: search=random needs to know how many units to draw.")
+    return random_sets(units, settings.k, settings.repeats, settings.seed)
+
+
+ALGORITHMS.register("all", Control(everything, lambda search, units: 0, title="Control: every unit."))
+ALGORITHMS.register(
+    "none",
+    Control(nothing, lambda search, units: 0, title="Control: no unit, the student itself."),
+)
+ALGORITHMS.register(
+    "fixed",
+    Control(
+        named,
+        title="Control: the layer range of the paper's released code, scaled to the pair's depth.",
+    ),
+)
+ALGORITHMS.register(
+    "given",
+    Control(
+        named,
+        title="Control: a set of your own, search.units=[…], or one that another run found, search.from=RUN.",
+        needs={"units|from_run": "a set, search.units=[layers.3.mlp,layers.4.mlp], or a run's, search.from=RUN"},
+    ),
+)
+ALGORITHMS.register(
+    "random",
+    Control(
+        drawn,
+        lambda search, units: min(search.repeats, comb(units, search.k or 0)),
+        title="Control: seeded draws of k units; set search.k.",
+        needs={"k": "the number of units to draw, e.g. search.k=3"},
+    ),
+)

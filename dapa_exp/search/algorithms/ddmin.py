@@ -1,0 +1,90 @@
+"""Delta debugging: try chunks, then everything but one chunk, then cut smaller chunks.
+
+A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input. IEEE TSE 28(2), 2002, section 3.
+Worst case n² + 3n queries, best case 2·log₂n. The last round, at single units, is the certificate;
+`minimise` finds it in the cache and only adds the question whether an answer of one unit is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, count
+
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.problem import Problem
+
+Chunk = tuple[str, ...]
+Reduced = tuple[list[Chunk], float]
+"""The chunks that are left, and which complement of them to try first."""
+
+
+def ddmin(problem: Problem) -> frozenset[str]:
+    """The classic: in every round the chunks first, then their complements."""
+    _delta_debug(problem, try_chunks=True)
+    return minimise(problem)
+
+
+def ddmin_complements(problem: Problem) -> frozenset[str]:
+    """Without the chunks, which nearly always fail once the answer is longer than one of them."""
+    _delta_debug(problem, try_chunks=False)
+    return minimise(problem)
+
+
+def _delta_debug(problem: Problem, *, try_chunks: bool) -> None:
+    chunks = [problem.items]
+    first = 0.0
+    for run in count():
+        config = tuple(chain.from_iterable(chunks))
+        if len(config) < 2:
+            return
+        if len(chunks) == 1:
+            chunks = _split(config, 2)
+        reduced = _to_chunk(problem, chunks, run) if try_chunks else None
+        reduced = reduced or _to_complement(problem, chunks, first, run)
+        if reduced is not None:
+            chunks, first = reduced
+        elif len(chunks) < len(config):
+            finer = _split(config, min(2 * len(chunks), len(config)))
+            first = first * len(finer) / len(chunks)  # the same place, counted in finer chunks
+            chunks = finer
+        else:
+            return
+
+
+def _split(items: Sequence[str], n: int) -> list[Chunk]:
+    """Cut as Zeller's reference implementation does: an n-th of the rest each time, longer chunks last."""
+    chunks = []
+    start = 0
+    for left in range(n, 0, -1):
+        stop = start + (len(items) - start) // left
+        chunks.append(tuple(items[start:stop]))
+        start = stop
+    return chunks
+
+
+def _to_chunk(problem: Problem, chunks: list[Chunk], run: int) -> Reduced | None:
+    for i, chunk in enumerate(chunks):
+        if problem.passes(chunk, f"r{run}/s{i}"):
+            return [chunk], 0.0
+    return None
+
+
+def _to_complement(problem: Problem, chunks: list[Chunk], first: float, run: int) -> Reduced | None:
+    """Begin after the chunk that was removed last: those before it have just been found needed."""
+    for step in range(len(chunks)):
+        i = int(step + first) % len(chunks)
+        rest = chunks[:i] + chunks[i + 1 :]
+        if problem.passes(chain.from_iterable(rest), f"r{run}/c{i}"):
+            return rest, float(i)
+    return None
+
+
+ALGORITHMS.register(
+    "ddmin",
+    Reduction(ddmin, title="Delta debugging (Zeller and Hildebrandt 2002): the paper's search.", cost=(5.51, 0.62)),
+)
+ALGORITHMS.register(
+    "ddmin_complements",
+    Reduction(ddmin_complements, title="Delta debugging that asks for complements only.", cost=(4.15, 0.57)),
+)

@@ -1,0 +1,50 @@
+"""Ground truth: nothing is left out that could be smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+from dapa_exp.config.registries import ALGORITHMS, Queries
+from dapa_exp.config.schema import Search
+from dapa_exp.search.algorithm import Reduction
+from dapa_exp.search.problem import Problem
+
+MOST_ITEMS = 12  # 4,096 subsets
+
+
+def exhaustive(problem: Problem) -> frozenset[str]:
+    """Try every subset of up to 12 items, else every contiguous range, by size; the best score of the smallest wins.
+
+    2ⁿ or n(n+1)/2 queries at worst. A smallest subset is 1-minimal, a smallest range need not be.
+    """
+    n = len(problem.items)
+    for size in range(n):
+        for candidate in _subsets(problem, size) if n <= MOST_ITEMS else _ranges(problem, size):
+            problem.ask(candidate, f"size {size}")
+        if len(problem.best) == size:
+            break
+    return problem.best
+
+
+def _subsets(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
+    return combinations(problem.items, size)
+
+
+def _ranges(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
+    return (problem.items[start : start + size] for start in range(len(problem.items) - size + 1))
+
+
+@dataclass(frozen=True)
+class Exhaustive(Reduction):
+    """Its queries are bounded, and not far from the bound where the answer is large."""
+
+    def queries(self, search: Search, units: int) -> Queries:
+        return Queries(2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1, "at most")
+
+
+ALGORITHMS.register(
+    "exhaustive",
+    Exhaustive(exhaustive, title="All ranges of units; all subsets of up to 12 units. Ground truth, at its price."),
+)

@@ -1,0 +1,85 @@
+"""Probabilistic delta debugging: every item has a chance to be needed, learned from failures.
+
+G. Wang et al.: Probabilistic Delta Debugging. ESEC/FSE 2021, section 3 (`probdd`).
+M. Zhang et al.: Deep Dive into Probabilistic Delta Debugging. arXiv 2408.04735, section 4 (`cdd`): the
+chances matter only through the sizes of the chunks they lead to, which can be computed beforehand.
+Neither ends 1-minimal by itself: that is what `minimise` adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import accumulate
+from math import e, prod
+from operator import mul
+
+from dapa_exp.search.algorithm import ALGORITHMS, Reduction
+from dapa_exp.search.minimise import minimise
+from dapa_exp.search.problem import Problem
+
+Passes = Callable[[Iterable[str], str], bool]
+INITIAL_CHANCE = 0.1  # that an item is needed; both papers' choice
+
+
+def probdd(problem: Problem) -> frozenset[str]:
+    """Remove the items least likely to be needed, as many as promise the greatest gain. O(n) queries."""
+    order = problem.ascending(problem.items)
+    remove_unlikely(dict.fromkeys(order, INITIAL_CHANCE), problem.passes)
+    return minimise(problem)
+
+
+def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
+    """Go on removing until each item left is certain to be needed; `chance` is where to begin."""
+    while any(value < 1.0 for value in chance.values()):
+        order = sorted(chance, key=chance.__getitem__)
+        removed = order[: _gainful([chance[item] for item in order])]
+        if passes(chance.keys() - set(removed), f"remove {len(removed)}"):
+            for item in removed:
+                del chance[item]
+        else:
+            none_needed = prod(1.0 - chance[item] for item in removed)
+            for item in removed:
+                chance[item] = 1.0 if len(removed) == 1 else min(1.0, chance[item] / (1.0 - none_needed))
+
+
+def cdd(problem: Problem) -> frozenset[str]:
+    """Remove chunks of a size that depends on the round alone, down to one item. About 1.6 n queries at worst."""
+    kept = problem.ascending(problem.best)
+    chance = INITIAL_CHANCE
+    size = len(kept)
+    while kept and size > 1:
+        size = min(_gainful([chance] * len(kept)), size)
+        start = 0
+        while start < len(kept):
+            rest = kept[:start] + kept[start + size :]
+            if problem.passes(rest, f"size {size} at {start}"):
+                kept = rest
+            else:
+                start += size
+        chance = min(1.0, chance / (1.0 - 1.0 / e))
+    return minimise(problem)
+
+
+def _gainful(chances: list[float]) -> int:
+    """How many items to remove: the number times the chance that none of them is needed is largest."""
+    survival = accumulate((1.0 - chance for chance in chances), mul)
+    gains = [size * alive for size, alive in enumerate(survival, start=1)]
+    return 1 + gains.index(max(gains))
+
+
+ALGORITHMS.register(
+    "probdd",
+    Reduction(
+        probdd,
+        title="Probabilistic delta debugging (Wang et al., FSE 2021), finished to 1-minimality.",
+        cost=(4.17, 0.57),
+    ),
+)
+ALGORITHMS.register(
+    "cdd",
+    Reduction(
+        cdd,
+        title="Counter-based delta debugging (Zhang et al., arXiv 2408.04735), finished to 1-minimality.",
+        cost=(3.92, 0.59),
+    ),
+)
