@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dapa_exp.models.pair import Pair
 
     Attribution = Callable[[Mapping[Part, int]], dict[str, torch.Tensor]]
-    """Maps each part's neuron axis to the estimated gain in refusal log-odds of each neuron: by unit, shape (neurons,)."""
+    """Takes the neuron axis of each part. Returns each neuron's gain in refusal log-odds: by unit, shape (neurons,)."""
 
 
 class Method(MethodKind, ABC):

@@ -31,8 +31,8 @@ class SwapNeurons(Method):
     Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. There are two scores:
 
     - `difference`: the Euclidean norm of teacher − student over the neuron's entries in the unit.
-    - `attribution`: the estimated gain in refusal log-odds from swapping the neuron (dapa_exp.search.attribution). It is
-      computed before the search.
+    - `attribution`: the estimated gain in refusal log-odds from swapping the neuron (see
+      dapa_exp.search.attribution). It is computed before the search.
 
     If a unit holds other tensors than its MLP's, they stay the student's.
     """
