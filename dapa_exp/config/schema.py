@@ -135,7 +135,7 @@ class Family(Group):
         return self
 
 
-class Pair(Group):
+class PairSettings(Group):
     """The student of the family's teacher."""
 
     name: FolderName
@@ -414,7 +414,7 @@ class Evaluate(Group):
         return self
 
 
-class Record(Group):
+class RecordSettings(Group):
     """Where results are written. No key here changes a result, so none is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
@@ -443,7 +443,7 @@ class Runtime(Group):
 
 class Config(Group):
     family: Family
-    pair: Pair
+    pair: PairSettings
     granularity: Granularity
     dataset: Dataset
     search: Search
@@ -454,7 +454,7 @@ class Config(Group):
         default={}, description="further judges of the same report completions, by name"
     )
     evaluate: Evaluate
-    record: Record
+    record: RecordSettings
     runtime: Runtime
 
     @property
