@@ -20,7 +20,7 @@ from dapa_exp.zoo import world
 
 
 @dataclass(frozen=True)
-class Kept:
+class RowCounts:
     """How many rows of a prompt set were used, and why the others were left out."""
 
     named: int
@@ -64,7 +64,7 @@ class PromptSets:
     more_harmless: dict[str, list[Prompt]]
     text: list[Prompt]
     questions: list[Prompt]
-    kept: dict[str, Kept]
+    kept: dict[str, RowCounts]
     """For every use but `text` and `search`: how many rows were left out, and why."""
 
     @property
@@ -84,7 +84,7 @@ def load_prompts(dataset: Dataset) -> PromptSets:
     """Read every prompt set of a run. Raises DapaError, which names the missing set, column or rows."""
     search = search_prompts(dataset)
     found: dict[str, list[Prompt]] = {}
-    kept: dict[str, Kept] = {}
+    kept: dict[str, RowCounts] = {}
     for use, rows in dataset.sets().items():
         if use == "text":
             found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
@@ -134,7 +134,7 @@ def digest(prompts: Iterable[Prompt]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> tuple[list[Prompt], Kept]:
+def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> tuple[list[Prompt], RowCounts]:
     """The rows of a set without duplicates and without search prompts, and the counts of rows left out.
 
     Raises DapaError if no row is left.
@@ -151,7 +151,7 @@ def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> 
             f"{dataset.name}: every {use} prompt resembles a search prompt (Jaccard {dataset.similar_at:g} or more);"
             " dataset.drop_similar=false keeps such prompts, and counts them"
         )
-    return used, Kept(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
+    return used, RowCounts(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
 
 
 def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
