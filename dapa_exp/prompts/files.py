@@ -21,7 +21,7 @@ _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Rows in file order. Every row has every column; an empty cell is None."""
 
     columns: tuple[str, ...]
@@ -33,7 +33,7 @@ def is_table(path: Path) -> bool:
     return path.suffix in _READERS
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> RowTable:
     """The rows of a .csv, .jsonl or .parquet file. The file is read anew each time.
 
     All cells of CSV and all numbers of JSON are text, so `1.50` stays "1.50". Raises DapaError, which names the line
@@ -51,11 +51,11 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def table_of(rows: Iterable[Row]) -> Table:
+def table_of(rows: Iterable[Row]) -> RowTable:
     """A table of these rows. If a row lacks a column, its cell is None."""
     rows = list(rows)
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    return Table(columns, [{column: row.get(column) for column in columns} for row in rows])
+    return RowTable(columns, [{column: row.get(column) for column in columns} for row in rows])
 
 
 def as_text(cell: Any) -> str:
@@ -68,12 +68,12 @@ def as_text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path) -> RowTable:
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than the 131,072 characters that csv allows
     records = _records(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
     _, header = next(records, (0, []))
     _check_header(header)
-    return Table(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
+    return RowTable(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
 
 
 def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -107,7 +107,7 @@ def _check_header(header: list[str]) -> None:
         raise ValueError(f"line 1: the header has {repeated[0]!r} more than once: rename all but one")
 
 
-def _jsonl(path: Path) -> Table:
+def _jsonl(path: Path) -> RowTable:
     lines = enumerate(_text(path).split("\n"), 1)
     return table_of(_object(number, line) for number, line in lines if line.strip())
 
@@ -128,7 +128,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> Row:
     return dict(pairs)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> RowTable:
     import pyarrow as pa  # takes a second to import
     from pyarrow import parquet
 
@@ -141,7 +141,7 @@ def _parquet(path: Path) -> Table:
         if _holds_bytes(field.type):
             for row in rows:
                 row[field.name] = _decoded(row[field.name])
-    return Table(tuple(table.column_names), rows)
+    return RowTable(tuple(table.column_names), rows)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -183,4 +183,4 @@ def _conversion(path: Path, encoding: str) -> str:
     return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+_READERS: dict[str, Callable[[Path], RowTable]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

@@ -13,7 +13,7 @@ from typing import Any
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.prompts.files import Row, Table, as_text, is_table, read_table, table_of
+from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.zoo import world
@@ -166,7 +166,7 @@ def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
     return replace(prompt, messages=(Message("system", dataset.system_prompt), *prompt.messages))
 
 
-def _names(rows: Rows, table: Table) -> list[str]:
+def _names(rows: Rows, table: RowTable) -> list[str]:
     """One id for each row: its `id` column if all values there are different, else source, split and row number."""
     own = [row.get("id") for row in table.rows]
     names = [str(name).strip() for name in own if isinstance(name, (str, int, float))]
@@ -216,7 +216,7 @@ def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Mess
     return turns
 
 
-def _places(rows: Rows, table: Table) -> Sequence[int]:
+def _places(rows: Rows, table: RowTable) -> Sequence[int]:
     """The row numbers in the table that satisfy `where`. `rows.rows` is a slice of this list."""
     places = [place for place, row in enumerate(table.rows) if _passes(rows, place, row)]
     first, last = rows.rows
@@ -246,7 +246,7 @@ def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> 
             raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
 
 
-def _table(rows: Rows) -> Table:
+def _table(rows: Rows) -> RowTable:
     if rows.source.startswith("zoo:"):
         return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
@@ -257,7 +257,7 @@ def _table(rows: Rows) -> Table:
     return _of_hub(rows)
 
 
-def _of_hub(rows: Rows) -> Table:
+def _of_hub(rows: Rows) -> RowTable:
     """The columns of a hub data set that the config names, and its `id` column if it has one."""
     import datasets  # imported here: it takes seconds, and only hub data sets need it
 
@@ -271,7 +271,7 @@ def _of_hub(rows: Rows) -> Table:
         raise _unreadable(rows, error) from error
     wanted = {rows.column, rows.answer_column, rows.category_column, *rows.where, "id"}
     columns = tuple(found.column_names)
-    return Table(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
+    return RowTable(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
 
 
 def _unreadable(rows: Rows, error: BaseException) -> DapaError:
