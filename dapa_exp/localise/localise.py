@@ -38,7 +38,7 @@ from dapa_exp.zoo.enlarge import is_enlarged
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TeacherMeasures:
     """All measurements of the teacher, so that its weights can be freed before the student is loaded."""
 
     answers: list[str]
@@ -132,7 +132,7 @@ def _teacher(
     prompts: Sequence[Prompt],
     student_answers: Sequence[str],
     report: Report,
-) -> Teacher:
+) -> TeacherMeasures:
     runtime = run.config.runtime
     loaded = load_model(pair.teacher_folder, runtime, thinking=run.config.pair.thinking)
     engine = PlainEngine(loaded, runtime.batch_size)
@@ -140,7 +140,7 @@ def _teacher(
     forks = find_forks(engine.loaded, prompts, answers, student_answers)
     readings = read(engine.loaded, forks, runtime.batch_size)
     tracer = Tracer(engine.loaded, pair.model_type, pair.num_layers, forks, run.config.localise, runtime.batch_size)
-    return Teacher(
+    return TeacherMeasures(
         answers=answers,
         hidden={fork.prompt: state for fork, state in zip(forks, readings.hidden, strict=True)},
         log_odds=mean(readings.log_odds.tolist()),
@@ -170,7 +170,7 @@ def _swap(
     pair: Pair,
     prompts: Sequence[Prompt],
     student_answers: Sequence[str],
-    teacher: Teacher,
+    teacher: TeacherMeasures,
     report: Report,
 ) -> Swapping:
     task, engine = f"{run.config.label}: swap", load_student(run.config, pair)
