@@ -18,7 +18,7 @@ LONGEST = 512
 
 
 @dataclass(frozen=True)
-class Chat:
+class SpecialTokens:
     """The special tokens of a family: before and after a text, a user turn and a model turn."""
 
     bos: str
@@ -46,8 +46,8 @@ class Chat:
         return list(dict.fromkeys(["<pad>", *(mark for mark in marks if mark)]))
 
 
-BRACKETS = Chat("<s>", "</s>", user="[INST]", end_user="[/INST]", model="", end_model="</s>")
-TURNS = Chat("<bos>", "<eos>", user="<user>", end_user="<end_of_turn>", model="<model>", end_model="<eos>")
+BRACKETS = SpecialTokens("<s>", "</s>", user="[INST]", end_user="[/INST]", model="", end_model="</s>")
+TURNS = SpecialTokens("<bos>", "<eos>", user="<user>", end_user="<end_of_turn>", model="<model>", end_model="<eos>")
 CHATS = {"llama": BRACKETS, "mistral": BRACKETS, "gemma": TURNS}
 
 
