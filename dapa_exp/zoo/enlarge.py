@@ -59,7 +59,7 @@ random.
 
 
 @dataclass(frozen=True)
-class Shape:
+class Dimensions:
     """The dimensions of a model, under their names in config.json."""
 
     num_hidden_layers: int
@@ -78,7 +78,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Slot:
+class TensorSpec:
     """The name and shape of a tensor to write."""
 
     name: str
@@ -134,19 +134,19 @@ def layer_places(small: int, big: int) -> list[int]:
     return [layer * big // small for layer in range(small)]
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape:
+def shape_of(config: Mapping[str, Any]) -> Dimensions:
     """The dimensions in the content of a config.json."""
-    return Shape(**{field.name: config[field.name] for field in fields(Shape)})
+    return Dimensions(**{field.name: config[field.name] for field in fields(Dimensions)})
 
 
-def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
+def parse_shape(wanted: str, config: Mapping[str, Any]) -> Dimensions:
     """Parse a shape, such as `llama2-7b`, `num_hidden_layers=8,hidden_size=512` or `llama2-7b,num_hidden_layers=8`.
 
     Dimensions that `wanted` does not name are those of the miniature's `config`. Raises DapaError for an unknown name
     or key, or a value that is not a positive number.
     """
     shape = shape_of(config)
-    keys = [field.name for field in fields(Shape)]
+    keys = [field.name for field in fields(Dimensions)]
     for place, word in enumerate(wanted.split(",")):
         key, equals, value = word.strip().partition("=")
         if not equals and place == 0:
@@ -155,7 +155,7 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
                 raise DapaError(f"shape {key}: not known;{nearest(key, shapes())} there are: {', '.join(shapes())}")
             if known["model_type"] != config["model_type"]:
                 raise DapaError(f"shape {key}: of a {known['model_type']}; the miniature is a {config['model_type']}")
-            shape = Shape(**{name: known[name] for name in keys})
+            shape = Dimensions(**{name: known[name] for name in keys})
         elif key in keys and value.isdecimal() and int(value):
             shape = replace(shape, **{key: int(value)})
         else:
@@ -166,7 +166,9 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
 class Layout:
     """Makes the large model's tensors: it places the miniature's weights in them, and fills the rest."""
 
-    def __init__(self, weights: Any, small: Shape, big: Shape, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+    def __init__(
+        self, weights: Any, small: Dimensions, big: Dimensions, config: Mapping[str, Any], dtype: torch.dtype
+    ) -> None:
         self.small, self.big, self.dtype = small, big, dtype
         self.live = layer_places(small.num_hidden_layers, big.num_hidden_layers)
         self._weights = weights
@@ -186,11 +188,11 @@ class Layout:
         eps = self._eps * self.small.hidden_size / self.big.hidden_size
         return {**asdict(self.big), "rms_norm_eps": eps}
 
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[TensorSpec]:
         """All tensors, in the order in which they are written."""
-        return [Slot(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
+        return [TensorSpec(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
 
-    def tensor(self, slot: Slot) -> torch.Tensor:
+    def tensor(self, slot: TensorSpec) -> torch.Tensor:
         """A tensor of the large model."""
         if slot.name in (EMBEDDING, HEAD):
             return self._vocabulary(slot)
@@ -226,7 +228,7 @@ class Layout:
         }
         return (big.hidden_size,) if name == NORM else shapes.get(_place(name)[1], (big.hidden_size,))
 
-    def _vocabulary(self, slot: Slot) -> torch.Tensor:
+    def _vocabulary(self, slot: TensorSpec) -> torch.Tensor:
         """The embedding or head. Added rows repeat the padding token's, so an added token is never the likeliest."""
         source = self._weights.get_tensor(slot.name)
         factor = self._narrower if self._gemma and slot.name == EMBEDDING else 1.0  # Gemma multiplies by √width
@@ -244,7 +246,7 @@ class Layout:
         tensor[: len(weight)] = (weight + off) * factor - off
         return tensor
 
-    def _dead(self, slot: Slot, kind: str) -> torch.Tensor:
+    def _dead(self, slot: TensorSpec, kind: str) -> torch.Tensor:
         if kind in NORMS:
             return torch.full(slot.shape, self._narrower - (1.0 if self._gemma else 0.0), dtype=self.dtype)
         if kind in ("o_proj", "down_proj"):
@@ -259,7 +261,7 @@ class Layout:
             done += len(piece)
         return tensor
 
-    def _projection(self, slot: Slot, kind: str, source: torch.Tensor) -> torch.Tensor:
+    def _projection(self, slot: TensorSpec, kind: str, source: torch.Tensor) -> torch.Tensor:
         tensor = torch.zeros(slot.shape, dtype=self.dtype)
         small, width = self.small, self.small.hidden_size
         if kind in ("gate_proj", "up_proj", "down_proj"):
@@ -296,15 +298,15 @@ class Layout:
         return torch.cat([first, self.big.head_dim // 2 + first])
 
 
-def _groups(small: Shape, big: Shape) -> int:
+def _groups(small: Dimensions, big: Dimensions) -> int:
     """How many of the large model's head groups one group of the miniature fills."""
     return -(-small.group // big.group)
 
 
-def _refuse_misfit(name: str, small: Shape, big: Shape) -> None:
+def _refuse_misfit(name: str, small: Dimensions, big: Dimensions) -> None:
     wrong = [
         f"{field.name} {getattr(big, field.name)} is less than the miniature's {getattr(small, field.name)}"
-        for field in fields(Shape)
+        for field in fields(Dimensions)
         if field.name not in ("num_key_value_heads", "num_attention_heads")
         and getattr(big, field.name) < getattr(small, field.name)
     ]
@@ -340,7 +342,7 @@ def _noise() -> torch.Tensor:
 
 def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -> None:
     size = layout.dtype.itemsize
-    shards: list[list[Slot]] = [[]]
+    shards: list[list[TensorSpec]] = [[]]
     for slot in layout.slots():
         filled = sum(math.prod(other.shape) for other in shards[-1]) * size
         if shards[-1] and filled + math.prod(slot.shape) * size > shard_bytes:
@@ -357,7 +359,7 @@ def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -
     _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _write_shard(file: Path, slots: Sequence[Slot], layout: Layout, dtype: str) -> None:
+def _write_shard(file: Path, slots: Sequence[TensorSpec], layout: Layout, dtype: str) -> None:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for slot in slots:
