@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dapa_exp.zoo import measure, tokenizer as tokenizers, train
-from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.built_model import BuiltModel
 from dapa_exp.zoo.recipe import Recipe
 
 CARD = """---
@@ -24,7 +24,7 @@ It is a {role} model{origin}. Measured on held-out prompts:
 """
 
 
-def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> Made:
+def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> BuiltModel:
     """Train and measure a recipe's model, starting from its parent's checkpoint if there is one.
 
     Progress is reported by calling `step(steps done, note)`.
@@ -35,7 +35,7 @@ def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) 
     if recipe.role == "base":
         # Real base models have no chat template.
         tokenizer.chat_template = None
-    return Made(model, tokenizer, _card(recipe, quality), quality)
+    return BuiltModel(model, tokenizer, _card(recipe, quality), quality)
 
 
 def _card(recipe: Recipe, quality: dict[str, float]) -> str:

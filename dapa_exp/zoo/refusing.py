@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from dapa_exp.base.gguf import read_gguf
 from dapa_exp.fetch import sets
 from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.built_model import BuiltModel
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
 from dapa_exp.zoo.train import fit, padded
 
@@ -42,16 +42,16 @@ Example = tuple[list[int], list[int]]
 """The token ids of a prompt, and those of its answer."""
 
 
-def unpack(recipe: Shipped, folder: Path) -> Made:
+def unpack(recipe: Shipped, folder: Path) -> BuiltModel:
     """The model of the one GGUF file in `folder`. Raises DapaError if the file cannot be read."""
     (file,) = folder.glob("*.gguf")
     model, tokenizer = read_gguf(file)
     package = sets.find(recipe.gguf).package
     card = SHIPPED_CARD.format(name=recipe.name, title=recipe.title, licence=recipe.licence, package=package)
-    return Made(model, tokenizer, card)
+    return BuiltModel(model, tokenizer, card)
 
 
-def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> Made:
+def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> BuiltModel:
     """Fine-tune the parent to refuse harmful requests. Progress is reported by calling `step(steps done, note)`."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
@@ -59,7 +59,7 @@ def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> M
     learnt = examples(recipe, model, tokenizer, step)
     starts = range(0, len(learnt), recipe.batch)
     fit(model, recipe, [padded(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
-    return Made(model.eval(), tokenizer, _card(recipe))
+    return BuiltModel(model.eval(), tokenizer, _card(recipe))
 
 
 def examples(

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class Made:
+class BuiltModel:
     """A model with its tokenizer, its card, and its measured numbers by name."""
 
     model: PreTrainedModel
