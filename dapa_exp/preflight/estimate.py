@@ -25,7 +25,7 @@ ANSWER_BYTES_BESIDE = 150
 
 
 @dataclass(frozen=True)
-class Needs:
+class RunNeeds:
     """The estimated needs of one run. A field is None if the shapes of the run's models are unknown."""
 
     units: int | None
@@ -38,15 +38,15 @@ class Needs:
     """True if a model's shape was not looked up but assumed."""
 
 
-def needs(config: Config, shape_of: ShapeOf) -> Needs:
+def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     """The needs of a run, with its models' shapes from `shape_of`."""
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
-        return Needs(None, None, None, None, False)
+        return RunNeeds(None, None, None, None, False)
     units = student.num_hidden_layers * len(config.granularity.modules)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
-    return Needs(
+    return RunNeeds(
         units=units,
         queries=asked,
         memory=max(memory(config, shape) for shape in shapes),  # the models are loaded one after the other

@@ -12,7 +12,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.source import source_of
-from dapa_exp.preflight.estimate import Needs, ShapeOf
+from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
 from dapa_exp.preflight.facts import Shape
 
 
@@ -43,7 +43,7 @@ class Totals:
     """Models of unknown shape and searches of unknown cost. The sums leave them out."""
 
 
-def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) -> Totals:
+def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeOf) -> Totals:
     """The sums over at least one run, and the free space on this machine's disks."""
     runtime, record = configs[0].runtime, configs[0].record
     models = list(dict.fromkeys(model for config in configs for model in models_of(config)))
@@ -64,13 +64,13 @@ def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) 
     )
 
 
-def disk_of(config: Config, run: Needs, shape_of: ShapeOf) -> int | None:
+def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
     """Bytes of disk that one run needs: the downloads of its models, and its own files. None if unknown."""
     sizes = [run.files, *(download(model, shape_of(model)) for model in models_of(config))]
     return None if None in sizes else sum(filter(None, sizes))
 
 
-def cells(config: Config, run: Needs, shape_of: ShapeOf) -> tuple[str, str, str, str]:
+def cells(config: Config, run: RunNeeds, shape_of: ShapeOf) -> tuple[str, str, str, str]:
     """Table cells of a run: units, queries, memory and disk. `~` marks a number from an assumed shape."""
     about = "~" if run.assumed else ""
     sizes = (shown(run.memory), shown(disk_of(config, run, shape_of)))
@@ -136,7 +136,7 @@ def free_memory() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
-def _unmeasured(configs: Sequence[Config], runs: Sequence[Needs]) -> Iterator[str]:
+def _unmeasured(configs: Sequence[Config], runs: Sequence[RunNeeds]) -> Iterator[str]:
     """Names of the searches whose number of queries has not been measured."""
     pairs = zip(configs, runs, strict=False)
     names = {config.search.algorithm for config, run in pairs if run.units is not None and run.queries is None}
