@@ -26,7 +26,7 @@ from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import Control, LayerChange, Measure, Rate
+from dapa_exp.record.schema import ControlRecord, LayerChange, Measure, Rate
 from dapa_exp.transplant.hybrid import Hybrid
 
 
@@ -39,7 +39,7 @@ class _Defended(BaseModel):
 _DSR = TypeAdapter(_Defended)
 _MEASURES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
 _LOSSES = TypeAdapter(Losses)
-_CONTROL = TypeAdapter(Control)
+_CONTROL = TypeAdapter(ControlRecord)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -123,10 +123,10 @@ class Evaluator:
             reference=self.reference("teacher", "report", engine),
         )
 
-    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> Control:
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> ControlRecord:
         """The found set on the report rows beside random ones of its size."""
 
-        def compute() -> Control:
+        def compute() -> ControlRecord:
             control = RandomControl(
                 hybrid,
                 engine,

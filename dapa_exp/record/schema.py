@@ -130,7 +130,7 @@ class PerplexityComparison(_Part):
     p_value: Rate | None = Field(description="paired t test; null: too few windows, or all differences are equal")
 
 
-class Control(_Part):
+class ControlRecord(_Part):
     """A control: hybrids of other sets than the found one, on the same report rows.
 
     All answers here, also those for the found set, have the length limit of the search and stop once their verdict is
@@ -149,7 +149,7 @@ class Control(_Part):
         default=None, description="(1 + reached) / (1 + sets): a random set does as well as the found one"
     )
     exact: bool | None = Field(default=None, description="all other sets of k units were asked, so p_value is exact")
-    equal_parameters: Control | None = Field(
+    equal_parameters: ControlRecord | None = Field(
         default=None,
         description="sets of about as many parameters as the found one; null where all units are of one size",
     )
@@ -190,7 +190,7 @@ class EvaluateRecord(_Part):
     above_threshold_clusters: Rate | None = Field(
         default=None, description="the same probability at the effective n; null: the effective n is unknown"
     )
-    random: Control
+    random: ControlRecord
     agreement: list[Agreement] = Field(description="one for each pair of judges; empty with a single judge")
     agreement_by_model: dict[Literal["student", "hybrid", "teacher"], list[Agreement]] = Field(
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"
