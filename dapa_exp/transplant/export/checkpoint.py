@@ -15,7 +15,7 @@ from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
 from dapa_exp.transplant.export.layout import Slot
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 from dapa_exp.zoo import store
 
 COMPANIONS = (".json", ".jinja", ".model", ".txt", ".md")
@@ -40,7 +40,7 @@ def write_checkpoint(
     """
     files = sorted({info.file for info in student.tensors.values()})
     companions = [file for file in sorted(folder.iterdir()) if _goes_along(file)]
-    with placed(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
+    with new_output(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
         part.mkdir()
         for file in companions:
             shutil.copyfile(file, part / file.name)

@@ -26,7 +26,7 @@ from dapa_exp.models.architecture import architecture, layer_of
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import FLOATS
 from dapa_exp.transplant.export.finished import FinishedRun
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
     recipe = _recipe(run.pair, run.record.search.units_found, student, teacher)
     if run.chat_template is not None:
         recipe["chat_template"] = run.chat_template
-    with placed(out, 1 << 20) as part:
+    with new_output(out, 1 << 20) as part:
         title = f"# The hybrid of run {run.record.identity}: mergekit-yaml {out.name} OUT\n"
         part.write_text(title + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 

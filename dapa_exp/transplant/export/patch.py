@@ -13,7 +13,7 @@ from dapa_exp.models.tensors import TensorInfo, TensorReader
 from dapa_exp.transplant.export.fill import Changed, Expected, fill
 from dapa_exp.transplant.export.layout import header, new_slots
 from dapa_exp.transplant.export.manifest import Manifest
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 
 _KEY = "dapa"
 _SPARE_BYTES = 1 << 20
@@ -35,7 +35,7 @@ def write_patch(
     infos = [student.tensors[name] for name in sorted(tensors.changed)]
     blank = describe({info.name: "0" * 64 for info in infos})
     room = len(_header(infos, blank))
-    with placed(out, room + sum(info.bytes for info in infos) + _SPARE_BYTES) as part:
+    with new_output(out, room + sum(info.bytes for info in infos) + _SPARE_BYTES) as part:
         part.touch()
         digests = fill(new_slots(part, infos, room), tensors, expected)
         with part.open("r+b") as stream:

@@ -13,7 +13,7 @@ from dapa_exp.base.files import atomic
 
 
 @contextmanager
-def placed(out: Path, needed_bytes: int) -> Iterator[Path]:
+def new_output(out: Path, needed_bytes: int) -> Iterator[Path]:
     """Yield a temporary path to write to. It is renamed to `out` if the block succeeds, and removed if it raises.
 
     Raises DapaError if `out` exists, or the disk has less than `needed_bytes` free.
