@@ -16,7 +16,7 @@ from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
 from dapa_exp.record.folder import open_run, read_record
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Record
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.prepare import prepare_method
@@ -36,7 +36,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
-        report = noted(report)
+        report = log_progress(report)
         with run.measured("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)

@@ -28,7 +28,7 @@ from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
 from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.provenance import git_commit, utc_now, versions
 from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
@@ -74,7 +74,7 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
-        report = noted(report)
+        report = log_progress(report)
         _claim(run)
         with run.measured("load"):
             pair = open_pair(config, report)

@@ -23,7 +23,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
-from dapa_exp.record.log import logged, note, this_process
+from dapa_exp.record.log import note, run_log, this_process
 from dapa_exp.record.schema import Record, Stage
 
 LOCK_SECONDS = 0.5
@@ -109,7 +109,7 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     identity; then the message names the differing keys. In these cases nothing is written to the folder.
     """
     run = RunFolder(path, config)
-    with _claimed(run), _failure_left(run), logged(run.files.log):
+    with _claimed(run), _failure_left(run), run_log(run.files.log):
         note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
         for left in _litter(run.files):
             remove(left)

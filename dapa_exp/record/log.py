@@ -32,7 +32,7 @@ class _File(logging.FileHandler):
 
 
 @contextmanager
-def logged(file: Path) -> Iterator[None]:
+def run_log(file: Path) -> Iterator[None]:
     """Append a run's events and the warnings of libraries to `file` while the block runs. Times are UTC."""
     handler = _File(file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
@@ -65,7 +65,7 @@ def note(message: str, error: BaseException | None = None) -> None:
     _EVENTS.info(message, exc_info=error)
 
 
-def noted(report: Report) -> Report:
+def log_progress(report: Report) -> Report:
     """A progress callable that calls `report`, and logs when a task begins, ends or has a new note."""
     said: dict[str, str] = {}
 

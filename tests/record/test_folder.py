@@ -17,7 +17,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress
 from dapa_exp.record.folder import RunFolder, locked, open_run, read_record, tidy
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Measure
 from tests.analysis.factory import record
 from tests.settings import quick_config
@@ -198,7 +198,7 @@ def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: py
 
     def work() -> None:
         with open_run(tmp_path, CONFIG) as run:
-            report = noted(heard.append)
+            report = log_progress(heard.append)
             with run.measured("load"):
                 run.tokens += 7
             with run.measured("search"):
