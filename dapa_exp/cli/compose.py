@@ -55,7 +55,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 
 
-def parsed(argv: Sequence[str]) -> Namespace:
+def parse_words(argv: Sequence[str]) -> Namespace:
     """Parse a command line with Hydra's parser. Unlike Hydra, it allows a flag after an override.
 
     Raises DapaError for flags that contradict each other or that `dapa` does not support.
@@ -83,7 +83,7 @@ def parsed(argv: Sequence[str]) -> Namespace:
 
 def only_shows(argv: Sequence[str]) -> bool:
     """Whether the command line asks Hydra to print something (help, a config, completions) and not to run."""
-    args = parsed(argv)
+    args = parse_words(argv)
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
 
 
@@ -93,7 +93,7 @@ def make_composer(args: Namespace) -> Composer:
     return Composer(args.config_dir, _search_path(args.overrides))
 
 
-def typed(cfg: DictConfig) -> Config:
+def check_config(cfg: DictConfig) -> Config:
     """Validate a composed config. Raises ConfigError with all of its problems."""
     body = _body(cfg)
     if problems := problems_of(body):
@@ -112,7 +112,7 @@ def compose(argv: Sequence[str]) -> Composed:
     Raises ConfigError with the problems of all runs together: unknown groups, options and keys, values out of range,
     and contradictions. Each problem names its file, or "command line".
     """
-    args = parsed(argv)
+    args = parse_words(argv)
     composer = make_composer(args)
     problems: list[str] = []
     words = _sound_overrides(composer, args.overrides, problems)
@@ -404,7 +404,7 @@ def _plain(value: object) -> object:
 
 
 def _run_folder(*, _root_: DictConfig) -> str:
-    return run_folder(_checked.get() or typed(_root_))
+    return run_folder(_checked.get() or check_config(_root_))
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import display
-from dapa_exp.cli.compose import Composed, typed
+from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.record.folder import read_record
 from dapa_exp.sweep.job import Job
@@ -46,7 +46,7 @@ def job(cfg: DictConfig) -> None:
     single = hydra.mode == RunMode.RUN
     with chdir(hydra.runtime.cwd), display() as progress:  # relative paths keep their meaning with hydra.job.chdir
         try:
-            execute(typed(cfg), Path(hydra.runtime.output_dir), progress)
+            execute(check_config(cfg), Path(hydra.runtime.output_dir), progress)
         except DapaError as error:
             # Hydra would print the traceback of an Exception. This error is a message for the user.
             complain(error)

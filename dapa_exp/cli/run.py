@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import console
-from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parsed
+from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parse_words
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
@@ -56,7 +56,7 @@ def refuse_early(configs: Sequence[Config]) -> None:
 
 def show(words: Sequence[str]) -> None:
     """Print what Hydra's flags ask for: help, a config, information or completions."""
-    args = parsed(words)
+    args = parse_words(words)
     asked = {"config_name": CONFIG_NAME, "overrides": args.overrides}
     sys.argv[0] = "dapa"  # the name in Hydra's help and completions
     try:
