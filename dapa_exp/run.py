@@ -37,34 +37,36 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
         report = log_progress(report)
-        with run.measured("load"):
+        with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
-        with run.measured("teacher"):
+        with run.run_stage("teacher"):
             teacher = measure_teacher(evaluator, pair)
-        with run.measured("search"):
+        with run.run_stage("search"):
             engine = load_student(config, pair)
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
             prepare_method(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
             engine.forget()
-        with run.measured("student"):
+        with run.run_stage("student"):
             hybrid.set_units(())
             student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
             before = evaluator.states(engine)
-        with run.measured("transplant"):
+        with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
-        with run.measured("hybrid"):
+        with run.run_stage("hybrid"):
             aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
             change = evaluator.change_by_layer(engine, before)
-        with run.measured("random"):
+        with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
-        evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
+        evaluated = evaluator.comparer.conclude(
+            student, aligned, teacher.run_stage, random, change, found.threshold_dsr
+        )
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
 

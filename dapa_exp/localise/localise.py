@@ -76,15 +76,15 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     with open_run(folder, config) as run:
         report = log_progress(report)
         _claim(run)
-        with run.measured("load"):
+        with run.run_stage("load"):
             pair = open_pair(config, report)
             check_templates(config, pair)
             prompts = search_prompts(config.dataset)
-        with run.measured("student"):
+        with run.run_stage("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
-        with run.measured("teacher"):
+        with run.run_stage("teacher"):
             teacher = _teacher(run, pair, prompts, student_answers, report)
-        with run.measured("swap"):
+        with run.run_stage("swap"):
             swapping = _swap(run, pair, prompts, student_answers, teacher, report)
         record = LocaliseRecord(
             schema_version=1,
@@ -114,7 +114,7 @@ def _claim(run: RunFolder) -> None:
     These settings are not part of the identity, so they are compared with a file in the folder.
     """
     settings = run.config.localise
-    begun = run.remembered(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
+    begun = run.load_or_compute(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
     differing = [key for key, value in settings.model_dump().items() if begun.model_dump()[key] != value]
     if differing:
         raise DapaError(f"{run.path}: holds another localisation; these settings differ: {', '.join(differing)}")
@@ -162,7 +162,7 @@ def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
 
 def _effects(run: RunFolder, name: str, compute: Callable[[], Iterable[Effect]]) -> list[Effect]:
     file = LocaliseLayout(run.path).part(name)
-    return run.remembered(file, _EFFECTS, lambda: _Effects(effects=list(compute()))).effects
+    return run.load_or_compute(file, _EFFECTS, lambda: _Effects(effects=list(compute()))).effects
 
 
 def _swap(
@@ -180,7 +180,7 @@ def _swap(
     for layer in range(pair.num_layers):
         report(Progress(task, layer, pair.num_layers))
         file = LocaliseLayout(run.path).part(f"swap-{layer}")
-        found += run.remembered(file, _SWAPS, partial(_swapped, swapper, layer)).projections
+        found += run.load_or_compute(file, _SWAPS, partial(_swapped, swapper, layer)).projections
     report(Progress(task, pair.num_layers, pair.num_layers))
     return Swapping(
         student_cosine=mean(functional.cosine_similarity(swapper.student.hidden, swapper.teacher).tolist()),

@@ -51,7 +51,7 @@ class RunFolder:
         """Open a file of JSON lines for appending. It holds the lines that an interrupted run has written."""
         return Journal(path, line)
 
-    def remembered(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
+    def load_or_compute(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
         """The value in a JSON file of the folder. If there is no such file, compute the value and write it.
 
         Raises DapaError, which names the file, if its content does not match `schema`.
@@ -66,7 +66,7 @@ class RunFolder:
             raise DapaError(f"{error}; move it away, and the same command computes it again") from error
 
     @contextmanager
-    def measured(self, stage: str) -> Iterator[None]:
+    def run_stage(self, stage: str) -> Iterator[None]:
         """Run a block as a stage of the run, and write down its cost, also if the block raises."""
         self.stage, started, tokens = stage, time.monotonic(), self.tokens
         note(f"{stage}: begins")

@@ -43,7 +43,9 @@ def test_what_was_computed_is_remembered(tmp_path: Path) -> None:
         return {"value": Measure(value=0.1 + 0.2, n=3)}
 
     file = run.files.metric("hybrid", "a")
-    assert [run.remembered(file, MEASURES, compute) for _ in range(2)] == [{"value": Measure(value=0.1 + 0.2, n=3)}] * 2
+    assert [run.load_or_compute(file, MEASURES, compute) for _ in range(2)] == [
+        {"value": Measure(value=0.1 + 0.2, n=3)}
+    ] * 2
     assert asked == [1]
 
 
@@ -54,13 +56,13 @@ def test_what_is_remembered_wrongly_is_named_and_kept(tmp_path: Path, damage: st
     file.parent.mkdir()
     file.write_bytes(damage.encode(errors="surrogateescape"))
     with pytest.raises(DapaError, match=r"metrics/hybrid-a\.json: damaged: .*; move it away, and the same command"):
-        run.remembered(file, MEASURES, lambda: pytest.fail("was computed over it"))
+        run.load_or_compute(file, MEASURES, lambda: pytest.fail("was computed over it"))
     assert file.read_bytes() == damage.encode(errors="surrogateescape")
 
 
 def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
     def search(tokens: int, stop: bool) -> RunFolder:
-        with open_run(tmp_path / "run", CONFIG) as run, run.measured("search"):
+        with open_run(tmp_path / "run", CONFIG) as run, run.run_stage("search"):
             run.tokens += tokens
             if stop:
                 raise KeyboardInterrupt
@@ -74,7 +76,7 @@ def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_its_reason_and_the_next_attempt_removes_it(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), open_run(tmp_path, CONFIG) as run, run.measured("search"):
+    with pytest.raises(RuntimeError), open_run(tmp_path, CONFIG) as run, run.run_stage("search"):
         raise RuntimeError("boom")
     error = json.loads((tmp_path / "error.json").read_text())
     assert (error["kind"], error["message"], error["stage"]) == ("RuntimeError", "boom", "search")
@@ -199,9 +201,9 @@ def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: py
     def work() -> None:
         with open_run(tmp_path, CONFIG) as run:
             report = log_progress(heard.append)
-            with run.measured("load"):
+            with run.run_stage("load"):
                 run.tokens += 7
-            with run.measured("search"):
+            with run.run_stage("search"):
                 report(Progress("mini: search", 1, None, "r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail"))
                 for done in range(5):
                     report(Progress("mini: judging", done, 5))
