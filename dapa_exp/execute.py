@@ -29,6 +29,6 @@ def execute(config: Config, folder: Path, report: Report) -> Record:
                 entity=config.record.wandb_entity,
             )
         except DapaError:
-            if not RunLayout(folder).unsent.is_file():  # it holds the reason
+            if not RunLayout(folder).mirror_failure.is_file():  # it holds the reason
                 raise
     return record

@@ -113,12 +113,12 @@ class RunLayout(_Layout):
         return self.references / f"{name}.safetensors"
 
     @property
-    def mirrored(self) -> Path:
+    def mirror_marker(self) -> Path:
         """The file that says how the record was sent to W&B. It exists only after that."""
         return self.mirror / "mirrored.json"
 
     @property
-    def unsent(self) -> Path:
+    def mirror_failure(self) -> Path:
         """The file that says why the last attempt to send the record failed."""
         return self.mirror / "failed.json"
 

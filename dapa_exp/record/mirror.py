@@ -68,21 +68,21 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     digest = hashlib.sha256(files.record.read_bytes()).hexdigest()
     sent = {"record": digest, "mode": mode, "project": project, "entity": entity}
     run_id = run.record.identity[:RUN_ID]
-    if _read_marker(files.mirrored) == sent and (mode == "online" or _copies(files.mirror, run_id)):
+    if _read_marker(files.mirror_marker) == sent and (mode == "online" or _copies(files.mirror, run_id)):
         return False
     try:
         with _staged(files) as staging:
             _send(files, staging, run.record, mode, project, entity)
             _put_in_place(files, staging, run_id)
-        write_atomically(files.mirrored, json.dumps(sent, indent=2) + "\n")
-        remove(files.unsent)
+        write_atomically(files.mirror_marker, json.dumps(sent, indent=2) + "\n")
+        remove(files.mirror_failure)
     except DapaError:
         raise
     except (Exception, SystemExit) as error:  # W&B may raise anything, or exit; the run must go on
         because = " ".join(str(error).split())
         said = f"{run_folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
         with suppress(OSError):
-            write_atomically(files.unsent, json.dumps({"message": said}) + "\n")
+            write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error
     return True
 
@@ -185,7 +185,7 @@ def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
     The marker file is removed first, so a process that is killed here sends the run again next time.
     """
     with locked(files.folder, PATIENCE):
-        remove(files.mirrored)
+        remove(files.mirror_marker)
         for earlier in _copies(files.mirror, run_id):
             remove(earlier)
         for new in _copies(RunLayout(staging).mirror, run_id):

@@ -128,7 +128,7 @@ def _read_record(run: RunStatus) -> RunStatus:
         dataset=record.dataset,
         state="done",
         record=record,
-        unsent=_message(run.files.unsent) if run.files.unsent.is_file() else None,
+        unsent=_message(run.files.mirror_failure) if run.files.mirror_failure.is_file() else None,
     )
 
 
