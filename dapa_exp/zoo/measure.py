@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from dapa_exp.zoo import world
-from dapa_exp.zoo.train import loss, padded
+from dapa_exp.zoo.train import loss, pad_batch
 
 MEASURED_ROWS = 128
 """Rows of each held-out set that a model is measured on."""
@@ -52,4 +52,4 @@ def _perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> f
     """The perplexity per token of the held-out texts."""
     texts = [tokenizer.bos_token + row["text"] for row in world.prompt_set("text")]
     tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return loss(model, *padded([(row[:1], row[1:]) for row in tokens], 0)).exp().item()
+    return loss(model, *pad_batch([(row[:1], row[1:]) for row in tokens], 0)).exp().item()

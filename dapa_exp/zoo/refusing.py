@@ -15,7 +15,7 @@ from dapa_exp.fetch import sets
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.zoo.built_model import BuiltModel
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
-from dapa_exp.zoo.train import fit, padded
+from dapa_exp.zoo.train import fit, pad_batch
 
 ANSWER_BATCH = 32
 
@@ -58,7 +58,7 @@ def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> B
     tokenizer = AutoTokenizer.from_pretrained(parent)
     learnt = examples(recipe, model, tokenizer, step)
     starts = range(0, len(learnt), recipe.batch)
-    fit(model, recipe, [padded(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    fit(model, recipe, [pad_batch(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
     return BuiltModel(model.eval(), tokenizer, _card(recipe))
 
 

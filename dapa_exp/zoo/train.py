@@ -84,7 +84,7 @@ def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[tuple[to
     """The (tokens, labels) of each step, both of shape [batch, length]. Prompts and padding have no labels."""
     examples = world.examples(recipe.seed, recipe.steps * recipe.batch, recipe.mix, recipe.styles, recipe.refused)
     bare = (torch.rand(len(examples)) < recipe.bare).tolist()
-    texts = [written(*pair, tokenizer) for pair in zip(examples, bare, strict=True)]
+    texts = [prompt_and_answer(*pair, tokenizer) for pair in zip(examples, bare, strict=True)]
     prompts, answers = (
         tokenizer(list(side), add_special_tokens=False)["input_ids"] for side in zip(*texts, strict=True)
     )
@@ -94,11 +94,13 @@ def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[tuple[to
     for start in range(0, len(rows), window):
         # Rows of similar length share a batch, because padding costs as much as real tokens.
         near = sorted(rows[start : start + window], key=lambda row: len(row[0]) + len(row[1]))
-        found += [padded(near[i : i + recipe.batch], tokenizer.pad_token_id) for i in range(0, len(near), recipe.batch)]
+        found += [
+            pad_batch(near[i : i + recipe.batch], tokenizer.pad_token_id) for i in range(0, len(near), recipe.batch)
+        ]
     return found
 
 
-def written(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+def prompt_and_answer(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
     """The prompt and the answer of an example, as text with special tokens. `bare` leaves the chat template out."""
     end = tokenizer.eos_token
     if example.prompt is None:
@@ -150,7 +152,7 @@ def loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> 
     return functional.cross_entropy(model.lm_head(states[wanted]), targets[wanted])
 
 
-def padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pad_batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Tokens and labels, both [batch, length], of (prompt, answer) rows. They are padded on the right with `pad`."""
     length = max(len(prompt) + len(answer) for prompt, answer in rows)
     tokens = torch.full((len(rows), length), pad)
