@@ -79,7 +79,7 @@ def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
     head = loaded.model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1]))
     try:
-        output = loaded.model(**padded(loaded, forks), use_cache=False, logits_to_keep=1)
+        output = loaded.model(**pad_contexts(loaded, forks), use_cache=False, logits_to_keep=1)
     finally:
         handle.remove()
     logs = output.logits[:, -1].float().log_softmax(-1)
@@ -90,7 +90,7 @@ def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
     return Readings(ours - theirs, ours.exp(), states[0].float())
 
 
-def padded(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor]:
+def pad_contexts(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor]:
     """The contexts as a batch padded on the left, so that every fork is at the last position."""
     batch = loaded.tokenizer.pad({"input_ids": [list(fork.context) for fork in forks]}, return_tensors="pt")
     mask = batch["attention_mask"]
