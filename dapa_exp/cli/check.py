@@ -21,7 +21,7 @@ from dapa_exp.preflight.findings import (
 )
 from dapa_exp.preflight.reach import Found
 from dapa_exp.preflight.settings import is_here
-from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
+from dapa_exp.preflight.totals import cells, format_bytes, shortages, summary, totals
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
 
@@ -61,7 +61,7 @@ def _gpu_shortages(device: str, needed: int) -> list[str]:
     named = [device] if device.startswith("cuda") and is_here(device) else []
     devices = range(torch.cuda.device_count()) if device == "auto" else named
     free = sum(torch.cuda.mem_get_info(one)[0] for one in devices)
-    short = f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"
+    short = f"memory: about {format_bytes(needed)} are needed, and {format_bytes(free)} are free on {device}"
     return [short] if devices and needed > free else []
 
 

@@ -73,7 +73,7 @@ def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
 def cells(config: Config, run: RunNeeds, shape_of: ShapeOf) -> tuple[str, str, str, str]:
     """Table cells of a run: units, queries, memory and disk. `~` marks a number from an assumed shape."""
     about = "~" if run.assumed else ""
-    sizes = (shown(run.memory), shown(disk_of(config, run, shape_of)))
+    sizes = (format_bytes(run.memory), format_bytes(disk_of(config, run, shape_of)))
     units, asked = ("unknown" if value is None else str(value) for value in (run.units, run.queries))
     memory, disk = (size if size == "unknown" else about + size for size in sizes)
     return units, asked, memory, disk
@@ -96,24 +96,26 @@ def shortages(totals: Totals) -> list[str]:
     """One sentence for each resource, memory or disk, of which this machine has too little."""
     found = []
     if totals.on_cpu and totals.memory > (free := free_memory()):
-        found.append(f"memory: about {shown(totals.memory)} are needed, and {shown(free)} are free")
+        found.append(f"memory: about {format_bytes(totals.memory)} are needed, and {format_bytes(free)} are free")
     for device in dict.fromkeys(disk.device for disk in totals.disks):
         on_it = [disk for disk in totals.disks if disk.device == device]
         if (needed := sum(disk.needed for disk in on_it)) > on_it[0].free:
             folders = " and ".join(dict.fromkeys(str(disk.folder) for disk in on_it if disk.needed))
-            found.append(f"disk: about {shown(needed)} are needed in {folders}, and {shown(on_it[0].free)} are free")
+            found.append(
+                f"disk: about {format_bytes(needed)} are needed in {folders}, and {format_bytes(on_it[0].free)} are free"
+            )
     return found
 
 
 def summary(totals: Totals) -> list[str]:
     """The totals in lines to print below the table of runs."""
     runs = "1 run" if totals.runs == 1 else f"{totals.runs} runs"
-    free = f" (free here: {shown(free_memory())})" if totals.on_cpu else ""
+    free = f" (free here: {format_bytes(free_memory())})" if totals.on_cpu else ""
     lines = [
-        f"{runs}: about {totals.queries:,} queries; memory about {shown(totals.memory)}{free},"
+        f"{runs}: about {totals.queries:,} queries; memory about {format_bytes(totals.memory)}{free},"
         f" {totals.processes} at a time",
         *(
-            f"{disk.what}: about {shown(disk.needed)}; {shown(disk.free)} free in {disk.folder}"
+            f"{disk.what}: about {format_bytes(disk.needed)}; {format_bytes(disk.free)} free in {disk.folder}"
             for disk in totals.disks
             if disk.needed
         ),
@@ -123,7 +125,7 @@ def summary(totals: Totals) -> list[str]:
     return lines
 
 
-def shown(count: int | None) -> str:
+def format_bytes(count: int | None) -> str:
     """A number of bytes in decimal MB or GB."""
     if count is None:
         return "unknown"
