@@ -82,7 +82,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                     running |= [begun]
             for pipe in wait(list(running)) if running else ():
                 assert isinstance(pipe, Connection)
-                message = received(pipe)
+                message = next_message(pipe)
                 if message is None:
                     ended = running.pop(pipe)
                     pipe.close()
@@ -91,7 +91,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                     done += 1
                     report(Progress("runs", done, len(tasks), ended.task.config.label))
                 else:
-                    _heed(message, running[pipe], report)
+                    _handle_message(message, running[pipe], report)
     finally:
         for run in running.values():
             run.child.terminate()
@@ -129,7 +129,7 @@ def _not_begun(waiting: Sequence[Task]) -> str:
     )
 
 
-def _heed(message: Message, run: Running, report: Report) -> None:
+def _handle_message(message: Message, run: Running, report: Report) -> None:
     match message:
         case Progress():
             report(message)
@@ -148,7 +148,7 @@ def _start_server() -> None:
         signal.signal(signal.SIGINT, heeded)
 
 
-def received(pipe: Connection) -> Message | None:
+def next_message(pipe: Connection) -> Message | None:
     """The next message of a child; None if the child has ended, perhaps in the middle of a message."""
     try:
         message: Message = pipe.recv()
