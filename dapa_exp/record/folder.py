@@ -109,7 +109,7 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     identity; then the message names the differing keys. In these cases nothing is written to the folder.
     """
     run = RunFolder(path, config)
-    with _claimed(run), _failure_left(run), run_log(run.files.log):
+    with _lock_and_claim(run), _write_error_on_failure(run), run_log(run.files.log):
         note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
         for left in _litter(run.files):
             remove(left)
@@ -137,7 +137,7 @@ def read_record(path: Path, config: Config) -> Record | None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
+def lock_folder(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
     """Hold the lock on a run's folder while the block runs.
 
     Raises DapaError if another process still holds the lock after `patience` seconds.
@@ -159,7 +159,7 @@ def tidy(path: Path) -> None:
     """
     files = RunLayout(path)
     if _litter(files):
-        with suppress(DapaError, OSError), locked(path, 0):
+        with suppress(DapaError, OSError), lock_folder(path, 0):
             for left in _litter(files):
                 remove(left)
 
@@ -180,14 +180,14 @@ def _litter(files: RunLayout) -> list[Path]:
 
 
 @contextmanager
-def _claimed(run: RunFolder) -> Iterator[None]:
+def _lock_and_claim(run: RunFolder) -> Iterator[None]:
     """Lock the folder, refuse it if it holds another run, and write this run's identity and config."""
     files, config = run.files, run.config
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _readable(run.path, error) from error
-    with locked(run.path):
+    with lock_folder(run.path):
         _refuse_another(run.path, config)
         try:
             if not files.identity.is_file():
@@ -200,7 +200,7 @@ def _claimed(run: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _failure_left(run: RunFolder) -> Iterator[None]:
+def _write_error_on_failure(run: RunFolder) -> Iterator[None]:
     """Write `error.json` if the block raises. An OSError becomes a DapaError that a user can read."""
     try:
         yield

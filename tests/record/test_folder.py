@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress
-from dapa_exp.record.folder import RunFolder, locked, open_run, read_record, tidy
+from dapa_exp.record.folder import RunFolder, lock_folder, open_run, read_record, tidy
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Measure
@@ -181,7 +181,7 @@ def test_a_finished_run_is_tidied_unless_somebody_is_at_work(tmp_path: Path) -> 
         file.parent.mkdir(exist_ok=True)
         file.write_text("")
     (tmp_path / "record.json").write_text(record().model_dump_json())
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         tidy(tmp_path)
     assert all(file.exists() for file in left)
     tidy(tmp_path)
