@@ -102,7 +102,8 @@ def shortages(totals: Totals) -> list[str]:
         if (needed := sum(disk.needed for disk in on_it)) > on_it[0].free:
             folders = " and ".join(dict.fromkeys(str(disk.folder) for disk in on_it if disk.needed))
             found.append(
-                f"disk: about {format_bytes(needed)} are needed in {folders}, and {format_bytes(on_it[0].free)} are free"
+                f"disk: about {format_bytes(needed)} are needed in {folders},"
+                f" and {format_bytes(on_it[0].free)} are free"
             )
     return found
 
