@@ -65,7 +65,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(
-            student, aligned, teacher.run_stage, random, change, found.threshold_dsr
+            student, aligned, teacher.measured, random, change, found.threshold_dsr
         )
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
