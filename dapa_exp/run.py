@@ -64,9 +64,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             change = evaluator.change_by_layer(engine, before)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
-        evaluated = evaluator.comparer.conclude(
-            student, aligned, teacher.measured, random, change, found.threshold_dsr
-        )
+        evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
 

@@ -132,7 +132,7 @@ def note_unswept(planned: Sequence[Job]) -> None:
 
 
 def note_unmeasurable(planned: Sequence[Job]) -> None:
-    """Say so where a metric will be null, since no judge can see it."""
+    """Tell the user if a metric will be null because no judge of the run can see it."""
     for why in dict.fromkeys(unmeasurable(job.config) for job in planned):
         if why:
             print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)

@@ -56,7 +56,7 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
 
 
 def unmeasurable(config: Config) -> str | None:
-    """Why over-refusal, where it is asked for, will be null: no judge of the run can see it. None where one can."""
+    """Why over-refusal will be null although the config asks for it: no judge can see refusals. None if one can."""
     judges = {config.judge.name: config.judge, **config.judges}
     asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
     if not asked or any("refused" in judge.sees() for judge in judges.values()):

@@ -313,7 +313,7 @@ class Registered(Group):
 
     @classmethod
     def defaults(cls, name: str) -> dict[str, Any]:
-        """What a file of YAML would hold that names this kind and sets no key: "???" where there is no default."""
+        """The content of a YAML file that only names this kind: its defaults, and "???" for keys without a default."""
         keys = {
             key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
             for key, field in cls.model_fields.items()
@@ -334,7 +334,7 @@ class Registered(Group):
 
 
 class Needs(NamedTuple):
-    """What something needs to be made: each is null where it needs none."""
+    """What a judge needs on this machine. A field is None if the judge does not need it."""
 
     model: Model | None = None
     device: str | None = None
@@ -373,7 +373,7 @@ class JudgeSettings(Registered):
         return Needs()
 
     def sends_to(self) -> str | None:
-        """The address that completions are sent to; None where they stay on this machine."""
+        """The address that completions are sent to; None if they stay on this machine."""
         return None
 
     def make(self) -> Any:

@@ -56,7 +56,7 @@ def find_forks(
 ) -> list[Fork]:
     """The fork of each prompt that teacher and student answer differently.
 
-    Raises DapaError where both answer every prompt alike.
+    Raises DapaError if both answer every prompt alike.
     """
     rows = zip(prompts, teacher_answers, student_answers, strict=True)
     found = [fork for row in rows if (fork := _fork(loaded, *row))]
@@ -100,7 +100,7 @@ def pad_contexts(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.
 
 
 def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answer: str) -> Fork | None:
-    """None where one answer is a prefix of the other."""
+    """The fork of one prompt; None if one answer is a prefix of the other."""
     ours, theirs = (
         loaded.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in (teacher_answer, student_answer)
     )

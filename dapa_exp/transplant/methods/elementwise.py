@@ -40,7 +40,7 @@ class Blend(Method):
     class Settings(MethodSettings):
         method: Literal["blend"]
         alpha: Share
-        alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
+        alphas: dict[str, Share] = Field(description="values for single units, instead of alpha")
 
     def __init__(self, pair: Pair, alpha: float, alphas: Mapping[str, float]) -> None:
         super().__init__(pair)
