@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config, Model
-from dapa_exp.preflight.estimate import Needs, Queries, files, memory, needs, queries
+from dapa_exp.preflight.estimate import Queries, RunNeeds, files, memory, needs, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import cells, download, shortages, totals
 from dapa_exp.search import Outcome, Settings, search
@@ -190,7 +190,7 @@ def test_what_the_hubs_cache_holds_of_a_model_is_not_downloaded(tmp_path: Path) 
 
 
 def test_memory_is_that_of_the_largest_runs_that_are_under_way_at_a_time() -> None:
-    runs = [Needs(units=1, queries=None, memory=size, files=0, assumed=False) for size in (1, 3, 2)]
+    runs = [RunNeeds(units=1, queries=None, memory=size, files=0, assumed=False) for size in (1, 3, 2)]
     found = totals([config_of(runtime={"processes": 2, "device": "cpu"})], runs, shape_of)
     assert (found.memory, found.processes) == (5, 2)
     (problem,) = shortages(replace(found, memory=10**16))
