@@ -15,7 +15,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
     Agreement,
     Comparison,
-    Control,
+    ControlRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -236,7 +236,7 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     yield from _layers(evaluate)
 
 
-def _control(control: Control, metric: str) -> Iterator[Entry]:
+def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
     """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
     where: dict[str, Any] = {"subject": "random", "set": "report"}
     if control.mean is not None:
