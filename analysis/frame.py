@@ -15,6 +15,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
     Agreement,
     Comparison,
+    ControlRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -228,12 +229,27 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     yield Entry("above_bar", evaluate.above_threshold, n=evaluate.hybrid.dsr.n, subject="hybrid", set="report")
     if evaluate.above_threshold_clusters is not None:
         yield Entry("above_bar_by_group", evaluate.above_threshold_clusters, subject="hybrid", set="report")
-    if evaluate.random.mean is not None:
-        yield Entry("random_dsr", evaluate.random.mean, n=len(evaluate.random.dsr), subject="random", set="report")
-    for draw, measure in enumerate(evaluate.random.dsr):
-        yield _number("random_draw_dsr", measure, subject="random", set="report", key=str(draw))
+    yield from _control(evaluate.random, "random")
+    if evaluate.random.equal_parameters:
+        yield from _control(evaluate.random.equal_parameters, "random_parameters")
     yield from _judges(evaluate)
     yield from _layers(evaluate)
+
+
+def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
+    """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
+    where: dict[str, Any] = {"subject": "random", "set": "report"}
+    if control.mean is not None:
+        low, high = (control.interval.low, control.interval.high) if control.interval else (None, None)
+        bounds = (NAN if bound is None else bound for bound in (low, high))
+        yield Entry(f"{metric}_dsr", control.mean, *bounds, n=len(control.dsr), **where)
+    for draw, measure in enumerate(control.dsr):
+        yield _number(f"{metric}_draw_dsr", measure, key=str(draw), **where)
+    if control.found_dsr:
+        yield _number(f"{metric}_found_dsr", control.found_dsr, **where | {"subject": "hybrid"})
+    if control.p_value is not None:
+        yield Entry(f"{metric}_p", control.p_value, n=len(control.dsr), **where)
+        yield Entry(f"{metric}_reached", NAN if control.reached is None else control.reached, **where)
 
 
 def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:

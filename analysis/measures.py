@@ -18,6 +18,7 @@ MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
     "gain_points",
     "random_dsr",
+    "random_found_dsr",
     "hybrid_search_dsr",
     "everything_search_dsr",
     "bar",
@@ -114,6 +115,8 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["units_suffice"] = _units_suffice(table)
     table["optimism_points"] = 100 * (table["hybrid_search_dsr"] - table["hybrid_dsr"])
     table["random_dsr"] = cells.number("random_dsr", subject="random")
+    table["random_found_dsr"] = cells.number("random_found_dsr", subject="hybrid")
+    table["random_p"] = cells.number("random_p", subject="random")
     table["random_draws"] = cells.number("random_dsr", "n", subject="random").fillna(0).where(table["state"] == "done")
     table["units"] = _units(frame, table)
     table["units_found"] = cells.number("units_found")

@@ -22,7 +22,7 @@ from analysis.measures import (
     settings_that_tell_apart,
 )
 from analysis.registry import TABLES, TableMaker, always
-from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
+from analysis.tables.cells import arrow, decimal, interval, known, number, of, p_value, percent
 from analysis.tables.table import Table, new_blocks
 
 SIGNIFICANT = 0.05
@@ -58,6 +58,7 @@ COLUMNS = [
     *(_dsr(subject) for subject in SUBJECTS),
     Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
+    Column("p (random-k)", "random_p", lambda row: p_value(row["random_p"]) if row["row"] == "run" else ""),
     Column(
         "search DSR: found / everything / bar (%)",
         "everything_search_dsr",
@@ -88,7 +89,7 @@ COLUMNS = [
     Column("P, by group", "above_threshold_by_group", lambda row: _above(row, "above_threshold_by_group")),
 ]
 ABOUT = {column.about for column in COLUMNS}
-OPTIONAL = ("parameters_changed_percent", "above_threshold_by_group")
+OPTIONAL = ("random_p", "parameters_changed_percent", "above_threshold_by_group")
 """Numbers that older records lack. Their columns are left out if no run has them."""
 NO_DEFENCE = {
     "retracted": _of_each("retracted (%)", "retracted"),
@@ -264,7 +265,7 @@ def _caption(measured: pd.DataFrame, settings: list[str]) -> str:
 
 
 def _how_measured(done: pd.DataFrame) -> list[str]:
-    prompts, draws = _range(done["prompts_judged"]), _range(done["random_draws"])
+    prompts = _range(done["prompts_judged"])
     named = {"degenerate": "was degenerate", "failed": "was left unjudged"}
     none = [text for name, text in named.items() if not _any(done, name)]
     sentences = [
@@ -281,7 +282,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         if any(_too_little(row) for _, row in done.iterrows())
         else "",
         "Intervals of means are over teachers." if len(done) > 1 else "",
-        f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
+        _random(done),
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
         "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(named) else "",
@@ -295,6 +296,21 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
             " and the means of units and parameters leave the run out."
         )
     return [sentence for sentence in sentences if sentence]
+
+
+def _random(done: pd.DataFrame) -> str:
+    """What the random sets are, and what they compare with."""
+    draws = _range(done["random_draws"])
+    if draws == "0":
+        return ""
+    said = f"random-k: mean of {draws} hybrids of as many units drawn at random"
+    if done["random_p"].isna().all():
+        return f"{said}."
+    return (
+        f"{said}, whose answers are read at the search's length; read so, the found sets reach"
+        f" {percent(done['random_found_dsr'].mean())} %. p (random-k): (1 + random sets that reach the found one's DSR)"
+        " / (1 + random sets)."
+    )
 
 
 def _grouped(done: pd.DataFrame) -> bool:

@@ -129,7 +129,7 @@ class RunLayout(_Layout):
     def read_config(self) -> Config:
         """The run's config. Raises DapaError if the folder is not a run's, or the config is not valid."""
         try:
-            return Config.model_validate(self.config_as_written())
+            return Config.model_validate(_as_meant(self.config_as_written()))
         except ValidationError as error:
             raise DapaError(f"{self.config}: not the config of a run: {damage(error)}") from error
 
@@ -209,3 +209,10 @@ def read_json(path: Path, schema: TypeAdapter[T]) -> T:
         return schema.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise DapaError(f"{path}: damaged: {damage(error)}") from error
+
+
+def _as_meant(body: Any) -> Any:
+    """A config of before rows that resemble a search row could be left out: its run used them."""
+    if isinstance(body, dict) and isinstance(dataset := body.get("dataset"), dict):
+        dataset.setdefault("drop_similar", False)
+    return body
