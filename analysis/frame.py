@@ -240,9 +240,10 @@ def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
     """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
     where: dict[str, Any] = {"subject": "random", "set": "report"}
     if control.mean is not None:
-        low, high = (control.interval.low, control.interval.high) if control.interval else (None, None)
-        bounds = (NAN if bound is None else bound for bound in (low, high))
-        yield Entry(f"{metric}_dsr", control.mean, *bounds, n=len(control.dsr), **where)
+        interval = control.interval
+        low = NAN if interval is None or interval.low is None else interval.low
+        high = NAN if interval is None or interval.high is None else interval.high
+        yield Entry(f"{metric}_dsr", control.mean, low, high, len(control.dsr), **where)
     for draw, measure in enumerate(control.dsr):
         yield _number(f"{metric}_draw_dsr", measure, key=str(draw), **where)
     if control.found_dsr:
