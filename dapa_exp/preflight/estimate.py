@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
+from dapa_exp.prompts.load import is_here, load_rows
 
 ShapeOf = Callable[[Model], Shape | None]
 """Looks up a model's shape; None if unknown. It is facts.shape_of, or Findings.shape_of after asking the hub."""
 PROMPT_TOKENS = 128
-"""Assumed tokens of a request with its chat template, a high value. The true number needs the tokenizer."""
+"""Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
+TEXT_TOKENS = 512
+"""The same of a text that perplexity is measured on."""
+TEMPLATE_TOKENS = 8
+"""What a chat template of Llama 2, Mistral or Gemma adds to a request."""
+CHARACTERS_A_TOKEN = 4
 PROCESS_BYTES = 600_000_000
 """Memory of a process with torch and transformers before it loads weights. On a GPU the driver takes about the same."""
 ANSWER_BYTES_A_TOKEN = 5
@@ -70,27 +77,60 @@ def _within_budget(found: Queries | None, most: int | None) -> Queries | None:
 def memory(config: Config, shape: Shape) -> int:
     """Peak memory in bytes while a run uses one model.
 
-    weights + process + the larger of
+    weights + process + the largest of
       generating:  batch · ((prompt + answer) · layers · 2 · keys · width + prompt · 3 · intermediate) · width
-                   + batch · vocabulary · (width + 4)
+                   + batch · vocabulary · (width + 4), and what the fast engine keeps of prompts
       perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
+      transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
     `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
-    computed in runtime.dtype and converted to float32; perplexity converts them a second time for the softmax. On a CPU
-    the transplant adds the largest tensor twice: as it is read, and in the model's dtype. The fast engine adds its
-    limit, runtime.reuse_memory. Judges and benchmark tasks are not counted.
+    computed in runtime.dtype and converted to float32; perplexity converts them a second time for the softmax. Judges
+    and benchmark tasks are not counted.
     """
     width = DTYPE_BYTES[config.runtime.dtype]
     batch = config.runtime.batch_size
     window = config.evaluate.perplexity_window or shape.max_position_embeddings
+    if not config.dataset.text_joined:
+        window = min(window, _tokens(config.dataset.text) or TEXT_TOKENS)
+    prompt = _prompt_tokens(config)
     cached = shape.num_hidden_layers * 2 * shape.key_value_size * width  # of one token
     answer = max(config.search.max_new_tokens, config.evaluate.max_new_tokens)
-    tokens = (PROMPT_TOKENS + answer) * cached + PROMPT_TOKENS * 3 * shape.intermediate_size * width
-    generating = batch * (tokens + shape.vocab_size * (width + 4))
+    tokens = (prompt + answer) * cached + prompt * 3 * shape.intermediate_size * width
+    generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
     scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
     scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    kept = round(config.runtime.reuse_memory * 1e9) if config.runtime.engine == "fast" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring) + reading + kept
+    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring, reading)
+
+
+def _kept(config: Config, shape: Shape, prompt: int) -> int:
+    """Bytes that the fast engine keeps: of each query's prompts what half of the layers made, at most its budget."""
+    if config.runtime.engine != "fast":
+        return 0
+    most = round(config.runtime.reuse_memory * 1e9)
+    asked = queries(config, shape.num_hidden_layers * len(config.granularity.modules))
+    if asked is None:
+        return most
+    layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
+    query = _count(config.dataset.search) * prompt * shape.num_hidden_layers * layer
+    return min(most, query * (asked.count + 1) // 2)
+
+
+def _prompt_tokens(config: Config) -> int:
+    """Tokens of the longest request of the search, its template included: about what its characters make."""
+    request = _tokens(config.dataset.search)
+    said = len(config.dataset.system_prompt or "") // CHARACTERS_A_TOKEN
+    return PROMPT_TOKENS + said if request is None else request + said + TEMPLATE_TOKENS
+
+
+def _tokens(rows: Rows | None) -> int | None:
+    """About how many tokens the longest of some rows has; None where they are not on this machine, or damaged."""
+    if rows is None or not is_here(rows):
+        return None
+    try:
+        found = load_rows(rows, may_be_blank=True)
+    except DapaError:
+        return None
+    return max(len(row.text) for row in found) // CHARACTERS_A_TOKEN
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:

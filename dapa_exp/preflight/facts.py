@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -87,7 +88,16 @@ class Shape:
 def shape_of(model: Model) -> Shape | None:
     """A model's shape, without using the network; None if unknown."""
     config = config_here(model)
-    return shape_from(config) if config else facts().get(model.id)
+    return shape_from(config) if config else facts().get(model.id) or _enlarged(model)
+
+
+def _enlarged(model: Model) -> Shape | None:
+    """The shape of a miniature that has yet to be enlarged, where it is a known one or differs from one."""
+    name, *changed = (model.zoo_name or "").partition("@")[2].split(",")
+    known = shapes().get(name)
+    values = dict(word.split("=") for word in changed if re.fullmatch(r"\w+=\d+", word))
+    numbers = {key: int(value) for key, value in values.items()}
+    return shape_from({**known, "dtype": "bfloat16", **numbers}) if known else None
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:

@@ -27,8 +27,7 @@ from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
 from dapa_exp.preflight.facts import read_json
-from dapa_exp.prompts.files import is_table
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.load import is_here, load_rows
 
 _ADAPTER = "adapter_config.json"
 _SMALL = ("config.json", _ADAPTER)
@@ -198,9 +197,7 @@ def on_the_hub(source: Model | Rows) -> bool:
     """Whether the config names a model or prompt set by its hub id."""
     if isinstance(source, Model):
         return source_of(source).remote
-    path = Path(source.source).expanduser()
-    here = source.source.startswith(("zoo:", "fetched:")) or is_table(path) or path.is_file()
-    return not here
+    return not is_here(source)
 
 
 def is_read_here(rows: Rows) -> bool:

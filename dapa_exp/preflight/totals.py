@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
+from dapa_exp.base.digests import cache_root
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
@@ -49,6 +50,7 @@ def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeO
     models = list(dict.fromkeys(model for config in configs for model in models_of(config)))
     shapes = {model: shape_of(model) for model in models}
     downloads = [download(model, shape) for model, shape in shapes.items()]
+    built = sum(_to_build(model, shape) for model, shape in shapes.items())
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
     return Totals(
         runs=len(runs),
@@ -59,14 +61,17 @@ def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeO
         disks=(
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
             _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs)),
+            *([_disk("models to enlarge", cache_root(), built)] if built else []),
         ),
         unknown=(*(model.id for model, shape in shapes.items() if shape is None), *_unmeasured(configs, runs)),
     )
 
 
 def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
-    """Bytes of disk that one run needs: the downloads of its models, and its own files. None if unknown."""
-    sizes = [run.files, *(download(model, shape_of(model)) for model in models_of(config))]
+    """Bytes of disk that one run needs: its models that are not here yet, and its own files. None if unknown."""
+    shapes = {model: shape_of(model) for model in models_of(config)}
+    sizes = [run.files, *(download(model, shape) for model, shape in shapes.items())]
+    sizes += [_to_build(model, shape) for model, shape in shapes.items()]
     return None if None in sizes else sum(filter(None, sizes))
 
 
@@ -90,6 +95,11 @@ def download(model: Model, shape: Shape | None) -> int | None:
     if not source_of(model).remote:
         return 0
     return max(0, shape.checkpoint_bytes - _cached(model)) if shape else None
+
+
+def _to_build(model: Model, shape: Shape | None) -> int:
+    """Bytes of a model that the zoo has yet to make, where it is one of real size."""
+    return shape.checkpoint_bytes if shape and source_of(model).to_build else 0
 
 
 def shortages(totals: Totals) -> list[str]:

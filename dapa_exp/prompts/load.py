@@ -246,15 +246,18 @@ def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> 
             raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
 
 
+def is_here(rows: Rows) -> bool:
+    """Whether a set is made, fetched or kept on this machine, so that reading it needs no network."""
+    path = Path(rows.source).expanduser()
+    return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.is_file()
+
+
 def _table(rows: Rows) -> RowTable:
     if rows.source.startswith("zoo:"):
         return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
         return table_of(fetched_rows(rows.fetched_name))
-    path = Path(rows.source).expanduser()
-    if is_table(path) or path.is_file():
-        return read_table(path)
-    return _of_hub(rows)
+    return read_table(Path(rows.source).expanduser()) if is_here(rows) else _of_hub(rows)
 
 
 def _of_hub(rows: Rows) -> RowTable:

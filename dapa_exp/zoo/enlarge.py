@@ -19,13 +19,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors import safe_open
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.files import atomic
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import digest
 from dapa_exp.zoo.shapes import shapes
@@ -86,32 +87,49 @@ class TensorSpec:
 
 
 def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16", shard_bytes: int = SHARD_BYTES) -> None:
-    """Enlarge the miniature `name` to the shape `wanted` (see `parse_shape`), and write it as the folder `out`.
+    """Enlarge the miniature `name` to the shape `wanted` (see `parse_shape`), and write it as the new folder `out`.
 
     Tensors are made and written one by one. Raises DapaError if `out` exists, or the miniature does not fit the shape.
     """
-    if dtype not in DTYPES:
-        raise DapaError(f"dtype {dtype}: not one of {', '.join(DTYPES)}")
     if out.exists():
         raise DapaError(f"{out}: is there already")
-    folder = store.path(name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    small = shape_of(config)
-    big = parse_shape(wanted, config)
-    _refuse_misfit(name, small, big)
-    part = out.with_name(out.name + ".partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with safe_open(folder / "model.safetensors", framework="pt") as weights:
-        layout = Layout(weights, small, big, config, DTYPES[dtype][1])
-        _write_weights(part, layout, DTYPES[dtype][0], shard_bytes)
-    made_from = {"miniature": name, "recipe": digest(name), "shape": wanted, "layers": layout.live}
-    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        if (folder / file).is_file():
-            shutil.copyfile(folder / file, part / file)
-    _write_json(part / "config.json", {**config, **layout.config(), "dtype": dtype, MARK: made_from})
-    (part / "README.md").write_text(_card(name, config, layout), encoding="utf-8")
-    part.rename(out)
+    with atomic(out) as part:
+        part.mkdir()
+        Enlargement(name, wanted, dtype, shard_bytes).save(part)
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """The miniature `name` in another shape, as it is stored. Nothing is measured: it says what the miniature says."""
+
+    name: str
+    shape: str
+    dtype: str = "bfloat16"
+    shard_bytes: int = SHARD_BYTES
+    quality: ClassVar[Mapping[str, float]] = {}
+
+    def save(self, folder: Path) -> None:
+        """Write it as a checkpoint into an empty folder, tensor by tensor.
+
+        Raises DapaError where the miniature does not fit into the shape.
+        """
+        if self.dtype not in DTYPES:
+            raise DapaError(f"dtype {self.dtype}: not one of {', '.join(DTYPES)}")
+        source = store.path(self.name)
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        small = shape_of(config)
+        big = parse_shape(self.shape, config)
+        _refuse_misfit(self.name, small, big)
+        stored, dtype = DTYPES[self.dtype]
+        with safe_open(source / "model.safetensors", framework="pt") as weights:
+            layout = Layout(weights, small, big, config, dtype)
+            _write_weights(folder, layout, stored, self.shard_bytes)
+        made_from = {"miniature": self.name, "recipe": digest(self.name), "shape": self.shape, "layers": layout.live}
+        for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+            if (source / file).is_file():
+                shutil.copyfile(source / file, folder / file)
+        _write_json(folder / "config.json", {**config, **layout.config(), "dtype": self.dtype, MARK: made_from})
+        (folder / "README.md").write_text(_card(self.name, config, layout), encoding="utf-8")
 
 
 def made_from(folder: Path) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -17,6 +18,7 @@ from typing import ClassVar, Literal
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
+from dapa_exp.zoo.shapes import shapes
 from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped
 
 VERSION = 1
@@ -63,27 +65,56 @@ class Recipe:
     """The sets of `dapa fetch` that it is made from: none."""
 
 
+@dataclass(frozen=True)
+class Enlarged:
+    """The miniature `parent` in a larger shape, in bfloat16. Its name is MINIATURE@SHAPE."""
+
+    name: str
+    parent: str
+    shape: str
+    steps: int = 1
+    sets: ClassVar[tuple[str, ...]] = ()
+
+
+AnyRecipe = Recipe | Shipped | Refusing | Enlarged
+
+
 def digest(name: str) -> str:
     """SHA-256, in hex, over everything that decides a model's weights: recipes of it and its parents, data, VERSION."""
     recipe = find(name)
     parent = digest(recipe.parent) if recipe.parent else None
-    made_of = _world() if isinstance(recipe, Recipe) else [sets.find(fetched).digest for fetched in recipe.sets]
-    known = json.dumps([VERSION, made_of, parent, asdict(recipe)], sort_keys=True)
+    known = json.dumps([VERSION, _made_of(recipe), parent, asdict(recipe)], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()
 
 
-def find(name: str) -> Recipe | Shipped | Refusing:
+def find(name: str) -> AnyRecipe:
     """The recipe of that name. Raises DapaError if there is none."""
-    if name not in RECIPES:
+    small, enlarged, shape = name.partition("@")
+    if small not in RECIPES:
         known = ", ".join(RECIPES)
-        raise DapaError(f"The zoo has no model {name!r}.{nearest(name, RECIPES)} It has: {known}.")
-    return RECIPES[name]
+        raise DapaError(f"The zoo has no model {small!r}.{nearest(small, RECIPES)} It has: {known}.")
+    if not enlarged:
+        return RECIPES[small]
+    if not isinstance(RECIPES[small], Recipe):
+        raise DapaError(f"The zoo has no model {name!r}: only a miniature can be enlarged, and {small} is none")
+    if not re.fullmatch(r"[\w.,=-]+", shape):
+        raise DapaError(f"The zoo has no model {name!r}: after @ it takes a shape: {', '.join(shapes())}")
+    return Enlarged(name, small, shape)
 
 
 def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
     """A regular expression for the names of these MLP projections, in the given layers or in all."""
     where = r"\d+" if layers is None else "|".join(map(str, layers))
     return rf"model\.layers\.({where})\.mlp\.({'|'.join(parts)})\.weight"
+
+
+def _made_of(recipe: AnyRecipe) -> object:
+    """What decides a model beside its recipe and its parent."""
+    if isinstance(recipe, Recipe):
+        return _world()
+    if isinstance(recipe, Enlarged):
+        return shapes().get(recipe.shape.partition(",")[0])
+    return [sets.find(fetched).digest for fetched in recipe.sets]
 
 
 @cache

@@ -14,7 +14,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.zoo import store
-from dapa_exp.zoo.recipe import Recipe, find
+from dapa_exp.zoo.recipe import AnyRecipe, Enlarged, Recipe, find
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
 
 
@@ -77,14 +77,17 @@ def _build(name: str, report: Report) -> None:
     report(Progress(name, recipe.steps, recipe.steps))
 
 
-def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
+def _make(recipe: AnyRecipe, report: Report) -> None:
     """Make one model and store it."""
     from dapa_exp.zoo import miniature, refusing
+    from dapa_exp.zoo.built_model import BuiltModel
+    from dapa_exp.zoo.enlarge import Enlargement
 
     def step(done: int, note: str) -> None:
         report(Progress(recipe.name, done, recipe.steps, note))
 
     started, spent = time.monotonic(), time.process_time()
+    made: BuiltModel | Enlargement
     match recipe:
         case Recipe():
             made = miniature.make(recipe, store.path(recipe.parent) if recipe.parent else None, step)
@@ -92,6 +95,8 @@ def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
             made = refusing.unpack(recipe, fetched_folder(recipe.gguf))
         case Refusing():
             made = refusing.teach(recipe, store.path(recipe.parent), step)
+        case Enlarged():
+            made = Enlargement(recipe.parent, recipe.shape)
     known = {
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time() - spent, 2),
