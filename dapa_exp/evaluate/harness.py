@@ -10,7 +10,8 @@ import contextlib
 import io
 import logging
 import math
-from collections.abc import Collection, Iterator
+import os
+from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +38,13 @@ TASKS = Path(__file__).with_name("tasks")
 
 
 def check_tasks(names: Collection[str]) -> None:
-    """Raises DapaError, before a model is loaded, where the harness is not installed or has no such task."""
+    """Raises DapaError, before a model is loaded, where the harness is not installed, has no such task, or asks for
+    leave to run what a model has written: that is not run here."""
     if not names:
         return
     try:
-        known = _manager(_only_ours(names)).all_tasks
+        manager = _manager(_only_ours(names))
+        known = manager.all_tasks
     except ImportError as error:
         raise DapaError(
             f"evaluate.tasks needs lm-evaluation-harness: pip install dapa_exp[lm_eval] ({error})"
@@ -49,6 +52,12 @@ def check_tasks(names: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise DapaError(f"evaluate.tasks.names: the harness has no task '{name}'.{nearest(name, known)}")
+        if unsafe := _unsafe(name, manager.task_index):
+            within = "" if unsafe == name else f" (in {name})"
+            raise DapaError(
+                f"evaluate.tasks.names: {unsafe}{within} runs code that the model has written, which is not done here;"
+                " `lm_eval run --confirm_run_unsafe_code` does so with an exported checkpoint"
+            )
 
 
 def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
@@ -67,7 +76,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.models.huggingface import HFLM
 
-    with _quiet(), _own_generation(loaded.model):
+    with _quiet(), _own_generation(loaded.model), _in_one_process():
         found: Any = simple_evaluate(
             model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size),
             tasks=[task],
@@ -108,6 +117,24 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
         yield (metric if chosen == "none" else f"{metric}/{chosen}"), measure
 
 
+def _unsafe(name: str, index: Mapping[str, Any], seen: frozenset[str] = frozenset()) -> str | None:
+    """The first of a task, or of a group's members, that runs code which a model has written."""
+    entry = index.get(name)
+    if entry is None or name in seen:
+        return None
+    config = entry.cfg or {}
+    if config.get("unsafe_code"):
+        return name
+    inside = config.get("task")
+    for member in inside if isinstance(inside, list) else []:
+        if isinstance(member, dict) and member.get("unsafe_code"):
+            return str(member.get("task", name))
+        member_name = member if isinstance(member, str) else str(member.get("task", member.get("group")))
+        if found := _unsafe(member_name, index, seen | {name}):
+            return found
+    return None
+
+
 def _only_ours(names: Collection[str]) -> bool:
     """Whether all tasks are ours: then the harness need not index its thousands of tasks, which takes seconds."""
     ours = {file.stem for folder in (TASKS, offline_folder()) for file in folder.glob("*.yaml")}
@@ -132,6 +159,23 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _in_one_process() -> Iterator[None]:
+    """Standard errors by resampling without a pool of processes: a run of a sweep may have no children.
+
+    The harness draws the same samples either way.
+    """
+    before = os.environ.get("DISABLE_MULTIPROC")
+    os.environ["DISABLE_MULTIPROC"] = "1"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints what it resamples
+            yield
+    finally:
+        os.environ.pop("DISABLE_MULTIPROC")
+        if before is not None:
+            os.environ["DISABLE_MULTIPROC"] = before
 
 
 @contextlib.contextmanager

@@ -33,34 +33,24 @@ class LocalSettings(JudgeSettings):
 def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """The judge's model in evaluation mode on its device, and its tokenizer.
 
-    Raises DapaError where the checkpoint cannot be had, cannot be loaded, or lacks some of its tensors.
+    Raises DapaError where the checkpoint cannot be had, cannot be loaded, or does not fill the model.
     """
+    name = f"judge {settings.name}: {settings.model.id}"
     # Here, since to name a judge loads no model's library.
     import torch
     import transformers
 
     from dapa_exp.models.checkpoint import locate
-    from dapa_exp.models.load import ensure_padding
+    from dapa_exp.models.load import fit_tokenizer, load_whole
 
     folder = locate(settings.model, weights=True)
+    model = load_whole(auto_class, folder, name, dtype=getattr(torch, settings.dtype))
     try:
-        model, info = getattr(transformers, auto_class).from_pretrained(
-            folder,
-            dtype=getattr(torch, settings.dtype),
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model.to(settings.device)
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
-        what = f"{type(error).__name__}: {error}"
-        raise DapaError(f"judge {settings.name}: {settings.model.id}: cannot be loaded: {what}") from error
-    if missing := sorted(info["missing_keys"]):  # transformers would judge with random numbers
-        raise DapaError(
-            f"judge {settings.name}: {settings.model.id}: lacks {len(missing)} tensors, such as {missing[0]}"
-        )
-    ensure_padding(model, tokenizer)
+        raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
+    fit_tokenizer(model, tokenizer, name)
     model.config.pad_token_id = tokenizer.pad_token_id  # by which some models find a text's last token
     return model.eval(), tokenizer
 

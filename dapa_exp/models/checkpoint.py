@@ -9,17 +9,17 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from dapa_exp.base.digests import files_digest
+from dapa_exp.base.digests import ZOO_MANIFEST, files_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Model
 from dapa_exp.models.architecture import architecture
-from dapa_exp.models.convert import TOKENIZER, dequantised, merged, unpickled
-from dapa_exp.models.hub import PICKLED, SAFE, WHOLE, fetch, named, repository_of
+from dapa_exp.models.convert import dequantised, merged, unpickled
+from dapa_exp.models.hub import needs_pickle
+from dapa_exp.models.source import source_of
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.zoo import store
 
-_CONFIGS = ("*.json", *TOKENIZER)
 _BESIDE = (".json", ".jinja", ".model")
 
 
@@ -28,16 +28,14 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
 
     GGUF and LoRA adapters are converted on the way. Raises DapaError where it cannot be had, saying why.
     """
-    if model.zoo_name:
-        return store.path(model.zoo_name)
-    found = model.folder or _download(model, weights, report)
+    found = source_of(model).locate(weights, report)
     if file := gguf_file(found):
         return dequantised(file)
     if (found / "adapter_config.json").is_file():
         return _with_adapter(found, weights, report)
     if not (found / "config.json").is_file():
         raise DapaError(f"{found}: no config.json there, so no checkpoint")
-    if weights and _needs_pickle(model, found):
+    if weights and needs_pickle(model, found):
         return unpickled(found)
     return found
 
@@ -94,25 +92,23 @@ def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
     The hub's cache is shared, so other tools may put the same weights in other formats beside them; and what the zoo
     knows of a model, such as how long it took to make, is another thing each time.
     """
-    beside = {file for file in folder.iterdir() if file.suffix in _BESIDE and file.name != store.MANIFEST}
+    beside = {file for file in folder.iterdir() if file.suffix in _BESIDE and file.name != ZOO_MANIFEST}
     return files_digest(beside | {info.file for info in tensors.tensors.values()})
 
 
 def gguf_file(found: Path) -> Path | None:
     """The GGUF file that was named, or that a folder without any other checkpoint holds."""
     if found.suffix == ".gguf":
+        refuse_part(str(found))
         return found
     if (found / "config.json").is_file() or (found / "adapter_config.json").is_file():
         return None
     files = sorted(found.glob("*.gguf"))
+    for file in files:
+        refuse_part(str(file))
     if len(files) > 1:
         raise DapaError(f"{found}: holds {len(files)} GGUF files; name one, such as {files[0]}")
     return files[0] if files else None
-
-
-def _needs_pickle(model: Model, folder: Path) -> bool:
-    """Whether a checkpoint's pickled weights are to be read: where that is allowed, and there are no others."""
-    return model.allow_pickle and not any(folder.glob(WHOLE))
 
 
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
@@ -133,18 +129,3 @@ def _read_json(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DapaError(f"{file}: holds no object")
     return content
-
-
-def _download(model: Model, weights: bool, report: Report) -> Path:
-    """The folder of a hub repository or, for an id of the form `owner/name/file.gguf`, that file."""
-    repository, file = repository_of(model)
-    if file:
-        patterns: tuple[str, ...] = (file,)
-    else:
-        patterns = (*_CONFIGS, *SAFE) if weights else _CONFIGS
-    folder = fetch(repository, model.revision, patterns, report)
-    if weights and not file and _needs_pickle(model, folder):  # else the same would come twice
-        fetch(repository, model.revision, PICKLED, report)
-    if file and not (folder / file).is_file():
-        raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")
-    return folder / file if file else folder

@@ -27,11 +27,25 @@ from huggingface_hub.utils import tqdm
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Model
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""
+TOKENIZER = (
+    "*.jinja",
+    "*.model",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+    "*.tiktoken",
+)
+"""Files that turn text into tokens."""
+CONFIGS = ("*.json", *TOKENIZER)
 WHOLE = "model*.safetensors"
 SAFE = (WHOLE, "adapter_model.safetensors")
 PICKLED = ("pytorch_model*.bin",)
@@ -59,10 +73,30 @@ def fetch(repository: str, revision: str | None, patterns: Sequence[str], report
     return Path(folder)
 
 
+def fetch_model(model: Model, weights: bool, report: Report) -> Path:
+    """The folder of a hub repository or, for an id of the form `owner/name/file.gguf`, that file."""
+    repository, file = repository_of(model)
+    if file:
+        patterns: tuple[str, ...] = (file,)
+    else:
+        patterns = (*CONFIGS, *SAFE) if weights else CONFIGS
+    folder = fetch(repository, model.revision, patterns, report)
+    if weights and not file and needs_pickle(model, folder):  # else the same would come twice
+        fetch(repository, model.revision, PICKLED, report)
+    if file and not (folder / file).is_file():
+        raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")
+    return folder / file if file else folder
+
+
+def needs_pickle(model: Model, folder: Path) -> bool:
+    """Whether a checkpoint's pickled weights are to be read: where that is allowed, and there are no others."""
+    return model.allow_pickle and not any(folder.glob(WHOLE))
+
+
 def repository_of(model: Model) -> tuple[str, str | None]:
     """The repository that a hub id names and, for an id of the form `owner/name/file.gguf`, the file in it.
 
-    Raises DapaError where it is neither.
+    Raises DapaError where it is neither, and where that file is a part of a model.
     """
     if not model.id.endswith(".gguf"):
         return model.id, None
@@ -70,6 +104,7 @@ def repository_of(model: Model) -> tuple[str, str | None]:
         raise DapaError(
             f"{model.id}: a GGUF file on the hub is named owner/name/file.gguf, one here starts with / or ./"
         )
+    refuse_part(model.id)
     owner, title, file = model.id.split("/", 2)
     return f"{owner}/{title}", file
 
@@ -105,25 +140,34 @@ def _limit_waiting(request: Any) -> None:
 
 def explained(repository: str, revision: str | None, error: BaseException, kind: str = "") -> DapaError:
     """What an error of huggingface_hub means for the user. `kind` is the start of the page's path, as `datasets/`."""
+    return DapaError(f"{_explained(repository, revision, error, kind)}{beside(repository)}")
+
+
+def beside(repository: str) -> str:
+    """How to name the folder of this name that is here, where there is one: it may be what is meant."""
+    return f". There is a folder {repository} here, which is named ./{repository}" if Path(repository).is_dir() else ""
+
+
+def _explained(repository: str, revision: str | None, error: BaseException, kind: str) -> str:
     name, page = named(repository, revision), f"{constants.ENDPOINT}/{kind}{repository}"
     match error:
         case GatedRepoError():
             who = "with the account of the token that is set" if get_token() else "and log in (hf auth login)"
-            return DapaError(f"{name}: gated: accept its licence at {page} {who}")
+            return f"{name}: gated: accept its licence at {page} {who}"
         case RevisionNotFoundError():
-            return DapaError(f"{name}: the repository has no such revision")
+            return f"{name}: the repository has no such revision"
         case RepositoryNotFoundError():
             token = "the token that is set may not see it" if get_token() else "no token is set"
-            return DapaError(f"{name}: not on the hub ({page}), or private and {token}")
+            return f"{name}: not on the hub ({page}), or private and {token}"
         case LocalEntryNotFoundError():
-            return DapaError(f"{name}: {unreached(error.__cause__ or error)}, and no copy is cached")
+            return f"{name}: {unreached(error.__cause__ or error)}, and no copy is cached"
         case EntryNotFoundError():
-            return DapaError(f"{name}: the repository lacks a file: {error}")
+            return f"{name}: the repository lacks a file: {error}"
         case HfHubHTTPError():
-            return DapaError(f"{name}: the hub answered {error.response.status_code} ({error.response.url})")
+            return f"{name}: the hub answered {error.response.status_code} ({error.response.url})"
         case HTTPError():
-            return DapaError(f"{name}: {unreached(error)}; what is whole is kept, and the same command goes on")
-    return DapaError(f"{name}: cannot be downloaded: {error}")
+            return f"{name}: {unreached(error)}; what is whole is kept, and the same command goes on"
+    return f"{name}: cannot be downloaded: {error}"
 
 
 def unreached(error: BaseException) -> str:

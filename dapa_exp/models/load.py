@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.config.schema import Runtime
 from dapa_exp.models.ends import ends_of, ends_of_another, ends_of_template
 from dapa_exp.models.templates import StoredTemplate
 
 transformers_logging.disable_progress_bar()  # its bars would break through ours
+
+NO_TOKENIZER = "no tokenizer there; copy tokenizer.json and tokenizer_config.json from the model that it was tuned from"
+_VOCABULARIES = ("tokenizer.json", "*.model", "vocab.json", "vocab.txt", "*.tiktoken", "tekken.json")
+_UNREAD = re.compile(r"(^|\.)pooler\.")
+"""Encoders' checkpoints often hold a pooler that their model for classification does without."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,14 @@ def load_model(
     the device cannot take them.
     """
     spread = runtime.device == "auto"
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, runtime.dtype),
-            device_map="auto" if spread else None,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
-    except Exception as error:  # on a damaged file the libraries raise whatever comes up
-        raise DapaError(f"{folder}: cannot be loaded: {type(error).__name__}: {error}") from error
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):  # transformers would go on with random numbers
-        raise DapaError(f"{folder}: the checkpoint lacks {len(missing)} of the model's tensors, such as {missing[0]}")
+    choose_attention(runtime.device)
+    model = load_whole(
+        AutoModelForCausalLM,
+        folder,
+        str(folder),
+        dtype=getattr(torch, runtime.dtype),
+        device_map="auto" if spread else None,
+    )
     tokenizer, ends = _tokenizer(folder), frozenset[int]()
     if template_folder is not None:
         other = _tokenizer(template_folder)
@@ -60,17 +62,111 @@ def load_model(
         ends = ends_of_another(template_folder, other, tokenizer)
     _settle_template(tokenizer, template_folder or folder, thinking)
     tokenizer.padding_side = "left"
-    ensure_padding(model, tokenizer)
+    fit_tokenizer(model, tokenizer, str(folder))
+    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
+    _refuse_endless(model, ends, str(folder))
     if not spread:
         _move(model, runtime.device)
-    return LoadedModel(model.eval(), tokenizer, ends | ends_of(model, tokenizer) | ends_of_template(tokenizer))
+    return LoadedModel(model.eval(), tokenizer, ends)
 
 
-def ensure_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Have it pad with the end token where it has no padding token, or one that was added without an embedding."""
-    rows: Any = model.get_input_embeddings()
-    if tokenizer.pad_token is None or tokenizer.pad_token_id >= rows.num_embeddings:
-        tokenizer.pad_token = tokenizer.eos_token
+def choose_attention(device: str) -> None:
+    """Leave cuDNN's attention out on a GPU: it builds a plan for each length, and answers grow by a token a pass.
+
+    On an H200 a forward pass of a 7B shape took 45 to 69 ms at a length that was new to the process, and 14 ms at a
+    known one, 8 ms of them on the GPU. The gain has not been measured: tests/benchmarks/gpu.py measures both.
+    """
+    if device.startswith("cuda") or device == "auto":
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def holds_tokenizer(name: str) -> bool:
+    """Whether a file of this name has a tokenizer's vocabulary."""
+    return any(fnmatchcase(name, pattern) for pattern in _VOCABULARIES)
+
+
+def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any:
+    """A model of one of transformers' auto classes, every tensor of which came from the folder's safetensors.
+
+    `name` is what the user knows it by. Raises DapaError where it cannot be loaded, and where tensors are missing,
+    left over, or of another shape than the model's: transformers would go on with random numbers. It also raises one
+    where it computes NaN later on.
+    """
+    try:
+        model, info = auto_class.from_pretrained(
+            folder, use_safetensors=True, trust_remote_code=False, output_loading_info=True, **settings
+        )
+    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+        raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
+    left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
+    refuse_unplaced(name, info["missing_keys"], left_over)
+    _refuse_overflow(model, name)
+    return model
+
+
+def _refuse_overflow(model: PreTrainedModel, name: str) -> None:
+    """Have the model raise a DapaError where it computes NaN or infinite logits: the largest of them means nothing."""
+
+    def check(_: torch.nn.Module, __: Any, output: Any) -> None:
+        logits: torch.Tensor = getattr(output, "logits", output)
+        low, high = logits.aminmax()  # NaN goes through to both
+        if not (low.isfinite() and high.isfinite()):
+            raise DapaError(f"{name}: computes NaN or infinite logits: {_why_overflow(model)}")
+
+    head = model.get_output_embeddings()  # before a cap, as Gemma 2 has one, hides what is infinite
+    (model if head is None else head).register_forward_hook(check)
+
+
+def _why_overflow(model: PreTrainedModel) -> str:
+    """The tensor that holds no numbers, where there is one; else the dtype is too small for what is computed."""
+    dtype = str(model.dtype).removeprefix("torch.")
+    broken = (name for name, tensor in model.named_parameters() if not tensor.isfinite().all())
+    if (found := next(broken, None)) is not None:
+        return f"{found} holds NaN or infinite values in {dtype}"
+    return f"{dtype} is too small for them; bfloat16 and float32 hold larger numbers"
+
+
+def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Have the tokenizer pad with a token that the model has an embedding for, and the model refuse tokens without one.
+
+    Raises DapaError where there is nothing to pad with.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    rows: int = embeddings.num_embeddings
+    special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
+    candidates = [tokenizer.pad_token_id, tokenizer.eos_token_id, *_ends(model), *tokenizer.all_special_ids, *special]
+    padding = next((token for token in candidates if token is not None and token < rows), None)
+    if padding is None:
+        raise DapaError(f"{name}: no token to pad with; name an eos_token or pad_token in tokenizer_config.json")
+    if padding != tokenizer.pad_token_id:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(padding)
+
+    def check(_: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        # A token that the model itself has said has an embedding, so a decoding step need not wait for the answer.
+        if args and args[0].shape[-1] > 1 and args[0].numel() and (highest := int(args[0].max())) >= rows:
+            raise DapaError(f"{name}: {strange(highest)}")
+
+    def strange(token: int) -> str:
+        text = tokenizer.convert_ids_to_tokens(token)
+        return f"the tokenizer has the token '{text}' ({token}), and the model embeddings for {rows} tokens only"
+
+    embeddings.register_forward_pre_hook(check)
+
+
+def _ends(model: PreTrainedModel) -> list[int]:
+    """The tokens that a model's own settings end an answer with."""
+    settings = getattr(model, "generation_config", None)  # a classifier has none
+    ends = settings.eos_token_id if settings else None
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
+def _refuse_endless(model: PreTrainedModel, ends: frozenset[int], name: str) -> None:
+    """Raise a DapaError where the model cannot say any token that ends an answer, so that none would ever end."""
+    embeddings: Any = model.get_input_embeddings()
+    rows = embeddings.num_embeddings
+    if all(end >= rows for end in ends):
+        found = f"{sorted(ends)} lie beyond its {rows} embeddings" if ends else "there is none"
+        raise DapaError(f"{name}: no end token that the model can say ({found}); set eos_token_id in config.json")
 
 
 def _settle_template(tokenizer: PreTrainedTokenizerBase, folder: Path, thinking: bool | None) -> None:
@@ -88,6 +184,8 @@ def _settle_template(tokenizer: PreTrainedTokenizerBase, folder: Path, thinking:
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    if not any(holds_tokenizer(file.name) for file in folder.iterdir()):
+        raise DapaError(f"{folder}: {NO_TOKENIZER}")
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:

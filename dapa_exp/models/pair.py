@@ -12,6 +12,8 @@ from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Config
 from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.complete import read_whole
+from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.tensors import FLOATS, TensorReader
 
 MUST_AGREE = (
@@ -50,7 +52,7 @@ class Pair:
     num_layers: int
     units: Units
     differences: tuple[str, ...]
-    """Where the two configs differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
+    """Where the two differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
 
 
 def open_pair(config: Config, report: Report = silent) -> Pair:
@@ -65,14 +67,17 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     if model_type != config.family.model_type:
         _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
     teacher_folder, student_folder = (locate(model, weights=True, report=report) for model in models)
-    teacher, student = TensorReader(teacher_folder), TensorReader(student_folder)
+    teacher, student = (read_whole(folder) for folder in (teacher_folder, student_folder))
     num_layers = student_config["num_hidden_layers"]
     every = dict.fromkeys([*student, *teacher])  # a tensor that only one of them has is named below
     found = units(model_type, num_layers, config.granularity.modules, every)
     _refuse(
         config, unlike_tensors(teacher, student, dict.fromkeys(p.tensor for parts in found.values() for p in parts))
     )
-    differences = tuple(differing(teacher_config, student_config, MAY_DIFFER))
+    differences = (
+        *differing(teacher_config, student_config, MAY_DIFFER),
+        *stored_differences((teacher_folder, student_folder), teacher, student),
+    )
     return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences)
 
 

@@ -116,10 +116,15 @@ def _stored(folder: Path) -> Iterator[TensorInfo]:
 
 def _sharded(folder: Path) -> Iterator[TensorInfo]:
     try:
-        shard_of: dict[str, str] = json.loads((folder / INDEX).read_text())["weight_map"]
+        index = json.loads((folder / INDEX).read_text())
+        shard_of: dict[str, str] = index["weight_map"]
         shards = sorted(set(shard_of.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last two: lists for objects
         raise DapaError(f"{folder / INDEX}: not an index of shards: {error!r}") from error
+    if "metadata" not in index:
+        raise DapaError(
+            f'{folder / INDEX}: lacks "metadata", without which transformers reads no shards; add an empty {{}}'
+        )
     if lost := [shard for shard in shards if not (folder / shard).is_file()]:
         raise DapaError(f"{folder}: {len(lost)} of {len(shards)} shards are missing: {', '.join(lost)}")
     for shard in shards:
@@ -127,7 +132,10 @@ def _sharded(folder: Path) -> Iterator[TensorInfo]:
         for name in (name for name, within in shard_of.items() if within == shard):
             if name not in headers:
                 raise DapaError(f"{folder / shard}: lacks the tensor {name} that {INDEX} looks for there")
-            yield headers[name]
+        for name in headers:  # transformers would load it all the same, and of two tensors of one name either
+            if shard_of.get(name) != shard and not name.endswith(_DERIVED):
+                raise DapaError(f"{folder / shard}: holds the tensor {name} that {INDEX} does not look for there")
+        yield from headers.values()
 
 
 def _header(file: Path) -> Iterator[TensorInfo]:

@@ -1,55 +1,54 @@
-"""What stands in the way of a sweep: everything that its runs read is asked for, once, and put together by run."""
+"""Looks up every model and prompt set of a sweep once, and lists the problems that would stop its runs."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-import torch
-
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
-from dapa_exp.evaluate.harness import check_tasks
-from dapa_exp.models.hub import named
-from dapa_exp.models.pair import misfits
+from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.models.hub import beside, named
+from dapa_exp.models.kinship import stored_differences
+from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
 from dapa_exp.models.pair_templates import template_problems
+from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate
+from dapa_exp.models.tensors import TensorReader
 from dapa_exp.preflight.facts import Shape, shape_from, shape_of
-from dapa_exp.preflight.reach import Found, Hub, is_read_here, on_the_hub
+from dapa_exp.preflight.reach import Found, Hub, is_cached, is_read_here, on_the_hub
+from dapa_exp.preflight.settings import judges_of, setting_problems
 from dapa_exp.preflight.totals import models_of
 from dapa_exp.prompts.load import load_prompts
 
 WORKERS = 8
-"""Questions to the hub at a time."""
+"""Parallel requests to the hub."""
 Thing = TypeVar("Thing")
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of everything that a sweep reads. Each thing was asked for once."""
+    """The result of looking up every model and prompt set of a sweep."""
 
     models: dict[Model, Found]
     judges: dict[Model, Found]
-    """The models that judges ask, where they lie with us or on the hub."""
+    """The models that judges load, from this machine or the hub. Models behind an endpoint are not among them."""
     sets: dict[str, Found]
     """Prompt sets, by `set_key`."""
     unreached: str | None
-    """Why the hub could not be asked, where anything lies there."""
+    """Why the hub cannot be reached; None if it can, or if nothing is on the hub."""
 
     def shape_of(self, model: Model) -> Shape | None:
-        """A model's shape, by its own config where that is known, else by our facts."""
+        """A model's shape, from its own config if that was found, else from the shipped table."""
         config = self.models[model].config
         return (shape_from(config) if config else None) or shape_of(model)
 
 
 def look(configs: Sequence[Config], report: Report) -> Findings:
-    """Ask for every model and prompt set that runs of these configs read."""
+    """Look up every model and prompt set of these configs, on this machine and on the hub."""
     hub = Hub()
     models = {model: model for config in configs for model in models_of(config)}
     judges = {model: model for config in configs for model in _judge_models(config)}
@@ -60,29 +59,57 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
     }
     far = any(map(on_the_hub, [*models, *judges])) or any(on_the_hub(rows) for rows, _ in sets.values())
     return Findings(
-        unreached=hub.unreached if far else None,  # asked first, so that no two threads wait for it
+        unreached=hub.unreached if far else None,  # before the threads start: they would all wait for it
         models=_ask("check: models", models, hub.model, report),
         judges=_ask("check: judges", judges, hub.judge, report),
         sets=_ask("check: prompt sets", sets, lambda asked: hub.rows(*asked), report),
     )
 
 
+def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
+    """If the hub is out of reach: the models and prompt sets that runs need from it and that this machine lacks.
+
+    Sends one request to the hub. If the hub answers, there is no problem and nothing else is looked up.
+    """
+    hub = Hub()
+    models = {model for config in configs for model in (*models_of(config), *_judge_models(config))}
+    far = [model for model in models if on_the_hub(model)]
+    rows = {set_key(rows): rows for config in configs for rows in config.dataset.sets().values() if on_the_hub(rows)}
+    if not (far or rows) or not hub.unreached:
+        return
+    missing = [named(model.id, model.revision) for model in far if source_of(model).file("config.json") is None]
+    missing += [key for key, found in rows.items() if not is_cached(found)]
+    if missing:
+        yield f"{hub.unreached}, and this machine does not hold: {', '.join(sorted(missing))}"
+
+
 def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
-    """What stands in the way of the runs, in sentences."""
+    """Every problem that would stop a run, one sentence each."""
     models = [(model.id, found) for of in (findings.models, findings.judges) for model, found in of.items()]
     known = [*models, *findings.sets.items()]
     if not_asked := [name for name, found in known if not found.asked]:
         yield f"{findings.unreached}, so these could not be asked for: {', '.join(not_asked)}"
+        yield from (f"{name}: not asked for{found}" for name in not_asked if (found := beside(name)))
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
         yield from _pair_problems(config, findings)
-        yield from _judge_problems(config, findings)
-        yield from _device_problems(config)
-        yield from _task_problems(config)
+        yield from _template_problems(config, findings)
+        yield from setting_problems(config)
+
+
+def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
+    """Notes on each pair, one sentence each: harmless differences, and signs that the models have no common base."""
+    for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in configs):
+        teacher, student = (findings.models[model] for model in models)
+        if teacher.config and student.config:
+            yield from (f"{name}: {found}" for found in differing(teacher.config, student.config, MAY_DIFFER))
+        if teacher.folder and student.folder:
+            tensors = (TensorReader(folder) for folder in (teacher.folder, student.folder))
+            yield from (f"{name}: {found}" for found in stored_differences((teacher.folder, student.folder), *tensors))
 
 
 def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str], list[str]]:
-    """What every data set that is here leaves out of its sets, in sentences; and what is wrong with one as a whole."""
+    """Two lists of sentences on the data sets that can be read now: how many rows are left out, and problems."""
     notes, problems = [], []
     for dataset in {config.dataset.model_dump_json(): config.dataset for config in configs}.values():
         every = dataset.sets().values()
@@ -110,8 +137,8 @@ def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     yield from template_problems(config, known)
 
 
-def _judge_problems(config: Config, findings: Findings) -> Iterator[str]:
-    for judge in _judges(config):
+def _template_problems(config: Config, findings: Findings) -> Iterator[str]:
+    for judge in judges_of(config):
         needs = judge.needs()
         template = findings.judges[needs.model].template if needs.model and needs.chat_template else None
         if needs.model and isinstance(template, StoredTemplate):
@@ -119,38 +146,10 @@ def _judge_problems(config: Config, findings: Findings) -> Iterator[str]:
                 template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
             except DapaError as error:
                 yield f"judge {judge.name}: {needs.model.id}: {error}"
-        if needs.key and not os.environ.get(needs.key):
-            yield f"judge {judge.name}: the environment variable {needs.key}, which is to hold the key, is not set"
-        if needs.package and not importlib.util.find_spec(needs.package):
-            yield f"judge {judge.name}: it is not installed; pip install 'dapa_exp[{needs.extra}]'"
-
-
-def _device_problems(config: Config) -> Iterator[str]:
-    if not is_here(device := config.runtime.device):
-        yield f"runtime.device={device}: there is no such device here; runtime=cpu computes without one"
-    for judge in _judges(config):
-        if (needed := judge.needs().device) and not is_here(needed):
-            yield f"judge {judge.name}: device={needed}: there is no such device here"
-
-
-def _task_problems(config: Config) -> Iterator[str]:
-    for task in config.evaluate.tasks.names:
-        try:
-            check_tasks([task])
-        except DapaError as error:
-            yield str(error)
-
-
-def is_here(device: str) -> bool:
-    """Whether torch finds a device on this machine."""
-    kind, _, number = device.partition(":")
-    if kind == "cuda":
-        return int(number or 0) < torch.cuda.device_count()
-    return kind != "mps" or torch.backends.mps.is_available()
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
-    """Every way in which teacher and student do not fit; None where one of them is not known, or only assumed."""
+    """All reasons why the teacher's tensors do not fit the student's; None if a model's config was not found."""
     pair = config.family.teacher, config.pair.student
     teacher, student = (findings.models[model].config for model in pair)
     if teacher is None or student is None:
@@ -158,32 +157,31 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
         if len(shapes) < len(pair):
             return None
         teacher, student = map(asdict, shapes)
-    wrong = misfits(teacher, student)
+    try:
+        wrong = misfits(teacher, student)
+    except DapaError as error:  # the architecture is not known
+        return [str(error)]
     if not wrong and student["model_type"] != config.family.model_type:
         wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
     return wrong
 
 
 def template_of(config: Config) -> Model:
-    """The model whose chat template the student's prompts go through."""
+    """The model whose chat template is used for the student's prompts."""
     return config.family.teacher if config.pair.chat_template == "teacher" else config.pair.student
 
 
 def _judge_models(config: Config) -> list[Model]:
-    return [model for judge in _judges(config) if (model := judge.needs().model)]
-
-
-def _judges(config: Config) -> list[JudgeSettings]:
-    return [config.judge, *config.judges.values()]
+    return [model for judge in judges_of(config) if (model := judge.needs().model)]
 
 
 def set_key(rows: Rows) -> str:
-    """What a prompt set is asked for by: the hub by its id alone, others by rows and columns too."""
+    """The key under which a prompt set is looked up: for a hub set its id, for others also its rows and columns."""
     return named(rows.source, rows.revision) if on_the_hub(rows) else rows.model_dump_json()
 
 
 def _ask(task: str, things: dict[Any, Thing], ask: Callable[[Thing], Answer], report: Report) -> dict[Any, Answer]:
-    """Ask for all things, some at a time, and show how far it is."""
+    """Call `ask` for all things, in WORKERS threads, and report progress. Returns the answers by thing."""
     answers = {}
     with ThreadPoolExecutor(WORKERS) as pool:
         for done, (key, answer) in enumerate(zip(things, pool.map(ask, things.values()), strict=True), start=1):

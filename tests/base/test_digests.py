@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
 
 import pytest
 
-from dapa_exp.base.digests import _digest_of, file_digest
+from dapa_exp.base.digests import _digest_of, file_digest, folder_digest
 
 KEPT_TIME = 315_532_800  # 1980, which archives that are made alike each time say of every file
 
@@ -38,3 +39,15 @@ def test_a_file_is_read_once(tmp_path: Path, cache: Path) -> None:
     kept.write_text("f" * len(known))
     _digest_of.cache_clear()  # as another process would find it
     assert file_digest(file) == "f" * len(known)
+
+
+def test_weights_in_a_folder_of_their_own_count(tmp_path: Path) -> None:
+    (tmp_path / "model" / "shards").mkdir(parents=True)
+    shard_of = {"a": "shards/1.safetensors", "b": "shards/2.safetensors"}
+    (tmp_path / "model" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shard_of}))
+    digests = set()
+    for content in (b"one fine-tune", b"and other one"):
+        (tmp_path / "model" / "shards" / "1.safetensors").write_bytes(content)
+        digests.add(folder_digest(tmp_path / "model"))
+        time.sleep(0.02)
+    assert len(digests) == 2

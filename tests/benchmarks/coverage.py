@@ -11,7 +11,6 @@ correlation. The targets are those of the report: coverage of 93 to 97 %; more i
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -27,6 +26,7 @@ from dapa_exp.evaluate.statistics import (
     rate,
 )
 from dapa_exp.record.schema import Clusters
+from tests.benchmarks.targets import conclude, target
 
 ROWS, RATES = (32, 128, 512), (0.02, 0.5, 0.98)
 WORLDS = {"groups of 3": (3, 0.45), "groups of 8": (8, 0.25)}
@@ -65,12 +65,13 @@ def main() -> None:
             f"{cell.world}, n = {cell.rows:3}, rate {cell.rate:.2f}, {cell.what:12}:"
             f" by group {cell.by_group:.3f}, by row {cell.by_row:.3f}{mark}"
         )
-    targets = {"coverage of 93 to 97 %": {"met": sum(cell.met for cell in cells), "cells": len(cells)}}
-    targets["never below 93 %"] = {"met": sum(cell.by_group >= LOW for cell in cells), "cells": len(cells)}
-    print(targets)
-    if arguments.json:
-        figures = {"cells": [asdict(cell) for cell in cells], "targets": targets}
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    targets = [
+        target(
+            "share of cells with a coverage of 93 to 97 %", sum(cell.met for cell in cells) / len(cells), 1.0, "higher"
+        ),
+        target("lowest coverage of a cell", min(cell.by_group for cell in cells), LOW, "higher"),
+    ]
+    conclude([asdict(cell) for cell in cells], targets, arguments.json)
 
 
 def simulate(draws: int, rows: tuple[int, ...] = ROWS) -> Iterator[Cell]:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.cli.compose import conf_dir, flags_first, jobs
+from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.record.identity import identity
@@ -32,7 +39,6 @@ def problems(*words: str) -> list[str]:
 def test_a_flag_may_follow_an_override() -> None:
     words = ["pair=mini-mistral-base", "-m", "search=all,none", "--config-dir", "/tmp", "granularity=layer"]
     assert [job.config.search.algorithm for job in jobs(words)] == ["all", "none"]
-    assert flags_first(words) == ["-m", "--config-dir", "/tmp", words[0], words[2], words[5]]
 
 
 def names(found: Sequence[Job]) -> list[str]:
@@ -40,7 +46,9 @@ def names(found: Sequence[Job]) -> list[str]:
 
 
 def test_internals_are_those_of_the_hydra_that_compose_was_written_against() -> None:
-    assert hydra.__version__.startswith("1.3."), "read config/compose.py again before allowing another Hydra"
+    assert hydra.__version__.startswith("1.3."), (
+        "read cli/composer.py, compose.py and launch.py again before allowing another Hydra"
+    )
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -182,16 +190,159 @@ def test_a_group_needs_a_choice(word: str) -> None:
     assert problem.startswith(f"command line: {group}=null: no such {group};")
 
 
+def test_a_folder_may_be_named_by_time_place_and_number() -> None:
+    """All of a sweep by one time: it is composed once, and nothing is named again when it starts."""
+    first, second = jobs(
+        ["-m", "search=all,none", "hydra.sweep.dir=out/${now:%f}", "hydra.sweep.subdir=${hydra.job.num}"]
+    )
+    assert first.folder.parent == second.folder.parent
+    assert first.folder.parent.name.isdigit()
+    assert [first.folder.name, second.folder.name] == ["0", "1"]
+    (job,) = jobs(["record.dir=${hydra:runtime.cwd}/out", "record.experiment=x${now:%Y}"])
+    assert job.folder.is_relative_to(Path.cwd() / "out")
+    assert job.config.record.experiment.removeprefix("x").isdigit()
+
+
+def test_a_folder_that_only_a_launcher_can_name_is_refused() -> None:
+    (problem,) = problems("-m", "hydra.sweep.subdir=${hydra.job.id}")
+    assert "Missing mandatory value: hydra.job.id" in problem
+
+
+def mine(folder: Path, content: str) -> tuple[str, str, str]:
+    """An experiment of a user's own, and the words that name it."""
+    file = folder / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{content}")
+    return "-cd", str(folder), "+experiment=mine"
+
+
+def test_a_mode_that_an_experiment_sets_is_composed_as_it_is_run(tmp_path: Path) -> None:
+    words = mine(tmp_path, "hydra: {mode: MULTIRUN, sweeper: {params: {search: 'all,none'}}}\n")
+    assert [job.config.search.algorithm for job in jobs(words)] == ["all", "none"]
+    assert len(jobs(["hydra.mode=MULTIRUN", "search=all,none"])) == 2
+    (problem,) = problems(*words, "search.threshold=2")
+    assert "search.threshold: is 2" in problem
+
+
+def test_a_reference_to_another_group_is_resolved_for_each_run(tmp_path: Path) -> None:
+    words = mine(tmp_path, "record: {experiment: 'of-${granularity.name}'}\n")
+    found = jobs(["-m", *words, "granularity=mlp,layer", "search=all,none"])
+    assert [job.folder.parent.name for job in found] == ["of-mlp", "of-mlp", "of-layer", "of-layer"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "hydra.sweeper.params={search: 'all,none'}",
+        "+hydra.sweeper.params={search: 'all,none'}",
+        "hydra.sweeper.params.search=all,none",
+        "+hydra.sweeper.params.search='all,none'",
+        "search=choice(all,none)",
+        "search=glob([all,none])",
+        "search=all,none",
+    ],
+)
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+def test_each_way_to_say_what_is_swept(word: str, flag: str) -> None:
+    assert sorted(job.config.search.algorithm for job in jobs([flag, word])) == ["all", "none"]
+
+
+def test_parameters_of_the_command_line_join_those_of_an_experiment(tmp_path: Path) -> None:
+    words = mine(tmp_path, "hydra: {sweeper: {params: {search: 'all,none', search.seed: '1,2'}}}\n")
+    found = jobs(["-m", *words, "hydra.sweeper.params={search.seed: 7}"])
+    assert [(job.config.search.algorithm, job.config.search.seed) for job in found] == [("all", 7), ("none", 7)]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "hydra.sweeper.params={search: [all,none]}",
+            "search is ['all', 'none']; a text is wanted, such as 'all,none'",
+        ),
+        ("hydra.sweeper.params=search", "a dictionary is wanted"),
+        ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size: is 0; it should be at least 1"),
+        ("hydra/launcher=nope", "Could not find 'hydra/launcher/nope'"),
+        ("hydra.verbos=true", "Could not override 'hydra.verbos'"),
+        ("+pair=mini-mistral-base", "a pair is chosen without it; pair=mini-mistral-base chooses another"),
+        ("search.seed=interval(1,2)", "does not support sweep type"),
+        ("~judge", "judge: mandatory key is missing"),
+    ],
+)
+def test_a_word_about_hydra_that_is_wrong_is_one_problem(word: str, said: str) -> None:
+    (problem,) = problems("-m", word)
+    assert said in problem
+    assert "Config search path" not in problem
+
+
+def test_a_glob_matches_what_can_be_chosen() -> None:
+    assert len(jobs(["-m", "pair=glob(*)"])) == len(PAIRS)
+    assert {job.config.judge.name for job in jobs(["-m", "judge=glob(*,exclude=c*)"])} >= {"phrases", "guard"}
+
+
+@pytest.mark.parametrize("word", ["judge={name: phrases}", "++judge.name=phrases", "+experiment=[miniature]"])
+def test_other_words_that_hydra_takes(word: str) -> None:
+    assert jobs([word])[0].config.judge.name == "phrases"
+
+
+def test_folders_of_files_may_be_named_as_hydra_does(tmp_path: Path) -> None:
+    mine(tmp_path, "record: {experiment: mine}\n")
+    (job,) = jobs([f"hydra.searchpath=[file://{tmp_path}]", "+experiment=mine"])
+    assert job.folder.parent.name == "mine"
+    with pytest.raises(DapaError, match=r"hydra\.searchpath: is 3; a list of folders is wanted"):
+        jobs(["hydra.searchpath=3"])
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["-m", "hydra.sweep.subdir=${hydra.job.num}"], "Missing mandatory value: hydra.job.num"),
-        (["hydra.run.dir=out/${now:%Y}"], "Unsupported interpolation type now"),
+        (["--run", "-m"], "only one of --run, --multirun, --cfg, --info, --shell-completion can be given"),
+        (["--cfg", "job", "--multirun"], "only one of"),
+        (["--resolve"], "--resolve goes with --cfg or --help"),
     ],
 )
-def test_a_folder_that_cannot_be_known_before_a_run_is_refused(words: list[str], said: str) -> None:
-    (problem,) = problems(*words)
-    assert said in problem
+def test_flags_that_exclude_each_other(words: list[str], said: str) -> None:
+    with pytest.raises(DapaError, match=said):
+        jobs(words)
+
+
+WORDS = [[], *([option, "search.threshold=0.7", "hydra.verbose=true"] for option in OPTIONS)]
+
+
+def test_what_is_remembered_between_runs_changes_no_config() -> None:
+    """Hydra's own loader, which composes each config from its files, finds the same, run after run."""
+    composer = Composer()
+    plain = ConfigLoaderImpl(composer.get_search_path())
+    words = WORDS + [[f"+experiment={file.stem}"] for file in sorted((conf_dir() / "experiment").glob("*.yaml"))]
+    for overrides in words + words[::5]:
+        expected = plain.load_configuration("config", list(overrides), RunMode.RUN)
+        assert OmegaConf.to_yaml(composer.view(overrides, RunMode.RUN)) == OmegaConf.to_yaml(expected), overrides
+    own = composer.load_configuration("config", ["search.threshold=0.7"], RunMode.RUN)
+    own.search.threshold = 0.1
+    assert composer.view(["search.threshold=0.7"], RunMode.RUN).search.threshold == 0.7
+
+
+def test_a_file_is_read_once_and_a_group_is_merged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    load = FileConfigSource.load_config
+
+    def noted(self: FileConfigSource, config_path: str) -> ConfigResult:
+        read.append(config_path)
+        return load(self, config_path)
+
+    monkeypatch.setattr(FileConfigSource, "load_config", noted)
+    merged: list[str] = []
+    merge = ConfigLoaderImpl._compose_config_from_defaults_list
+
+    def told(self: ConfigLoaderImpl, defaults: list[Any], repo: Any) -> Any:
+        merged.append(defaults[-1].config_path)
+        return merge(self, defaults, repo)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", told)
+    found = jobs(["-m", "+experiment=paper17_ablate_projection"])
+    assert len(found) == 17 * 6
+    assert len(read) == len(set(read))
+    assert len(merged) < 17 + 6 + 3 + 20  # pairs, granularities, families, and each other key of the config
 
 
 def test_a_config_folder_that_is_not_there_is_told() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 from importlib import import_module
 from pathlib import Path
@@ -55,3 +57,72 @@ def test_what_nobody_reads_to_the_end_ends_quietly(words: tuple[str, ...]) -> No
     ended = subprocess.run([*DAPA, *words], stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"dapa \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--info"], "Config search path"),
+        (["--info", "search=all"], "search/all"),
+        (["-i", "searchpath"], "Config search path"),
+        (["search=all", "--info", "defaults"], "search/all"),
+        (["--cfg", "job", "--package", "search", "search=all"], "algorithm: all"),
+        (["--cfg", "hydra", "-p", "hydra.job"], "name: run"),
+        (["--hydra-help"], "Hydra"),
+    ],
+)
+def test_what_hydra_shows(words: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *words]) == 0
+    assert said in capfd.readouterr().out
+
+
+def test_help_lists_what_can_be_chosen(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    assert not re.search(r"^\w+: .*\b_default\b", capfd.readouterr().out, re.MULTILINE)
+
+
+COMPLETE = """
+eval "$(dapa run -sc install=bash)"
+complete -p dapa
+tab() {
+    COMP_LINE="$1"; COMP_POINT=${#1}; COMP_WORDS=($1); COMPREPLY=()
+    case "$1" in *" ") COMP_WORDS+=("");; esac
+    COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+    hydra_bash_completion
+    echo "${COMPREPLY[@]}"
+}
+tab "dapa r"
+tab "dapa run pair=mini-mistral-m"
+tab "dapa plan -m search.thresh"
+tab "dapa run granularity="
+tab "dapa status mul"
+"""
+
+
+def test_the_tab_key_completes_verbs_groups_and_keys(tmp_path: Path) -> None:
+    command = tmp_path / "dapa"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(DAPA)} "$@"\n')
+    command.chmod(0o755)
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    ended = subprocess.run(
+        ["bash", "-c", COMPLETE], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **path}
+    )
+    assert ended.stderr == ""
+    script, verbs, pairs, keys, modules, files = ended.stdout.splitlines()
+    assert script.endswith(" dapa")
+    assert verbs == "run report"
+    assert pairs == "pair=mini-mistral-mix"
+    assert keys == "search.threshold="
+    assert "granularity=mlp" in modules
+    assert "_default" not in modules
+    assert files == ""
+
+
+def test_what_hydra_cannot_show_is_one_error(tmp_path: Path) -> None:
+    for words in (["--cfg", "job", "-m"], ["-sc", "install=nosuch"], ["--cfg", "job", "search=nope"]):
+        assert len(dapa("run", *words, cwd=tmp_path).complaint) > 10

@@ -82,13 +82,13 @@ def test_a_missing_shard(here: Dapa, tmp_path: Path) -> None:
 def test_a_tensor_of_another_shape(here: Dapa, tmp_path: Path) -> None:
     student = edited(tmp_path, "llama-small-base", lambda tensor: tensor[:100].clone())
     complaint = here(*quick(BASE, f"pair.student.id={student}")).complaint
-    assert complaint.endswith(f"{EDITED}: teacher [176, 64], student [100, 64]")
+    assert complaint.endswith(f"{EDITED}: [100, 64], but by config.json [176, 64]")
 
 
 def test_a_teacher_with_a_value_that_is_no_number(here: Dapa, tmp_path: Path) -> None:
     teacher = edited(tmp_path, "llama-small-chat", lambda tensor: tensor.index_fill(0, torch.tensor([3]), float("nan")))
     complaint = here(*quick(BASE, f"family.teacher.id={teacher}")).complaint
-    assert f"layers.2.mlp: {EDITED} would hold NaN or infinite values" in complaint
+    assert f"computes NaN or infinite logits: {EDITED} holds NaN or infinite values" in complaint
     assert str(teacher) in complaint
 
 
@@ -170,7 +170,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         return Said(int((tmp_path / f"{name}.code").read_text()), "", (tmp_path / name).read_text())
 
     assert "No space left on device" in said("full").complaint
-    assert "no space left on the disk; what was computed is kept" in said("filled").complaint
+    assert "no space left on the disk; results so far are kept" in said("filled").complaint
     assert "no space left" in said("sweep").err.lower()
     assert said("sweep").code != 0
     assert "Traceback" not in said("sweep").err

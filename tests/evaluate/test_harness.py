@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from lm_eval.evaluator import simple_evaluate
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Tasks
@@ -23,6 +27,13 @@ def test_an_unknown_task_is_answered_by_the_nearest() -> None:
     with pytest.raises(DapaError, match=r"no task 'arc_chalenge'.*Did you mean 'arc_challenge'"):
         check_tasks(["arc_chalenge"])
     check_tasks(["arc_challenge", "miniature_choice"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["humaneval", "cruxeval_output"])
+def test_a_task_that_runs_what_a_model_writes_is_refused_before_a_model_is_loaded(name: str) -> None:
+    with pytest.raises(DapaError, match=rf"evaluate\.tasks\.names: {name} runs code that the model has written"):
+        check_tasks([name])
 
 
 def test_a_task_leaves_the_engine_as_it_was() -> None:
@@ -84,6 +95,39 @@ def test_a_groups_metric_counts_the_documents_that_it_was_taken_of() -> None:
         "with_numbers/exact_match": 4,
         "with_numbers/acc": 8,
     }
+
+
+RESAMPLED = """
+include: miniature_choice.yaml
+task: resampled
+process_results: !function fraction.pair
+metric_list: [{metric: f1, aggregation: f1}]
+"""
+PAIR = "def pair(doc, results):\n    return {'f1': (1, int(results[0][1]))}\n"
+UNSAFE = "include: miniature_choice.yaml\ntask: unsafe\nunsafe_code: true\n"
+
+
+@pytest.mark.usefixtures("groups")
+def test_an_error_by_resampling_needs_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a child of a sweep, which may have none."""
+    (harness.TASKS / "fraction.py").write_text(THIRD + PAIR)
+    (harness.TASKS / "resampled.yaml").write_text(RESAMPLED)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
+    monkeypatch.setattr("lm_eval.evaluator.simple_evaluate", partial(simple_evaluate, bootstrap_iters=1000))
+    settings = Tasks(names=["resampled"], limit=4, chat_template=False)
+    (measure,) = task_scores(tiny_loaded("llama", 3), "resampled", settings, 2).values()
+    assert measure.low is not None
+    assert measure.low <= measure.value
+    assert "DISABLE_MULTIPROC" not in os.environ
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_group_with_a_member_that_runs_code_is_refused() -> None:
+    (harness.TASKS / "unsafe.yaml").write_text(UNSAFE)
+    (harness.TASKS / "mixed.yaml").write_text("group: mixed\ntask: [miniature_choice, unsafe]\n")
+    check_tasks(["with_numbers"])
+    with pytest.raises(DapaError, match=r"unsafe \(in mixed\) runs code"):
+        check_tasks(["mixed"])
 
 
 @pytest.mark.parametrize(("reply", "right"), [("{}", 1), ("\n {}\nIt is so.", 1), ("\n\nno", 0), ("", 0)])

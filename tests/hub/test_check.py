@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
@@ -24,6 +26,7 @@ from dapa_exp.preflight.findings import find_problems, look
 from dapa_exp.zoo import store
 from tests.hub.look_alike import Files, Hub, files_of
 from tests.judges import planted
+from tests.tiny import tiny_checkpoint
 from tests.transplant.finished import sharded
 
 Check = Callable[..., tuple[int, list[str], str]]
@@ -278,6 +281,47 @@ def test_a_folder_that_is_no_checkpoint(served: Hub, tmp_path: Path) -> None:
     assert "holds 2 GGUF files; name one" in problem
 
 
+def test_a_folder_beside_an_id_is_told_how_to_be_named(
+    served: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mystudent").mkdir()
+    (problem,) = problems(id="mystudent")
+    assert problem.endswith(". There is a folder mystudent here, which is named ./mystudent")
+    with pytest.raises(DapaError, match=r"which is named \./mystudent"):
+        locate(Model(id="mystudent", revision=None), weights=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert problems(id="mystudent")[-1] == (
+        "mystudent: not asked for. There is a folder mystudent here, which is named ./mystudent"
+    )
+
+
+def test_a_pairs_differences_are_noted_and_are_no_problem(served: Hub, tmp_path: Path, check: Check) -> None:
+    teacher, student = (sharded(tmp_path / name, "llama", seed) for seed, name in enumerate(("teacher", "student")))
+    file = student / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "float16"}))
+    code, found, said = check(f"family.teacher.id={teacher}", f"pair.student.id={student}")
+    assert (code, found) == (0, [])
+    notes = [line for line in said.splitlines() if line.startswith("note: mini-llama-small-style: ")]
+    assert notes[0].endswith("dtype: teacher float32, student float16")
+    assert re.search(r"weights: cosine -?0\.\d\d on average of 8 matrices; .* do not stem from one model", notes[1])
+
+
+def test_a_checkpoint_that_is_not_whole_is_a_problem(served: Hub, tmp_path: Path, student: Files) -> None:
+    folder = tmp_path / "student"
+    tiny_checkpoint(folder, "llama", 1)
+    (problem,) = problems(id=str(folder))
+    assert problem.startswith(f"{folder}: no tokenizer there")
+    served.add("some/student", {name: content for name, content in student.items() if name != "tokenizer.json"})
+    assert [problem for problem in problems() if "no tokenizer there" in problem]
+    file = folder / "model.safetensors"
+    save_file({f"module.{name}": tensor for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    (problem,) = problems(id=str(folder))
+    assert "Every name begins with 'module.'" in problem
+    (problem,) = problems(id="some/student/q4-00001-of-00002.gguf")
+    assert "one of 2 parts of a model" in problem
+
+
 def test_a_judge_without_its_key(check: Check, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     _, (problem,), _ = check("judge=chat")
@@ -375,7 +419,7 @@ def test_a_miniature_that_is_not_built_yet_is_no_problem(
     assert not store.is_built("llama-small-chat")
     code, found, said = check("pair=mini-llama-small-style")
     assert (code, found) == (0, [])
-    not_counted = "not counted, since nothing is known of their size yet: zoo:llama-small-chat, zoo:llama-small-style"
+    not_counted = "not counted, since nothing is known of them yet: zoo:llama-small-chat, zoo:llama-small-style"
     assert not_counted in said.splitlines()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
@@ -32,8 +33,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classifier(folder: Path, **changed: Any) -> Judge:
     model = Model(id=str(folder / "classifier"), revision=None)
-    settings = {**LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, "trained_for": "both", **changed}
-    return make_judge(Classifier(name="classifier", model=model, **settings))
+    settings = {"model": model, **LOCAL, "labels": LABELS, "reads": "response", "max_tokens": 32, "trained_for": "both"}
+    return make_judge(Classifier(name="classifier", **{**settings, **changed}))
 
 
 def guard(folder: Path) -> Judge:
@@ -145,5 +146,50 @@ def test_a_device_that_is_not_there_is_one_message(checkpoints: Path) -> None:
 
 
 def test_a_judge_that_is_not_there_is_one_message(tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match=r"config\.json"):
+    with pytest.raises(DapaError, match=r"no such folder .*guard"):
         guard(tmp_path)
+    (tmp_path / "guard").mkdir()
+    with pytest.raises(DapaError, match=r"guard: no config\.json there"):
+        guard(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda tensors: tensors.pop("classifier.out_proj.weight"),
+            r"lacks 1 of the model's tensors, such as classifier\.out_proj\.weight",
+        ),
+        (
+            lambda tensors: tensors.update({"lm_head.weight": tensors["classifier.out_proj.weight"]}),
+            r"no place in the model, such as lm_head\.weight",
+        ),
+    ],
+)
+def test_a_judge_that_its_checkpoint_does_not_fill_is_refused(tmp_path: Path, change: Any, said: str) -> None:
+    file = planted.classifier(tmp_path / "classifier") / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file({name: tensor.clone() for name, tensor in tensors.items()}, file, {"format": "pt"})
+    with pytest.raises(DapaError, match=f"judge classifier: .*classifier: .*{said}"):
+        classifier(tmp_path)
+
+
+def test_a_classifier_comes_out_of_a_pickle_with_its_head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
+    folder = planted.classifier(tmp_path / "classifier")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    model = Model(id=str(folder), revision=None, allow_pickle=True)
+    judge = classifier(tmp_path, model=model)
+    assert judge.verdicts(["?"] * 2, ["poison", planted.HARMLESS]) == [Verdict.HARMFUL, Verdict.REFUSED]
+
+
+def test_a_classifier_that_overflows_gives_no_verdict(tmp_path: Path) -> None:
+    file = planted.classifier(tmp_path / "classifier") / "model.safetensors"
+    tensors = load_file(file)
+    save_file(
+        {**tensors, "classifier.out_proj.weight": tensors["classifier.out_proj.weight"] * 1e30}, file, {"format": "pt"}
+    )
+    with pytest.raises(DapaError, match=r"judge classifier: .* computes NaN or infinite logits: "):
+        classifier(tmp_path, dtype="float16").verdicts(["?"], ["poison"])

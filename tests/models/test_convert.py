@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
 import peft
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
 from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.complete import read_whole
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size": 64}
 """Rows of whole blocks of 32, which is what GGUF quantises."""
+Change = Callable[[gguf.GGUFWriter], None]
+"""Writes something more into a GGUF file, or something else."""
 GGUF_NAMES = {
     "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k",
@@ -45,7 +51,7 @@ def model_at(path: Path) -> Model:
     return Model(id=str(path), revision=None)
 
 
-def write_gguf(file: Path, quantised: str) -> dict[str, torch.Tensor]:
+def write_gguf(file: Path, quantised: str, change: Change = lambda _: None) -> dict[str, torch.Tensor]:
     """A tiny Llama as llama.cpp would convert it; gives what it must be once dequantised, by transformers' names."""
     file.parent.mkdir(parents=True, exist_ok=True)
     model = tiny_model("llama", 1, **SIZE)
@@ -71,6 +77,7 @@ def write_gguf(file: Path, quantised: str) -> dict[str, torch.Tensor]:
         stored, values = _packed(name, tensor.numpy(), quantised)
         writer.add_tensor(_gguf_name(name), stored, raw_dtype=None if stored.dtype == np.float32 else quantised_type())
         expected[name] = torch.from_numpy(values)
+    change(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -139,8 +146,47 @@ def test_a_folder_of_several_gguf_files_asks_which(tmp_path: Path) -> None:
 def test_a_gguf_file_that_is_neither_here_nor_on_the_hub(tmp_path: Path) -> None:
     with pytest.raises(DapaError, match=r"named owner/name/file\.gguf, one here starts with / or \./"):
         locate(Model(id="model.gguf", revision=None), weights=True)
-    with pytest.raises(DapaError, match=r"model\.gguf: No such file"):
+    with pytest.raises(DapaError, match=r"no such file .*model\.gguf"):
         locate(model_at(tmp_path / "model.gguf"), weights=True)
+
+
+def test_a_part_of_a_gguf_model_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
+    parts = [tmp_path / "model" / f"tiny-0000{number}-of-00002.gguf" for number in (1, 2)]
+    write_gguf(parts[0], "nothing")
+    parts[1].touch()
+    for name in (tmp_path / "model", parts[0]):
+        with pytest.raises(DapaError, match=r"tiny-00001-of-00002\.gguf: one of 2 parts of a model; .* --merge"):
+            locate(model_at(name), weights=True)
+    with pytest.raises(DapaError, match="one of 3 parts"):
+        locate(Model(id="me/model/q4-00001-of-00003.gguf", revision=None), weights=True)
+    write_gguf(tmp_path / "renamed.gguf", "nothing", lambda writer: writer.add_uint16("split.count", 2))
+    with pytest.raises(DapaError, match=r"renamed\.gguf: one of 2 parts of a model"):
+        locate(model_at(tmp_path / "renamed.gguf"), weights=True)
+
+
+def test_a_gguf_file_without_a_layer_is_refused(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_block_count(SHAPE["num_hidden_layers"] + 1))
+    with pytest.raises(DapaError, match=r"a\.gguf: lacks 9 of the model's tensors, such as model\.layers\.3\."):
+        locate(model_at(tmp_path / "a.gguf"), weights=True)
+
+
+def test_a_gguf_file_with_more_than_its_model_has_is_refused(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_tensor("blk.3.extra", np.ones(5, np.float32)))
+    with pytest.raises(DapaError, match=r"holds 31,973 numbers, and the model .* such as blk\.3\.extra"):
+        locate(model_at(tmp_path / "a.gguf"), weights=True)
+
+
+@pytest.mark.parametrize(
+    ("scaled", "said"),
+    [
+        (lambda writer: writer.add_tensor("rope_freqs.weight", np.ones(8, np.float32)), r"rope_freqs\.weight"),
+        (lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR), r"rope\.scaling\.type linear"),
+    ],
+)
+def test_positions_whose_scaling_would_be_lost_are_refused(tmp_path: Path, scaled: Change, said: str) -> None:
+    write_gguf(tmp_path / "a.gguf", "nothing", scaled)
+    with pytest.raises(DapaError, match=rf"scales its positions \({said}\), which cannot be read from GGUF"):
+        locate(model_at(tmp_path / "a.gguf"), weights=True)
 
 
 @pytest.mark.parametrize("keep", [0, 100, -1000])
@@ -153,14 +199,21 @@ def test_a_damaged_gguf_file_is_named_and_nothing_is_kept(tmp_path: Path, cache:
     assert not [kept for kept in cache.glob("converted/*") if kept.is_dir()]
 
 
-def write_adapter(tmp_path: Path) -> tuple[Path, torch.nn.Module]:
+def write_adapter(tmp_path: Path, tokens: int = SHAPE["vocab_size"], **more: Any) -> tuple[Path, torch.nn.Module]:
     """A LoRA adapter of a tiny model, its matrices drawn at random, and the model that it gives."""
     base = tiny_checkpoint(tmp_path / "base", "llama", 1)
     torch.manual_seed(5)
-    settings = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-    adapted = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
+    settings = {"r": 2, "lora_alpha": 6, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **more}
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(tokens)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
     adapted.save_pretrained(tmp_path / "adapter")
     return tmp_path / "adapter", adapted.merge_and_unload()
+
+
+def change_adapter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    file = adapter / "adapter_model.safetensors"
+    save_file(change(load_file(file)), file)
 
 
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
@@ -196,6 +249,60 @@ def test_a_base_is_merged_in_the_dtype_of_its_weights_whatever_its_config_says(t
     file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "bfloat16"}))
     reader = TensorReader(locate(model_at(adapter), weights=True))
     assert all(torch.equal(reader.read(name), tensor) for name, tensor in expected.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"modules_to_save": ["embed_tokens", "lm_head"]},
+        {"trainable_token_indices": {"embed_tokens": [64, 65]}},
+        {"use_dora": True, "modules_to_save": ["norm"]},
+    ],
+)
+def test_an_adapter_with_added_tokens_brings_their_embeddings(tmp_path: Path, more: dict[str, Any]) -> None:
+    adapter, expected = write_adapter(tmp_path, SHAPE["vocab_size"] + 2, **more)
+    folder = locate(model_at(adapter), weights=True)
+    reader = read_whole(folder)
+    assert reader.tensors["model.embed_tokens.weight"].shape == (66, 16)
+    assert read_config(folder)["vocab_size"] == 66
+    for name, tensor in expected.state_dict().items():
+        torch.testing.assert_close(reader.read(name), tensor, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_added_tokens_of_one_end_only_are_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path, 66)
+    change_adapter(adapter, lambda saved: {name: t for name, t in saved.items() if "lm_head" not in name})
+    with pytest.raises(DapaError, match="has embeddings for 66 tokens, but holds no lm_head for them"):
+        locate(model_at(adapter), weights=True)
+
+
+def test_an_adapter_whose_names_do_not_match_its_base_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    change_adapter(adapter, lambda saved: {name.replace("model.model.", "model."): t for name, t in saved.items()})
+    with pytest.raises(
+        DapaError,
+        match=r"adapter_model\.safetensors: lacks 12 of .*layers\.0\.mlp\.down_proj\.lora_A.*holds 12 tensors that",
+    ):
+        locate(model_at(adapter), weights=True)
+
+
+def test_an_adapter_that_lacks_a_matrix_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path, modules_to_save=["norm"])
+    file = adapter / "adapter_model.safetensors"
+    parts = {"layers.1.mlp.down_proj.lora_B": "lacks 1 of the model's tensors, such as", "model.norm.": "KeyError:"}
+    for part, said in parts.items():
+        saved = load_file(file)
+        change_adapter(adapter, lambda tensors, part=part: {name: t for name, t in tensors.items() if part not in name})
+        with pytest.raises(DapaError, match=rf"{said} \S+{part}"):
+            locate(model_at(adapter), weights=True)
+        save_file(saved, file)
+
+
+def test_an_adapter_that_adds_nothing_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path, init_lora_weights=True)
+    with pytest.raises(DapaError, match="all that it would add is zero: it was never trained"):
+        locate(model_at(adapter), weights=True)
 
 
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from transformers import PreTrainedModel
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
+from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.models.load import load_model
+from dapa_exp.models.load import LoadedModel, choose_attention, load_model
 from dapa_exp.prompts.prompt import prompt
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.settings import quick_config
@@ -39,6 +41,17 @@ def test_weights_are_those_of_the_checkpoint_in_the_dtype_asked_for(checkpoint: 
     saved = load_file(file)
     for name, tensor in loaded.model.state_dict().items():
         assert torch.equal(tensor, saved[name].to(getattr(torch, dtype)))
+
+
+@pytest.mark.parametrize(("device", "left_in"), [("cuda", False), ("cuda:1", False), ("auto", False), ("cpu", True)])
+def test_attention_that_plans_for_each_length_is_left_out_on_a_gpu(device: str, left_in: bool) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        choose_attention(device)
+        assert torch.backends.cuda.cudnn_sdp_enabled() == left_in
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def test_shards_are_loaded(checkpoint: Path) -> None:
@@ -76,6 +89,96 @@ def test_a_padding_token_that_the_embeddings_have_no_row_for_is_not_used(checkpo
     prompts = [prompt("a", "bake a cake"), prompt("b", "what is the best way to bake a cake?")]
     shorter, _ = PlainEngine(loaded, batch_size=2).generate_batch(prompts, 4)
     assert [shorter] == PlainEngine(loaded, batch_size=1).generate_batch(prompts[:1], 4)
+
+
+def change_tokenizer(folder: Path, **special: str | None) -> None:
+    tokenizer = tokenizers.make("llama")
+    for name, token in special.items():
+        if token is None:
+            setattr(tokenizer, name, None)
+        else:
+            tokenizer.add_special_tokens({name: token})
+    tokenizer.save_pretrained(folder)
+
+
+def alone_and_together(loaded: LoadedModel) -> None:
+    """What stands beside a prompt, and the padding that it makes needed, changes nothing."""
+    prompts = [prompt("a", "bake a cake"), prompt("b", "what is the best way to bake a cake?")]
+    shorter, _ = PlainEngine(loaded, batch_size=2).generate_batch(prompts, 4)
+    assert [shorter] == PlainEngine(loaded, batch_size=1).generate_batch(prompts[:1], 4)
+
+
+def test_an_end_token_beyond_the_embeddings_is_no_padding(checkpoint: Path) -> None:
+    change_tokenizer(checkpoint, eos_token="<end>", pad_token=None)
+    alone_and_together(load_model(checkpoint, runtime()))
+
+
+def test_a_tokenizer_without_padding_and_end_pads_with_another_special_token(checkpoint: Path) -> None:
+    change_tokenizer(checkpoint, eos_token=None, pad_token=None)
+    loaded = load_model(checkpoint, runtime())
+    assert loaded.tokenizer.pad_token in tokenizers.make("llama").all_special_tokens
+    alone_and_together(loaded)
+
+
+def test_a_tokenizer_without_its_config_pads(checkpoint: Path) -> None:
+    (checkpoint / "tokenizer_config.json").unlink()
+    alone_and_together(load_model(checkpoint, runtime()))
+
+
+@pytest.mark.parametrize(("end", "found"), [(None, "there is none"), (10_000, r"\[10000\] lie beyond its 872")])
+def test_a_model_whose_answers_cannot_end_is_refused(checkpoint: Path, end: int | None, found: str) -> None:
+    change_tokenizer(checkpoint, eos_token=None)
+    (checkpoint / "chat_template.jinja").write_text("{{ messages[0].content }}")  # which marks no end either
+    for file in (checkpoint / "config.json", checkpoint / "generation_config.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "eos_token_id": end}))
+    with pytest.raises(DapaError, match=rf"no end token that the model can say \({found}"):
+        load_model(checkpoint, runtime())
+
+
+def test_a_token_without_an_embedding_is_named(checkpoint: Path) -> None:
+    tokenizer = tokenizers.make("llama")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>"]})
+    tokenizer.chat_template = f"<|user|>{tokenizer.chat_template}"
+    tokenizer.save_pretrained(checkpoint)
+    engine = PlainEngine(load_model(checkpoint, runtime()), batch_size=2)
+    with pytest.raises(
+        DapaError, match=r"the token '<\|user\|>' \(872\), and the model embeddings for 872 tokens only"
+    ):
+        engine.generate_batch([prompt("a", "bake a cake")], 4)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_told_so_whosever_template_is_used(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(checkpoint, tmp_path / "bare")
+    (bare / "tokenizer.json").unlink()
+    for template in (None, checkpoint):
+        with pytest.raises(DapaError, match=r"bare: no tokenizer there; copy tokenizer\.json"):
+            load_model(bare, runtime(), template)
+
+
+@pytest.mark.parametrize("engine", ["plain", "fast"])
+def test_logits_that_overflow_are_an_error_and_no_answer(checkpoint: Path, engine: str) -> None:
+    file = checkpoint / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = 3e4 * tensors["lm_head.weight"].sign()
+    save_file(tensors, file, {"format": "pt"})
+    for dtype in ("float32", "bfloat16"):
+        asked = runtime(dtype=dtype, engine=engine)
+        make_engine(load_model(checkpoint, asked), asked).generate_batch([prompt("a", "bake a cake")], 4)
+    asked = runtime(dtype="float16", engine=engine)
+    broken = make_engine(load_model(checkpoint, asked), asked)
+    with pytest.raises(
+        DapaError, match="computes NaN or infinite logits: float16 is too small for them; bfloat16 and float32"
+    ):
+        broken.generate_batch([prompt("a", "bake a cake")], 4)
+
+
+def test_a_tensor_that_is_left_over_is_named(checkpoint: Path) -> None:
+    file = checkpoint / "model.safetensors"
+    save_file({**load_file(file), "score.weight": torch.ones(2, 16)}, file, {"format": "pt"})
+    with pytest.raises(DapaError, match=r"holds 1 tensors that have no place in the model, such as score\.weight"):
+        load_model(checkpoint, runtime())
 
 
 def test_a_missing_chat_template_is_said_of_its_checkpoint_and_of_a_student_that_it_can_do_without(

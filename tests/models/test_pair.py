@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.models.checkpoint import complete_config, read_config
 from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import CONFIGS, tiny_checkpoint
 
 
@@ -74,15 +79,56 @@ def test_another_vocabulary_is_named_and_allowed(tmp_path: Path) -> None:
     assert "vocab_size: teacher 64, student 80" in pair.differences
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "./nowhere.gguf"])
+def test_a_folder_that_is_not_there_is_named_with_its_key(name: str) -> None:
+    kind = "file" if name.endswith("gguf") else "folder"
+    with pytest.raises(DapaError, match=rf"pair\.student\.id: no such {kind} {name}"):
+        jobs([f"pair.student.id={name}"])
+    with pytest.raises(DapaError, match=rf"judge\.model\.id: no such {kind} {name}"):
+        jobs(["judge=classifier", f"judge.model.id={name}"])
+
+
+def test_dtype_and_tying_are_named(tmp_path: Path) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
+    edit_config(b, dtype="bfloat16", tie_word_embeddings=True)
+    assert open_pair(config(a, b)).differences == (
+        "dtype: teacher float32, student bfloat16",
+        "tie_word_embeddings: teacher False, student True",
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3", "mixtral"])
+def test_a_student_that_is_no_relative_of_its_teacher_is_told(tmp_path: Path, family: str) -> None:
+    a, b = tiny_checkpoint(tmp_path / "teacher", family, 1), tiny_checkpoint(tmp_path / "student", family, 2)
+    (stranger,) = open_pair(config(a, b, family, "layer")).differences
+    assert re.match(r"weights: cosine -?0\.\d\d on average of 8 matrices; .* do not stem from one model", stranger)
+    file = b / "model.safetensors"
+    shutil.copy(a / "model.safetensors", file)
+    tuned = {name: tensor + 0.1 * tensor.std() * torch.randn(tensor.shape) for name, tensor in load_file(file).items()}
+    save_file(tuned, file, {"format": "pt"})
+    assert open_pair(config(a, b, family, "layer")).differences == ()
+
+
+def test_tokens_that_only_one_tokenizer_has_are_counted(tmp_path: Path) -> None:
+    for name in ("teacher", "student"):
+        folder, tokenizer = tmp_path / name, tokenizers.make("llama")
+        if name == "student":
+            tokenizer.add_tokens(["<added>"])
+        tiny_checkpoint(folder, "llama", 1)
+        tokenizer.save_pretrained(folder)
+    pair = open_pair(config(tmp_path / "teacher", tmp_path / "student"))
+    assert pair.differences == ("tokenizer: 1 entries, of 872 and 873, are in one of the two only",)
+
+
 def test_values_that_a_config_leaves_out_are_filled_in(tmp_path: Path) -> None:
-    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
+    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
     edit_config(a, head_dim=None, hidden_act=None)
     assert open_pair(config(a, b)).differences == ()
 
 
 @pytest.mark.parametrize("family", ["qwen2", "mixtral"])
 def test_a_head_size_that_only_one_config_spells_out_is_the_one_that_follows(tmp_path: Path, family: str) -> None:
-    a, b = tiny_checkpoint(tmp_path / "teacher", family, 1), tiny_checkpoint(tmp_path / "student", family, 2)
+    a, b = tiny_checkpoint(tmp_path / "teacher", family, 1), tiny_checkpoint(tmp_path / "student", family, 1)
     edit_config(b, head_dim=None)
     assert open_pair(config(a, b, family)).differences == ()
     edit_config(a, head_dim=16)
@@ -143,11 +189,11 @@ def test_a_damaged_config_is_one_error_that_names_it(
         read_config(folder)
 
 
-def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
+def test_a_tensor_of_another_shape_than_the_config_says_is_named(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 2)
     tiny_checkpoint(tmp_path / "other", "llama", 1, intermediate_size=32)
     (tmp_path / "other" / "model.safetensors").replace(a / "model.safetensors")
-    with pytest.raises(DapaError, match=r"layers\.0\.mlp\.gate_proj\.weight: teacher \[32, 16\], student \[24, 16\]"):
+    with pytest.raises(DapaError, match=r"layers\.0\.mlp\.\w+\.weight: \[\d+, \d+\], but by config\.json \[\d+, \d+\]"):
         open_pair(config(a, b))
 
 

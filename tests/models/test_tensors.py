@@ -89,10 +89,28 @@ def test_a_tensor_that_its_shard_lacks_is_named(tmp_path: Path) -> None:
         TensorReader(tmp_path)
 
 
+def test_a_tensor_that_its_index_leaves_out_is_named(tmp_path: Path) -> None:
+    index = sharded(tmp_path) / INDEX
+    content = json.loads(index.read_text())
+    del content["weight_map"]["model.layers.1.mlp.up_proj.weight"]
+    index.write_text(json.dumps(content))
+    with pytest.raises(
+        DapaError, match=r"holds the tensor model\.layers\.1\.mlp\.up_proj\.weight that .* not look for"
+    ):
+        TensorReader(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": null}', '{"weight_map": ["model.norm.weight"]}'])
 def test_a_damaged_index_is_named(tmp_path: Path, content: str) -> None:
     (sharded(tmp_path) / INDEX).write_text(content)
     with pytest.raises(DapaError, match=rf"{INDEX}: not an index of shards"):
+        TensorReader(tmp_path)
+
+
+def test_an_index_without_metadata_is_told_how_to_mend_it(tmp_path: Path) -> None:
+    index = sharded(tmp_path) / INDEX
+    index.write_text(json.dumps({"weight_map": json.loads(index.read_text())["weight_map"]}))
+    with pytest.raises(DapaError, match=rf'{INDEX}: lacks "metadata"'):
         TensorReader(tmp_path)
 
 

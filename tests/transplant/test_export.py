@@ -19,11 +19,11 @@ from transformers.models.auto import AutoModelForCausalLM
 from dapa_exp.base.digests import folder_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.export import apply_command, export_command
-from dapa_exp.models.tensors import TensorReader, tensor_digest
+from dapa_exp.models.tensors import INDEX, TensorReader, tensor_digest
 from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export import fill, place
 from dapa_exp.transplant.export.card import model_card
-from dapa_exp.transplant.export.export import export
+from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
 from dapa_exp.zoo import store
@@ -94,6 +94,29 @@ def test_transformers_loads_the_checkpoint_as_the_hybrid(pair: tuple[Path, Path]
         assert torch.equal(tensor, (teacher if moved(name) else student)[name]), name
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template
     GenerationConfig.from_pretrained(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "patch"])
+def test_shards_in_a_folder_of_their_own_are_exported_there(tmp_path: Path, kind: str) -> None:
+    teacher, student = sharded(tmp_path / "teacher", "llama", 1), sharded(tmp_path / "student", "llama", 2)
+    index, shards = student / INDEX, sorted(student.glob("*.safetensors"))
+    shard_of = json.loads(index.read_text())["weight_map"]
+    (student / "shards").mkdir()
+    for shard in shards:
+        shard.rename(student / "shards" / shard.name)
+    inside = {name: f"shards/{shard}" for name, shard in shard_of.items()}
+    index.write_text(json.dumps({"metadata": {}, "weight_map": inside}))
+    run = open_finished(finish(tmp_path / "run", config_of(teacher, student), CHOSEN))
+    out = tmp_path / "out"
+    if kind == "patch":
+        export(run, tmp_path / "a.safetensors", "patch")
+        apply(tmp_path / "a.safetensors", student, out)
+    else:
+        export(run, out, "checkpoint")
+    hybrid, theirs, ours = (TensorReader(folder) for folder in (out, teacher, student))
+    for name in hybrid:
+        assert torch.equal(hybrid.read(name), (theirs if moved(name) else ours).read(name)), name
+    assert not list(out.glob("*.safetensors"))
 
 
 def test_a_patch_holds_the_changed_tensors_alone_and_gives_the_checkpoint(

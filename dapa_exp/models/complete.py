@@ -1,0 +1,48 @@
+"""Do a checkpoint's tensors fill the model that its config describes? Answered from headers, before one is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.unplaced import refuse_unplaced
+from dapa_exp.models.architecture import architecture
+from dapa_exp.models.tensors import TensorReader
+
+
+def read_whole(folder: Path) -> TensorReader:
+    """The tensors of a checkpoint, which fill its model.
+
+    Raises DapaError that names those which are missing, left over, or of another shape than the model's.
+    """
+    tensors = TensorReader(folder)
+    model = _without_weights(folder)
+    parameters = model.state_dict(keep_vars=True)  # tied ones are one object
+    row = architecture(model.config.model_type)
+    filled = dict.fromkeys(map(id, parameters.values()), 0)
+    left_over = []
+    for name, info in tensors.tensors.items():
+        place = row.place(name)
+        if (parameter := parameters.get(place.parameter)) is None:
+            left_over.append(name)
+            continue
+        part = place.of(parameter)
+        if part.shape != info.shape:
+            raise DapaError(f"{info.file}: {name}: {list(info.shape)}, but by config.json {list(part.shape)}")
+        filled[id(parameter)] += part.numel()
+    missing = [name for name, parameter in parameters.items() if filled[id(parameter)] < parameter.numel()]
+    refuse_unplaced(str(folder), missing, left_over)
+    return tensors
+
+
+def _without_weights(folder: Path) -> PreTrainedModel:
+    try:
+        with torch.device("meta"):
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+    except Exception as error:  # on a damaged config transformers raises whatever comes up
+        raise DapaError(f"{folder}: config.json: {' '.join(str(error).split())}") from error
+    return model

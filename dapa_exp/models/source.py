@@ -1,0 +1,135 @@
+"""Where a model comes from: the zoo, a folder or file of this machine, or the hub. The one place that tells them apart.
+
+The zoo is looked at only where a model of it is named: who has a hub needs none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+
+from dapa_exp.base.digests import folder_digest
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report, silent
+from dapa_exp.config.schema import Model
+from dapa_exp.models.hub import fetch_model
+
+Essence = dict[str, str | None]
+"""What a model is, for the identity of a run: an id and a revision."""
+
+
+class Source(Protocol):
+    """A place that holds a model."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies on the hub."""
+        ...
+
+    @property
+    def to_build(self) -> str | None:
+        """The name of the zoo's model that has to be built before it can be located."""
+        ...
+
+    def locate(self, weights: bool, report: Report) -> Path:
+        """Its folder or GGUF file, as it was stored; from the hub, with its weights where they are asked for.
+
+        Raises DapaError where it cannot be had.
+        """
+        ...
+
+    def file(self, name: str) -> Path | None:
+        """One of its files, where that lies on this machine."""
+        ...
+
+    def essence(self) -> Essence:
+        """What decides its content. Raises DapaError where it is not there."""
+        ...
+
+
+@dataclass(frozen=True)
+class ZooSource:
+    """A miniature, or another model that is made here, known by its recipe."""
+
+    model: Model
+    name: str
+    remote = False
+
+    @property
+    def to_build(self) -> str | None:
+        from dapa_exp.zoo import store
+
+        return None if store.is_built(self.name) else self.name
+
+    def locate(self, weights: bool, report: Report) -> Path:
+        from dapa_exp.zoo import store
+
+        return store.path(self.name)
+
+    def file(self, name: str) -> Path | None:
+        from dapa_exp.zoo import store
+
+        return None if self.to_build else _file(store.path(self.name), name)
+
+    def essence(self) -> Essence:
+        from dapa_exp.zoo import recipe
+
+        return {"id": self.model.id, "revision": recipe.digest(self.name)}
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder or a GGUF file of this machine, known by its content."""
+
+    model: Model
+    folder: Path
+    remote = False
+    to_build = None
+
+    def locate(self, weights: bool, report: Report) -> Path:
+        if not self.folder.exists():
+            raise DapaError(f"no such {'file' if self.folder.suffix == '.gguf' else 'folder'} {self.model.id}")
+        return self.folder
+
+    def file(self, name: str) -> Path | None:
+        return _file(self.folder, name)
+
+    def essence(self) -> Essence:
+        return {"id": "folder", "revision": folder_digest(self.locate(True, silent))}
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """A repository of the hub, known by its id and revision."""
+
+    model: Model
+    remote = True
+    to_build = None
+
+    def locate(self, weights: bool, report: Report) -> Path:
+        return fetch_model(self.model, weights, report)
+
+    def file(self, name: str) -> Path | None:
+        try:
+            cached = try_to_load_from_cache(self.model.id, name, revision=self.model.revision)
+        except HFValidationError:  # such as owner/name/file.gguf
+            return None
+        return Path(cached) if isinstance(cached, str) else None
+
+    def essence(self) -> Essence:
+        return {"id": self.model.id, "revision": self.model.revision}
+
+
+def source_of(model: Model) -> Source:
+    """The place that a model's id names."""
+    if model.zoo_name:
+        return ZooSource(model, model.zoo_name)
+    return FolderSource(model, model.folder) if model.folder else HubSource(model)
+
+
+def _file(folder: Path, name: str) -> Path | None:
+    return folder / name if (folder / name).is_file() else None
