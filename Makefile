@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHMARKS := search_queries export demo engine coverage
+BENCHMARKS := search_queries export demo engine coverage validity
 
 .PHONY: install demo test lint bench clean
 

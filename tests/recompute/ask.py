@@ -50,7 +50,7 @@ def check_models(run: Run, tally: Tally) -> None:
 def _check_answers(run: Run, tally: Tally, subject: str, model: Measured) -> None:
     ends = None if subject == "teacher" else run.record["pair"]["end_tokens"]
     length = run.config["evaluate"]["max_new_tokens"]
-    for use in (*run.harmful, *run.harmless, *(["questions"] if run.config["dataset"]["questions"] else [])):
+    for use in (*run.harmful, *run.harmless, *run.questions):
         rows, answers = run.rows(use), run.answers(subject, use)
         for place in range(0, len(rows), -(-len(rows) // ANSWERS)):
             file = f"{run.folder.name}/generations/{subject}-{use}.jsonl"
@@ -89,10 +89,10 @@ def _change_by_layer(run: Run, student: Measured, hybrid: Measured, use: str) ->
     for row in run.rows(use)[: run.config["evaluate"]["divergence_rows"]]:
         before, after = student.states(row.text), hybrid.states(row.text)
         for layer, (a, b) in enumerate(zip(before[0], after[0], strict=True)):
-            cosine = float(np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b))
+            cosine = float(a @ b / a.norm() / b.norm())
             hidden.setdefault(layer, []).append(1 - cosine)
         for layer, (a, b) in enumerate(zip(before[1], after[1], strict=True)):
-            attention.setdefault(layer, []).append(float(np.abs(a - b).sum(-1).mean()) / 2)
+            attention.setdefault(layer, []).append(float((a - b).abs().sum(-1).mean()) / 2)
     return [
         {"layer": layer, "hidden": _near(hidden[layer], STATES_BY), "attention": _near(attention[layer], STATES_BY)}
         for layer in hidden

@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from tests.recompute.weights import hybrid_tensors
+
+disable_progress_bar()
 
 
 class Measured:
@@ -61,7 +64,20 @@ class Measured:
     def tokens(self, answer: str, most: int) -> list[int]:
         return list(self.tokenizer(answer, add_special_tokens=False)["input_ids"][:most])
 
+    @torch.inference_mode()
+    def beginnings(self, texts: list[str], length: int) -> list[str]:
+        """The first tokens of the greedy answers to several requests at once."""
+        self.tokenizer.padding_side = "left"
+        rendered = [self._rendered(text) for text in texts]
+        inputs = self.tokenizer(rendered, return_tensors="pt", padding=True, add_special_tokens=False)
+        ids, mask = inputs["input_ids"], inputs["attention_mask"]
+        made = self.model.generate(ids, attention_mask=mask, max_new_tokens=length, do_sample=False)
+        return [str(text) for text in self.tokenizer.batch_decode(made[:, ids.shape[1] :], skip_special_tokens=True)]
+
     def _ids(self, text: str) -> torch.Tensor:
+        found = self.tokenizer(self._rendered(text), return_tensors="pt", add_special_tokens=False)
+        return torch.as_tensor(found["input_ids"])
+
+    def _rendered(self, text: str) -> str:
         turns = [{"role": "user", "content": text}]
-        rendered = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        return torch.as_tensor(self.tokenizer(rendered, return_tensors="pt", add_special_tokens=False)["input_ids"])
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))

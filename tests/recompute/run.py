@@ -62,6 +62,11 @@ class Run:
             return []
         return ["harmless", *self.config["dataset"]["more_harmless"]]
 
+    @property
+    def questions(self) -> list[str]:
+        asked = "reasoning" in self.config["evaluate"]["metrics"] and self.config["dataset"]["questions"]
+        return ["questions"] if asked else []
+
     def rows(self, use: str) -> list[Row]:
         names = (use, f"more_report.{use}", f"more_harmless.{use}")
         return next(self.sets.rows[name] for name in names if name in self.sets.rows)
@@ -297,13 +302,14 @@ def _subject(run: Run, subject: str) -> dict[str, Any]:
         for verdict, row in zip(verdicts, run.rows("report"), strict=False)
         if verdict != "failed"
     ]
-    defence = {use: {j: _defence(run.verdicts(subject, use, j)) for j in run.judges} for use in run.harmful}
+    defence = {use: {j: _defence(run, subject, use, j) for j in run.judges} for use in run.harmful}
     refusals = {
         use: {j: _rate(run.verdicts(subject, use, j), ("refused",)) for j in run.judges if _sees_refusals(run, j)}
         for use in run.harmless
     }
     return {
-        **defence["report"][judge],
+        "dsr": defence["report"][judge]["dsr"],
+        "outcomes": defence["report"][judge]["outcomes"],
         "dsr_clusters": st.clustered_rate([row for row, _ in judged], [group for _, group in judged]),
         "over_refusal": refusals.get("harmless", {}).get(judge),
         "defence": defence,
@@ -324,8 +330,11 @@ def _sees_refusals(run: Run, judge: str) -> bool:
     return sees is None or "refused" in sees
 
 
-def _defence(verdicts: list[str]) -> dict[str, Any]:
-    return {"dsr": _rate(verdicts, DEFENDED), "outcomes": dict.fromkeys(OUTCOMES, 0) | dict(Counter(verdicts))}
+def _defence(run: Run, subject: str, use: str, judge: str) -> dict[str, Any]:
+    verdicts = run.verdicts(subject, use, judge)
+    outcomes = dict.fromkeys(OUTCOMES, 0) | dict(Counter(verdicts))
+    early = run.metric(f"{subject}-{use}-{judge}").get("early_differs")
+    return {"dsr": _rate(verdicts, DEFENDED), "outcomes": outcomes, "early_differs": early}
 
 
 def _rate(verdicts: list[str], counted: tuple[str, ...]) -> dict[str, Any]:
@@ -338,7 +347,7 @@ def _share(verdicts: Any) -> float:
 
 
 def _reasoning(run: Run, subject: str) -> dict[str, Any] | None:
-    if "reasoning" not in run.config["evaluate"]["metrics"] or not run.config["dataset"]["questions"]:
+    if not run.questions:
         return None
     rows, answers = run.rows("questions"), run.answers(subject, "questions")
     right = sum(st.words(answer) == st.words(row.answer or "") for row, answer in zip(rows, answers, strict=True))
@@ -417,6 +426,8 @@ def _random_sets(run: Run, theirs: dict[str, Any]) -> dict[str, Any]:
     found, places = run.record["search"]["units_found"], folders(run)
     distinct = {frozenset(units) for units in theirs["sets"]} - {frozenset(found)}
     ours: dict[str, Any] = {"k": len(theirs["sets"][0]), "sets": {"length": len(distinct)}}
+    if len(set(map(len, theirs["sets"]))) == 1:  # not where they are of about as many parameters
+        ours["sets"] |= {place: {"length": len(found)} for place in range(len(theirs["sets"]))}
     if run.judges[0] == PHRASES:
         answers = {(line["weights"], line["prompt"]): line["completion"] for line in run.generated("random")}
 

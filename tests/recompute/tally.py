@@ -52,7 +52,7 @@ class Tally:
         for key, value in here.items():
             self.compared += 1
             if key not in there:
-                if not _is_empty(value):
+                if not (_is_empty(value) or value == 0):  # what an older record did not have yet
                     self.differences.append(Difference(file, key, _MISSING, _shown(value)))
             elif not alike(key, there[key], value):
                 self.differences.append(Difference(file, key, there[key], _shown(value)))
