@@ -1,9 +1,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHMARKS := search_queries export demo engine coverage validity
+BENCHMARKS := search_queries export demo engine coverage scale validity
 
-.PHONY: install demo test lint bench clean
+GPU_PYTHON ?= python3
+GPU_PYTHON_VERSION ?= 3.12
+GPU_WHEELS := .whl
+PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+
+.PHONY: install demo test lint bench gpu-wheels gpu clean
 
 install: $(INSTALLED)
 
@@ -33,6 +38,20 @@ lint: install
 bench: install
 	for bench in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$bench || exit 1; done
 	$(BIN)/python -m tests.benchmarks.engine --best "auto, attribution" granularity=projection
+
+# Where there is a network: wheels of all that a machine with PyTorch and transformers lacks.
+gpu-wheels: install
+	rm -rf $(GPU_WHEELS) && mkdir -p $(GPU_WHEELS)
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(GPU_WHEELS) --constraint requirements.lock antlr4-python3-runtime
+	$(BIN)/pip download --quiet --no-deps --only-binary=:all: --dest $(GPU_WHEELS) --find-links $(GPU_WHEELS) \
+	  --python-version $(GPU_PYTHON_VERSION) --implementation cp $(PLATFORMS:%=--platform %) \
+	  --constraint requirements.lock --requirement tests/benchmarks/gpu-packages.txt
+
+# On the machine with the GPU, without a network. GPU_ARGS: see tests/benchmarks/gpu.py.
+gpu:
+	rm -rf build/gpu && mkdir -p build/gpu
+	for wheel in $(GPU_WHEELS)/*.whl; do $(GPU_PYTHON) -m zipfile -e $$wheel build/gpu || exit 1; done
+	PYTHONPATH=.:build/gpu $(GPU_PYTHON) -m tests.benchmarks.gpu --json gpu.json $(GPU_ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
-"""Records as data, and the tables and figures made from them.
+"""Loads records as a DataFrame, and makes tables and figures from it.
 
-In a notebook: `from analysis import load; df = load("multirun/miniature")`. docs/data.md says what the columns are.
+In a notebook: `from analysis import load; df = load("multirun/miniature")`. docs/data.md describes the columns.
 """
 
 from analysis.frame import load

@@ -1,4 +1,4 @@
-"""How figures are written: the same figure as the same bytes."""
+"""Writes figures so that equal figures give equal bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SUFFIXES = ("png", "svg")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in each format."""
+    """Write a figure as NAME.FORMAT for each format. Returns the paths."""
     paths = [folder / f"{name}.{suffix}" for suffix in SUFFIXES]
     for path, suffix in zip(paths, SUFFIXES, strict=True):
         metadata = {"Date": None} if suffix == "svg" else None

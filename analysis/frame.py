@@ -1,4 +1,4 @@
-"""Run folders to one long DataFrame: a row for each number of each run. docs/data.md describes it."""
+"""Loads run folders as one long DataFrame with a row for each number of each run. docs/data.md describes it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
     Agreement,
     Comparison,
+    ControlRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -29,9 +30,9 @@ RUN = [
     *("experiment", "folder", "identity", "run", "pair", "family", "teacher", "granularity", "search", "dataset"),
     *("made_here", "state", "reason"),
 ]
-"""Columns that say which run a row is of, the same in all its rows."""
+"""Columns that describe the run. They are the same in all rows of a run."""
 PLACE = ["subject", "against", "set", "judge", "metric", "key", "headline"]
-"""Columns that say what a row's number is of."""
+"""Columns that say what a row's number measures."""
 NUMBER = ["value", "low", "high", "n", "text"]
 FLAGS = ["made_here", "headline"]
 SUBJECTS = ("student", "hybrid", "teacher")
@@ -39,7 +40,7 @@ NAN = float("nan")
 
 
 class Entry(NamedTuple):
-    """One number of a record, and what it is of."""
+    """One number of a record, and what it measures."""
 
     metric: str
     value: float = NAN
@@ -57,22 +58,22 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run, and the folder of its sweep."""
+    """A run's status, and the folder of its sweep."""
 
     path: Path
     status: RunStatus
 
     @property
     def identity(self) -> str:
-        """What tells it from other runs; a run that nothing is known of is told by its folder."""
+        """The run's identity, or its folder if its identity is unknown."""
         return self.status.identity or str(self.path)
 
 
 def load(folders: str | Path | Iterable[str | Path], only: Collection[Path] | None = None) -> pd.DataFrame:
-    """Everything that is known of the runs in these sweep or run folders, or of `only` those in these places.
+    """All numbers and settings of the runs in these sweep or run folders, or only of the run folders in `only`.
 
-    A run counts once, however many folders hold it: of runs with the same identity, the first that is done. A run
-    that is not done has rows for its settings and its state.
+    Runs with the same identity count once: the first that is done is taken. A run that is not done has rows for its
+    settings and its state only.
     """
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     wanted = None if only is None else {path.resolve() for path in only}
@@ -119,7 +120,7 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
 
 
 def _settings(path: Path) -> Iterator[Entry]:
-    """What the run's identity was made from, a dotted key each; nothing of a run that was never started."""
+    """Yields the settings in the run's identity, with dotted keys; nothing if the run was never started."""
     try:
         essence = json.loads(RunLayout(path).identity.read_text(encoding="utf-8"))["essence"]
         flat = pd.json_normalize(essence).iloc[0].items()
@@ -180,7 +181,7 @@ def _search(search: SearchRecord) -> Iterator[Entry]:
 
 
 def _subject(name: str, subject: Subject) -> Iterator[Entry]:
-    """The first judge of a set is the run's own; of the sets, `report` and `harmless` are the headline's."""
+    """The numbers of one model. A set's first judge is the run's own. The headline is of `report` and `harmless`."""
     for rows, defences in subject.defence.items():
         for i, (judge, defence) in enumerate(defences.items()):
             yield from _defence(defence, subject=name, set=rows, judge=judge, headline=rows == "report" and i == 0)
@@ -228,12 +229,28 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     yield Entry("above_bar", evaluate.above_threshold, n=evaluate.hybrid.dsr.n, subject="hybrid", set="report")
     if evaluate.above_threshold_clusters is not None:
         yield Entry("above_bar_by_group", evaluate.above_threshold_clusters, subject="hybrid", set="report")
-    if evaluate.random.mean is not None:
-        yield Entry("random_dsr", evaluate.random.mean, n=len(evaluate.random.dsr), subject="random", set="report")
-    for draw, measure in enumerate(evaluate.random.dsr):
-        yield _number("random_draw_dsr", measure, subject="random", set="report", key=str(draw))
+    yield from _control(evaluate.random, "random")
+    if evaluate.random.equal_parameters:
+        yield from _control(evaluate.random.equal_parameters, "random_parameters")
     yield from _judges(evaluate)
     yield from _layers(evaluate)
+
+
+def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
+    """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
+    where: dict[str, Any] = {"subject": "random", "set": "report"}
+    if control.mean is not None:
+        interval = control.interval
+        low = NAN if interval is None or interval.low is None else interval.low
+        high = NAN if interval is None or interval.high is None else interval.high
+        yield Entry(f"{metric}_dsr", control.mean, low, high, len(control.dsr), **where)
+    for draw, measure in enumerate(control.dsr):
+        yield _number(f"{metric}_draw_dsr", measure, key=str(draw), **where)
+    if control.found_dsr:
+        yield _number(f"{metric}_found_dsr", control.found_dsr, **where | {"subject": "hybrid"})
+    if control.p_value is not None:
+        yield Entry(f"{metric}_p", control.p_value, n=len(control.dsr), **where)
+        yield Entry(f"{metric}_reached", NAN if control.reached is None else control.reached, **where)
 
 
 def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:
@@ -257,9 +274,10 @@ def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:
 
 
 def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
-    """With Newcombe's interval also where an older record holds a bootstrap's, which could be of zero width.
+    """The comparison with Newcombe's interval, also for older records.
 
-    The counts tell it where both models were judged on all rows; else an older record has none.
+    Older records hold a bootstrap interval, which could have zero width. Newcombe's is computed from the counts if
+    both models were judged on all rows; otherwise the interval is left out.
     """
     if comparison.clusters or not comparison.difference.n:
         return comparison
@@ -296,7 +314,7 @@ def _change(change: PerplexityComparison) -> Iterator[Entry]:
 
 
 def _number(metric: str, measure: Measure, **where: Any) -> Entry:
-    """A measure; without a value where it rests on nothing, such as a rate of a judge that only failed."""
+    """The entry of a measure. It has no value if n is 0, for example if all verdicts of a judge failed."""
     low, high = (NAN if bound is None else bound for bound in (measure.low, measure.high))
     value = (measure.value, low, high) if measure.n else (NAN, NAN, NAN)
     return Entry(metric, *value, n=measure.n, **where)

@@ -1,4 +1,4 @@
-"""The figure of a localisation: causal tracing by layer, and what single projections move."""
+"""Draws the figure of a localisation: causal tracing by layer, and the effects of single projections."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dapa_exp.record.localisation import LocaliseRecord
 from dapa_exp.record.schema import Measure
 
 MODULES = ("gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj")
-"""Rows of the heat maps from the top; others, of other architectures, come below."""
+"""The rows of the heat maps, from the top. Modules of other architectures come below."""
 COLOURS = {"residual": "#4c566a", "mlp": "#c8553d", "attention": "#2a7f9e"}
 MARKS = {"residual": "o", "mlp": "s", "attention": "^"}
 PLACES = {"request": "restored at the request", "last": "restored at the last token"}
 
 
 def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
-    """Write `localise.png` and `localise.svg`."""
+    """Write `localise.png` and `localise.svg`. Returns their paths."""
     figure = Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2)
     for axis, (place, title) in zip(axes[0], PLACES.items(), strict=True):
@@ -38,7 +38,7 @@ def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
 
 
 def _tracing(axis: Axes, record: LocaliseRecord, place: str, title: str) -> None:
-    """Indirect effects with their 95 % intervals, and the total effect as what there is to bring back."""
+    """Plot indirect effects with their 95 % intervals, and the total effect as the upper limit to compare with."""
     for kind, colour in COLOURS.items():
         found = [traced for traced in record.tracing.effects if (traced.kind, traced.place) == (kind, place)]
         layers, effects = [traced.layer for traced in found], [traced.effect.log_odds for traced in found]
@@ -54,7 +54,7 @@ def _tracing(axis: Axes, record: LocaliseRecord, place: str, title: str) -> None
 
 
 def _swaps(figure: Figure, axis: Axes, record: LocaliseRecord, number: str, title: str) -> None:
-    """Layers by projections; a dot where the 95 % interval holds zero."""
+    """Plot a heat map of projections by layers. A dot marks a 95 % interval that contains zero."""
     there = {swap.module for swap in record.swapping.projections}
     modules = [m for m in MODULES if m in there] + sorted(there - set(MODULES))
     values = np.zeros((len(modules), record.num_layers))

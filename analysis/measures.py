@@ -1,6 +1,6 @@
-"""The numbers that tables are made of, a row a run, taken from the long frame.
+"""The wide DataFrame that tables are made from, with one row for each run, made from the long one.
 
-Rates and DSRs are shares from 0 to 1; a column that ends in `_points` is a difference of shares times 100.
+Rates and DSRs are shares from 0 to 1. A column that ends in `_points` is a difference of shares times 100.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
     "gain_points",
     "random_dsr",
+    "random_found_dsr",
     "hybrid_search_dsr",
     "everything_search_dsr",
     "bar",
@@ -40,11 +41,11 @@ OF_A_FOUND_SET = ["units_found", "units_total", "parameters_changed_percent", "p
 
 
 LONGEST_SETTING = 20
-"""Characters of a setting that fits a column; digests do not."""
+"""Settings with more characters, such as digests, do not become columns."""
 
 
 class Cells:
-    """Looks up one number of every run: of the run's own judge, and of the report and harmless rows."""
+    """Looks up a number for every run. Numbers of DSR and over-refusal are the headline's: own judge, headline rows."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         rows = frame[frame["headline"] & (frame["metric"] != "setting")]
@@ -55,22 +56,22 @@ class Cells:
     def number(
         self, metric: str, part: str = "value", *, subject: str = "", against: str = "", key: str = ""
     ) -> pd.Series[float]:
-        """One column of the number, in the order of the runs; empty where a run does not have it."""
+        """One part of the number, for each run in order; NaN if a run does not have it."""
         found = self._found.get((metric, subject, against, key))
         column = pd.Series(dtype="float64") if found is None else found[part].astype("float64")
         return column.reindex(self._runs).reset_index(drop=True)
 
     def text(self, metric: str) -> pd.Series[str]:
-        """What a run has in place of a number."""
+        """The text of a metric whose value is not a number, for each run in order."""
         found = self._found.get((metric, "", "", ""))
         column = pd.Series(dtype="object") if found is None else found["text"].astype("object")
         return column.reindex(self._runs).reset_index(drop=True)
 
 
 def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a run: what says which run it is, and every setting that decides a result, as text, under its key.
+    """One row for each run: the columns that describe it, and all settings that can change a result, as text by key.
 
-    A setting is blank where a run has none of that name, or was never started.
+    A setting is "" if a run does not have it, or was never started.
     """
     runs = frame.drop_duplicates("identity")[RUN].reset_index(drop=True)
     runs = runs.astype({name: "object" for name in RUN if name != "made_here"})
@@ -82,9 +83,9 @@ def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame:
-    """Columns named as tables name them; empty where a run is not done, or did not measure something.
+    """One row for each run, with the columns of the tables; NaN if a run is not done, or did not measure a number.
 
-    `settings` are further columns of the runs that are wanted.
+    `settings` names further columns of `runs_of` to include.
     """
     cells, runs = Cells(frame), runs_of(frame)
     table = runs[[*RUN, *(name for name in settings if name not in RUN)]].copy()
@@ -103,7 +104,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["p_value"] = cells.number("dsr_p", subject="hybrid", against="student")
     table["status"] = cells.text("status")
     table["stopped_by"] = cells.text("stopped_by")
-    # without a gain, the bar of the search is about the student's own DSR, and to reach it says nothing
+    # without a gain, the bar is near the student's own DSR, so reaching it means nothing
     tested = (table["status"] != "no_gain") & (table["prompts_judged"] > 0)
     table["above_threshold"] = cells.number("above_bar", subject="hybrid").where(tested)
     table["above_threshold_by_group"] = cells.number("above_bar_by_group", subject="hybrid").where(tested)
@@ -114,6 +115,8 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["units_suffice"] = _units_suffice(table)
     table["optimism_points"] = 100 * (table["hybrid_search_dsr"] - table["hybrid_dsr"])
     table["random_dsr"] = cells.number("random_dsr", subject="random")
+    table["random_found_dsr"] = cells.number("random_found_dsr", subject="hybrid")
+    table["random_p"] = cells.number("random_p", subject="random")
     table["random_draws"] = cells.number("random_dsr", "n", subject="random").fillna(0).where(table["state"] == "done")
     table["units"] = _units(frame, table)
     table["units_found"] = cells.number("units_found")
@@ -133,14 +136,14 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
 
 
 def _units_suffice(table: pd.DataFrame) -> pd.Series[bool]:
-    """Whether all units together reach what the search asks for of the teacher's own gain; empty where not done."""
+    """Whether all units together reach the share of the teacher's gain that the search demands; None if not done."""
     student, teacher = table["student_search_dsr"], table["teacher_search_dsr"]
     enough = table["everything_search_dsr"] >= student + table["threshold"] * (teacher - student) - ROUNDING
     return enough.astype("object").where(table["everything_search_dsr"].notna())
 
 
 def _units(frame: pd.DataFrame, table: pd.DataFrame) -> pd.Series[str]:
-    """The names of the units found; None where a run is not done."""
+    """The names of the units that each run found; None if a run is not done."""
     rows = frame[frame["metric"] == "unit"]
     names = rows.groupby("identity", observed=True, sort=False)["key"].agg(" ".join)
     found = table["identity"].map(names.astype("object")).astype("object")
@@ -149,13 +152,16 @@ def _units(frame: pd.DataFrame, table: pd.DataFrame) -> pd.Series[str]:
 
 @cache
 def power(n: int, level: float) -> float | None:
-    """The gain in points, without losses, that the exact test at this level finds with 80 % power on n rows."""
+    """The smallest gain in points, without losses, that the exact McNemar test finds on n rows with 80 % power.
+
+    `level` is the test's significance level. None if no gain is large enough.
+    """
     gain = detectable_gain(0.0, n, level)
     return None if gain is None else 100 * gain
 
 
 def detectable_points(measured: pd.DataFrame, tests: int = 1) -> pd.Series[float]:
-    """`power` of each run's test against its student, at Holm's first step of so many; empty where none would do."""
+    """`power` of each run's test against its student, at Holm's first step of `tests` tests; NaN if there is none."""
     tested = measured[measured["p_value"].notna()]
     found = [power(int(n), LEVEL / tests) for n in tested["prompts_judged"]]
     points = pd.Series(found, index=tested.index, dtype="float64")
@@ -163,18 +169,18 @@ def detectable_points(measured: pd.DataFrame, tests: int = 1) -> pd.Series[float
 
 
 def settings_that_vary(runs: pd.DataFrame) -> list[str]:
-    """The settings, besides the pair, that tell the runs apart."""
+    """The settings, besides the pair, in which runs differ."""
     return [name for name in ("experiment", "granularity", "search", "dataset") if runs[name].nunique() > 1]
 
 
 def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
-    """The settings that vary, and as many keys of the config as it takes to tell the runs of a pair apart.
+    """The settings that vary, and further config keys until all runs of a pair differ in some of them.
 
-    Where no keys do, the start of the identity does.
+    If no keys suffice, the start of the identity is added.
     """
     names = settings_that_vary(runs)
     config = [name for name in map(str, runs) if name not in RUN]
-    begun = runs[(runs[config] != "").any(axis=1)] if config else runs  # nothing is known of the others' settings
+    begun = runs[(runs[config] != "").any(axis=1)] if config else runs  # without unstarted runs
     for key in [name for name in config if runs[name].str.len().max() <= LONGEST_SETTING]:
         if _alike(begun, [*names, key]) < _alike(begun, names):
             names.append(key)
@@ -182,12 +188,12 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
 
 
 def settings_besides_draws(runs: pd.DataFrame) -> list[str]:
-    """The same without what only tells draws apart: seeds, and the start of the identity."""
+    """`settings_that_tell_apart` without seeds and identity, which only tell repeated draws apart."""
     return [name for name in settings_that_tell_apart(runs) if name != "run" and not name.endswith("seed")]
 
 
 def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
-    """How many runs have an earlier one with the same pair and settings."""
+    """How many runs repeat the pair and the settings of an earlier run."""
     return int(runs[["pair", *settings]].duplicated().sum())
 
 
@@ -197,7 +203,7 @@ def done_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str], pd.DataFrame]]]:
-    """The settings that tell runs apart, and for each of their values the rows of its runs: one of a pair."""
+    """The settings in which runs differ, and for each combination of values: the values, and the runs with them."""
     runs = runs_of(done)
     names = settings_that_tell_apart(runs)
     groups = (group for _, group in runs.groupby(names, sort=False)) if names else [runs]
@@ -208,17 +214,17 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
 
 
 def means(measured: pd.DataFrame) -> pd.Series[float]:
-    """The mean of each number over the runs that have it; what a search found counts only where it found a set."""
+    """The mean of each number over the runs that have it. Numbers of a found set count only runs that found one."""
     return numbers_of(measured).mean()
 
 
 def counts(measured: pd.DataFrame) -> pd.Series[int]:
-    """Over how many runs each of the means was taken."""
+    """The number of runs in each of the means."""
     return numbers_of(measured).count()
 
 
 def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[float, float]:
-    """The interval of a mean DSR, which knows which pairs share a teacher; NaN for fewer than two runs."""
+    """The 95 % interval of a mean DSR, with teachers as clusters of pairs; NaN for fewer than two runs."""
     known = measured[measured[f"{subject}_dsr"].notna()]
     if len(known) < 2:
         return float("nan"), float("nan")
@@ -229,13 +235,13 @@ def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[fl
 
 
 def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:
-    """The standard error that a mean DSR has by the report rows alone, from each DSR's own interval."""
+    """The part of a mean DSR's standard error that comes from the report rows, from each DSR's own interval."""
     half = (known[f"{subject}_dsr_high"] - known[f"{subject}_dsr_low"]) / (2 * Z)
     return float((half**2).sum() ** 0.5 / len(known))
 
 
 def numbers_of(measured: pd.DataFrame) -> pd.DataFrame:
-    """The numbers that means are taken of; what a search found is left out where it found no set."""
+    """The numeric columns. The numbers of a found set are NaN in runs that found none."""
     numbers = measured[MEANED].copy()
     numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = float("nan")
     return numbers

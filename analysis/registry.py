@@ -1,4 +1,4 @@
-"""The tables and figures there are. Each registers itself in its own file, and `dapa report` makes it."""
+"""The registries of tables and figures for `dapa report`. Each table and figure registers itself in its own file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shows = Callable[[pd.DataFrame], bool]
 
 @dataclass(frozen=True)
 class TableMaker:
-    """A table: its place in the report, whether a frame has something to show in it, and what makes it."""
+    """A table's position in the report, the check whether a frame has data for it, and the function that makes it."""
 
     place: int
     shows: Shows
@@ -29,7 +29,7 @@ class TableMaker:
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """A figure: whether a frame has something to show in it, and what draws it."""
+    """A figure's check whether a frame has data for it, and the function that draws it."""
 
     shows: Shows
     draw: Callable[[pd.DataFrame], Figure]
@@ -40,10 +40,10 @@ FIGURES: Registry[FigureMaker] = Registry("figure", "analysis.figures")
 
 
 def always(_: pd.DataFrame) -> bool:
-    """For what every report shows."""
+    """The check of a table that every report shows."""
     return True
 
 
 def in_order() -> list[TableMaker]:
-    """The tables as the report shows them."""
+    """All table makers in the report's order."""
     return sorted((maker for _, maker in TABLES), key=lambda maker: maker.place)

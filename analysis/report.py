@@ -1,4 +1,4 @@
-"""All tables of some run folders, printed, and written beside the runs with the figures."""
+"""Prints all tables of some run folders, and writes tables and figures beside the runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dapa_exp.record.layout import SweepLayout
 
 SUFFIXES = ("md", "csv", "tex")
 LONGEST_NAME = 100
-"""Characters of a report folder's name that lists what it is of."""
+"""The most characters of a report folder's name that lists several folders."""
 STALE_SECONDS = 3600
-"""How old a temporary file is that nobody is writing any more."""
+"""A temporary file of this age is taken for one that a killed process left."""
 
 
 def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
-    """Print the tables of these sweep or run folders, taken together, and write them with the figures.
+    """Print the tables of these sweep or run folders together, and write tables and figures. Returns the written paths.
 
-    Of the folders' runs, `only` those in these places, where given. What an earlier report of the same folders left
-    there goes. Files are renamed into place when they are whole, so that two reports at once do not collide.
+    `only` restricts the report to these run folders. The files of an earlier report of the same folders are removed.
+    Each file is written atomically, so two reports at the same time do not disturb each other.
     """
     frame, folder = load(folders, only), report_folder(folders)
     tables = tables_of(frame)
@@ -39,7 +39,7 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     for name, figure in FIGURES:
         if figure.shows(frame):
             written += drawing.save(figure.draw(frame), folder, name)
-    for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may be another report's, at work now
+    for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may belong to a report that is running now
         remove(left)
     for name, suffix in [*product(TABLES.names(), SUFFIXES), *product(FIGURES.names(), drawing.SUFFIXES)]:
         if (file := folder / f"{name}.{suffix}") not in written:
@@ -50,7 +50,7 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
 
 
 def report_folder(folders: Sequence[Path]) -> Path:
-    """Where the report of these folders lies: in the first, under a name that tells it from the first's own report."""
+    """The folder for the report of these folders. It lies in the first one; for several, its name lists the others."""
     others = list(dict.fromkeys(folder.resolve() for folder in folders))[1:]
     if not others:
         return SweepLayout(folders[0]).report
@@ -62,7 +62,7 @@ def report_folder(folders: Sequence[Path]) -> Path:
 
 
 def tables_of(frame: pd.DataFrame) -> list[Table]:
-    """The tables that have something to show."""
+    """All tables for which the frame has data."""
     return [table.make(frame) for table in in_order() if table.shows(frame)]
 
 

@@ -1,4 +1,4 @@
-"""Puts a record together from what the stages returned."""
+"""Assembles a run's record from the results of its stages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_record(
     evaluate: EvaluateRecord,
     end_tokens: Iterable[int],
 ) -> Record:
-    """The record of a run that has gone through all its stages."""
+    """The record of a run whose stages are all done."""
     config = run.config
     return Record(
         schema_version=2,

@@ -1,4 +1,4 @@
-"""A run and what follows it: the mirror, which can fail without harm to the run."""
+"""Carries out a run, then its mirror to W&B. A failed mirror does not make the run fail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from dapa_exp.run import run
 
 
 def execute(config: Config, folder: Path, report: Report) -> Record:
-    """Carry out a run, then mirror its record to W&B where the config asks for it; `status` tells where that failed."""
+    """Carry out a run, mirror its record to W&B if the config says so, and return the record.
+
+    If the mirror fails, the reason is written to the run's folder, and `dapa status` shows it. Raises DapaError only
+    if that is not possible either.
+    """
     record = run(config, folder, report)
     if config.record.wandb != "off":
         try:
@@ -25,6 +29,6 @@ def execute(config: Config, folder: Path, report: Report) -> Record:
                 entity=config.record.wandb_entity,
             )
         except DapaError:
-            if not RunLayout(folder).unsent.is_file():  # which says why; else nobody would
+            if not RunLayout(folder).mirror_failure.is_file():  # it holds the reason
                 raise
     return record

@@ -16,7 +16,7 @@ from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
 from dapa_exp.record.folder import open_run, read_record
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Record
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.prepare import prepare_method
@@ -27,59 +27,59 @@ from dapa_exp.transplant.make_method import make_method
 
 
 def run(config: Config, folder: Path, report: Report) -> Record:
-    """Carry out a run in its folder and return its record; a finished one is only read.
+    """Carry out a run in its folder and return its record. The record of a finished run is only read.
 
-    Whatever an interrupted run left in the folder is used: nothing is generated, judged or measured again.
-    Raises DapaError, with one clear message, where the run cannot be carried out.
+    An interrupted run is resumed: nothing in its folder is generated, judged or measured again. Raises DapaError, with
+    one clear message, if the run cannot be carried out.
     """
     if (done := read_record(folder, config)) is not None:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
-        report = noted(report)
-        with run.measured("load"):
+        report = log_progress(report)
+        with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
-        with run.measured("teacher"):
+        with run.run_stage("teacher"):
             teacher = measure_teacher(evaluator, pair)
-        with run.measured("search"):
+        with run.run_stage("search"):
             engine = load_student(config, pair)
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
             prepare_method(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report)
             engine.forget()
-        with run.measured("student"):
+        with run.run_stage("student"):
             hybrid.set_units(())
             student = evaluator.measure("student", engine, None, teacher.reference)
             to_student = evaluator.reference("student", "harmless", engine)
             before = evaluator.states(engine)
-        with run.measured("transplant"):
+        with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
-        with run.measured("hybrid"):
+        with run.run_stage("hybrid"):
             aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
             change = evaluator.change_by_layer(engine, before)
-        with run.measured("random"):
+        with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
 
 def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
-    """The teacher by itself. Its memory is free on return: it and the student are never loaded together."""
+    """Load the teacher, measure it, and free its memory. Teacher and student are never loaded at the same time."""
     return evaluator.teacher(load_teacher(evaluator.config, pair))
 
 
 def load_teacher(config: Config, pair: Pair) -> PlainEngine:
-    """The teacher, ready to be asked."""
+    """An engine with the teacher."""
     return make_engine(load_model(pair.teacher_folder, config.runtime, thinking=config.pair.thinking), config.runtime)
 
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:
-    """The student, the one model in memory from here on."""
+    """An engine with the student."""
     template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
     loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
     return make_engine(loaded, config.runtime)

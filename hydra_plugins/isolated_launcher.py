@@ -1,6 +1,6 @@
-"""The Hydra launcher of a sweep on one machine: each run in a child process.
+"""The Hydra launcher for a sweep on one machine. It carries out each run in a child process.
 
-Hydra finds launchers in the namespace package `hydra_plugins` only.
+It is in the namespace package `hydra_plugins` because Hydra finds launchers only there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ConfigStore.instance().store(
 
 
 class IsolatedLauncher(Launcher):
-    """Ends normally whatever becomes of the runs: what failed, and why, is in their folders."""
+    """Returns normally also if runs fail. The reason of a failure is in the run's folder."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         assert isinstance(hydra_context.config_loader, Composer)

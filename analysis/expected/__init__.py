@@ -1,4 +1,4 @@
-"""What the paper reports, from `paper.yaml`: facts to print beside ours, never to compute with."""
+"""The paper's reported numbers, from `paper.yaml`. They are printed beside ours, and never used in a computation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 
 class Fact(BaseModel):
-    """One reported number, how a table prints it, and where it is from."""
+    """One reported number, how a table prints it, and its source."""
 
     value: float
     shown: str
@@ -28,5 +28,5 @@ class Paper(BaseModel):
 
 @cache
 def paper() -> Paper:
-    """Read `paper.yaml`."""
+    """The content of `paper.yaml`."""
     return Paper.model_validate(yaml.safe_load(Path(__file__).with_name("paper.yaml").read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The trade-off figure: the safety that transplants bought, over what they cost."""
+"""The trade-off figure: DSR of the hybrids over each cost of a transplant."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from analysis.measures import done_of, measure
 from analysis.registry import FIGURES, FigureMaker
 
 CURVE = ["pair", "granularity", "search", "dataset"]
-"""What all hybrids of a curve have in common; other settings, such as the search's threshold, lie along it."""
+"""The settings that all hybrids of one curve share. Other settings, such as search.threshold, vary along the curve."""
 COSTS = {
     "parameters_percent": "parameters changed, %",
     "hybrid_over_refusal": "over-refusal, %",
     "perplexity_change": "perplexity, change from the student",
 }
-"""What a hybrid costs, by the column that says it, and the axis's title."""
+"""The axis title of each cost, by column."""
 STUDENTS = {"hybrid_over_refusal": "student_over_refusal"}
-"""Where its student is not at zero: the student's column."""
+"""The student's column of a cost, if the student's cost is not zero."""
 COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
 MARKS = "os^Dv"
 
 
 def has_trade_off(frame: pd.DataFrame) -> bool:
-    """Whether there are hybrids to compare."""
+    """Whether at least two hybrids can be compared."""
     return done_of(frame)["identity"].nunique() > 1
 
 
 def trade_off(frame: pd.DataFrame) -> Figure:
-    """DSR on the report prompts, with its interval, over each cost that was measured.
+    """A figure with one panel for each measured cost: DSR on the report rows, with its interval, over the cost.
 
-    A curve goes from a pair's student through its hybrids, those with the fewest changed parameters first.
+    Each curve starts at a pair's student, and goes through its hybrids in the order of changed parameters.
     """
     done = measure(done_of(frame))
     done["label"] = _labels(done)
@@ -46,7 +46,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
         for _, hybrids in done.groupby(CURVE, sort=False):
             in_order = hybrids.sort_values(["parameters_percent", "hybrid_dsr"])
             _curve(axis, in_order, cost, *styles[hybrids["label"].iloc[0]])
-        if cost == "hybrid_over_refusal":  # where there is hardly any, it should look so
+        if cost == "hybrid_over_refusal":  # a small over-refusal should look small
             axis.set_xlim(-0.2, max(5.0, axis.get_xlim()[1]))
         axis.set_xlabel(COSTS[cost])
         axis.grid(alpha=0.3)
@@ -60,7 +60,7 @@ def trade_off(frame: pd.DataFrame) -> Figure:
 
 
 def _labels(done: pd.DataFrame) -> pd.Series[str]:
-    """What a curve is called: by what tells it from the others, or where these are too many, by what pairs share."""
+    """The legend label of each row's curve: the settings in which curves differ, or the family if there are many."""
     vary = [name for name in CURVE if done[name].nunique() > 1]
     for names in (vary, [name for name in vary if name != "pair"]):
         if names and len(done.drop_duplicates(names)) <= len(COLOURS):
@@ -69,7 +69,7 @@ def _labels(done: pd.DataFrame) -> pd.Series[str]:
 
 
 def _curve(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str) -> None:
-    """From the student, the first of the hybrids being the nearest; random sets of as many units as hollow marks."""
+    """Draw a curve from the student through its hybrids. Hollow marks are random sets of equally many units."""
     first = hybrids.iloc[0]
     x, start = hybrids[cost], first[STUDENTS[cost]] if cost in STUDENTS else 0.0
     y, low, high = (100 * hybrids[name] for name in ("hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high"))

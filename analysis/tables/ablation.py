@@ -1,6 +1,6 @@
-"""The ablation tables: which part of a layer carries the refusals. Granularities are columns.
+"""The ablation tables: which part of a layer carries the refusals. Each granularity is a column.
 
-Granularities are compared over the pairs that all of them have, and each mean says over how many.
+Granularities are compared over the pairs that all of them have. Each mean states its number of pairs.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ Cell = dict[str, Any]
 
 
 def has_granularities(frame: pd.DataFrame) -> bool:
-    """Whether granularities vary."""
+    """Whether there are runs of several granularities."""
     return frame["granularity"].nunique() > 1
 
 
 def has_families(frame: pd.DataFrame) -> bool:
-    """Whether there is a mean to take: several pairs, in several granularities."""
+    """Whether there are several pairs in several granularities, so that means can be compared."""
     return has_granularities(frame) and frame["pair"].nunique() > 1
 
 
 def has_differences(frame: pd.DataFrame) -> bool:
-    """Whether two granularities share two pairs."""
+    """Whether any two granularities have at least two pairs in common."""
     return has_granularities(frame) and any(True for _ in _compared(measure(frame), []))
 
 
 def ablation_table(frame: pd.DataFrame, by: Literal["family", "pair"]) -> Table:
-    """The hybrids by granularity: means of each family and of all, or each pair."""
+    """The table of hybrids by granularity: means over each family and over all pairs, or single pairs."""
     apart = _apart(frame)
     measured = measure(frame, apart)
     granularities = _in_order(measured["granularity"].unique())
@@ -74,7 +74,10 @@ def ablation_table(frame: pd.DataFrame, by: Literal["family", "pair"]) -> Table:
 
 
 def differences_table(frame: pd.DataFrame) -> Table:
-    """A row for each two granularities (and setting that varies): the hybrids' DSRs on the pairs that both have."""
+    """A table with a row for each two granularities and other setting: the difference of the hybrids' DSRs.
+
+    It is computed over the pairs that both granularities have.
+    """
     apart = _apart(frame)
     numbers = pd.DataFrame(_compared(measure(frame, apart), apart))
     tested = numbers["p_value"].notna()
@@ -110,20 +113,20 @@ def differences_table(frame: pd.DataFrame) -> Table:
 
 
 def _apart(frame: pd.DataFrame) -> list[str]:
-    """The settings, besides the granularity, that tell a pair's runs apart."""
+    """The settings, besides the granularity, in which the runs of a pair differ."""
     names = settings_that_tell_apart(runs_of(frame))
     return [name for name in names if name not in ("experiment", "granularity", "run")]
 
 
 def _in_order(granularities: Any) -> list[str]:
-    """The paper's projections first, then larger parts; others after them by name."""
+    """The granularities in the order of the table: the paper's projections, then larger parts, then others by name."""
     return sorted(granularities, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 def _groups(measured: pd.DataFrame, by: str, apart: list[str]) -> list[tuple[str, dict[str, str], pd.DataFrame]]:
-    """(label, setting, runs) of every block of the table; with families, the block of all comes last.
+    """The (label, settings, runs) of every block of the table. By family, the last block holds all pairs.
 
-    A family of a single pair has no block by family, since one run has no mean.
+    A family with one pair has no block, since there is no mean of one run.
     """
     groups = [
         (str(group[by].iloc[0]), {name: str(group[name].iloc[0]) for name in apart}, group)
@@ -137,14 +140,14 @@ def _groups(measured: pd.DataFrame, by: str, apart: list[str]) -> list[tuple[str
 
 
 def _shared(group: pd.DataFrame) -> frozenset[str]:
-    """The pairs that are done in every granularity that the runs have; one of which nothing is done does not count."""
+    """The pairs that are done in every granularity. A granularity without any finished run is ignored."""
     done = group[group["state"] == "done"]
     pairs = [frozenset(runs["pair"]) for _, runs in done.groupby("granularity")]
     return frozenset.intersection(*pairs) if pairs else frozenset()
 
 
 def _by_pair(done: pd.DataFrame) -> pd.DataFrame:
-    """A row a pair: its only run, or the mean of its runs."""
+    """One row for each pair: its run, or the mean of its runs."""
     return done.groupby("pair", sort=False).agg(
         {name: "first" if name == "teacher" else "mean" for name in ("teacher", *_DSR)}
     )
@@ -182,7 +185,7 @@ def _difference(ours: pd.DataFrame, theirs: pd.DataFrame) -> Cell:
 
 
 def _cell(group: pd.DataFrame, pairs: frozenset[str]) -> Cell:
-    """What the runs of one block and granularity have in common: means over the shared pairs, each counted once."""
+    """The cell of one block and granularity: means over the shared pairs, and the runs that are missing."""
     unfinished = group[group["state"] != "done"]
     done = group[(group["state"] == "done") & group["pair"].isin(pairs)]
     reasons = [f"{run['pair']} {run['state']} ({run['reason']})" for _, run in unfinished.iterrows()]
@@ -198,7 +201,7 @@ def _cell(group: pd.DataFrame, pairs: frozenset[str]) -> Cell:
 
 
 def _means_by_pair(done: pd.DataFrame) -> Cell:
-    """The means of the runs' numbers, each pair counted once, and the interval of the mean DSR."""
+    """The means of the runs' numbers, with each pair counted once, and the interval of the mean DSR."""
     numbers = numbers_of(done)
     if len(done) == 1:
         low, high = done["hybrid_dsr_low"].iloc[0], done["hybrid_dsr_high"].iloc[0]
@@ -213,7 +216,7 @@ def _numeric(cell: Cell) -> Cell:
 
 
 def _lines(labels: dict[str, str], cells: dict[str, Cell], marks: dict[str, str]) -> list[dict[str, str]]:
-    """The lines of a block; how many pairs had nothing to gain only where any had."""
+    """The lines of a block. The line that counts pairs without a gain appears only if there are any."""
     lines = {
         "DSR, %": {g: _dsr(cell) + marks.get(g, "") for g, cell in cells.items()},
         "95 % interval": {g: _bounds(cell) for g, cell in cells.items()},

@@ -20,7 +20,7 @@ def has_agreement(frame: pd.DataFrame) -> bool:
 
 
 def agreement_table(frame: pd.DataFrame) -> Table:
-    """A row a pair of judges and model (and setting that varies): how far they agree, mean over the runs of both."""
+    """A table with a row for each two judges, model and setting that varies: agreement, mean over runs with both."""
     settings, groups = by_settings(done_of(frame))
     numbers = pd.DataFrame([keys | row for keys, group in groups for row in _agreed(group)])
     older = (numbers["model"] == ALL).any()

@@ -1,4 +1,4 @@
-"""How a table prints one number."""
+"""Formats single numbers for tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DASH = "–"
 
 
 def known(value: object) -> bool:
-    """Whether a cell of a DataFrame holds anything."""
+    """Whether a cell of a DataFrame is neither None nor NaN."""
     return value is not None and not (isinstance(value, float) and math.isnan(value))
 
 
@@ -32,14 +32,14 @@ def interval(share: float, low: float, high: float) -> str:
 
 
 def number(value: float) -> str:
-    """A count, or a mean of counts: no more decimals than it needs to be read."""
+    """A count, or a mean of counts, with few decimals."""
     if not known(value):
         return DASH
     return f"{value:,.0f}" if value >= 100 or float(value).is_integer() else f"{value:,.1f}"
 
 
 def of(part: float, whole: float) -> str:
-    """So many of so many: 2/8."""
+    """A part of a whole: 2/8."""
     return f"{number(part)}/{number(whole)}" if known(part) else DASH
 
 

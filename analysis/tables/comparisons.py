@@ -1,4 +1,4 @@
-"""The comparisons table: each hybrid against its student and its teacher, paired by row, with tests."""
+"""The comparisons table: each hybrid compared with its student and its teacher, with paired tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METRICS = {
     "over_refusal": ("over-refusal, points", 100.0),
     "perplexity": ("perplexity", 1.0),
 }
-"""By metric: its heading, and what a difference is multiplied by."""
+"""The heading of each metric, and the factor by which a difference is multiplied for print."""
 
 
 def has_comparisons(frame: pd.DataFrame) -> bool:
@@ -25,7 +25,7 @@ def has_comparisons(frame: pd.DataFrame) -> bool:
 
 
 def comparisons_table(frame: pd.DataFrame) -> Table:
-    """A row a run and a model it is compared with: student first, then teacher."""
+    """A table with two rows for each run: the hybrid compared with its student, then with its teacher."""
     done = done_of(frame)
     runs, cells = runs_of(done), Cells(done)
     settings = settings_that_tell_apart(runs)
@@ -61,7 +61,7 @@ def _against(runs: pd.DataFrame, cells: Cells, against: str) -> pd.DataFrame:
 
 
 def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Add Holm's correction over all of the table's tests by row."""
+    """Add p-values with Holm's correction over all tests of the table that compare row by row."""
     tests = [f"{metric}_p" for metric in METRICS]
     flat = numbers[tests].stack().dropna()
     corrected = pd.Series(multipletests(flat, method="holm")[1], index=flat.index).unstack()

@@ -1,4 +1,4 @@
-"""The judges' table: the defence of every harmful prompt set as each judge sees it."""
+"""The judges' table: the DSR on every harmful prompt set by every judge."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from analysis.tables.table import Table, new_blocks
 
 
 def has_judges(frame: pd.DataFrame) -> bool:
-    """Whether any run has more than the one judge, or the one prompt set, of the main table."""
+    """Whether any run has more judges or harmful prompt sets than the main table shows."""
     return len(_seen(frame)) > 1
 
 
 def judges_table(frame: pd.DataFrame) -> Table:
-    """A row a harmful prompt set, judge (and setting that varies): the DSRs of a single run, or means over runs."""
+    """A table with a row for each harmful prompt set, judge and setting that varies: DSRs of one run, or means."""
     done = done_of(frame)
     settings, groups = by_settings(done)
     rows = [keys | row for keys, group in groups for row in _judged(group)]
@@ -39,7 +39,7 @@ def judges_table(frame: pd.DataFrame) -> Table:
 
 
 def _seen(frame: pd.DataFrame) -> pd.DataFrame:
-    """The prompt sets and judges that the hybrids were judged by."""
+    """The rows of the frame with the hybrids' DSRs by prompt set and judge."""
     rows = frame[(frame["metric"] == "dsr") & (frame["subject"] == "hybrid")]
     return rows[["set", "judge"]].astype("object").drop_duplicates()
 
@@ -50,7 +50,7 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         dsr, failed = view[view["metric"] == "dsr"], view[(view["metric"] == "outcome") & (view["key"] == "failed")]
         of = {subject: dsr[dsr["subject"] == subject] for subject in SUBJECTS}
         hybrid = of["hybrid"]
-        alone = hybrid if len(hybrid) == 1 else hybrid.head(0)  # the mean of bounds is no bound of the mean
+        alone = hybrid if len(hybrid) == 1 else hybrid.head(0)  # the mean of bounds does not bound the mean
         yield {
             "rows": rows,
             "judge": judge,

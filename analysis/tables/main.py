@@ -1,4 +1,4 @@
-"""The main table: a row a run, then means, and beside them what the paper reports."""
+"""The main table: a row for each run, then means, then the paper's reported mean."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from analysis.measures import (
     settings_that_tell_apart,
 )
 from analysis.registry import TABLES, TableMaker, always
-from analysis.tables.cells import arrow, decimal, interval, known, number, of, percent
+from analysis.tables.cells import arrow, decimal, interval, known, number, of, p_value, percent
 from analysis.tables.table import Table, new_blocks
 
 SIGNIFICANT = 0.05
@@ -35,7 +35,7 @@ Row = Any  # a row of the measured DataFrame, by name of column
 
 @dataclass(frozen=True)
 class Column:
-    """A printed column: its heading, the number it is chiefly about, and how a row's cell is printed."""
+    """A printed column: its heading, the name of its main number, and the function that prints a row's cell."""
 
     heading: str
     about: str
@@ -43,14 +43,14 @@ class Column:
 
 
 def _dsr(subject: str) -> Column:
-    """The DSR of one of the three models, with its interval."""
+    """The column of one model's DSR with its interval."""
     low, high = f"{subject}_dsr_low", f"{subject}_dsr_high"
     about = f"{subject}_dsr"
     return Column(f"DSR {subject} (%)", about, lambda row: interval(row[about], row[low], row[high]))
 
 
 def _of_each(heading: str, name: str) -> Column:
-    """A share of student, hybrid and teacher in one cell."""
+    """A column with one share of student, hybrid and teacher in one cell."""
     return Column(heading, f"hybrid_{name}", lambda row: " / ".join(percent(row[f"{s}_{name}"]) for s in SUBJECTS))
 
 
@@ -58,6 +58,7 @@ COLUMNS = [
     *(_dsr(subject) for subject in SUBJECTS),
     Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
+    Column("p (random-k)", "random_p", lambda row: p_value(row["random_p"]) if row["row"] == "run" else ""),
     Column(
         "search DSR: found / everything / bar (%)",
         "everything_search_dsr",
@@ -88,8 +89,8 @@ COLUMNS = [
     Column("P, by group", "above_threshold_by_group", lambda row: _above(row, "above_threshold_by_group")),
 ]
 ABOUT = {column.about for column in COLUMNS}
-OPTIONAL = ("parameters_changed_percent", "above_threshold_by_group")
-"""Not in older records: no column where no run has them."""
+OPTIONAL = ("random_p", "parameters_changed_percent", "above_threshold_by_group")
+"""Numbers that older records lack. Their columns are left out if no run has them."""
 NO_DEFENCE = {
     "retracted": _of_each("retracted (%)", "retracted"),
     "degenerate": _of_each("degenerate (%)", "degenerate"),
@@ -98,7 +99,7 @@ NO_DEFENCE = {
 
 
 def main_table(frame: pd.DataFrame) -> Table:
-    """The runs, the means of each family and of all, and the paper's mean on the real models."""
+    """The table of runs, the means of each family and of all pairs, and the paper's mean on the real models."""
     runs = runs_of(frame)
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
@@ -147,9 +148,9 @@ def _runs(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean_blocks(measured: pd.DataFrame, settings: list[str]) -> list[pd.DataFrame]:
-    """Family means where there are several families, and the means over all of them, for each setting.
+    """For each setting, the means of each family, if there are several, and the means over all pairs.
 
-    None where a pair has several runs that no setting tells apart: it would count several times. One run has no mean.
+    The list is empty if a pair has several runs with the same settings, because it would count several times.
     """
     settings, done = [name for name in settings if name != "run"], measured[measured["state"] == "done"]
     if _counts_twice(done, settings):
@@ -197,7 +198,7 @@ def _paper() -> pd.DataFrame:
 
 
 def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -> dict[str, str]:
-    """One row as text. The paper's is printed as reported."""
+    """One row as text. The paper's numbers are printed as reported."""
     cells = {"pair": row["label"]} | {name: _text(row[name]) for name in settings}
     if row["row"] == "paper":
         facts = paper().mean
@@ -210,7 +211,7 @@ def _print(row: Row, settings: list[str], columns: list[Column], single: bool) -
 
 
 def _own_n(row: Row, column: Column) -> str:
-    """A mean over fewer runs than its row says carries its own n."""
+    """The n of a mean over fewer runs than its row states; an empty string for other cells."""
     n = row.get(f"n_{column.about}")
     return f" (n={n:.0f})" if row["row"] != "run" and known(n) and 1 < n < row["n"] else ""
 
@@ -225,7 +226,7 @@ def _status(row: Row) -> str:
 
 
 def _too_little(row: Row) -> bool:
-    """Whether even all units together reach less of the teacher's gain than the search asks for."""
+    """Whether all units together reach less of the teacher's gain than the search demands."""
     return known(row["units_suffice"]) and not row["units_suffice"]
 
 
@@ -242,7 +243,7 @@ def _text(value: object) -> str:
 
 
 def _no_defence_columns(measured: pd.DataFrame) -> list[Column]:
-    """Shares of degenerate and of unjudged completions, where there are any."""
+    """The columns for degenerate and for unjudged completions, if there are any."""
     return [column for name, column in NO_DEFENCE.items() if _any(measured, name)]
 
 
@@ -264,7 +265,7 @@ def _caption(measured: pd.DataFrame, settings: list[str]) -> str:
 
 
 def _how_measured(done: pd.DataFrame) -> list[str]:
-    prompts, draws = _range(done["prompts_judged"]), _range(done["random_draws"])
+    prompts = _range(done["prompts_judged"])
     named = {"degenerate": "was degenerate", "failed": "was left unjudged"}
     none = [text for name, text in named.items() if not _any(done, name)]
     sentences = [
@@ -281,7 +282,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         if any(_too_little(row) for _, row in done.iterrows())
         else "",
         "Intervals of means are over teachers." if len(done) > 1 else "",
-        f"random-k: mean of {draws} hybrids of as many units drawn at random." if draws != "0" else "",
+        _random(done),
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
         "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(named) else "",
@@ -297,12 +298,27 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
+def _random(done: pd.DataFrame) -> str:
+    """What the random sets are, and what they compare with."""
+    draws = _range(done["random_draws"])
+    if draws == "0":
+        return ""
+    said = f"random-k: mean of {draws} hybrids of as many units drawn at random"
+    if done["random_p"].isna().all():
+        return f"{said}."
+    return (
+        f"{said}, whose answers are read at the search's length; read so, the found sets reach"
+        f" {percent(done['random_found_dsr'].mean())} %. p (random-k): (1 + random sets that reach the found one's DSR)"
+        " / (1 + random sets)."
+    )
+
+
 def _grouped(done: pd.DataFrame) -> bool:
     return bool(done["above_threshold_by_group"].notna().any())
 
 
 def _power(done: pd.DataFrame) -> str:
-    """What the tests could have missed; nothing is detectable where the student leaves too little to gain."""
+    """A sentence on the gain that the tests can detect. If the student's DSR is high, no possible gain is."""
     tested = done[done["p_value"].notna()]
     alone, first = tested["detectable_points"], tested["detectable_points_holm"]
     if alone.isna().all():

@@ -1,4 +1,4 @@
-"""The search cost table: what each algorithm spent, and how that compares with ddmin on the same pairs."""
+"""The search cost table: the cost of each algorithm, also relative to ddmin on the same pairs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ REFERENCE = "ddmin"
 
 
 def has_costs(frame: pd.DataFrame) -> bool:
-    """Whether there are several runs, and any is done."""
+    """Whether there are several runs, and at least one is done."""
     return frame["identity"].nunique() > 1 and bool((frame["state"] == "done").any())
 
 
 def search_cost_table(frame: pd.DataFrame) -> Table:
-    """A row an algorithm (and each other setting that varies), with means over its finished runs, draws included."""
+    """A table with a row for each algorithm and setting that varies: mean costs over its finished runs."""
     settings = [name for name in settings_besides_draws(runs_of(frame)) if name != "search"]
     measured = measure(frame, settings)
     rows = []
@@ -46,7 +46,7 @@ def search_cost_table(frame: pd.DataFrame) -> Table:
 
 
 def _reference(measured: pd.DataFrame, settings: list[str], group: pd.DataFrame) -> pd.DataFrame:
-    """What finished ddmin runs in the same settings cost, by pair."""
+    """The costs of finished ddmin runs with the same settings, by pair."""
     same = (measured[settings] == group[settings].iloc[0]).all(axis=1) if settings else True
     return _by_pair(measured[(measured["search"] == REFERENCE) & (measured["state"] == "done") & same])
 

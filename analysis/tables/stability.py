@@ -1,4 +1,4 @@
-"""The stability table: does the same search, on other draws of its rows, find the same set?"""
+"""The stability table: whether a search finds the same set on other draws of its search rows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ KEYS = ["pair", "granularity", "search", "dataset"]
 
 
 def has_repeats(frame: pd.DataFrame) -> bool:
-    """Whether any search was done on several draws of its rows."""
+    """Whether any search was repeated on another draw of its rows."""
     settings = _settings(frame)
     return bool((_draws(frame, settings).groupby([*KEYS, *settings]).size() > 1).any())
 
 
 def stability_table(frame: pd.DataFrame) -> Table:
-    """A row a search (and each other setting that varies) that was repeated on other draws of its rows."""
+    """A table with a row for each search, and setting that varies, that was repeated on other draws of its rows."""
     settings = _settings(frame)
     names = [*KEYS, *settings]
     rows = [
@@ -44,12 +44,12 @@ def stability_table(frame: pd.DataFrame) -> Table:
 
 
 def _settings(frame: pd.DataFrame) -> list[str]:
-    """What else tells searches apart."""
+    """The settings, besides the draw, in which searches differ."""
     return [name for name in settings_besides_draws(runs_of(frame)) if name not in (*KEYS, "experiment")]
 
 
 def _draws(frame: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
-    """The finished runs whose search rows were drawn: of a search, the first with each seed."""
+    """The finished runs with drawn search rows. If a search has several runs of one seed, the first is taken."""
     measured = measure(frame, settings)
     drawn = measured[measured["sample_seed"].notna() & (measured["status"] != "no_gain")]
     return drawn.drop_duplicates([*KEYS, *settings, "sample_seed"])

@@ -1,4 +1,4 @@
-"""A finished table, and the four ways it is written: Markdown, CSV, LaTeX and a terminal."""
+"""A finished table, and its output as Markdown, CSV, LaTeX or on a terminal."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ LATEX = str.maketrans(
 
 @dataclass(frozen=True)
 class Table:
-    """What is printed (`display`, text) and what it was printed from (`numbers`, full precision).
+    """A table as printed text (`display`) and as numbers in full precision (`numbers`).
 
-    The first `labels` columns say what a row is. `rules` are the rows above which a line is drawn, `notes` say
-    what the marks in cells refer to. An `upright` one is printed on its side, a line a column.
+    The first `labels` columns name a row. A line is drawn above each row in `rules`. `notes` explain the marks in
+    cells. An `upright` table is printed transposed on a terminal: each column becomes a line.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Table:
     upright: bool = False
 
     def to_markdown(self) -> str:
-        """A heading, the table, its caption and its notes."""
+        """The table as Markdown: heading, rows, caption and notes."""
         align = ["left" if i < self.labels else "right" for i in range(self.display.shape[1])]
         escaped = self.display.map(lambda cell: cell.replace("|", r"\|").replace("*", r"\*"))
         table = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
@@ -71,11 +71,11 @@ class Table:
         return "\n\n".join(parts[:3]) + "\n" + "".join(f"\n{note}" for note in parts[3:]) + "\n"
 
     def to_csv(self) -> str:
-        """The numbers, one header line, empty where nothing is known."""
+        """The numbers as CSV with one header line. Unknown numbers are empty."""
         return self.numbers.to_csv(index=False)
 
     def to_latex(self) -> str:
-        """A float as wide as the page, made smaller where that is too narrow; it takes booktabs and graphicx."""
+        """The table as a LaTeX float, scaled down to the page if it is wider. It needs booktabs and graphicx."""
         columns = "l" * self.labels + "r" * (self.display.shape[1] - self.labels)
         heading = _latex_row(self._latex_heading(i) for i in range(self.display.shape[1]))
         rows = [_latex_row(map(_latex, cells)) for cells in self._rows()]
@@ -104,14 +104,14 @@ class Table:
         )
 
     def _latex_heading(self, column: int) -> str:
-        """A heading, broken between words where it is wider than the column's cells."""
+        """A column's heading, with line breaks between words if it is wider than the column's cells."""
         name = str(self.display.columns[column])
         lines = wrap(_latex(name), self._width(name) - GAP, break_long_words=False, break_on_hyphens=False)
         side, stacked = "l" if column < self.labels else "r", r" \\ ".join(lines)
         return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
     def print(self, console: Console) -> None:
-        """Print it, as wide as the console is."""
+        """Print the table in the width of the console."""
         console.print(Text(self.title, style="bold"))
         if self.upright:
             self._print_upright(console)
@@ -122,7 +122,7 @@ class Table:
         console.print()
 
     def _print_panels(self, console: Console) -> None:
-        """With columns that do not fit in further panels below, each with the labels."""
+        """Print the table in panels. Columns that do not fit the width go to panels below, which repeat the labels."""
         for names in self._panels(console.width):
             panel = _lined()
             for name in names:
@@ -149,7 +149,7 @@ class Table:
         return (list(cells) for cells in self.display.itertuples(index=False))
 
     def _panels(self, width: int) -> Iterator[list[str]]:
-        """Columns in groups that fit the width; a group is never without a column of its own."""
+        """Yields groups of columns that fit the width. Each group has at least one column beside the labels."""
         labels, others = list(self.display.columns[: self.labels]), list(self.display.columns[self.labels :])
         start = sum(self._width(name) for name in labels)
         panel, used = [*labels], start
@@ -162,13 +162,13 @@ class Table:
         yield panel
 
     def _width(self, name: str) -> int:
-        """A column's width on a terminal, where a heading is broken between words and a cell is not."""
+        """A column's width on a terminal. Headings may be broken between words, cells may not."""
         words, cells = max(cell_len(word) for word in name.split()), self.display[name].map(cell_len).max()
         return max(words, int(cells)) + GAP
 
 
 def new_blocks(numbers: pd.DataFrame, names: list[str]) -> list[int]:
-    """The rows that differ from the one above in any of these columns."""
+    """The numbers of the rows that differ from the row above in any of these columns."""
     return [i for i in range(1, len(numbers)) if (numbers[names].iloc[i] != numbers[names].iloc[i - 1]).any()]
 
 
@@ -182,7 +182,7 @@ def _sentence(title: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text as LaTeX wants it; what is printed as a minus there, too."""
+    """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs."""
     return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
 
 

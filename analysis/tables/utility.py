@@ -1,4 +1,4 @@
-"""The utility table: every metric beside the defence, of student, hybrid and teacher."""
+"""The utility table: every metric except DSR, of student, hybrid and teacher."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ METRICS = {
     "kl_to_student": "KL from the student, harmless requests, T = {}",
     "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
 }
-"""Of a subject in the frame, in the order of the table: a heading, and in it which of several it is."""
+"""The heading of each metric of a model, in the order of the table. `{}` becomes the number's key."""
 SHARES = ("over_refusal", "reasoning")
 
 
 def has_utility(frame: pd.DataFrame) -> bool:
-    """Whether any run measured anything beside the defence."""
+    """Whether any run measured a metric beside DSR."""
     return bool(_measured(frame).any())
 
 
 def utility_table(frame: pd.DataFrame) -> Table:
-    """A row a metric (and each setting that varies): the values of a single run, or means over runs that have them."""
+    """A table with a row for each metric and setting that varies: the values of one run, or means over runs."""
     done = done_of(frame)
     settings, groups = by_settings(done)
     rows = [row | keys for keys, group in groups for row in _rows(group)]

@@ -17,27 +17,30 @@ from dapa_exp.base.files import write_atomically
 
 CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
 ZOO_MANIFEST = "manifest.json"
-"""What the zoo knows of a model that it made, beside its files."""
+"""The file in a zoo model's folder that describes the model: name, recipe, digests, quality."""
 
 
 def cache_root() -> Path:
-    """Where models, downloads and digests are kept between runs: $DAPA_CACHE or the user's cache folder."""
+    """The folder that keeps models, downloads and digests between runs: $DAPA_CACHE, else the user's cache folder."""
     return Path(os.environ.get("DAPA_CACHE") or user_cache_dir("dapa_exp"))
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises DapaError where it cannot be read."""
+    """SHA-256 of a file's bytes, in hex. Raises DapaError if the file cannot be read."""
     try:
         stat = path.stat()
     except OSError as error:
         raise DapaError(f"{path}: {error.strerror}") from error
-    # Two checkpoints of one architecture are of one size, and what unpacks or copies files may set when they were
-    # modified (mtime), to the same; when that was set (ctime), nobody can.
+    # The cached digest is found by size, mtime and ctime. Size and mtime are not enough: two checkpoints of one
+    # architecture have the same size, and archive and copy tools can set any mtime. No tool can set the ctime.
     return _digest_of(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and digests of a checkpoint's files: configs, tokenizer, weights; of a file its own."""
+    """SHA-256, in hex, over the names and digests of a checkpoint folder's configs, tokenizer and weights.
+
+    `folder` may also be one file, such as a GGUF file: then the file's own digest. Raises DapaError if it is missing.
+    """
     if folder.is_file():
         return file_digest(folder)
     if not folder.is_dir():
@@ -47,16 +50,16 @@ def folder_digest(folder: Path) -> str:
 
 
 def _shards_below(folder: Path) -> set[Path]:
-    """The shards that an index names in a folder of their own."""
+    """The weight files that an index lists in a subfolder of `folder`."""
     named: set[str] = set()
     for index in folder.glob("*.index.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # whoever reads it says what is wrong
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # loading reports a broken index
             named |= {shard for shard in json.loads(index.read_text())["weight_map"].values() if "/" in shard}
     return {folder / shard for shard in named if (folder / shard).is_file()}
 
 
 def files_digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the names and digests of files of one folder, in whatever order they come."""
+    """SHA-256, in hex, over the names and digests of files of one folder. Their order does not matter."""
     listing = [(p.name, file_digest(p)) for p in sorted(files)]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
@@ -69,6 +72,6 @@ def _digest_of(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
         return digest
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    with suppress(OSError):  # it is only kept to save time
+    with suppress(OSError):  # a cache that cannot be written costs only time
         write_atomically(kept, digest)
     return digest

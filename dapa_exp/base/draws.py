@@ -11,7 +11,10 @@ from dapa_exp.base.errors import DapaError
 
 
 def random_sets(units: Sequence[str], k: int, repeats: int, seed: int) -> list[frozenset[str]]:
-    """Draw `repeats` different sets of `k` units; all there are where there are not as many."""
+    """Draw `repeats` different sets of `k` units, or all such sets if there are fewer.
+
+    Raises DapaError if `k` is larger than the number of units, or `repeats` is less than 1.
+    """
     if not 0 <= k <= len(units):
         raise DapaError(f"search.k: cannot draw {k} of {len(units)} units.")
     if repeats < 1:
@@ -28,9 +31,9 @@ def random_sets(units: Sequence[str], k: int, repeats: int, seed: int) -> list[f
 
 
 def other_sets(units: Sequence[str], chosen: frozenset[str], count: int, seed: int) -> list[frozenset[str]]:
-    """`count` different sets of as many units as the chosen one, without it; all there are where there are no more.
+    """`count` different sets with as many units as `chosen`, other than it; or all such sets if there are fewer.
 
-    There is at least one: the chosen units are neither none nor all.
+    `chosen` must be neither empty nor all units, so that there is at least one.
     """
     drawn = random_sets(units, len(chosen), count + 1, seed)
     return [each for each in drawn if each != chosen][:count]

@@ -1,6 +1,7 @@
-"""Files and folders that are whole or not there: written under a temporary name, flushed to the disk, then renamed.
+"""Atomic writes: a file or folder is written under a temporary name, flushed to the disk, then renamed.
 
-A process that is killed leaves its temporary file behind. Whoever writes to that place next removes it.
+So a reader finds a complete file or none. A process that is killed leaves its temporary file behind;
+`leftovers` finds it.
 """
 
 from __future__ import annotations
@@ -15,20 +16,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+(-[0-9a-f]{8})?")
-"""`.NAME.PID-RANDOM`: two processes, or two machines, never write to the same one. Older ones have no random part."""
+"""`.NAME.PID-RANDOM`: no two processes or machines share a temporary name. Older versions had no random part."""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file such that it has its old content or the new one, whatever is killed and whenever."""
+    """Write a file. If the process is killed at any time, the file has its complete old or its complete new content."""
     with atomic(path) as part, part.open("wb") as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` for a file or folder: it becomes `path` where the block ends well, else it goes.
+    """Yield a temporary path beside `path`, to write a file or folder to.
 
-    A folder that is at `path` already makes way. All that was written is on the disk before the name is given.
+    If the block succeeds, the temporary path is flushed to the disk and renamed to `path`, replacing an older file or
+    folder. If the block raises, the temporary path is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with temporary(path) as part:
@@ -43,7 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary(path: Path) -> Iterator[Path]:
-    """A name beside `path` for a file or folder that goes with the block."""
+    """Yield an unused path beside `path`. Whatever the block writes there is removed when the block ends."""
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         yield part
@@ -52,9 +54,10 @@ def temporary(path: Path) -> Iterator[Path]:
 
 
 def leftovers(folder: Path, name: str | None = None, older_than: float = 0.0) -> list[Path]:
-    """What killed processes left under temporary names in a folder: of one name, or of all.
+    """Temporary files and folders that killed processes left in `folder`: those for the file `name`, or all.
 
-    Only who has locked the folder knows that nobody is writing it still; others tell by its age in seconds.
+    A temporary file may also belong to a process that is still writing. A caller that holds the folder's lock can
+    rule this out. Any other caller passes `older_than`, in seconds, to get old ones only.
     """
     if not folder.is_dir():
         return []
@@ -69,7 +72,7 @@ def leftovers(folder: Path, name: str | None = None, older_than: float = 0.0) ->
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder and its content. Does nothing if `path` does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -77,7 +80,10 @@ def remove(path: Path) -> None:
 
 
 def _flush(written: Path) -> None:
-    """Have a file, or all of a folder, on the disk: a rename may reach it before what was written does."""
+    """Flush a file, or everything in a folder, to the disk.
+
+    Without this, the disk may store the rename before the content, and a power failure would leave an empty file.
+    """
     for folder, _, names in os.walk(written):
         for name in names:
             _sync(Path(folder, name))

@@ -22,9 +22,10 @@ from dapa_exp.base.unplaced import refuse_unplaced
 
 
 def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A GGUF file's model, dequantised to float32, and its tokenizer.
+    """The model of a GGUF file, dequantised to float32, and its tokenizer.
 
-    Raises DapaError without the package gguf, and where the file does not fill the model, or has more than fits it.
+    Raises DapaError if the package gguf is not installed, if the file is one part of several, if it scales its
+    positions, or if its tensors are not exactly those of the model.
     """
     need_package("gguf", f"{file}: reading GGUF")
     from gguf import GGUFReader
@@ -43,7 +44,7 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _refuse_scaling(file: Path, reader: Any) -> None:
-    """transformers reads nothing of how a GGUF file scales positions, and the model would be another one without."""
+    """Raise DapaError if the file has RoPE scaling: transformers ignores it, and the model would answer differently."""
     kind = _field(reader, f"{_field(reader, 'general.architecture')}.rope.scaling.type")
     tables = [tensor.name for tensor in reader.tensors if tensor.name.startswith("rope_")]
     if tables or kind not in (None, "none"):
@@ -54,7 +55,7 @@ def _refuse_scaling(file: Path, reader: Any) -> None:
 
 
 def _refuse_left_over(file: Path, reader: Any, model: PreTrainedModel) -> None:
-    """transformers leaves out tensors that it knows no place for: then the file has more numbers than the model."""
+    """Raise DapaError if file and model differ in their number of weights: transformers skips tensors silently."""
     stored = sum(int(tensor.n_elements) for tensor in reader.tensors)
     placed = sum(parameter.numel() for parameter in model.parameters())
     if stored != placed:

@@ -1,4 +1,4 @@
-"""GGUF models in several files, of which one by itself is no model."""
+"""Refuses one part of a GGUF model that is split into several files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _PART = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 
 
 def refuse_part(name: str, parts: int | None = None) -> None:
-    """Raise a DapaError where a GGUF file is one of several parts: by its name, or by the number that it holds."""
+    """Raise a DapaError if a GGUF file is one of several parts.
+
+    `parts` is the count in the file's own header; without it, the file name tells (`-00001-of-00003.gguf`).
+    """
     if (match := _PART.search(name)) and parts is None:
         parts = int(match[1])
     if parts is not None and parts > 1:

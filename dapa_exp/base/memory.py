@@ -6,5 +6,5 @@ import resource
 
 
 def peak_memory_bytes() -> int:
-    """The highest resident set of this process so far (Linux counts it in KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The largest resident set size of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB

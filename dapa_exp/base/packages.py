@@ -8,9 +8,9 @@ from dapa_exp.base.errors import DapaError
 
 
 def need_package(package: str, purpose: str, extra: str | None = None) -> None:
-    """Raises DapaError, with the command that installs it, where an optional package is missing.
+    """Raise DapaError with the install command if an optional package is missing. `purpose` begins its message.
 
-    `extra` is that of ours which it comes with; its own name where that is null.
+    `extra` is the extra of dapa_exp that installs the package; by default it has the package's name.
     """
     if find_spec(package) is None:
         raise DapaError(f"{purpose} needs the package {package}: pip install 'dapa_exp[{extra or package}]'")

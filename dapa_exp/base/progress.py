@@ -27,13 +27,13 @@ from rich.progress import (
 
 PLAIN_INTERVAL_SECONDS = 5.0
 SHORTEST_PACE_SECONDS = 1.0
-"""Under which what was done says nothing of the pace."""
+"""No pace is shown before this many seconds: it would be noise."""
 TABLE_WIDTH = 200
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one task is. `total` is None where the end is not known; done == total ends it."""
+    """How far one task is. `total` is None if it is unknown. The task ends when `done` equals `total`."""
 
     task: str
     done: int
@@ -47,11 +47,11 @@ Report = Callable[[Progress], None]
 LOOK_ALIKES = str.maketrans(
     {"≥": ">=", "≤": "<=", "≈": "~", "–": "-", "−": "-", "→": "->", "×": "x", "†": "+", "‡": "++", "κ": "kappa"}
 )
-"""For terminals that lack these characters."""
+"""ASCII replacements for terminals whose encoding lacks these characters."""
 
 
 def _look_alike(error: UnicodeError) -> tuple[str, int]:
-    """Text that an encoding lacks, in characters that all have."""
+    """An error handler for `codecs`: the ASCII text that replaces the failed characters, and where to go on."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(LOOK_ALIKES)
@@ -62,9 +62,9 @@ codecs.register_error("look_alike", _look_alike)
 
 
 def console() -> Console:
-    """Where results are printed: as wide as the terminal, and wide enough for a table where there is none.
+    """The console for results: as wide as the terminal, or TABLE_WIDTH columns if the output is not a terminal.
 
-    Where the terminal's encoding lacks a character, such as ≥ in Latin-1, one that looks like it stands in.
+    Characters that the terminal's encoding lacks, such as ≥ in Latin-1, are printed as similar ASCII characters.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="look_alike")
@@ -73,12 +73,12 @@ def console() -> Console:
 
 
 def silent(_: Progress) -> None:
-    """Report to nobody."""
+    """A `Report` that discards progress."""
 
 
 @contextmanager
 def display() -> Iterator[Report]:
-    """Show progress on stderr for the duration of the block; yields the callable to report to."""
+    """Show progress on stderr while the block runs. Yields the callable that takes `Progress` values."""
     shown = Console(stderr=True)
     if shown.is_terminal:
         with _bars(shown) as report:
@@ -118,7 +118,7 @@ class _Lines:
 
     def __init__(self) -> None:
         self._started: dict[str, tuple[float, int]] = {}
-        """When each task was heard of first, and how much of it was done by then: what a resumed run found."""
+        """By task: the time of its first report, and its `done` then, which is above 0 in a resumed run."""
         self._printed: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
@@ -136,6 +136,6 @@ class _Lines:
 
 
 def _pace(rate: float, progress: Progress) -> str:
-    """How fast a task goes, and how long what is left of it will take."""
+    """A task's pace in words, from its rate in steps per second, and the estimated time left."""
     left = f", {(progress.total - progress.done) / rate:.0f} s left" if progress.total else ""
     return (f"{rate:.2g}/s" if rate < 100 else f"{rate:.0f}/s") + left

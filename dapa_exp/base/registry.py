@@ -1,10 +1,10 @@
-"""Things of one kind by name. Each registers itself in its own file; nothing else lists them.
+"""Registries: all judges, all algorithms, … by name. Each entry registers itself in its own file.
 
-A file of `package`, or one of the user's own (see `dapa_exp.base.plugins`), holds
+For example, a file of the registry's package, or a plugin (see `dapa_exp.base.plugins`), contains
 
     JUDGES.register("toy", ToySettings)
 
-and from then on the config allows `judge=toy`, the help names it, and an unknown name is told what is there.
+Then the config allows `judge=toy`, the help lists it, and the error about an unknown judge lists it.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Thing = TypeVar("Thing")
 
 
 class UnknownNameError(DapaError, ValueError):
-    """A name that nothing is registered under. Inside a config it is one problem among all others."""
+    """No entry is registered under this name. As a ValueError, pydantic lists it with a config's other problems."""
 
 
 class Registry(Generic[Thing]):
-    """Everything of one kind, by name, in the order of the names.
+    """All entries of one kind, by name. Iteration gives (name, entry) pairs sorted by name.
 
-    `package` is the dotted name of the package whose modules register themselves. They and the plugins are
-    imported when the registry is first asked, so that the registry can stand in a layer below them.
+    `package` is the dotted name of the package whose modules register the entries. The first lookup imports these
+    modules and the plugins. So a registry may live in a lower layer than its entries.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -38,13 +38,13 @@ class Registry(Generic[Thing]):
         self._loaded = False
 
     def register(self, name: str, thing: Thing) -> Thing:
-        """Make a thing known by a name. Raises DapaError where another thing has the name."""
+        """Add an entry and return it. Raises DapaError if the name is taken by another entry."""
         if self._things.setdefault(name, thing) is not thing:
             raise DapaError(f"{self.kind} '{name}' is registered twice: {self._things[name]!r} and {thing!r}")
         return thing
 
     def get(self, name: str) -> Thing:
-        """The thing of that name. Raises UnknownNameError, which says what is allowed."""
+        """The entry of that name. Raises UnknownNameError, which lists the allowed names."""
         self._load()
         if name not in self._things:
             raise UnknownNameError(
@@ -53,7 +53,7 @@ class Registry(Generic[Thing]):
         return self._things[name]
 
     def names(self) -> list[str]:
-        """All names there are."""
+        """All registered names, sorted."""
         self._load()
         return sorted(self._things)
 
@@ -67,7 +67,7 @@ class Registry(Generic[Thing]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True  # first, since the modules may ask the registry as they are imported
+        self._loaded = True  # set before importing: the modules may look up entries while they are imported
         try:
             package = import_module(self._package)
             for module in iter_modules(package.__path__, f"{self._package}."):

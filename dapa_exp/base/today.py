@@ -1,8 +1,8 @@
-"""The one day on which all runs take place, as far as models are told."""
+"""The date that chat templates get as today's. It is fixed, so that a run gives the same result on any day."""
 
 from __future__ import annotations
 
 from datetime import datetime
 
 TODAY = datetime(2024, 7, 26)
-"""What chat templates get that ask for today's date: the day that Llama 3's own falls back to."""
+"""The date that Llama 3's own chat template falls back to."""

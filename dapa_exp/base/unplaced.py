@@ -1,4 +1,4 @@
-"""Refuses weights that do not fill a model: the libraries leave random numbers where a tensor is missing."""
+"""Refuses checkpoints whose tensors are not exactly the model's: transformers fills missing ones with random values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ _SHOWN = 4
 
 
 def refuse_unplaced(source: str, missing: Collection[str], left_over: Collection[str]) -> None:
-    """Raise a DapaError that names the model's tensors which `source` lacks, and its own that have no place there."""
+    """Raise a DapaError if a checkpoint lacks tensors of the model, or holds tensors that the model does not have.
+
+    `source` names the checkpoint in the message. `missing` and `left_over` are tensor names.
+    """
     wrong = []
     if missing:
         wrong.append(f"lacks {len(missing)} of the model's tensors, such as {_some(missing)}")
@@ -25,7 +28,10 @@ def _some(names: Collection[str]) -> str:
 
 
 def _hint(missing: Collection[str], left_over: Collection[str]) -> str:
-    """What all names have too much or too little at their beginning, where that explains all that is left over."""
+    """A hint if one wrong prefix explains every name, else an empty string.
+
+    The prefix is either surplus in the checkpoint (a wrapper such as DDP adds it) or lacking there.
+    """
     if not left_over:
         return ""
     first, known = min(left_over), frozenset(missing)

@@ -1,4 +1,4 @@
-"""Every command of `dapa`, and composing: Hydra is known in this package only."""
+"""The commands of `dapa`, and the composition of configs. No other package uses Hydra."""
 
 from dapa_exp.cli.dispatch import main
 

@@ -1,4 +1,4 @@
-"""`dapa calibrate judge=NAME`: a judge against people's labels."""
+"""`dapa calibrate judge=NAME`: compares a judge with labels given by people."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from dapa_exp.judges import make_judge
 from dapa_exp.record.schema import Measure
 
 WORDS = {"labels": None, "prompt": "prompt", "response": "response", "label": "label", "without": "", "out": ""}
-"""What the command takes beside the judge, and its defaults; and one of refused=VALUE (1) and harmful=VALUE."""
+"""The command's words beside the judge's, with defaults. One of refused=VALUE and harmful=VALUE is needed too."""
 
 
 def calibrate_command(words: Sequence[str]) -> int:
-    """`dapa calibrate judge=NAME labels=FILE …`: compare, and print.
+    """`dapa calibrate judge=NAME labels=FILE …`: compare a judge with people's labels, and print the result.
 
-    Further words: prompt, response and label name columns; refused=VALUE or harmful=VALUE says what the
-    labels mean; without=3,7-9 leaves rows out; out=FILE writes all of it as JSON. labels=fetched:NAME is
-    fetched where it is not here yet. Failed (1) where most of the verdicts are missing.
+    labels=fetched:NAME downloads the labels if they are not in the cache. Further words:
+    prompt=, response=, label=   names of the columns
+    refused=VALUE                the label's value for a refusal, if labels are about refusing
+    harmful=VALUE                the label's value for harm, if labels are about harm
+    without=3,7-9                rows to leave out, counted from 0
+    out=FILE                     a JSON file to write the whole result to
+
+    The exit code is 1 if most verdicts are missing.
     """
     own, asked, value, others = _split(words)
     config = judge_config("calibrate", others)
@@ -57,7 +62,10 @@ def _write(out: Path, about: dict[str, object], found: Calibration) -> None:
 
 
 def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]:
-    """The command's own words, what the labels are about, which value says so, and the words about the judge."""
+    """Split the words: the command's own, the subject of the labels (refused or harmful), its value, the judge's words.
+
+    Raises DapaError if the labels or their meaning are not given.
+    """
     mine = [word for word in words if "=" in word and word.partition("=")[0] in (*WORDS, "refused", "harmful")]
     given = dict(word.split("=", 1) for word in mine)
     if "labels" not in given:
@@ -70,7 +78,7 @@ def _split(words: Sequence[str]) -> tuple[dict[str, str], Asked, str, list[str]]
 
 
 def _rows(words: str, count: int) -> set[int]:
-    """Row numbers from 0, as in "3,7-9". Raises DapaError where they are none, or there is no such row."""
+    """The row numbers in a list such as "3,7-9", counted from 0. Raises DapaError for other text, or a missing row."""
     found: set[int] = set()
     try:
         for word in filter(None, words.split(",")):

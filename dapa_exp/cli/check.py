@@ -1,4 +1,4 @@
-"""`dapa check`: can every run of a sweep start, and will it fit?"""
+"""`dapa check`: whether every run of a sweep can start, and fits into memory and on the disk."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from dapa_exp.preflight.findings import (
 )
 from dapa_exp.preflight.reach import Found
 from dapa_exp.preflight.settings import is_here
-from dapa_exp.preflight.totals import cells, shortages, shown, summary, totals
+from dapa_exp.preflight.totals import cells, format_bytes, shortages, summary, totals
 
 OK, PROBLEM, UNKNOWN = "ok", "problem", "unknown"
 
 
 def check_command(words: list[str]) -> int:
-    """Print what stands in the way of each run that `dapa run` would start; 0 where nothing does."""
+    """Print the problems of the runs that `dapa run` would start with the same words. The exit code is 0 if none."""
     planned = jobs(words)
     note_unmeasurable(planned)
     configs = [job.config for job in planned]
@@ -43,7 +43,7 @@ def check_command(words: list[str]) -> int:
         (config.pair.name, *_states(config, findings), *cells(config, need, findings.shape_of))
         for config, need in zip(configs, wanted, strict=True)
     ]
-    for row in dict.fromkeys(rows):  # runs of a pair that need the same
+    for row in dict.fromkeys(rows):  # several runs of a pair have the same row
         table.add_row(*row)
     console().print(table)
     together = totals(configs, wanted, findings.shape_of)
@@ -57,16 +57,16 @@ def check_command(words: list[str]) -> int:
 
 
 def _gpu_shortages(device: str, needed: int) -> list[str]:
-    """Whether the GPU has too little memory, or on the device `auto` all of them together."""
+    """A sentence if the GPU has too little memory; for the device `auto`, if all GPUs together have."""
     named = [device] if device.startswith("cuda") and is_here(device) else []
     devices = range(torch.cuda.device_count()) if device == "auto" else named
     free = sum(torch.cuda.mem_get_info(one)[0] for one in devices)
-    short = f"memory: about {shown(needed)} are needed, and {shown(free)} are free on {device}"
+    short = f"memory: about {format_bytes(needed)} are needed, and {format_bytes(free)} are free on {device}"
     return [short] if devices and needed > free else []
 
 
 def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str]:
-    """Teacher, student, data, fit and template of a run, as the table shows them."""
+    """The table cells of a run: state of teacher, student and data, fit of the pair, chat template."""
     teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
     sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
     data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)

@@ -1,4 +1,4 @@
-"""From command-line words to checked configs: composes every run of a sweep, once, without starting one."""
+"""Composes and checks the config of every run of a command line. Each is composed once, and no run is started."""
 
 from __future__ import annotations
 
@@ -35,33 +35,36 @@ _PARAMS = "hydra.sweeper.params"
 _BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
 _checked: ContextVar[Config | None] = ContextVar("checked", default=None)
-"""The config whose folder is being named, where it has been checked already."""
+"""The checked config of the run whose folder name is being computed, so that it is not checked again."""
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What a command line asks for: its runs, and what starting them takes. Nothing is composed again for that."""
+    """The runs of a command line, and everything needed to start them without composing again."""
 
     jobs: list[Job]
     composer: Composer
     config: DictConfig
-    """Hydra's config of the one run, or what the runs of a sweep have in common."""
+    """Hydra's config of the single run, or of a sweep without the overrides that differ between runs."""
     multirun: bool
 
 
 def register_resolvers() -> None:
-    """Make `${run_folder:}`, and Hydra's own such as `${now:%Y}`, available to the YAML files."""
+    """Register the resolvers that the YAML files use: `${run_folder:}`, and Hydra's own such as `${now:%Y}`."""
     setup_globals()
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
 
 
-def parsed(argv: Sequence[str]) -> Namespace:
-    """The words of a command line as Hydra understands them, except that a flag may follow an override."""
+def parse_words(argv: Sequence[str]) -> Namespace:
+    """Parse a command line with Hydra's parser. Unlike Hydra, it allows a flag after an override.
+
+    Raises DapaError for flags that contradict each other or that `dapa` does not support.
+    """
     parser = get_args_parser()
     parser.prog = "dapa run"
     words = list(argv)
     kinds = next(action.choices for action in parser._actions if action.dest == "info") or ()
-    for place, word in reversed(list(enumerate(words))):  # its value may be left out, and an override is none
+    for place, word in reversed(list(enumerate(words))):  # --info's value is optional, and must not swallow an override
         if word in ("--info", "-i") and (place + 1 == len(words) or words[place + 1] not in kinds):
             words.insert(place + 1, "all")
     args = parser.parse_intermixed_args(words)
@@ -70,28 +73,28 @@ def parsed(argv: Sequence[str]) -> Namespace:
         raise DapaError(f"only one of {flags} can be given")
     if args.resolve and not (args.cfg or args.help):
         raise DapaError("--resolve goes with --cfg or --help")
-    for flag in ("config-name", "config-path", "experimental-rerun"):  # Hydra would carry out what nobody looked at
+    for flag in ("config-name", "config-path", "experimental-rerun"):  # they would start a config that was not checked
         if getattr(args, flag.replace("-", "_")):
             raise DapaError(f"--{flag} is not taken: files of your own go to a folder that --config-dir names")
-    if args.config_dir and not Path(args.config_dir).is_dir():  # of which Hydra's loader makes nothing
+    if args.config_dir and not Path(args.config_dir).is_dir():  # Hydra's loader ignores a missing folder
         raise DapaError(f"--config-dir {args.config_dir}: no such folder")
     return args
 
 
 def only_shows(argv: Sequence[str]) -> bool:
-    """Whether Hydra is asked to print something (help, a config, completions) rather than to run."""
-    args = parsed(argv)
+    """Whether the command line asks Hydra to print something (help, a config, completions) and not to run."""
+    args = parse_words(argv)
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
 
 
 def make_composer(args: Namespace) -> Composer:
-    """What composes the configs of a command line."""
+    """The composer for the configs of a command line."""
     register_resolvers()
     return Composer(args.config_dir, _search_path(args.overrides))
 
 
-def typed(cfg: DictConfig) -> Config:
-    """The checked form of a composed config. Raises ConfigError naming all of its problems."""
+def check_config(cfg: DictConfig) -> Config:
+    """Validate a composed config. Raises ConfigError with all of its problems."""
     body = _body(cfg)
     if problems := problems_of(body):
         raise ConfigError(f"{'.'.join(path)}: {message}" for path, message in problems)
@@ -99,17 +102,17 @@ def typed(cfg: DictConfig) -> Config:
 
 
 def jobs(argv: Sequence[str]) -> list[Job]:
-    """Every run that `dapa run ARGV` would start, composed and checked. Raises ConfigError as `compose` does."""
+    """All runs that `dapa run ARGV` would start, composed and checked. Raises ConfigError, like `compose`."""
     return compose(argv).jobs
 
 
 def compose(argv: Sequence[str]) -> Composed:
-    """Every run that `dapa run ARGV` would start, composed and checked, and what Hydra needs to start them.
+    """All runs that `dapa run ARGV` would start, composed and checked, and the data that Hydra needs to start them.
 
-    Raises ConfigError with the problems of all runs together: unknown groups, options and keys,
-    values out of range, and contradictions, each with its file or "command line".
+    Raises ConfigError with the problems of all runs together: unknown groups, options and keys, values out of range,
+    and contradictions. Each problem names its file, or "command line".
     """
-    args = parsed(argv)
+    args = parse_words(argv)
     composer = make_composer(args)
     problems: list[str] = []
     words = _sound_overrides(composer, args.overrides, problems)
@@ -123,13 +126,13 @@ def compose(argv: Sequence[str]) -> Composed:
 
 
 def note_unswept(planned: Sequence[Job]) -> None:
-    """Say so where an experiment's sweep was asked for without -m, of which Hydra makes a single run."""
+    """Tell the user if an experiment with a sweep was chosen without -m, because Hydra then starts a single run."""
     if keys := planned[0].unswept:
         print(f"one run only: the experiment sweeps {', '.join(keys)} with -m", file=sys.stderr, flush=True)
 
 
 def note_unmeasurable(planned: Sequence[Job]) -> None:
-    """Say so where a metric will be null, since no judge can see it."""
+    """Tell the user if a metric will be null because no judge of the run can see it."""
     for why in dict.fromkeys(unmeasurable(job.config) for job in planned):
         if why:
             print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)
@@ -183,7 +186,7 @@ def _single(composer: Composer, words: list[str], problems: list[str]) -> Compos
 
 
 def _view(composer: Composer, overrides: list[str], problems: list[str]) -> DictConfig | None:
-    """A config to be looked at; None, and one more problem, where there is none."""
+    """Compose a config to look at. If that fails, add a problem to `problems` and return None."""
     try:
         return composer.view(overrides, RunMode.RUN)
     except (HydraException, OmegaConfBaseException) as error:
@@ -194,7 +197,10 @@ def _view(composer: Composer, overrides: list[str], problems: list[str]) -> Dict
 def _job(
     composer: Composer, cfg: DictConfig, overrides: list[str], places: Sequence[str], problems: list[str]
 ) -> Job | None:
-    """A checked run, in the folder that the keys at `places` name together; None, and its problems, where wrong."""
+    """The checked run of a composed config. If the config is wrong, add its problems to `problems` and return None.
+
+    The values of the keys in `places` together name the run's folder.
+    """
     try:
         body = _body(cfg)
     except OmegaConfBaseException as error:
@@ -214,10 +220,10 @@ def _job(
     try:
         known = identity(config)
         folder = Path(*(str(OmegaConf.select(cfg, place, throw_on_missing=True)) for place in places))
-    except DapaError as error:  # a model or a prompt file that is not there
+    except DapaError as error:  # a missing model or prompt file
         problems.append(str(error))
         return None
-    except OmegaConfBaseException as error:  # a folder named by what is not known beforehand, such as hydra.job.id
+    except OmegaConfBaseException as error:  # the folder's name uses a value unknown before the run: hydra.job.id
         problems.append(_first_line(error))
         return None
     finally:
@@ -227,7 +233,7 @@ def _job(
 
 @contextmanager
 def _known_to_hydra(cfg: DictConfig, common: DictConfig) -> Iterator[None]:
-    """What `${hydra:…}` looks into, and the time that `${now:…}` says: of a sweep's runs the same."""
+    """Set the config that `${hydra:…}` reads, and the time of `${now:…}`: the same for all runs of a sweep."""
     instance = HydraConfig.instance()
     before, instance.cfg = instance.cfg, cfg  # type: ignore[assignment]
     OmegaConf.copy_cache(common, cfg)
@@ -239,14 +245,14 @@ def _known_to_hydra(cfg: DictConfig, common: DictConfig) -> Iterator[None]:
 
 
 def _search_path(words: Sequence[str]) -> list[str]:
-    """The folders that hydra.searchpath names on a command line."""
+    """The folders that a command line adds with hydra.searchpath. Raises DapaError if they are not a list."""
     for word in words:
         key, _, value = word.lstrip("+").partition("=")
         if key == SEARCH_PATH:
             try:
                 places = OverridesParser.create().parse_overrides([word])[0].value()
             except HydraException:
-                return []  # told with all other problems
+                return []  # reported later with all other problems
             if not isinstance(places, list) or not all(isinstance(place, str) for place in places):
                 raise DapaError(f"{SEARCH_PATH}: is {value}; a list of folders is wanted: [file:///my/conf]")
             return places
@@ -254,7 +260,10 @@ def _search_path(words: Sequence[str]) -> list[str]:
 
 
 def _given_params(composer: Composer, words: Sequence[str], problems: list[str]) -> tuple[dict[str, str], list[str]]:
-    """What a command line says of hydra.sweeper.params, and its other words: Hydra fails at the first."""
+    """The values of hydra.sweeper.params on a command line, and the remaining words. Wrong values join `problems`.
+
+    Hydra itself would stop at the first wrong value.
+    """
     params: dict[str, str] = {}
     others: list[str] = []
     for word in words:
@@ -277,7 +286,7 @@ def _given_params(composer: Composer, words: Sequence[str], problems: list[str])
 
 
 def _sound_overrides(composer: Composer, words: Sequence[str], problems: list[str]) -> list[str]:
-    """The overrides that name existing groups, options and keys; what is wrong with the others joins the problems."""
+    """The overrides with existing groups, options and keys. The problems of all others are added to `problems`."""
     sound: list[str] = []
     for word in words:
         wrong = _problem_of(composer, word)
@@ -325,19 +334,19 @@ def _choices(override: Override) -> list[str]:
     value = override.value()
     if value is None:
         return [] if override.is_delete() else ["null"]
-    if isinstance(value, dict):  # no choice, but keys of the group
+    if isinstance(value, dict):  # keys of the group, not a choice of its file
         return []
     return list(map(str, value)) if isinstance(value, list) else [str(value)]
 
 
 class _Files:
-    """Finds which file, or the command line, a config key came from."""
+    """Finds the file that a config key came from, or that it came from the command line."""
 
     def __init__(self, composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> None:
         self._keys = [composer.parse(word).key_or_group for word in overrides]
         chosen = {key: choice for key, choice in cfg.hydra.runtime.choices.items() if choice}
         self._choices = {key.split("@")[0]: choice for key, choice in chosen.items()}
-        # Files of groups that are put somewhere else, by where: prompt_set@dataset.search is at dataset.search.
+        # Group files placed under another key, by that key: the file of prompt_set@dataset.search is at dataset.search.
         placed = [(*key.split("@"), choice) for key, choice in chosen.items() if "@" in key]
         self._placed = {tuple(place.split(".")): (group, choice) for group, place, choice in placed}
         sources = composer.get_search_path().get_path()
@@ -345,7 +354,7 @@ class _Files:
         self._roots = [Path(root) for root in roots]
 
     def origin(self, path: tuple[str, ...]) -> str:
-        """Where a value is from; of a group whose values contradict each other, its file and who else had a say."""
+        """The origin of a value. For a group whose values contradict each other: its file, and any override of them."""
         dotted = ".".join(path)
         if any(dotted == key or dotted.startswith(key + ".") for key in self._keys if "." in key):
             return "command line"
@@ -386,7 +395,7 @@ def _shown(file: Path) -> str:
 
 
 def _body(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain values, without Hydra's own part."""
+    """The config as plain Python values, without the key `hydra`."""
     return {str(key): "???" if OmegaConf.is_missing(cfg, key) else _plain(cfg[key]) for key in cfg if key != "hydra"}
 
 
@@ -395,7 +404,7 @@ def _plain(value: object) -> object:
 
 
 def _run_folder(*, _root_: DictConfig) -> str:
-    return run_folder(_checked.get() or typed(_root_))
+    return run_folder(_checked.get() or check_config(_root_))
 
 
 def _first_line(error: Exception) -> str:

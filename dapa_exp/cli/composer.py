@@ -1,10 +1,10 @@
-"""Hydra's composing, with nothing done twice: a file is read once, and a group of files is merged once.
+"""A Hydra config loader with a cache: each file is read once, and each group of files is merged once.
 
-A sweep's runs differ in some groups only. Hydra reads and merges every file again for each of them, which
-takes most of the time of `dapa plan`. The results are Hydra's own: its code merges, this file remembers.
+The runs of a sweep differ in a few groups only. Hydra's own loader reads and merges every file again for each run,
+which took most of the time of `dapa plan`. Here Hydra's code still does the merging; this module caches the results.
 
-Hydra offers no public way to do this, nor to list a sweep's runs. So this file, `compose` and `launch`, and no
-others, use its internals (a test names the Hydra version that they were read in).
+Hydra has no public API for this, nor for listing a sweep's runs. Therefore this module, `compose` and `launch` use
+Hydra's internals, and no other module does. A test names the Hydra version that they were written for.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from dapa_exp.sweep.job import Job
 CONFIG_NAME = "config"
 SEARCH_PATH = "hydra.searchpath"
 _HEADS = "HYDRA_REMOVE_TOP_LEVEL_DEFAULTS"
-"""The flag by which Hydra marks a config that still holds its list of defaults."""
+"""The flag with which Hydra marks a config that still holds its defaults list."""
 
 _Part = tuple[str, str | None, bool]
-"""A file at a place of the config: its path, the place, and whether it is the main file."""
+"""The cache key of a file: its path, the config key under which it is placed, and whether it is the main file."""
 
 
 def conf_dir() -> Path:
-    """The YAML files: inside the package when installed from a wheel, beside it in a checkout."""
+    """The folder of the YAML files: inside the package if installed from a wheel, beside it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "conf"
     return inside if inside.is_dir() else package.parent / "conf"
 
 
 class Composer(ConfigLoaderImpl):
-    """Loads configs for one command line. The files that it has read do not change under it."""
+    """Loads the configs of one command line. A file that changes after its first use is not read again."""
 
     def __init__(self, config_dir: str | None = None, more: Sequence[str] = ()) -> None:
         """`config_dir` is looked into before our own files, `more` (hydra.searchpath) after them."""
@@ -68,7 +68,7 @@ class Composer(ConfigLoaderImpl):
         super().__init__(config_search_path=path)
         self.config_dir = config_dir
         self.planned: dict[tuple[str, ...], Job] = {}
-        """The runs of a sweep, composed and checked, by their overrides."""
+        """The checked runs of a sweep, by their overrides."""
         self._forget()
 
     def _forget(self) -> None:
@@ -81,7 +81,7 @@ class Composer(ConfigLoaderImpl):
         self._only: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """For launchers that send the composer to other processes: without what it remembers."""
+        """Pickle without the cache, for launchers that send the composer to other processes."""
         kept = ("config_search_path", "repository", "config_dir", "planned")
         return {key: value for key, value in vars(self).items() if key in kept}
 
@@ -91,13 +91,13 @@ class Composer(ConfigLoaderImpl):
         self._forget()
 
     def parse(self, word: str) -> Override:
-        """One override of the command line. Raises HydraException where it is none."""
+        """Parse one override. Raises HydraException if the word is not an override."""
         if word not in self._overrides:
             self._overrides[word] = OverridesParser.create(config_loader=self).parse_overrides([word])[0]
         return self._overrides[word]
 
     def view(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
-        """A config to be looked at before the next is asked for: the two share what they have in common."""
+        """Compose a config for reading only. It shares parts with other views, and the next call may change it."""
         with _maps_where_needed():
             return super().load_configuration(CONFIG_NAME, list(overrides), mode)
 
@@ -109,13 +109,13 @@ class Composer(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """A config of one's own. The parameters are Hydra's."""
+        """Compose a config that the caller may change. The parameters are Hydra's."""
         with _maps_where_needed():
             found = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         return copy.deepcopy(found)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The config of one run of a sweep, in the folder that was planned for it."""
+        """The config of one run of a sweep, with the folder that `compose` planned for it."""
         found = super().load_sweep_config(master_config, sweep_overrides)
         if job := self.planned.get(tuple(sweep_overrides)):
             found.hydra.sweep.dir, found.hydra.sweep.subdir = str(job.folder.parent.absolute()), job.folder.name
@@ -128,7 +128,7 @@ class Composer(ConfigLoaderImpl):
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
-        """What a group may be; not the files that others begin with, whose names begin with "_"."""
+        """The options of a group. Files whose names begin with "_" are shared defaults, not options."""
         asked = group_name, results_filter
         if asked not in self._options:
             found = self._repository.get_group_options(group_name, results_filter)
@@ -143,12 +143,12 @@ class Composer(ConfigLoaderImpl):
         return parsed, self._repository
 
     def _chooses(self, override: Override) -> bool:
-        """Whether an override chooses a file of a group, rather than to change a value."""
+        """Whether an override chooses a group's file, and does not set a value."""
         value = None if override.is_sweep_override() else override.value()
         return not isinstance(value, dict) and self._repository.group_exists(override.key_or_group)
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        """Each key of the config from the files that have a say in it, merged once for each choice of files."""
+        """Merge the files of a defaults list. Each top-level key is merged once for each combination of its files."""
         files: dict[str, list[ResultDefault]] = {}
         for default in defaults:
             loaded = self._file(default, repo)
@@ -165,7 +165,7 @@ class Composer(ConfigLoaderImpl):
         return root
 
     def _group(self, key: str, files: Sequence[ResultDefault], repo: IConfigRepository) -> Node | None:
-        """What some files say of one key together; None where they refer to other keys: those need the whole."""
+        """The merged value of one top-level key. None if it refers to other keys: that needs the whole config."""
         known = key, tuple(map(_part, files))
         if known not in self._groups:
             self._only = key
@@ -181,7 +181,7 @@ class Composer(ConfigLoaderImpl):
         return self._groups[known]
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
-        """A copy of a file's content, as Hydra merges it into others; of one key alone while that is merged."""
+        """A copy of a file's content for Hydra to merge. While `_group` merges one key, only that key."""
         loaded = copy.copy(self._file(default, repo))
         if self._only is None:
             loaded.config = copy.deepcopy(loaded.config)
@@ -218,9 +218,9 @@ def _refers(value: Any) -> bool:
 
 @contextmanager
 def _maps_where_needed() -> Iterator[None]:
-    """Spares Hydra half of the time of a defaults list: a map of all choices for each file.
+    """Stop Hydra from making a map of all choices for each file, which takes half the time of a defaults list.
 
-    It looks into that map only for a default that names another group's choice, such as `- x: ${pair}`.
+    Hydra needs the map only for a default that refers to another group's choice, such as `- x: ${pair}`.
     """
     make = defaults_list._create_interpolation_map
 

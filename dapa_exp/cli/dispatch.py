@@ -1,4 +1,4 @@
-"""The `dapa` command: a verb, then what the verb or Hydra takes."""
+"""The `dapa` command: finds the function of a verb, calls it, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -47,30 +47,31 @@ VERBS = {
     "fetch": "dapa_exp.cli.fetch:fetch_command",
     "zoo": "dapa_exp.cli.zoo:zoo_command",
 }
-"""Where each verb's function is: imported when it is asked for, since some load torch. It takes the words after
-the verb and returns the exit code."""
+"""The function of each verb. It takes the words after the verb and returns the exit code.
+
+Its module is imported only when the verb is used, because some modules import torch."""
 
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
-"""Verbs that take what Hydra takes."""
+"""Verbs that take Hydra's overrides and flags."""
 PARSED = ("export", "apply", "mirror")
-"""Verbs that answer --help themselves; of the others the function's docstring is shown."""
+"""Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of `dapa`. Returns the exit code.
+    """The entry point of `dapa`. Returns the exit code.
 
-    0 done, 1 failed, 2 wrong input, 130 interrupted, 141 nobody reads what it prints any more.
+    0: done, 1: failed, 2: wrong input, 130: interrupted, 141: the pipe that reads the output was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
             return _carry_out(words)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe can still be told from other failures
+            sys.stdout.flush()  # flushed here, where a closed pipe still raises an error that we can catch
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (sys.stdout, sys.stderr):  # both are flushed again as the interpreter ends
+        for stream in (sys.stdout, sys.stderr):  # the interpreter flushes both again when it ends
             os.dup2(nowhere, stream.fileno())
         return 141
 
@@ -94,11 +95,11 @@ def _carry_out(words: list[str]) -> int:
 
 
 def _function(verb: str, rest: Sequence[str]) -> Callable[[list[str]], int]:
-    """What carries out a verb."""
+    """The function that carries out a verb with these words."""
     if verb in COMPOSED:
         from dapa_exp.cli.compose import only_shows
 
-        verb = "run" if only_shows(rest) else verb  # Hydra shows what there is to override: the same for all of them
+        verb = "run" if only_shows(rest) else verb  # Hydra's help is the same for all composing verbs
     module, name = VERBS[verb].split(":")
     function: Callable[[list[str]], int] = getattr(import_module(module), name)
     if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
@@ -112,7 +113,7 @@ def _help(function: Callable[[list[str]], int], _: list[str]) -> int:
 
 
 def _complete(words: list[str]) -> int:
-    """What the tab key asks for: verbs, or what Hydra knows of the words after a verb that composes a config."""
+    """Print completions for the tab key: verbs, or Hydra's completions after a verb that composes a config."""
     line = os.environ.get("COMP_LINE", "")
     _, *given = line.split() or [""]
     if any(word.startswith("query=") for word in words):
@@ -128,12 +129,12 @@ def _complete(words: list[str]) -> int:
 
 
 def _told(carry_out: Callable[[], int]) -> int:
-    """The exit code of what is carried out; its errors are printed as one message."""
+    """Call a function and return its exit code. An error is printed as one message."""
     try:
         return carry_out()
     except BrokenPipeError:
         raise
-    except OSError as error:  # such as a full disk, or a folder that may not be written
+    except OSError as error:  # such as a full disk, or a folder without write permission
         complain(DapaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
         return 1
     except DapaError as error:

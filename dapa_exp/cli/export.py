@@ -26,7 +26,10 @@ def export_command(words: list[str]) -> int:
 
 
 def _by_suffix(out: Path) -> str:
-    """What a name asks for. Raises DapaError where it looks like a file's, misspelt: a folder would be made of it."""
+    """The format that the suffix of `out` stands for.
+
+    Raises DapaError for an unknown suffix: it is probably a misspelt one, and would become a checkpoint folder.
+    """
     if out.suffix not in _BY_SUFFIX and (meant := nearest(out.suffix, _BY_SUFFIX)):
         raise DapaError(f"{out}: no format ends in '{out.suffix}'.{meant} --format checkpoint makes it a folder")
     return _BY_SUFFIX.get(out.suffix, "checkpoint")

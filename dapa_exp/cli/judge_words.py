@@ -1,4 +1,4 @@
-"""The judge that the words of a command name: `judge=NAME judge.key=value …`, as for `dapa run`."""
+"""Composes the judge of a command's words `judge=NAME judge.KEY=VALUE …`, as `dapa run` does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIG_DIR = ("--config-dir", "-cd")
 
 
 def judge_config(verb: str, words: Sequence[str]) -> JudgeSettings:
-    """The judge's part of the config that the words compose. Raises DapaError where they say anything else."""
+    """The judge's config that the words compose. Raises DapaError if a word is about anything else."""
     given = iter(words)
     for word in given:
         if word in CONFIG_DIR:
@@ -27,7 +27,7 @@ def judge_config(verb: str, words: Sequence[str]) -> JudgeSettings:
 
 
 def cost(judge: Judging) -> str:
-    """What a judge that asks a chat model has cost, in words; empty for others."""
+    """The tokens that a judge's chat model has used, in words; an empty string for other judges."""
     tokens: dict[str, int] | None = getattr(judge, "tokens", None)
     if tokens is None:
         return ""

@@ -1,4 +1,4 @@
-"""Hands composed runs to Hydra: one to its `run_job`, those of a sweep to the launcher that was chosen."""
+"""Starts composed runs through Hydra: a single run by `run_job`, a sweep by the chosen launcher."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from omegaconf import DictConfig, OmegaConf
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import display
-from dapa_exp.cli.compose import Composed, typed
+from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.record.folder import read_record
 from dapa_exp.sweep.job import Job
 
 
 def launch(composed: Composed) -> None:
-    """Carry out every run with anything left to do. What fails in a sweep is in the folders of its runs."""
+    """Carry out every run that is not done. A sweep's failed runs have an `error.json` in their folders."""
     JobRuntime().set("name", "run")
     try:
         _sweep(composed) if composed.multirun else _single(composed)
     except HydraException as error:
         raise DapaError(" ".join(str(error).split())) from error
     except BrokenPipeError:
-        raise  # of what is printed, not of the output folder
+        raise  # the pipe that reads our output was closed; the output folder is fine
     except (OSError, ValueError) as error:
         if (cause := _first_cause(error)) is None:
             raise
@@ -44,18 +44,18 @@ def job(cfg: DictConfig) -> None:
 
     hydra = HydraConfig.get()
     single = hydra.mode == RunMode.RUN
-    with chdir(hydra.runtime.cwd), display() as progress:  # with hydra.job.chdir, relative paths mean what they meant
+    with chdir(hydra.runtime.cwd), display() as progress:  # relative paths keep their meaning with hydra.job.chdir
         try:
-            execute(typed(cfg), Path(hydra.runtime.output_dir), progress)
+            execute(check_config(cfg), Path(hydra.runtime.output_dir), progress)
         except DapaError as error:
-            # Hydra prints a traceback of whatever is an Exception; this one is written for the user.
+            # Hydra would print the traceback of an Exception. This error is a message for the user.
             complain(error)
             if single:
                 raise SystemExit(1) from None
         except Exception:
             if single:
                 raise
-            logging.getLogger(__name__).exception("the run failed")  # it alone: the others go on
+            logging.getLogger(__name__).exception("the run failed")  # the other runs go on
 
 
 def _single(composed: Composed) -> None:
@@ -74,7 +74,7 @@ def _single(composed: Composed) -> None:
         job_subdir_key=None,
     )
     callbacks.on_run_end(config=cfg, config_name=CONFIG_NAME, job_return=returned)
-    _ = returned.return_value  # raises what the run has raised
+    _ = returned.return_value  # raises the run's error again
 
 
 def _sweep(composed: Composed) -> None:
@@ -90,7 +90,7 @@ def _sweep(composed: Composed) -> None:
     place = Path(cfg.hydra.sweep.dir)
     place.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, place / "multirun.yaml")
-    left = {planned.folder: planned for planned in composed.jobs if not is_done(planned)}  # asked for twice is one
+    left = {planned.folder: planned for planned in composed.jobs if not is_done(planned)}  # without duplicates
     overrides = [list(planned.overrides) for planned in left.values()]
     started = 0
     with env_override(dict(cfg.hydra.job.env_set)):
@@ -102,17 +102,20 @@ def _sweep(composed: Composed) -> None:
 
 
 def is_done(planned: Job) -> bool:
-    """Whether nothing is left to do: the record is there, and no mirror, which is sent once only, is asked for."""
+    """Whether a run needs not be started: it has a record, and its config asks for no mirror.
+
+    A run with a mirror is started again; the mirror itself knows what it has sent.
+    """
     if planned.config.record.wandb != "off":
         return False
     try:
         return read_record(planned.folder, planned.config) is not None
-    except DapaError:  # the folder of another run, or a damaged record: the run itself says so
+    except DapaError:  # the folder of another run, or a damaged record: starting the run reports it
         return False
 
 
 def _first_cause(error: BaseException) -> OSError | None:
-    """The failed system call behind an error: Hydra's logging reports a full disk as a wrong value."""
+    """The OSError that caused an error, if any. Hydra's logging wraps that of a full disk in a ValueError."""
     if isinstance(error, OSError):
         return error
     return _first_cause(error.__cause__) if error.__cause__ else None

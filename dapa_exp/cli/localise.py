@@ -1,4 +1,4 @@
-"""`dapa localise`: the same config as a run's, a folder of its own."""
+"""`dapa localise`: takes the same config as `dapa run`, and writes to its own folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dapa_exp.sweep.prepare import prepare
 
 
 def localise_command(words: Sequence[str]) -> int:
-    """Carry out one localisation, or with -m one after another; print where each record and figure is."""
+    """Carry out one localisation, or with -m several one after the other. Prints the paths of records and figures."""
     from dapa_exp.localise.localise import localise
 
     planned = jobs(words)
@@ -30,7 +30,7 @@ def localise_command(words: Sequence[str]) -> int:
 
 
 def localise_folder(job: Job) -> Path:
-    """Apart from the runs of its experiment; unique by the identity and the settings of the tracing."""
+    """The folder of a localisation, below `localise/` of the sweep. Identity and tracing settings make it unique."""
     digest = hashlib.sha256(f"{job.identity}{job.config.localise.model_dump_json()}".encode()).hexdigest()
     name = f"{job.config.pair.name}-{job.config.dataset.name}-{digest[:8]}"
     return SweepLayout(job.folder.parent).localisations / name

@@ -1,4 +1,4 @@
-"""`dapa mirror DIR`: finished records to Weights & Biases."""
+"""`dapa mirror DIR`: sends finished records to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dapa_exp.record.mirror import Mode, mirror_all
 
 
 def mirror_command(words: Sequence[str]) -> int:
-    """`dapa mirror DIR`: mirror a sweep or a run from the command line."""
+    """`dapa mirror DIR`: send the finished records of a sweep or a run."""
     parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
     parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")

@@ -1,4 +1,4 @@
-"""What is registered and has no file in `conf/` is an option of its group all the same: `search=ddmin`."""
+"""Makes every registered algorithm, method and judge an option of its config group, also without a file in `conf/`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.config.schema import JudgeSettings
 
 PLUGINS = "plugins"
-"""The folder in `--config-dir` whose Python files are imported. Others in there are none of our business."""
+"""The folder in `--config-dir` whose Python files are imported as plugins. No others are imported."""
 
 
 def register_options(conf: Path, config_dir: str | None) -> None:
-    """Tell Hydra of every algorithm, transplant method and judge, those in `config_dir`/plugins/*.py among them.
+    """Register every algorithm, transplant method and judge with Hydra, also those of `config_dir`/plugins/*.py.
 
-    A file of `conf` or `config_dir` with the name of one comes first: it holds other values, or explains them.
+    If `conf` or `config_dir` has a file of the same name, that file is used.
     """
     if config_dir and (own := Path(config_dir) / PLUGINS).is_dir():
         add_plugins(own)

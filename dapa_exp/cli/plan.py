@@ -1,4 +1,4 @@
-"""`dapa plan`: what would run, what is done of it, and what it needs."""
+"""`dapa plan`: lists the runs that would start, their status and their estimated needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dapa_exp.sweep.job import Job
 
 
 def plan_command(words: list[str]) -> int:
-    """Print every run that `dapa run` with the same words would start, what is done of it, and what it will need."""
+    """Print the runs that `dapa run` would start with the same words, with their status and estimated needs."""
     planned = jobs(words)
     note_unswept(planned)
     note_unmeasurable(planned)

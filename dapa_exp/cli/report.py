@@ -1,4 +1,4 @@
-"""`dapa report DIR...`: tables from records."""
+"""`dapa report DIR...`: makes tables and figures from records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dapa_exp.base.progress import console
 
 
 def report_command(words: list[str]) -> int:
-    """`dapa report DIR...`"""
+    """`dapa report DIR...`: print and write the tables of the sweeps or runs in these folders."""
     if not words:
         raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
     report([Path(word) for word in words], console())

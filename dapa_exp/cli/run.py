@@ -1,4 +1,4 @@
-"""`dapa run`: everything is checked before anything starts."""
+"""`dapa run`: checks all runs, then starts them, then prints their tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import console
-from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parsed
+from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parse_words
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
@@ -39,15 +39,15 @@ def run_command(words: list[str]) -> int:
     except DapaError as error:
         if len(planned) == 1:
             raise
-        complain(error)  # of some runs; what the others found is still to be shown
+        complain(error)  # some runs failed; the tables of the others are still shown
     return _conclude(planned)
 
 
 def refuse_early(configs: Sequence[Config]) -> None:
-    """Raises DapaError with what `dapa check` would say of all runs, as far as it takes no time to find out."""
+    """Raise DapaError with those problems of `dapa check` that can be found quickly."""
     problems = [problem for config in configs for problem in setting_problems(config)]
     if any(map(may_need_the_hub, configs)):
-        from dapa_exp.preflight.findings import hub_problems  # here, since it imports torch
+        from dapa_exp.preflight.findings import hub_problems  # imported here: it imports torch
 
         problems += hub_problems(configs)
     if problems:
@@ -55,10 +55,10 @@ def refuse_early(configs: Sequence[Config]) -> None:
 
 
 def show(words: Sequence[str]) -> None:
-    """Print what Hydra's flags ask for: help, a config, information, or what completes a word."""
-    args = parsed(words)
+    """Print what Hydra's flags ask for: help, a config, information or completions."""
+    args = parse_words(words)
     asked = {"config_name": CONFIG_NAME, "overrides": args.overrides}
-    sys.argv[0] = "dapa"  # which Hydra's completions and help name
+    sys.argv[0] = "dapa"  # the name in Hydra's help and completions
     try:
         hydra = Hydra("run", make_composer(args))
         if args.help:
@@ -76,8 +76,8 @@ def show(words: Sequence[str]) -> None:
 
 
 def _conclude(planned: Sequence[Job]) -> int:
-    """Print the tables of what was asked for, and every failure with its reason."""
-    from analysis.report import report  # here, since its libraries take two seconds that a plan has no need of
+    """Print the tables of the planned runs, and each failed run with its reason. Returns the exit code."""
+    from analysis.report import report  # imported here: it takes two seconds
 
     folders = {job.folder.parent for job in planned}
     single = planned[0].folder if len(planned) == 1 else None

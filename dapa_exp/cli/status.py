@@ -1,4 +1,4 @@
-"""`dapa status DIR`: what became of every run of a sweep."""
+"""`dapa status DIR`: lists the status of every run of a sweep."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STYLES: dict[State, str] = {
 
 
 def unsent(run: RunStatus) -> str:
-    """What is to be said of a finished run whose mirror failed."""
+    """A sentence about a finished run whose mirror failed; an empty string for other runs."""
     return f"not mirrored: {run.unsent}; the record is safe, and `dapa mirror` tries again" if run.unsent else ""
 
 
 def status_command(words: list[str]) -> int:
-    """`dapa status DIR`: 0 where all that was asked for is done, else 1."""
+    """`dapa status DIR`: print every run of a sweep with its status. The exit code is 0 if all are done, else 1."""
     if len(words) != 1:
         raise DapaError("dapa status needs one folder, such as multirun/miniature")
     statuses = status(Path(words[0]))
@@ -37,9 +37,9 @@ def status_command(words: list[str]) -> int:
 
 
 def show(statuses: list[RunStatus], shown_on: Console) -> None:
-    """Print a line a run, with the settings that differ between them, and a count of each state.
+    """Print one line for each run with the settings in which runs differ, and the number of runs in each state.
 
-    Where runs differ in other settings only, the folders' names tell them apart.
+    If the runs do not differ in the listed settings, their folder names are printed.
     """
     settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in statuses}) > 1]
     if len({tuple(getattr(run, s) for s in ("pair", *settings)) for run in statuses}) < len(statuses):

@@ -1,4 +1,4 @@
-"""`dapa zoo`: the models that are made here."""
+"""`dapa zoo`: builds and enlarges the models that this project trains itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WORDS = ("build", "enlarge")
 
 
 def zoo_command(words: list[str]) -> int:
-    """Models that are made here.
+    """Models that this project trains itself.
 
-    dapa zoo build [NAME...]: all miniatures, or the named models, whose folders it prints.
-    dapa zoo enlarge MODEL SHAPE OUT [--dtype bfloat16]: a miniature in the shape of a real model, such as llama2-7b.
+    dapa zoo build [NAME...]: build all miniatures, or the named models, and print the folders of named ones.
+    dapa zoo enlarge MODEL SHAPE OUT [--dtype bfloat16]: enlarge a miniature to a real model's shape, such as llama2-7b.
     """
     if not words or words[0] not in WORDS:
         raise DapaError(f"dapa zoo: wanted is one of {', '.join(WORDS)}")

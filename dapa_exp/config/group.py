@@ -1,4 +1,4 @@
-"""What every group of settings has in common."""
+"""The base class of all config groups."""
 
 from __future__ import annotations
 

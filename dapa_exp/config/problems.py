@@ -1,4 +1,4 @@
-"""Turns what is wrong with a config into lines a user can act on: where, what, what is allowed."""
+"""Describes the problems of a config, one line each: which key, what is wrong, what is allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dapa_exp.config.schema import Config, Registered
 
 
 class ConfigError(DapaError):
-    """All problems of a config, or of all the configs of a sweep, at once."""
+    """All problems of a config, or of all configs of a sweep, in one error."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -25,12 +25,12 @@ class ConfigError(DapaError):
 
 
 def schema_keys(path: Sequence[str]) -> list[str]:
-    """The keys allowed under a dotted path of the schema; empty where the path is a value or unknown."""
+    """The keys that the schema allows under a key path; an empty list if the path is a value or unknown."""
     return list(dict.fromkeys(key for kind in _kinds_at(path) for key in _fields(kind)))
 
 
 def unknown_key(path: Sequence[str]) -> str | None:
-    """What is wrong with a key that the schema does not have, or None where the key exists."""
+    """The problem of a key that the schema does not have; None if the key exists."""
     for depth, key in enumerate(path):
         allowed = schema_keys(path[:depth])
         if key not in allowed and not any(get_origin(kind) is dict for kind in _kinds_at(path[:depth])):
@@ -42,7 +42,7 @@ def unknown_key(path: Sequence[str]) -> str | None:
 
 
 def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """Every (key path, message) in which a composed config departs from the schema."""
+    """All problems of a composed config, as (key path, message) pairs."""
     found = [(path, "mandatory value is missing") for path in _missing(body)]
     try:
         Config.model_validate(body)
@@ -56,7 +56,7 @@ def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
 
 
 def unmeasurable(config: Config) -> str | None:
-    """Why over-refusal, where it is asked for, will be null: no judge of the run can see it. None where one can."""
+    """Why over-refusal will be null although the config asks for it: no judge can see refusals. None if one can."""
     judges = {config.judge.name: config.judge, **config.judges}
     asked = "over_refusal" in config.evaluate.metrics and (config.dataset.harmless or config.dataset.more_harmless)
     if not asked or any("refused" in judge.sees() for judge in judges.values()):
@@ -98,7 +98,7 @@ def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]
 
 
 def _kinds_at(path: Sequence[str]) -> list[Any]:
-    """The types that may stand at a path: several where a `method` or a `name` decides which."""
+    """The types allowed at a key path. There are several if a `method` or a `name` selects one of them."""
     kinds: list[Any] = [Config]
     for key in path:
         fields = [_fields(kind)[key].annotation for kind in kinds if key in _fields(kind)]

@@ -1,6 +1,7 @@
-"""What a config may name that has code of its own: search algorithms, priors, transplant methods.
+"""The registries of search algorithms, priors and transplant methods.
 
-Each registers itself in its own file. What the config and the plan need to know of one is declared here, below it.
+Each entry registers itself in its own file, in a higher layer. The classes here declare what the config and
+`dapa plan` need to know of an entry.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Queries:
-    """How many sets a search will ask for: `exactly`, `about`, or `at most` so many."""
+    """The number of queries of a search, which is `exactly`, `about` or `at most` this many."""
 
     count: int
     how: str
@@ -29,30 +30,30 @@ class Queries:
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """A way to come to a set of units, as far as a config and a plan need to know it."""
+    """A search algorithm or a control, described for the config and for `dapa plan`."""
 
     title: str
-    """What it does, in one line."""
+    """What the algorithm does, in one line."""
     needs: Mapping[str, str] = field(default_factory=dict)
-    """Fields of `search` that it cannot do without, each with what is to be given and an example; `a|b`: either."""
+    """The keys of `search` that must be set, each with a description and an example. `a|b` means either key."""
     defaults: Mapping[str, object] = field(default_factory=dict)
-    """Values of keys of `search` where they are not those of conf/search/_default.yaml."""
+    """Values of keys of `search` that differ from conf/search/_default.yaml."""
     whole_scores: bool = False
-    """It compares or reports the scores of sets that fail, and so needs them of all rows."""
+    """True if the algorithm uses the scores of failing sets. Then every query asks all rows."""
 
     def queries(self, search: Search, units: int) -> Queries | None:
-        """How many sets a search among so many units asks for, the baselines' two with them; None: not known."""
+        """The number of queries of a search among `units` units, with the two baselines. None if unknown."""
         return None
 
 
 class MethodSettings(Group):
-    """The settings of a transplant method: its name, and what is its own."""
+    """The settings of a transplant method: its name, and its own keys."""
 
     method: str
 
 
 class MethodKind:
-    """What is registered of a transplant method: its class."""
+    """The base class of everything that is registered as a transplant method."""
 
     Settings: ClassVar[type[MethodSettings]]
 

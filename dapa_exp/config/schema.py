@@ -1,7 +1,7 @@
-"""The typed form of a run's config: one class a config group.
+"""The schema of a run's config, with one class for each config group.
 
-The YAML files in `conf/` hold every default; the classes here hold what is allowed. A composed
-config is checked against `Config` in one go, so that all its problems are reported together.
+The YAML files in `conf/` hold all defaults. The classes here say which keys and values are allowed. A composed config
+is validated against `Config` at once, so that all its problems are reported together.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def _device(*others: str) -> AfterValidator:
-    """Refuses what is neither a device as torch names it nor one of the others."""
+    """A validator that accepts torch's device names and the names in `others`."""
 
     def check(name: str) -> str:
         if name not in others and not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d*))?|mps", name):
@@ -95,16 +95,16 @@ class Model(Group):
 
     id: Annotated[str, Field(min_length=1)]
     revision: str | None
-    allow_pickle: bool = Field(default=False, description="read weights that are only there as pytorch_model.bin")
+    allow_pickle: bool = Field(default=False, description="read weights that exist only as pytorch_model.bin")
 
     @property
     def zoo_name(self) -> str | None:
-        """The name in the miniature zoo, where the model is one of its."""
+        """The model's name in the zoo; None if it is not a zoo model."""
         return self.id.removeprefix("zoo:") if self.id.startswith("zoo:") else None
 
     @property
     def folder(self) -> Path | None:
-        """The folder on this machine, where the id names one."""
+        """The folder or file that the id names; None if the id is of the zoo or the hub."""
         return Path(self.id).expanduser() if self.id.startswith(("/", "./", "../", "~")) else None
 
 
@@ -113,19 +113,19 @@ def _by_id(model: object) -> object:
 
 
 Base = Annotated[Model, BeforeValidator(_by_id)]
-"""A model that may be named by its id alone."""
+"""A model that the config may give as its id alone."""
 
 
 class Family(Group):
-    """An aligned teacher and what its students have in common."""
+    """An aligned teacher, and the settings that its students share."""
 
     name: str
     title: str
     model_type: str
     teacher: Model
     num_layers: Count
-    paper_layers: tuple[int, int] = Field(description="first and last layer of the paper's released code")
-    made_here: bool = Field(description="true where models were trained here: no evidence about those of others")
+    paper_layers: tuple[int, int] = Field(description="first and last layer that the paper's released code transplants")
+    made_here: bool = Field(description="true: models trained by this project, which are no evidence about real ones")
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
@@ -135,22 +135,22 @@ class Family(Group):
         return self
 
 
-class Pair(Group):
-    """A student for the family's teacher."""
+class PairSettings(Group):
+    """The student of the family's teacher."""
 
     name: FolderName
     student: Model
     chat_template: Literal["own", "teacher"]
     paper17: bool
-    reason: str = Field(description="why the pair is, or is not, among our 17")
+    reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
     thinking: bool | None = Field(
-        default=None, description="think before an answer, where the chat template can switch it; null: its default"
+        default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
 
 
 class Granularity(Group):
-    """What one unit of a layer is: each named module of each layer is a unit of its own."""
+    """What a unit is: each of these modules, in each layer, is one unit."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -166,14 +166,14 @@ class Rows(Group):
     column: str
     answer_column: str | None
     category_column: str | None
-    where: dict[str, str] = Field(description="only rows whose columns hold these values; `rows` counts what is left")
+    where: dict[str, str] = Field(description="only rows with these values, by column; `rows` is a slice of them")
     rows: tuple[Annotated[int, Field(ge=0)], Count]
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
 
     @property
     def fetched_name(self) -> str | None:
-        """The name among the sets of `dapa fetch`, where the source is one of them."""
+        """The set's name for `dapa fetch`; None if the source is not a fetched set."""
         return self.source.removeprefix("fetched:") if self.source.startswith("fetched:") else None
 
     @model_validator(mode="after")
@@ -187,27 +187,27 @@ class Rows(Group):
 
 
 class Dataset(Group):
-    """Which rows the search sees, and which the report. A metric whose set is null is left out."""
+    """The rows of the search, and those of the report. A metric is left out if its prompt set is null."""
 
     name: FolderName
     search: Rows
-    report: Rows = Field(description="what the headline DSR is measured on")
-    more_report: dict[str, Rows] = Field(default={}, description="other harmful sets to report on, by name")
-    harmless: Rows | None = Field(description="what the headline over-refusal is measured on")
-    more_harmless: dict[str, Rows] = Field(default={}, description="other harmless sets, by name")
+    report: Rows = Field(description="harmful rows for the headline DSR")
+    more_report: dict[str, Rows] = Field(default={}, description="further harmful sets to report on, by name")
+    harmless: Rows | None = Field(description="harmless rows for the headline over-refusal")
+    more_harmless: dict[str, Rows] = Field(default={}, description="further harmless sets, by name")
     text: Rows | None
-    text_joined: bool = Field(description="the text rows are lines of one text, to be joined by blank lines")
+    text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="said before every prompt of every set but text; null: nothing"
+        default=None, description="system prompt of all sets except text; null: none"
     )
     similar_at: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        default=0.5, description="Jaccard index of words and word pairs at which a report row resembles a search row"
+        default=0.5, description="Jaccard index of words and word pairs from which two rows are similar"
     )
     drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")
 
     def sets(self) -> dict[str, Rows]:
-        """Every set there is, by its use: `search`, `report`, `more_report.NAME` and so on."""
+        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
         single = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
@@ -216,7 +216,7 @@ class Dataset(Group):
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = {"search", "report", "harmless", "text", "questions"}
-        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, which are kept beside them
+        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, whose files share the folder
         for name in (*self.more_report, *self.more_harmless):
             _refuse_strange(name)
             if name in taken:
@@ -238,17 +238,17 @@ class Dataset(Group):
 
 
 class Search(Group):
-    """How the smallest set is looked for, and what counts as passing."""
+    """How to search for a smallest set of units, and when a set passes."""
 
     model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python
 
     algorithm: AlgorithmName
-    prior: PriorName | None = Field(description="which units the algorithm should expect to matter")
-    prior_rows: Count = Field(description="search rows that a prior is made from")
-    threshold: Share = Field(description="share of the DSR gain of transplanting everything that must be kept")
-    min_gain: Share = Field(description="DSR gain of transplanting everything under which nothing is searched")
+    prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
+    prior_rows: Count = Field(description="number of search rows that the prior is computed from")
+    threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
-    stop_when_decided: bool = Field(description="ask a set that must fail no further rows; its DSR is then not known")
+    stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
     seed: int
@@ -275,11 +275,11 @@ class Search(Group):
 
 
 class Localise(Group):
-    """How causal tracing corrupts and restores (`dapa localise`, and search.prior=causal_tracing)."""
+    """Settings of causal tracing, for `dapa localise` and search.prior=causal_tracing."""
 
-    noise: Annotated[float, Field(gt=0)] = Field(description="standard deviations of the requests' embeddings")
-    seeds: Count = Field(description="draws of noise a prompt")
-    window: Count = Field(description="layers of MLP or attention restored together")
+    noise: Annotated[float, Field(gt=0)] = Field(description="in standard deviations of the requests' embeddings")
+    seeds: Count = Field(description="draws of noise for each prompt")
+    window: Count = Field(description="neighbouring layers restored together, for MLP and attention")
 
 
 def _settings_of_its_method(body: object) -> object:
@@ -292,7 +292,7 @@ def _settings_of_its_method(body: object) -> object:
 
 
 Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
-"""What replaces a unit's tensors: each method has settings of its own."""
+"""The transplant method and its own settings."""
 
 
 class Registered(Group):
@@ -313,7 +313,7 @@ class Registered(Group):
 
     @classmethod
     def defaults(cls, name: str) -> dict[str, Any]:
-        """What a file of YAML would hold that names this kind and sets no key: "???" where there is no default."""
+        """The content of a YAML file that only names this kind: its defaults, and "???" for keys without a default."""
         keys = {
             key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
             for key, field in cls.model_fields.items()
@@ -334,7 +334,7 @@ class Registered(Group):
 
 
 class Needs(NamedTuple):
-    """What something needs to be made: each is null where it needs none."""
+    """What a judge needs on this machine. A field is None if the judge does not need it."""
 
     model: Model | None = None
     device: str | None = None
@@ -373,7 +373,7 @@ class JudgeSettings(Registered):
         return Needs()
 
     def sends_to(self) -> str | None:
-        """The address that completions are sent to; None where they stay on this machine."""
+        """The address that completions are sent to; None if they stay on this machine."""
         return None
 
     def make(self) -> Any:
@@ -382,22 +382,22 @@ class JudgeSettings(Registered):
 
 
 class Tasks(Group):
-    """What lm-evaluation-harness is asked for."""
+    """The tasks for lm-evaluation-harness."""
 
-    names: list[str] = Field(description="its tasks and groups, and those in dapa_exp/evaluate/tasks")
-    limit: Count | None = Field(description="documents a task, of a group's each; null: all")
-    chat_template: bool = Field(description="put the questions through the chat template")
+    names: list[str] = Field(description="tasks and groups of the harness, or of dapa_exp/evaluate/tasks")
+    limit: Count | None = Field(description="documents for each task, also for each of a group; null: all")
+    chat_template: bool = Field(description="format the questions with the chat template")
 
 
 class Evaluate(Group):
-    """What is measured on the report rows, for student, hybrid and teacher alike."""
+    """What is measured on student, hybrid and teacher."""
 
     max_new_tokens: Count
     metrics: list[MetricName]
-    perplexity_window: Count | None = Field(description="tokens; null: as many as the model was made for")
+    perplexity_window: Count | None = Field(description="in tokens; null: the model's context length")
     perplexity_stride: Count = Field(description="tokens")
-    divergence_rows: Count = Field(description="prompts of each set for divergence and change by layer")
-    divergence_tokens: Count = Field(description="positions of each answer over which KL is averaged")
+    divergence_rows: Count = Field(description="prompts of each set that divergence and change_by_layer use")
+    divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
     random_repeats: Annotated[int, Field(ge=0)] = Field(
@@ -414,33 +414,36 @@ class Evaluate(Group):
         return self
 
 
-class Record(Group):
-    """Where results go. Nothing here changes a result, so nothing here is part of the identity."""
+class RecordSettings(Group):
+    """Where results are written. No key here changes a result, so none is part of the identity."""
 
     dir: Annotated[str, AfterValidator(_sure_place)]
-    experiment: str = Field(description="names the sweep: the folder under dir, and the W&B group")
+    experiment: str = Field(description="name of the sweep: its folder below dir, and its W&B group")
     wandb: Literal["off", "offline", "online"]
     wandb_project: str
     wandb_entity: str | None
 
 
 class Runtime(Group):
-    """How it is computed. Greedy output can move with dtype and batch_size, and below float32 with the fast engine."""
+    """How a run is computed.
+
+    dtype and batch_size can change greedy answers. The fast engine can change them too, but only below float32.
+    """
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three levers")
-    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for what layers made of prompts; 0: none")
-    drafts: bool = Field(description="check earlier hybrids' answers before decoding")
-    early_verdicts: bool = Field(description="end an answer once the judge knows whether it is a defence")
+    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three keys")
+    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
+    drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
+    early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     batch_size: Count
-    threads: Count = Field(description="torch threads a process")
-    processes: Count = Field(description="runs of a sweep at a time")
+    threads: Count = Field(description="torch threads of each process")
+    processes: Count = Field(description="how many runs of a sweep to carry out at a time")
 
 
 class Config(Group):
     family: Family
-    pair: Pair
+    pair: PairSettings
     granularity: Granularity
     dataset: Dataset
     search: Search
@@ -448,15 +451,15 @@ class Config(Group):
     transplant: Transplant
     judge: JudgeSettings
     judges: dict[str, JudgeSettings] = Field(
-        default={}, description="other judges of the same report completions, by name"
+        default={}, description="further judges of the same report completions, by name"
     )
     evaluate: Evaluate
-    record: Record
+    record: RecordSettings
     runtime: Runtime
 
     @property
     def label(self) -> str:
-        """What tells a run from others of its sweep where its folder's name is too long: pair, granularity, search."""
+        """A short name of the run for progress displays: pair, granularity and search."""
         prior = self.search.prior if self.search.prior not in (None, "uniform") else None
         return " ".join(filter(None, (self.pair.name, self.granularity.name, self.search.algorithm, prior)))
 

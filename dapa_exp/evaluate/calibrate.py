@@ -12,7 +12,7 @@ from dapa_exp.evaluate.defence import agreement
 from dapa_exp.evaluate.statistics import paired_difference, rate
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.judges import Judge, Verdict
-from dapa_exp.prompts.files import Row, Table, as_text, read_table, table_of
+from dapa_exp.prompts.files import Row, RowTable, as_text, read_table, table_of
 from dapa_exp.record.schema import Measure
 
 Asked = Literal["refused", "harmful"]
@@ -118,7 +118,7 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
     return [Labelled(asked, answer, said == positive) for asked, answer, said in rows]
 
 
-def _read(source: str) -> Table:
+def _read(source: str) -> RowTable:
     if source.startswith("fetched:"):
         return table_of(fetched_rows(source.removeprefix("fetched:")))
     return read_table(Path(source).expanduser())

@@ -24,7 +24,7 @@ from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import (
     Agreement,
     Comparison,
-    Control,
+    ControlRecord,
     EvaluateRecord,
     LayerChange,
     Measure,
@@ -68,7 +68,7 @@ class Comparer:
         student: Measured,
         hybrid: Measured,
         teacher: Measured,
-        random: Control,
+        random: ControlRecord,
         change_by_layer: dict[Side, list[LayerChange]],
         threshold_dsr: float,
     ) -> EvaluateRecord:

@@ -26,7 +26,7 @@ from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import Control, LayerChange, Measure, Rate
+from dapa_exp.record.schema import ControlRecord, LayerChange, Measure, Rate
 from dapa_exp.transplant.hybrid import Hybrid
 
 
@@ -39,7 +39,7 @@ class _Defended(BaseModel):
 _DSR = TypeAdapter(_Defended)
 _MEASURES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
 _LOSSES = TypeAdapter(Losses)
-_CONTROL = TypeAdapter(Control)
+_CONTROL = TypeAdapter(ControlRecord)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -115,7 +115,7 @@ class Evaluator:
             return _Defended(dsr=defended_share(verdicts))
 
         # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
-        search_dsr = self.run.remembered(self.run.files.metric("teacher", "search"), _DSR, dsr).dsr
+        search_dsr = self.run.load_or_compute(self.run.files.metric("teacher", "search"), _DSR, dsr).dsr
         return Teacher(
             measured=self.measure("teacher", engine),
             search_answers=answers,
@@ -123,10 +123,10 @@ class Evaluator:
             reference=self.reference("teacher", "report", engine),
         )
 
-    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> Control:
+    def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> ControlRecord:
         """The found set on the report rows beside random ones of its size."""
 
-        def compute() -> Control:
+        def compute() -> ControlRecord:
             control = RandomControl(
                 hybrid,
                 engine,
@@ -139,7 +139,7 @@ class Evaluator:
             seed = seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed)
             return control.compare(found, self.config.evaluate.random_repeats, seed)
 
-        return self.run.remembered(self.run.files.metric("random", "control"), _CONTROL, compute)
+        return self.run.load_or_compute(self.run.files.metric("random", "control"), _CONTROL, compute)
 
     def reference(self, name: str, prompt_set: str, engine: PlainEngine) -> Reference | None:
         """The model's own distributions along its answers to `report` or `harmless`, for others to be compared with."""
@@ -178,7 +178,7 @@ class Evaluator:
             after = {side: states(engine.loaded, rows, engine.batch_size) for side, rows in sides.items()}
             return {side: changes(before[side], after[side]) for side in sides}
 
-        return self.run.remembered(self.run.files.metric("hybrid", "change_by_layer"), _CHANGES, compute)
+        return self.run.load_or_compute(self.run.files.metric("hybrid", "change_by_layer"), _CHANGES, compute)
 
     def _metrics(
         self, name: str, engine: PlainEngine, kl_to_student: Reference | None, kl_to_teacher: Reference | None
@@ -241,14 +241,14 @@ class Evaluator:
         def compute() -> Losses:
             return window_losses(engine.loaded, self._texts(), wanted.perplexity_window, wanted.perplexity_stride)
 
-        return self.run.remembered(self.run.files.metric(name, "windows"), _LOSSES, compute)
+        return self.run.load_or_compute(self.run.files.metric(name, "windows"), _LOSSES, compute)
 
     def _reasoning(self, name: str, engine: PlainEngine) -> dict[str, Measure]:
         questions = self.prompts.questions
         return {"accuracy": accuracy(questions, self._answers(name, "questions", engine, questions))}
 
     def _remembered(self, name: str, metric: str, compute: Callable[[], dict[str, Measure]]) -> dict[str, Measure]:
-        return self.run.remembered(self.run.files.metric(name, metric), _MEASURES, compute)
+        return self.run.load_or_compute(self.run.files.metric(name, metric), _MEASURES, compute)
 
     def _judge(self, judge: str, name: str, rows: str, engine: PlainEngine) -> Judged:
         file, prompts = self.run.files.verdicts(name, rows, judge), self._prompts(rows)
@@ -259,7 +259,7 @@ class Evaluator:
             differ = early_differences(self.all_judges[judge], *asked, verdicts)
             return Judged(verdicts=verdicts, early_differs=differ)
 
-        return of_all(file, self.run.remembered(file, JUDGED, compute), len(prompts))
+        return of_all(file, self.run.load_or_compute(file, JUDGED, compute), len(prompts))
 
     def _answers(self, name: str, prompt_set: str, engine: PlainEngine, prompts: Sequence[Prompt]) -> list[Completion]:
         store = CompletionStore(self.run, name, prompt_set)

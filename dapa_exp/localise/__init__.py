@@ -1,1 +1,1 @@
-"""Where a pair's alignment is: causal tracing of the teacher, and swaps of single projections in the student."""
+"""Localises a pair's alignment: causal tracing of the teacher, and swaps of single projections in the student."""

@@ -28,7 +28,7 @@ from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
 from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.provenance import git_commit, utc_now, versions
 from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
@@ -38,24 +38,24 @@ from dapa_exp.zoo.enlarge import is_enlarged
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """Everything that is measured of the teacher, so that its weights can be freed."""
+class TeacherMeasures:
+    """All measurements of the teacher, so that its weights can be freed before the student is loaded."""
 
     answers: list[str]
     hidden: dict[str, torch.Tensor]
-    """Last hidden state by prompt id, shape (hidden,)."""
+    """The last token's final hidden state, shape (hidden,), by prompt id."""
     log_odds: Measure
     tracing: Tracing
 
 
 class _Effects(BaseModel):
-    """A file of effects, one a layer."""
+    """A file with one effect for each layer."""
 
     effects: list[Effect]
 
 
 class _Swaps(BaseModel):
-    """A file of what the projections of a layer do."""
+    """A file with the measured swap of each projection of a layer."""
 
     projections: list[Swapped]
 
@@ -64,27 +64,27 @@ _SETTINGS, _EFFECTS, _SWAPS = TypeAdapter(Localise), TypeAdapter(_Effects), Type
 
 
 def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
-    """Measure on the search rows where a pair's alignment is. A finished localisation is read, not repeated.
+    """Localise a pair's alignment on the search rows, and return the record. A finished localisation is only read.
 
-    An interrupted one goes on where it stopped. Raises DapaError where the folder holds another localisation, or
-    where this one cannot be carried out.
+    An interrupted localisation is resumed. Raises DapaError if the folder holds another localisation, or this one
+    cannot be carried out.
     """
     done = read_localise(folder)
     if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
-        report = noted(report)
+        report = log_progress(report)
         _claim(run)
-        with run.measured("load"):
+        with run.run_stage("load"):
             pair = open_pair(config, report)
             check_templates(config, pair)
             prompts = search_prompts(config.dataset)
-        with run.measured("student"):
+        with run.run_stage("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
-        with run.measured("teacher"):
+        with run.run_stage("teacher"):
             teacher = _teacher(run, pair, prompts, student_answers, report)
-        with run.measured("swap"):
+        with run.run_stage("swap"):
             swapping = _swap(run, pair, prompts, student_answers, teacher, report)
         record = LocaliseRecord(
             schema_version=1,
@@ -109,9 +109,12 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
 
 
 def _claim(run: RunFolder) -> None:
-    """Refuse a folder of other settings: they are no part of a run's identity, so a file in the folder holds them."""
+    """Raise DapaError if the folder holds a localisation with other settings.
+
+    These settings are not part of the identity, so they are compared with a file in the folder.
+    """
     settings = run.config.localise
-    begun = run.remembered(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
+    begun = run.load_or_compute(LocaliseLayout(run.path).part("settings"), _SETTINGS, lambda: settings)
     differing = [key for key, value in settings.model_dump().items() if begun.model_dump()[key] != value]
     if differing:
         raise DapaError(f"{run.path}: holds another localisation; these settings differ: {', '.join(differing)}")
@@ -129,7 +132,7 @@ def _teacher(
     prompts: Sequence[Prompt],
     student_answers: Sequence[str],
     report: Report,
-) -> Teacher:
+) -> TeacherMeasures:
     runtime = run.config.runtime
     loaded = load_model(pair.teacher_folder, runtime, thinking=run.config.pair.thinking)
     engine = PlainEngine(loaded, runtime.batch_size)
@@ -137,7 +140,7 @@ def _teacher(
     forks = find_forks(engine.loaded, prompts, answers, student_answers)
     readings = read(engine.loaded, forks, runtime.batch_size)
     tracer = Tracer(engine.loaded, pair.model_type, pair.num_layers, forks, run.config.localise, runtime.batch_size)
-    return Teacher(
+    return TeacherMeasures(
         answers=answers,
         hidden={fork.prompt: state for fork, state in zip(forks, readings.hidden, strict=True)},
         log_odds=mean(readings.log_odds.tolist()),
@@ -159,7 +162,7 @@ def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
 
 def _effects(run: RunFolder, name: str, compute: Callable[[], Iterable[Effect]]) -> list[Effect]:
     file = LocaliseLayout(run.path).part(name)
-    return run.remembered(file, _EFFECTS, lambda: _Effects(effects=list(compute()))).effects
+    return run.load_or_compute(file, _EFFECTS, lambda: _Effects(effects=list(compute()))).effects
 
 
 def _swap(
@@ -167,7 +170,7 @@ def _swap(
     pair: Pair,
     prompts: Sequence[Prompt],
     student_answers: Sequence[str],
-    teacher: Teacher,
+    teacher: TeacherMeasures,
     report: Report,
 ) -> Swapping:
     task, engine = f"{run.config.label}: swap", load_student(run.config, pair)
@@ -177,7 +180,7 @@ def _swap(
     for layer in range(pair.num_layers):
         report(Progress(task, layer, pair.num_layers))
         file = LocaliseLayout(run.path).part(f"swap-{layer}")
-        found += run.remembered(file, _SWAPS, partial(_swapped, swapper, layer)).projections
+        found += run.load_or_compute(file, _SWAPS, partial(_swapped, swapper, layer)).projections
     report(Progress(task, pair.num_layers, pair.num_layers))
     return Swapping(
         student_cosine=mean(functional.cosine_similarity(swapper.student.hidden, swapper.teacher).tolist()),

@@ -1,4 +1,4 @@
-"""How far each of the teacher's projections, by itself, moves the student towards the teacher.
+"""Measures how far each single projection of the teacher moves the student towards the teacher.
 
 This is the paper's argument for gate projections: replace one projection of one layer of the student by the teacher's,
 and measure the cosine similarity of the last token's hidden state to the teacher's, mean over prompts. The projections

@@ -47,6 +47,7 @@ def load_model(
     the device cannot take them.
     """
     spread = runtime.device == "auto"
+    choose_attention(runtime.device)
     model = load_whole(
         AutoModelForCausalLM,
         folder,
@@ -67,6 +68,16 @@ def load_model(
     if not spread:
         _move(model, runtime.device)
     return LoadedModel(model.eval(), tokenizer, ends)
+
+
+def choose_attention(device: str) -> None:
+    """Leave cuDNN's attention out on a GPU: it builds a plan for each length, and answers grow by a token a pass.
+
+    On an H200 a forward pass of a 7B shape took 45 to 69 ms at a length that was new to the process, and 14 ms at a
+    known one, 8 ms of them on the GPU. The gain has not been measured: tests/benchmarks/gpu.py measures both.
+    """
+    if device.startswith("cuda") or device == "auto":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def holds_tokenizer(name: str) -> bool:

@@ -1,1 +1,1 @@
-"""Before a sweep starts: what it needs, and whether it can have it."""
+"""Checks before a sweep starts: what its runs need, and whether this machine and the hub have it."""

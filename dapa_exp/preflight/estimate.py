@@ -1,7 +1,7 @@
-"""What a run will need, from its config and the shapes of its models: queries, memory, disk. Loads no torch.
+"""Estimates the queries, memory and disk of a run from its config and its models' shapes. Does not import torch.
 
-Estimates are for planning: they leave out what cannot be known before (how early answers end, how much an allocator
-wastes), and say so by being called estimates.
+The estimates leave out what is unknown before the run, such as the true lengths of answers and the allocator's
+overhead.
 """
 
 from __future__ import annotations
@@ -9,54 +9,61 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
+from dapa_exp.prompts.load import is_here, load_rows
 
 ShapeOf = Callable[[Model], Shape | None]
-"""Says what is known of a model's shape: facts.shape_of or, with the hub at hand, what its config.json says."""
+"""Looks up a model's shape; None if unknown. It is facts.shape_of, or Findings.shape_of after asking the hub."""
 PROMPT_TOKENS = 128
-"""A request and its chat template, at most as a rule. Not known before the tokenizer is there."""
+"""Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
+TEXT_TOKENS = 512
+"""The same of a text that perplexity is measured on."""
+TEMPLATE_TOKENS = 8
+"""What a chat template of Llama 2, Mistral or Gemma adds to a request."""
+CHARACTERS_A_TOKEN = 4
 PROCESS_BYTES = 600_000_000
-"""Python, torch and transformers before any weight; on a GPU about as much again is the driver's."""
+"""Memory of a process with torch and transformers before it loads weights. On a GPU the driver takes about the same."""
 ANSWER_BYTES_A_TOKEN = 5
 ANSWER_BYTES_BESIDE = 150
-"""A line of generations/*.jsonl holds the text, the prompt's id and the names of the transplanted units."""
+"""Bytes in a line of generations/*.jsonl beside the answer: the prompt's id and the names of transplanted units."""
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What one run will need, as far as it is known; None where no config of its models is at hand."""
+class RunNeeds:
+    """The estimated needs of one run. A field is None if the shapes of the run's models are unknown."""
 
     units: int | None
     queries: Queries | None
     memory: int | None
-    """Bytes at the peak, on the device that the models are on."""
+    """Peak memory in bytes, on the models' device."""
     files: int | None
-    """Bytes that the run writes, the most it holds at a time."""
+    """The most bytes that the run's folder holds at any time."""
     assumed: bool
-    """A model's shape was not looked up."""
+    """True if a model's shape was not looked up but assumed."""
 
 
-def needs(config: Config, shape_of: ShapeOf) -> Needs:
-    """What a run of a config needs, its models being of the shapes that `shape_of` says."""
+def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
+    """The needs of a run, with its models' shapes from `shape_of`."""
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
-        return Needs(None, None, None, None, False)
+        return RunNeeds(None, None, None, None, False)
     units = student.num_hidden_layers * len(config.granularity.modules)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
-    return Needs(
+    return RunNeeds(
         units=units,
         queries=asked,
-        memory=max(memory(config, shape) for shape in shapes),  # they are loaded one after the other
+        memory=max(memory(config, shape) for shape in shapes),  # the models are loaded one after the other
         files=files(config, max(shape.vocab_size for shape in shapes), asked.count) if asked else None,
         assumed=any(shape.assumed for shape in shapes),
     )
 
 
 def queries(config: Config, units: int) -> Queries | None:
-    """How many sets a search among so many units asks for; None: nobody has measured it, and no budget bounds it."""
+    """The number of queries of a search among `units` units. None if it was not measured, and no budget limits it."""
     search = config.search
     return _within_budget(ALGORITHMS.get(search.algorithm).queries(search, units), search.max_queries)
 
@@ -68,37 +75,73 @@ def _within_budget(found: Queries | None, most: int | None) -> Queries | None:
 
 
 def memory(config: Config, shape: Shape) -> int:
-    """Bytes at the peak of a model's part of a run.
+    """Peak memory in bytes while a run uses one model.
 
-    weights + process + the larger of
+    weights + process + the largest of
       generating:  batch · ((prompt + answer) · layers · 2 · keys · width + prompt · 3 · intermediate) · width
-                   + batch · vocabulary · (width + 4)
+                   + batch · vocabulary · (width + 4), and what the fast engine keeps of prompts
       perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
-    where `keys` is the size of one token's keys, `width` the bytes of runtime.dtype, and logits are computed in it
-    and turned into float32, for perplexity once more for their softmax. On a CPU the transplant adds the largest tensor
-    twice: as it is read, and in the dtype of the model. The fast engine adds what it may keep at most,
-    runtime.reuse_memory. Judges and benchmark tasks are not counted.
+      transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
+    `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
+    computed in runtime.dtype and converted to float32; perplexity converts them a second time for the softmax. Judges
+    and benchmark tasks are not counted.
     """
     width = DTYPE_BYTES[config.runtime.dtype]
     batch = config.runtime.batch_size
     window = config.evaluate.perplexity_window or shape.max_position_embeddings
+    if not config.dataset.text_joined:
+        window = min(window, _tokens(config.dataset.text) or TEXT_TOKENS)
+    prompt = _prompt_tokens(config)
     cached = shape.num_hidden_layers * 2 * shape.key_value_size * width  # of one token
     answer = max(config.search.max_new_tokens, config.evaluate.max_new_tokens)
-    tokens = (PROMPT_TOKENS + answer) * cached + PROMPT_TOKENS * 3 * shape.intermediate_size * width
-    generating = batch * (tokens + shape.vocab_size * (width + 4))
+    tokens = (prompt + answer) * cached + prompt * 3 * shape.intermediate_size * width
+    generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
     scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
     scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    kept = round(config.runtime.reuse_memory * 1e9) if config.runtime.engine == "fast" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring) + reading + kept
+    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring, reading)
+
+
+def _kept(config: Config, shape: Shape, prompt: int) -> int:
+    """Bytes that the fast engine keeps: of each query's prompts what half of the layers made, at most its budget."""
+    if config.runtime.engine != "fast":
+        return 0
+    most = round(config.runtime.reuse_memory * 1e9)
+    asked = queries(config, shape.num_hidden_layers * len(config.granularity.modules))
+    if asked is None:
+        return most
+    layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
+    query = _count(config.dataset.search) * prompt * shape.num_hidden_layers * layer
+    return min(most, query * (asked.count + 1) // 2)
+
+
+def _prompt_tokens(config: Config) -> int:
+    """Tokens of the longest request of the search, its template included: about what its characters make."""
+    request = _tokens(config.dataset.search)
+    said = len(config.dataset.system_prompt or "") // CHARACTERS_A_TOKEN
+    return PROMPT_TOKENS + said if request is None else request + said + TEMPLATE_TOKENS
+
+
+def _tokens(rows: Rows | None) -> int | None:
+    """About how many tokens the longest of some rows has; None where they are not on this machine, or damaged."""
+    if rows is None or not is_here(rows):
+        return None
+    try:
+        found = load_rows(rows, may_be_blank=True)
+    except DapaError:
+        return None
+    return max(len(row.text) for row in found) // CHARACTERS_A_TOKEN
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:
-    """Bytes of what a run writes: every completion, and while it runs the distributions that KL is measured against."""
+    """Bytes that a run writes: all completions, and during the run the reference distributions for KL.
+
+    `asked` is the number of queries.
+    """
     evaluate, dataset = config.evaluate, config.dataset
     report = _count(dataset.report) + sum(map(_count, dataset.more_report.values()))
     harmless = _count(dataset.harmless) + sum(map(_count, dataset.more_harmless.values()))
-    searched = (asked + 1) * _count(dataset.search)  # and the teacher's
+    searched = (asked + 1) * _count(dataset.search)  # + 1: the teacher's answers
     measured = 3 * (report + harmless + _count(dataset.questions)) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
     compared = sum(min(_count(rows), evaluate.divergence_rows) for rows in (dataset.report, dataset.harmless))

@@ -1,8 +1,9 @@
-"""The shape of a model: from its config.json where one is on this machine, else from the facts that we ship."""
+"""The shape of a model: from its config.json if that is on this machine, else from a table that this package ships."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -22,7 +23,7 @@ _NORMS_A_LAYER = {"gemma2": 4, "gemma3_text": 4}
 
 @dataclass(frozen=True)
 class Shape:
-    """What decides a model's size, in the words of config.json."""
+    """The dimensions that decide a model's size, under their names in config.json."""
 
     model_type: str
     num_hidden_layers: int
@@ -34,12 +35,12 @@ class Shape:
     vocab_size: int
     tie_word_embeddings: bool
     dtype: str
-    """Of the checkpoint."""
+    """The dtype of the checkpoint's tensors."""
     max_position_embeddings: int
     num_experts: int = 0
     moe_intermediate_size: int = 0
     assumed: bool = False
-    """Not looked up, but taken from what the model was tuned from."""
+    """True if this is the shape of the model's base, because its own was not looked up."""
 
     @property
     def query_size(self) -> int:
@@ -51,7 +52,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """Of all the checkpoint's tensors: embeddings, layers, the last norm, and the head where it is not tied."""
+        """The number of parameters: embeddings, layers, last norm, and the head if it is not tied."""
         embeddings = self.vocab_size * self.hidden_size
         norms = _NORMS_A_LAYER.get(self.model_type, 2) * self.hidden_size
         layer = self._attention() + self._mlp() + norms
@@ -64,13 +65,13 @@ class Shape:
 
     @property
     def largest_tensor(self) -> int:
-        """Entries of the largest tensor: the embeddings or, of a small vocabulary, a projection."""
+        """The number of entries of the largest tensor: the embeddings, or a projection if the vocabulary is small."""
         return self.hidden_size * max(self.vocab_size, self.intermediate_size, self.query_size)
 
     def _attention(self) -> int:
         extra = {
             "qwen2": self.query_size + 2 * self.key_value_size,  # biases of query, key and value
-            "qwen3": 2 * self.head_dim,  # norms of query and key, a head at a time
+            "qwen3": 2 * self.head_dim,  # norms of query and key, for single heads
             "qwen3_moe": 2 * self.head_dim,
             "gemma3_text": 2 * self.head_dim,
             "olmo2": self.query_size + self.key_value_size,  # the same over all heads
@@ -85,13 +86,22 @@ class Shape:
 
 
 def shape_of(model: Model) -> Shape | None:
-    """A model's shape as far as it is known without the network, else None."""
+    """A model's shape, without using the network; None if unknown."""
     config = config_here(model)
-    return shape_from(config) if config else facts().get(model.id)
+    return shape_from(config) if config else facts().get(model.id) or _enlarged(model)
+
+
+def _enlarged(model: Model) -> Shape | None:
+    """The shape of a miniature that has yet to be enlarged, where it is a known one or differs from one."""
+    name, *changed = (model.zoo_name or "").partition("@")[2].split(",")
+    known = shapes().get(name)
+    values = dict(word.split("=") for word in changed if re.fullmatch(r"\w+=\d+", word))
+    numbers = {key: int(value) for key, value in values.items()}
+    return shape_from({**known, "dtype": "bfloat16", **numbers}) if known else None
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:
-    """The shape that a config.json describes; None where it describes no language model of the usual kind."""
+    """The shape in the content of a config.json; None if it is not that of a decoder-only language model."""
     try:
         known = {field.name: config[field.name] for field in fields(Shape) if field.name in config}
         heads = config["num_attention_heads"]
@@ -106,12 +116,12 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
 
 
 def config_here(model: Model) -> dict[str, Any] | None:
-    """The content of a model's config.json where it lies on this machine: in the zoo, a folder, or the hub's cache."""
+    """The content of a model's config.json, from the zoo, a folder or the hub's cache; None if it is not there."""
     return read_json(file) if (file := source_of(model).file("config.json")) else None
 
 
 def read_json(file: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is none that can be read."""
+    """The object in a JSON file; None if there is no such file, or it holds no object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -121,7 +131,7 @@ def read_json(file: Path) -> dict[str, Any] | None:
 
 @cache
 def facts() -> dict[str, Shape]:
-    """The shapes of the models that our pairs name, by hub id."""
+    """The shapes of the models in `conf/pair`, by hub id."""
     stored = yaml.safe_load((Path(__file__).parent / "facts.yaml").read_text(encoding="utf-8"))
     return {name: _shape(entry) for name, entry in stored["models"].items()}
 

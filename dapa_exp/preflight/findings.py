@@ -1,4 +1,4 @@
-"""What stands in the way of a sweep: everything that its runs read is asked for, once, and put together by run."""
+"""Looks up every model and prompt set of a sweep once, and lists the problems that would stop its runs."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from dapa_exp.preflight.totals import models_of
 from dapa_exp.prompts.load import load_prompts
 
 WORKERS = 8
-"""Questions to the hub at a time."""
+"""Parallel requests to the hub."""
 Thing = TypeVar("Thing")
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What is known of everything that a sweep reads. Each thing was asked for once."""
+    """The result of looking up every model and prompt set of a sweep."""
 
     models: dict[Model, Found]
     judges: dict[Model, Found]
-    """The models that judges ask, where they lie with us or on the hub."""
+    """The models that judges load, from this machine or the hub. Models behind an endpoint are not among them."""
     sets: dict[str, Found]
     """Prompt sets, by `set_key`."""
     unreached: str | None
-    """Why the hub could not be asked, where anything lies there."""
+    """Why the hub cannot be reached; None if it can, or if nothing is on the hub."""
 
     def shape_of(self, model: Model) -> Shape | None:
-        """A model's shape, by its own config where that is known, else by our facts."""
+        """A model's shape, from its own config if that was found, else from the shipped table."""
         config = self.models[model].config
         return (shape_from(config) if config else None) or shape_of(model)
 
 
 def look(configs: Sequence[Config], report: Report) -> Findings:
-    """Ask for every model and prompt set that runs of these configs read."""
+    """Look up every model and prompt set of these configs, on this machine and on the hub."""
     hub = Hub()
     models = {model: model for config in configs for model in models_of(config)}
     judges = {model: model for config in configs for model in _judge_models(config)}
@@ -59,7 +59,7 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
     }
     far = any(map(on_the_hub, [*models, *judges])) or any(on_the_hub(rows) for rows, _ in sets.values())
     return Findings(
-        unreached=hub.unreached if far else None,  # asked first, so that no two threads wait for it
+        unreached=hub.unreached if far else None,  # before the threads start: they would all wait for it
         models=_ask("check: models", models, hub.model, report),
         judges=_ask("check: judges", judges, hub.judge, report),
         sets=_ask("check: prompt sets", sets, lambda asked: hub.rows(*asked), report),
@@ -67,9 +67,9 @@ def look(configs: Sequence[Config], report: Report) -> Findings:
 
 
 def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
-    """Why runs cannot start where the hub is out of reach: what they need of it, and this machine does not hold.
+    """If the hub is out of reach: the models and prompt sets that runs need from it and that this machine lacks.
 
-    The hub is asked once, and for nothing where it answers.
+    Sends one request to the hub. If the hub answers, there is no problem and nothing else is looked up.
     """
     hub = Hub()
     models = {model for config in configs for model in (*models_of(config), *_judge_models(config))}
@@ -84,7 +84,7 @@ def hub_problems(configs: Sequence[Config]) -> Iterator[str]:
 
 
 def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
-    """What stands in the way of the runs, in sentences."""
+    """Every problem that would stop a run, one sentence each."""
     models = [(model.id, found) for of in (findings.models, findings.judges) for model, found in of.items()]
     known = [*models, *findings.sets.items()]
     if not_asked := [name for name, found in known if not found.asked]:
@@ -98,7 +98,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
 
 
 def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
-    """Where the two models of each pair differ without harm, and where they do not stem from one, in sentences."""
+    """Notes on each pair, one sentence each: harmless differences, and signs that the models have no common base."""
     for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in configs):
         teacher, student = (findings.models[model] for model in models)
         if teacher.config and student.config:
@@ -109,7 +109,7 @@ def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
 
 
 def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str], list[str]]:
-    """What every data set that is here leaves out of its sets, in sentences; and what is wrong with one as a whole."""
+    """Two lists of sentences on the data sets that can be read now: how many rows are left out, and problems."""
     notes, problems = [], []
     for dataset in {config.dataset.model_dump_json(): config.dataset for config in configs}.values():
         every = dataset.sets().values()
@@ -149,7 +149,7 @@ def _template_problems(config: Config, findings: Findings) -> Iterator[str]:
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
-    """Every way in which teacher and student do not fit; None where one of them is not known, or only assumed."""
+    """All reasons why the teacher's tensors do not fit the student's; None if a model's config was not found."""
     pair = config.family.teacher, config.pair.student
     teacher, student = (findings.models[model].config for model in pair)
     if teacher is None or student is None:
@@ -159,7 +159,7 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
         teacher, student = map(asdict, shapes)
     try:
         wrong = misfits(teacher, student)
-    except DapaError as error:  # of no known architecture
+    except DapaError as error:  # the architecture is not known
         return [str(error)]
     if not wrong and student["model_type"] != config.family.model_type:
         wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
@@ -167,7 +167,7 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
 
 
 def template_of(config: Config) -> Model:
-    """The model whose chat template the student's prompts go through."""
+    """The model whose chat template is used for the student's prompts."""
     return config.family.teacher if config.pair.chat_template == "teacher" else config.pair.student
 
 
@@ -176,12 +176,12 @@ def _judge_models(config: Config) -> list[Model]:
 
 
 def set_key(rows: Rows) -> str:
-    """What a prompt set is asked for by: the hub by its id alone, others by rows and columns too."""
+    """The key under which a prompt set is looked up: for a hub set its id, for others also its rows and columns."""
     return named(rows.source, rows.revision) if on_the_hub(rows) else rows.model_dump_json()
 
 
 def _ask(task: str, things: dict[Any, Thing], ask: Callable[[Thing], Answer], report: Report) -> dict[Any, Answer]:
-    """Ask for all things, some at a time, and show how far it is."""
+    """Call `ask` for all things, in WORKERS threads, and report progress. Returns the answers by thing."""
     answers = {}
     with ThreadPoolExecutor(WORKERS) as pool:
         for done, (key, answer) in enumerate(zip(things, pool.map(ask, things.values()), strict=True), start=1):

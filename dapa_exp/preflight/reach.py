@@ -1,4 +1,4 @@
-"""What can be had: models and prompt sets, asked for without fetching more than configs."""
+"""Checks whether models and prompt sets are available. Downloads no more than small config files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
 from dapa_exp.preflight.facts import read_json
-from dapa_exp.prompts.files import is_table
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.load import is_here, load_rows
 
 _ADAPTER = "adapter_config.json"
 _SMALL = ("config.json", _ADAPTER)
@@ -36,29 +35,29 @@ _SMALL = ("config.json", _ADAPTER)
 
 @dataclass(frozen=True)
 class Found:
-    """What could be learnt of a model or a prompt set."""
+    """The result of looking up a model or a prompt set."""
 
     config: dict[str, Any] | None = None
-    """A model's config, what config.json leaves out filled in; None where that cannot be read without converting it."""
+    """A model's config.json with the defaults of its class; None for a model that must be converted first."""
     template: StoredTemplate | bool | None = None
-    """A model's chat template; False where it has none, None where nobody knows."""
+    """A model's chat template; False if it has none, None if unknown."""
     problem: str | None = None
-    """Why it cannot be had, in a sentence."""
+    """Why it is not available, in a sentence; None if it is."""
     asked: bool = True
-    """False: the hub could not be asked for it, and the cache does not hold it."""
+    """False if the hub is out of reach and the cache does not hold it, so its availability is unknown."""
     folder: Path | None = None
-    """Where a model's safetensors are, if they are on this machine."""
+    """The folder of a model's safetensors files, if they are on this machine."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """The model hub, which is asked nothing more once it is known to be out of reach."""
+    """The model hub. After one failed request, it is not asked again."""
 
     api: HfApi = field(default_factory=HfApi)
 
     @cached_property
     def unreached(self) -> str | None:
-        """Why it cannot be asked, or None."""
+        """Why the hub cannot be reached; None if it can."""
         if is_offline_mode():
             return "the hub is not asked, since HF_HUB_OFFLINE is set"
         be_patient()
@@ -69,18 +68,18 @@ class Hub:
         return None
 
     def model(self, model: Model) -> Found:
-        """A model: here, or by what the hub says of it."""
+        """Look up a model of a pair, on this machine or on the hub."""
         try:
             source = source_of(model)
             if source.remote:
                 return self._in_cache(model) if self.unreached else self._ask(model)
-            # What is not built yet is built by `dapa run`.
+            # `dapa run` builds it.
             return Found() if source.to_build else self._in_folder(source.locate(True, silent), model)
         except DapaError as error:
             return Found(problem=str(error))
 
     def judge(self, model: Model) -> Found:
-        """The model of a judge, which may be of any architecture: whether it can be had, and its chat template."""
+        """Look up a judge's model, which may have any architecture: whether it is available, and its chat template."""
         source = source_of(model)
         if source.remote and self.unreached:
             return Found(asked=source.file("config.json") is not None)
@@ -92,13 +91,13 @@ class Hub:
             return Found(problem=str(error))
 
     def rows(self, rows: Rows, may_be_blank: bool = False) -> Found:
-        """A prompt set: read where that needs no network, else by what the hub says of it."""
+        """Look up a prompt set. It is read if that needs no network, else the hub is asked for it."""
         far = on_the_hub(rows)
         if far and self.unreached and not is_offline_mode():
             return Found(asked=False)
         try:
             if rows.fetched_name and not is_fetched(rows.fetched_name):
-                return Found()  # what is not fetched yet is fetched by `dapa run`
+                return Found()  # `dapa run` fetches it
             if far and not self.unreached:
                 self._ask_data(rows)
             else:
@@ -117,14 +116,14 @@ class Hub:
         if "config.json" not in small:
             converted = any(name.endswith(".gguf") for name in names)
             return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
-        lost = _no_tokenizer(model.id, names)  # then it is not the template's fault
+        lost = _no_tokenizer(model.id, names)  # then a missing chat template is not the problem
         found = template or (None if lost else False)
         return Found(complete_config(small["config.json"], model.id), found, _unreadable(model, names) or lost)
 
     def _merged(
         self, adapter: Mapping[str, Any], model: Model, names: Collection[str], template: StoredTemplate | None
     ) -> Found:
-        """What an adapter will be: its base, with a chat template of its own where it has one."""
+        """The result for an adapter: its base model's, with the adapter's chat template if it has one."""
         if "adapter_model.safetensors" not in names:
             return Found(problem=unsafe_adapter(model.id))
         base = self.model(base_of(adapter, model.id))
@@ -136,7 +135,7 @@ class Hub:
         )
 
     def _in_folder(self, folder: Path, model: Model) -> Found:
-        """A checkpoint on this machine. Raises DapaError where it lacks something, or is of no known architecture."""
+        """Look up a checkpoint on this machine. Raises DapaError if a file is missing, or the architecture unknown."""
         if gguf_file(folder):
             return Found()  # `dapa run` converts it
         names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
@@ -150,7 +149,7 @@ class Hub:
         return Found(config, template_in(folder) or (None if lost else False), lost, folder=whole)
 
     def _in_cache(self, model: Model) -> Found:
-        """What the hub's cache holds of a model that the hub cannot be asked for."""
+        """Look up a model in the hub's cache, because the hub is out of reach."""
         repository, file = repository_of(model)
         wanted = [file] if file else ["config.json", *weight_files(model)]
         try:
@@ -162,7 +161,7 @@ class Hub:
             return Found(asked=False)
 
     def _files(self, model: Model) -> tuple[list[str], dict[str, dict[str, Any]], StoredTemplate | None]:
-        """The names of a repository's files, the content of its small ones, and its chat template."""
+        """The names of a repository's files, the content of its config files by name, and its chat template."""
         repository, _ = repository_of(model)
         try:
             info = self.api.model_info(repository, revision=model.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
@@ -195,26 +194,24 @@ def _object(name: str, text: str) -> dict[str, Any]:
 
 
 def on_the_hub(source: Model | Rows) -> bool:
-    """Whether a model or a prompt set is named by its id on the hub."""
+    """Whether the config names a model or prompt set by its hub id."""
     if isinstance(source, Model):
         return source_of(source).remote
-    path = Path(source.source).expanduser()
-    here = source.source.startswith(("zoo:", "fetched:")) or is_table(path) or path.is_file()
-    return not here
+    return not is_here(source)
 
 
 def is_read_here(rows: Rows) -> bool:
-    """Whether a prompt set can be read without asking the hub or fetching anything."""
+    """Whether a prompt set can be read now, without the network."""
     return not on_the_hub(rows) and not (rows.fetched_name and not is_fetched(rows.fetched_name))
 
 
 def _no_tokenizer(name: str, names: Iterable[str]) -> str | None:
-    """What is wrong with a checkpoint of this name where its files have no tokenizer."""
+    """The problem of a checkpoint whose files include no tokenizer; None if they do."""
     return None if any(map(holds_tokenizer, names)) else f"{name}: {NO_TOKENIZER}"
 
 
 def is_cached(rows: Rows) -> bool:
-    """Whether a cache holds anything of a data set of the hub."""
+    """Whether the cache holds any file of a hub data set."""
     owner_name = rows.source.replace("/", "___")
     places = (
         Path(datasets.config.HF_DATASETS_CACHE) / owner_name,
@@ -224,7 +221,7 @@ def is_cached(rows: Rows) -> bool:
 
 
 def _unreadable(model: Model, names: Iterable[str]) -> str | None:
-    """Why the weights among a repository's files would not be read, if they would not."""
+    """Why none of a repository's weight files can be used; None if they can."""
     weights = {name for name in names for pattern in weight_files(model) if fnmatchcase(name, pattern)}
     if weights:
         return None

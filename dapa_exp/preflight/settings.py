@@ -1,4 +1,4 @@
-"""What in a run's settings this machine cannot do: judges without a key, devices, benchmark tasks."""
+"""Checks a run's settings against this machine: judges' keys and packages, devices, benchmark tasks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dapa_exp.config.schema import Config, JudgeSettings, Model
 
 
 def setting_problems(config: Config) -> Iterator[str]:
-    """What stands in the way of a run whatever its models are, in sentences."""
+    """Every problem with a run's settings, one sentence each. Models and prompt sets are not looked at."""
     yield from _judge_problems(config)
     yield from _device_problems(config)
     yield from _task_problems(config)
 
 
 def may_need_the_hub(config: Config) -> bool:
-    """Whether a run names anything that lies neither in the zoo nor among the sets of `dapa fetch`, nor in a folder."""
+    """Whether a run names a model or prompt set that is not of the zoo, of `dapa fetch` or in a folder."""
     models = [config.family.teacher, config.pair.student, getattr(config.transplant, "base", None)]
     models += [judge.needs().model for judge in judges_of(config)]
     far = any(isinstance(model, Model) and not (model.zoo_name or model.folder) for model in models)
@@ -26,15 +26,15 @@ def may_need_the_hub(config: Config) -> bool:
 
 
 def judges_of(config: Config) -> list[JudgeSettings]:
-    """Every judge of a run."""
+    """All judges of a run, its own first."""
     return [config.judge, *config.judges.values()]
 
 
 def is_here(device: str) -> bool:
-    """Whether torch finds a device on this machine."""
+    """Whether torch finds this device on this machine."""
     if device == "cpu":
         return True
-    import torch  # here, since it takes seconds that a run on a CPU can do without
+    import torch  # imported here: it takes seconds, and a CPU run need not wait for it
 
     kind, _, number = device.partition(":")
     if kind == "cuda":

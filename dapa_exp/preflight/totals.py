@@ -1,4 +1,4 @@
-"""What the runs of a sweep need together, beside what this machine has. Models that runs share are counted once."""
+"""The total needs of a sweep, compared with this machine. A model that several runs use is counted once."""
 
 from __future__ import annotations
 
@@ -10,45 +10,47 @@ from pathlib import Path
 from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
+from dapa_exp.base.digests import cache_root
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.source import source_of
-from dapa_exp.preflight.estimate import Needs, ShapeOf
+from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
 from dapa_exp.preflight.facts import Shape
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A place that a sweep writes to, and how much of it."""
+    """A folder that a sweep writes to, the bytes it needs there, and the bytes free."""
 
     what: str
     folder: Path
     needed: int
     free: int
     device: int
-    """The number of the disk: two places may lie on one."""
+    """The device number of the folder's disk. Two folders may be on one disk."""
 
 
 @dataclass(frozen=True)
 class Totals:
-    """What some runs need together."""
+    """The total needs of several runs."""
 
     runs: int
     queries: int
     memory: int
-    """Bytes of the largest runs, as many as are under way at a time."""
+    """Bytes that the `processes` largest runs take together, since that many run at the same time."""
     processes: int
     on_cpu: bool
     disks: tuple[Disk, ...]
     unknown: tuple[str, ...]
-    """Models whose shape, and searches whose queries, nobody knows; the sums are without them."""
+    """Models of unknown shape and searches of unknown cost. The sums leave them out."""
 
 
-def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) -> Totals:
-    """The sums over the runs of a sweep, and this machine's free disks. There is at least one run."""
+def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeOf) -> Totals:
+    """The sums over at least one run, and the free space on this machine's disks."""
     runtime, record = configs[0].runtime, configs[0].record
     models = list(dict.fromkeys(model for config in configs for model in models_of(config)))
     shapes = {model: shape_of(model) for model in models}
     downloads = [download(model, shape) for model, shape in shapes.items()]
+    built = sum(_to_build(model, shape) for model, shape in shapes.items())
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
     return Totals(
         runs=len(runs),
@@ -59,61 +61,72 @@ def totals(configs: Sequence[Config], runs: Sequence[Needs], shape_of: ShapeOf) 
         disks=(
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
             _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs)),
+            *([_disk("models to enlarge", cache_root(), built)] if built else []),
         ),
         unknown=(*(model.id for model, shape in shapes.items() if shape is None), *_unmeasured(configs, runs)),
     )
 
 
-def disk_of(config: Config, run: Needs, shape_of: ShapeOf) -> int | None:
-    """Bytes that one run by itself needs: of its models what is not here yet, and its files."""
-    sizes = [run.files, *(download(model, shape_of(model)) for model in models_of(config))]
+def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
+    """Bytes of disk that one run needs: its models that are not here yet, and its own files. None if unknown."""
+    shapes = {model: shape_of(model) for model in models_of(config)}
+    sizes = [run.files, *(download(model, shape) for model, shape in shapes.items())]
+    sizes += [_to_build(model, shape) for model, shape in shapes.items()]
     return None if None in sizes else sum(filter(None, sizes))
 
 
-def cells(config: Config, run: Needs, shape_of: ShapeOf) -> tuple[str, str, str, str]:
-    """Units, queries, memory and disk of a run, as a table shows them; `~` before what rests on an assumed shape."""
+def cells(config: Config, run: RunNeeds, shape_of: ShapeOf) -> tuple[str, str, str, str]:
+    """Table cells of a run: units, queries, memory and disk. `~` marks a number from an assumed shape."""
     about = "~" if run.assumed else ""
-    sizes = (shown(run.memory), shown(disk_of(config, run, shape_of)))
+    sizes = (format_bytes(run.memory), format_bytes(disk_of(config, run, shape_of)))
     units, asked = ("unknown" if value is None else str(value) for value in (run.units, run.queries))
     memory, disk = (size if size == "unknown" else about + size for size in sizes)
     return units, asked, memory, disk
 
 
 def models_of(config: Config) -> tuple[Model, ...]:
-    """Every model that a run reads: teacher, student and, where the transplant has one, the base."""
+    """All models of a run except its judges': teacher, student and the transplant's base, if it has one."""
     base = getattr(config.transplant, "base", None)
     return (config.family.teacher, config.pair.student, *([base] if base else []))
 
 
 def download(model: Model, shape: Shape | None) -> int | None:
-    """Bytes of a model's weights that the hub's cache lacks; None where its shape is not known."""
+    """Bytes of a model's weights still to download to the hub's cache; None if its shape is unknown."""
     if not source_of(model).remote:
         return 0
     return max(0, shape.checkpoint_bytes - _cached(model)) if shape else None
 
 
+def _to_build(model: Model, shape: Shape | None) -> int:
+    """Bytes of a model that the zoo has yet to make, where it is one of real size."""
+    return shape.checkpoint_bytes if shape and source_of(model).to_build else 0
+
+
 def shortages(totals: Totals) -> list[str]:
-    """What this machine has too little of, in sentences."""
+    """One sentence for each resource, memory or disk, of which this machine has too little."""
     found = []
     if totals.on_cpu and totals.memory > (free := free_memory()):
-        found.append(f"memory: about {shown(totals.memory)} are needed, and {shown(free)} are free")
+        found.append(f"memory: about {format_bytes(totals.memory)} are needed, and {format_bytes(free)} are free")
     for device in dict.fromkeys(disk.device for disk in totals.disks):
         on_it = [disk for disk in totals.disks if disk.device == device]
         if (needed := sum(disk.needed for disk in on_it)) > on_it[0].free:
             folders = " and ".join(dict.fromkeys(str(disk.folder) for disk in on_it if disk.needed))
-            found.append(f"disk: about {shown(needed)} are needed in {folders}, and {shown(on_it[0].free)} are free")
+            found.append(
+                f"disk: about {format_bytes(needed)} are needed in {folders},"
+                f" and {format_bytes(on_it[0].free)} are free"
+            )
     return found
 
 
 def summary(totals: Totals) -> list[str]:
-    """The same in lines for a person, under a table of the runs."""
+    """The totals in lines to print below the table of runs."""
     runs = "1 run" if totals.runs == 1 else f"{totals.runs} runs"
-    free = f" (free here: {shown(free_memory())})" if totals.on_cpu else ""
+    free = f" (free here: {format_bytes(free_memory())})" if totals.on_cpu else ""
     lines = [
-        f"{runs}: about {totals.queries:,} queries; memory about {shown(totals.memory)}{free},"
+        f"{runs}: about {totals.queries:,} queries; memory about {format_bytes(totals.memory)}{free},"
         f" {totals.processes} at a time",
         *(
-            f"{disk.what}: about {shown(disk.needed)}; {shown(disk.free)} free in {disk.folder}"
+            f"{disk.what}: about {format_bytes(disk.needed)}; {format_bytes(disk.free)} free in {disk.folder}"
             for disk in totals.disks
             if disk.needed
         ),
@@ -123,21 +136,21 @@ def summary(totals: Totals) -> list[str]:
     return lines
 
 
-def shown(count: int | None) -> str:
-    """Bytes as a person reads them, in GB of a thousand million."""
+def format_bytes(count: int | None) -> str:
+    """A number of bytes in decimal MB or GB."""
     if count is None:
         return "unknown"
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
 def free_memory() -> int:
-    """Bytes that this machine can give to new processes without swapping."""
+    """Bytes of memory that new processes can use without swapping."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
-def _unmeasured(configs: Sequence[Config], runs: Sequence[Needs]) -> Iterator[str]:
-    """Searches that nobody knows the queries of."""
+def _unmeasured(configs: Sequence[Config], runs: Sequence[RunNeeds]) -> Iterator[str]:
+    """Names of the searches whose number of queries has not been measured."""
     pairs = zip(configs, runs, strict=False)
     names = {config.search.algorithm for config, run in pairs if run.units is not None and run.queries is None}
     return (f"search={name}" for name in sorted(names))
@@ -149,6 +162,6 @@ def _disk(what: str, folder: Path, needed: int) -> Disk:
 
 
 def _cached(model: Model) -> int:
-    """Bytes that the hub's cache holds of a model, whatever their revision."""
+    """Bytes that the hub's cache holds of a model, over all revisions."""
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model.id, repo_type="model") / "blobs"
     return sum(file.stat().st_size for file in blobs.iterdir()) if blobs.is_dir() else 0

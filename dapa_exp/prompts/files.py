@@ -1,4 +1,4 @@
-"""Reads a table of rows from the user's own file: what stands in it, cell by cell, and nothing guessed."""
+"""Reads rows from the user's own .csv, .jsonl or .parquet file, cell by cell, without guessing types or encodings."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from dapa_exp.base.errors import DapaError
 Row = dict[str, Any]
 
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""What a file in another encoding than UTF-8 begins with."""
+"""Byte order marks of encodings other than UTF-8."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows in their order; each has every column, with None where it holds nothing."""
+class RowTable:
+    """Rows in file order. Every row has every column; an empty cell is None."""
 
     columns: tuple[str, ...]
     rows: list[Row]
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file's name says that it is one of those that are read."""
+    """Whether a file's name ends in .csv, .jsonl or .parquet."""
     return path.suffix in _READERS
 
 
-def read_table(path: Path) -> Table:
-    """The rows of a .csv, .jsonl or .parquet file as they stand there now.
+def read_table(path: Path) -> RowTable:
+    """The rows of a .csv, .jsonl or .parquet file. The file is read anew each time.
 
-    Cells of a CSV file are text, and so are numbers in JSON: `1.50` stays what it is. Raises DapaError, naming the
-    line and the way out, where the file is missing, damaged, or could be read in more than one way.
+    All cells of CSV and all numbers of JSON are text, so `1.50` stays "1.50". Raises DapaError, which names the line
+    and a remedy, if the file is missing, damaged or ambiguous.
     """
     if not is_table(path):
         raise DapaError(f"{path}: only .csv, .jsonl and .parquet files are read")
@@ -51,33 +51,33 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def table_of(rows: Iterable[Row]) -> Table:
-    """Rows as a table. A column that a row lacks is None there."""
+def table_of(rows: Iterable[Row]) -> RowTable:
+    """A table of these rows. If a row lacks a column, its cell is None."""
     rows = list(rows)
     columns = tuple(dict.fromkeys(column for row in rows for column in row))
-    return Table(columns, [{column: row.get(column) for column in columns} for row in rows])
+    return RowTable(columns, [{column: row.get(column) for column in columns} for row in rows])
 
 
 def as_text(cell: Any) -> str:
-    """A cell as text. Whole numbers stay whole: a column with gaps or fractions may hold 3 as 3.0.
+    """A cell as text. The float 3.0 becomes "3": some readers store whole numbers as floats if a column has gaps.
 
-    Raises ValueError where the cell holds bytes that are no text.
+    Raises ValueError if the cell holds bytes that are not UTF-8.
     """
     if isinstance(cell, bytes):
         raise ValueError("bytes that are no UTF-8 text")
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path) -> RowTable:
     csv.field_size_limit(sys.maxsize)  # a prompt may be longer than the 131,072 characters that csv allows
     records = _records(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
     _, header = next(records, (0, []))
     _check_header(header)
-    return Table(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
+    return RowTable(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
 
 
 def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Each row's first line and its cells; empty lines are no rows."""
+    """For each row of a CSV file, the number of its first line and its cells. Empty lines are skipped."""
     while True:
         line = reader.line_num + 1
         try:
@@ -107,7 +107,7 @@ def _check_header(header: list[str]) -> None:
         raise ValueError(f"line 1: the header has {repeated[0]!r} more than once: rename all but one")
 
 
-def _jsonl(path: Path) -> Table:
+def _jsonl(path: Path) -> RowTable:
     lines = enumerate(_text(path).split("\n"), 1)
     return table_of(_object(number, line) for number, line in lines if line.strip())
 
@@ -128,7 +128,7 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> Row:
     return dict(pairs)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> RowTable:
     import pyarrow as pa  # takes a second to import
     from pyarrow import parquet
 
@@ -141,7 +141,7 @@ def _parquet(path: Path) -> Table:
         if _holds_bytes(field.type):
             for row in rows:
                 row[field.name] = _decoded(row[field.name])
-    return Table(tuple(table.column_names), rows)
+    return RowTable(tuple(table.column_names), rows)
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -152,7 +152,7 @@ def _holds_bytes(kind: Any) -> bool:
 
 
 def _decoded(cell: bytes | None) -> str | bytes | None:
-    """Text that was stored as bytes; other bytes stay what they are, until somebody takes them for text."""
+    """Bytes decoded as UTF-8. Other bytes are returned unchanged; `as_text` refuses them if the column is used."""
     try:
         return cell if cell is None else cell.decode("utf-8")
     except UnicodeDecodeError:
@@ -160,7 +160,7 @@ def _decoded(cell: bytes | None) -> str | bytes | None:
 
 
 def _text(path: Path) -> str:
-    """A file's text, without the mark that some programs put before UTF-8."""
+    """A UTF-8 file's text without its byte order mark. Raises ValueError, with a remedy, for another encoding."""
     content = path.read_bytes()
     if name := _MARKS.get(content[:2]):
         raise ValueError(f"its text is {name}, not UTF-8. This converts it: {_conversion(path, name)}")
@@ -183,4 +183,4 @@ def _conversion(path: Path, encoding: str) -> str:
     return f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}"
 
 
-_READERS: dict[str, Callable[[Path], Table]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+_READERS: dict[str, Callable[[Path], RowTable]] = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}

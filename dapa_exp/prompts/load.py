@@ -1,4 +1,4 @@
-"""Prompt sets in one typed form, from the miniature world, a fetched package, a file, or the hub."""
+"""Loads prompt sets as lists of `Prompt`, from the zoo's invented world, a fetched package, a file or the hub."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from typing import Any
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.prompts.files import Row, Table, as_text, is_table, read_table, table_of
+from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.zoo import world
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What became of a set's rows. Each row is counted in one of the first three numbers, or is used."""
+class RowCounts:
+    """How many rows of a prompt set were used, and why the others were left out."""
 
     named: int
-    """Rows that the config names."""
+    """All rows that the config names."""
     repeated: int = 0
-    """Left out, since an earlier row of the set is the same prompt."""
+    """Rows left out because an earlier row of the set has the same prompt."""
     searched: int = 0
-    """Left out, since the search rows hold the same prompt."""
+    """Rows left out because a search row has the same prompt."""
     similar: int = 0
-    """Of the others, those that resemble a search prompt; `dataset.drop_similar` says whether they are left out."""
+    """Other rows that resemble a search row. They are left out if `dataset.drop_similar` is true."""
     used: int = 0
 
     def sentence(self, threshold: float) -> str | None:
-        """What a reader of the results should know of the set; None where all its rows are used and are unlike."""
+        """These counts in words, for a reader of the results. None if all rows are used and none is similar.
+
+        `threshold` is the Jaccard index from which rows count as similar.
+        """
         similar = f"{self.similar} resemble a search row (Jaccard {threshold:g} or more)"
         causes = {
             f"{self.repeated} repeat an earlier row": self.repeated,
@@ -52,7 +55,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class PromptSets:
-    """The rows of a run by use. No report set shares a prompt with `search`; no set asks the same prompt twice."""
+    """All rows of a run, by use. No report set shares a prompt with `search`. No set repeats a prompt."""
 
     search: list[Prompt]
     report: list[Prompt]
@@ -61,16 +64,16 @@ class PromptSets:
     more_harmless: dict[str, list[Prompt]]
     text: list[Prompt]
     questions: list[Prompt]
-    kept: dict[str, Kept]
-    """By use, of all sets that are prompts: what was left out of them."""
+    kept: dict[str, RowCounts]
+    """For every use but `text` and `search`: how many rows were left out, and why."""
 
     @property
     def dropped(self) -> int:
-        """Report rows left out because the search rows hold the same prompt."""
+        """How many report rows were left out because a search row has the same prompt."""
         return sum(kept.searched for kept in self.kept.values())
 
     def digests(self) -> dict[str, str]:
-        """SHA-256 over the rows of each use."""
+        """SHA-256 over the rows, by use."""
         found = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
         for use in ("more_report", "more_harmless"):
             found |= {f"{use}.{name}": rows for name, rows in getattr(self, use).items()}
@@ -78,10 +81,10 @@ class PromptSets:
 
 
 def load_prompts(dataset: Dataset) -> PromptSets:
-    """Read every prompt set of a run. Raises DapaError naming the set, column or rows that are not there."""
+    """Read every prompt set of a run. Raises DapaError, which names the missing set, column or rows."""
     search = search_prompts(dataset)
     found: dict[str, list[Prompt]] = {}
-    kept: dict[str, Kept] = {}
+    kept: dict[str, RowCounts] = {}
     for use, rows in dataset.sets().items():
         if use == "text":
             found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
@@ -106,7 +109,10 @@ def search_prompts(dataset: Dataset) -> list[Prompt]:
 
 
 def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
-    """Read one slice of a prompt set, in its own order. Blank rows are an error, but among the lines of a text."""
+    """Read the rows that the config names of a prompt set, in the set's order.
+
+    Raises DapaError for a missing column, or a blank row if not `may_be_blank` (lines of one text may be blank).
+    """
     table = _table(rows)
     columns = [c for c in (rows.column, rows.answer_column, rows.category_column) if c]
     _refuse_missing(rows, [*columns, *rows.where], table.columns)
@@ -123,13 +129,16 @@ def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
 
 
 def digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256 over rows."""
+    """SHA-256, in hex, over ids, messages, categories and answers of these rows."""
     text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> tuple[list[Prompt], Kept]:
-    """The rows of a set that say something new, and what was left out."""
+def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> tuple[list[Prompt], RowCounts]:
+    """The rows of a set without duplicates and without search prompts, and the counts of rows left out.
+
+    Raises DapaError if no row is left.
+    """
     read = [_with_system(dataset, rows, prompt) for prompt in load_rows(rows)]
     once = distinct(read)
     new = unseen(once, search)
@@ -142,11 +151,11 @@ def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> 
             f"{dataset.name}: every {use} prompt resembles a search prompt (Jaccard {dataset.similar_at:g} or more);"
             " dataset.drop_similar=false keeps such prompts, and counts them"
         )
-    return used, Kept(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
+    return used, RowCounts(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
 
 
 def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
-    """A prompt after the data set's system prompt."""
+    """The prompt with the data set's system prompt before it. Raises DapaError if it already has a system prompt."""
     if dataset.system_prompt is None:
         return prompt
     if any(turn.role == "system" for turn in prompt.messages):
@@ -157,8 +166,8 @@ def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
     return replace(prompt, messages=(Message("system", dataset.system_prompt), *prompt.messages))
 
 
-def _names(rows: Rows, table: Table) -> list[str]:
-    """What identifies each row: its `id`, where every row of the set has another one, else its place."""
+def _names(rows: Rows, table: RowTable) -> list[str]:
+    """One id for each row: its `id` column if all values there are different, else source, split and row number."""
     own = [row.get("id") for row in table.rows]
     names = [str(name).strip() for name in own if isinstance(name, (str, int, float))]
     if all(names) and len(set(names)) == len(own):
@@ -167,7 +176,7 @@ def _names(rows: Rows, table: Table) -> list[str]:
 
 
 def _cell(rows: Rows, place: int, row: Row, column: str | None) -> str | None:
-    """What a row has in a column, as text. Raises DapaError where it has nothing, or no text."""
+    """A row's cell as text; None if `column` is None. Raises DapaError if the cell is empty or is not text."""
     if column is None:
         return None
     return _full(rows, place, column, _as_text(rows, place, column, row[column]))
@@ -187,7 +196,7 @@ def _as_text(rows: Rows, place: int, column: str, cell: Any) -> str:
 
 
 def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Message, ...]:
-    """What a column holds: one user turn as text, or a conversation as a list of `{role, content}`."""
+    """The messages in a cell: text is one user turn; a list of `{role, content}` is a conversation."""
     if not isinstance(value, (list, dict)):
         text = _as_text(rows, place, rows.column, value)
         return (Message("user", text if may_be_blank and value is not None else _full(rows, place, rows.column, text)),)
@@ -207,8 +216,8 @@ def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Mess
     return turns
 
 
-def _places(rows: Rows, table: Table) -> Sequence[int]:
-    """The places of the table's rows that `rows.rows` counts: all, or those that `where` lets through."""
+def _places(rows: Rows, table: RowTable) -> Sequence[int]:
+    """The row numbers in the table that satisfy `where`. `rows.rows` is a slice of this list."""
     places = [place for place, row in enumerate(table.rows) if _passes(rows, place, row)]
     first, last = rows.rows
     if last > len(places):
@@ -218,7 +227,7 @@ def _places(rows: Rows, table: Table) -> Sequence[int]:
 
 
 def _passes(rows: Rows, place: int, row: Row) -> bool:
-    """Whether the row's columns hold what `where` says; what holds nothing is not the text "None"."""
+    """Whether a row's cells equal the values in `where`. An empty cell does not equal the text "None"."""
     return all(
         row[column] is not None and _as_text(rows, place, column, row[column]) == value
         for column, value in rows.where.items()
@@ -226,7 +235,7 @@ def _passes(rows: Rows, place: int, row: Row) -> bool:
 
 
 def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
-    """The places that are read, in order: all in the slice, or a seeded draw of some."""
+    """The row numbers to read, in ascending order: the whole slice, or a seeded random sample of it."""
     places = places[slice(*rows.rows)]
     return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else places
 
@@ -237,34 +246,37 @@ def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> 
             raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
 
 
-def _table(rows: Rows) -> Table:
+def is_here(rows: Rows) -> bool:
+    """Whether a set is made, fetched or kept on this machine, so that reading it needs no network."""
+    path = Path(rows.source).expanduser()
+    return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.is_file()
+
+
+def _table(rows: Rows) -> RowTable:
     if rows.source.startswith("zoo:"):
         return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
         return table_of(fetched_rows(rows.fetched_name))
-    path = Path(rows.source).expanduser()
-    if is_table(path) or path.is_file():
-        return read_table(path)
-    return _of_hub(rows)
+    return read_table(Path(rows.source).expanduser()) if is_here(rows) else _of_hub(rows)
 
 
-def _of_hub(rows: Rows) -> Table:
-    """The columns of a hub data set that are asked for, and its ids."""
-    import datasets  # seconds to import, and nothing else needs it
+def _of_hub(rows: Rows) -> RowTable:
+    """The columns of a hub data set that the config names, and its `id` column if it has one."""
+    import datasets  # imported here: it takes seconds, and only hub data sets need it
 
-    datasets.disable_progress_bars()  # they would break through ours, and its log says what our errors say
+    datasets.disable_progress_bars()  # they would disturb our own progress display; our errors replace its log
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         found = datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
-    except datasets.exceptions.DatasetGenerationError as error:  # this says that it failed; its cause, why
+    except datasets.exceptions.DatasetGenerationError as error:  # only its cause says why it failed
         raise _unreadable(rows, error.__cause__ or error) from error
     except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
         raise _unreadable(rows, error) from error
     wanted = {rows.column, rows.answer_column, rows.category_column, *rows.where, "id"}
     columns = tuple(found.column_names)
-    return Table(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
+    return RowTable(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
 
 
 def _unreadable(rows: Rows, error: BaseException) -> DapaError:
-    empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)  # as `datasets` puts it
+    empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)  # the words of `datasets`
     return DapaError(f"prompt set {rows.source}: cannot be read: {'it holds no rows' if empty else str(error).strip()}")

@@ -1,4 +1,4 @@
-"""Prompts that are the same, or nearly: within a set, and between the search and a report."""
+"""Finds equal and similar prompts, within one set and between search rows and report rows."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from dapa_exp.prompts.prompt import Message, Prompt
 
 
 def distinct(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts without those that repeat an earlier one, turn for turn, whatever their case and spacing."""
+    """The prompts without duplicates; the first of equal prompts stays.
+
+    Two prompts are equal if all their turns are, apart from case and spacing.
+    """
     return list({_turns(prompt.messages, _spaced): prompt for prompt in reversed(prompts)}.values())[::-1]
 
 
 def unseen(prompts: Sequence[Prompt], search: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that are not among the search's, whatever their case, spacing and punctuation."""
+    """The prompts that are not search prompts. Case, spacing, punctuation and system prompts do not count."""
     seen = {_asked(prompt) for prompt in search}
     return [prompt for prompt in prompts if _asked(prompt) not in seen]
 
 
 def unlike(prompts: Sequence[Prompt], search: Sequence[Prompt], threshold: float) -> list[Prompt]:
-    """The prompts that resemble none of the search's.
+    """The prompts that resemble no search prompt.
 
-    Two resemble each other where their shingles, words and pairs of neighbouring words, have a Jaccard index of at
-    least `threshold`.
+    Two prompts resemble each other if the Jaccard index of their shingles is at least `threshold`. The shingles of a
+    prompt are its words and its pairs of neighbouring words.
     """
     shingles = [_shingles(prompt) for prompt in search]
     holders: dict[tuple[str, ...], list[int]] = defaultdict(list)
@@ -42,7 +45,7 @@ def unlike(prompts: Sequence[Prompt], search: Sequence[Prompt], threshold: float
 
 
 def _asked(prompt: Prompt) -> tuple[tuple[str, str], ...]:
-    """The words of a conversation, whatever its system prompt."""
+    """The words of each turn, without the system prompt."""
     return _turns([turn for turn in prompt.messages if turn.role != "system"], _words)
 
 
@@ -56,11 +59,11 @@ def _shingles(prompt: Prompt) -> frozenset[tuple[str, ...]]:
 
 
 def _spaced(text: str) -> str:
-    """A text without differences in case, spacing and encoding of characters."""
+    """A text in lower case, with single spaces and NFC characters."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
 def _words(text: str) -> str:
-    """The words of a text, without case, punctuation and spacing; a text without a word stays itself."""
+    """The words of a text in lower case, without punctuation. A text without words is returned as `_spaced` has it."""
     spaced = _spaced(text)
     return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()) or spaced

@@ -16,7 +16,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One row: a request (the last turn of a conversation of one or several), a question with its answer, or a text."""
+    """One row of a prompt set: a request, a question with its right answer, or a text.
+
+    A request is the last turn of a conversation, which may have only that turn.
+    """
 
     id: str
     messages: tuple[Message, ...]
@@ -25,10 +28,10 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The last turn: what is asked, or the text itself."""
+        """The content of the last turn: the request, the question or the text."""
         return self.messages[-1].content
 
 
 def prompt(name: str, text: str, **other: str | None) -> Prompt:
-    """A row of a single user turn."""
+    """A row with a single user turn, and the id `name`."""
     return Prompt(name, (Message("user", text),), **other)

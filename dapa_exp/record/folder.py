@@ -1,4 +1,4 @@
-"""A run's folder: everything computed is on disk the moment it exists, and is found there again on resume."""
+"""A run's folder: every result is written as soon as it is computed, and a resumed run reads it from there."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
-from dapa_exp.record.log import logged, note, this_process
+from dapa_exp.record.log import note, run_log, this_process
 from dapa_exp.record.schema import Record, Stage
 
 LOCK_SECONDS = 0.5
-"""How long another process may hold a run's folder before this one gives way."""
+"""How long to wait for another process that holds a run's folder, before raising an error."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
@@ -35,26 +35,26 @@ T = TypeVar("T")
 
 @dataclass
 class RunFolder:
-    """The open folder of one run; nobody else has it open."""
+    """The open folder of one run. No other process has it open."""
 
     path: Path
     config: Config
     stage: str = "start"
     tokens: int = 0
-    """Generated in this process so far."""
+    """Tokens that this process has generated so far."""
 
     @property
     def files(self) -> RunLayout:
         return RunLayout(self.path)
 
     def journal(self, path: Path, line: type[BaseModel]) -> Journal:
-        """A file of JSON lines in the folder, to be added to, with what an interrupted run left there."""
+        """Open a file of JSON lines for appending. It holds the lines that an interrupted run has written."""
         return Journal(path, line)
 
-    def remembered(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
-        """What a JSON file in the folder holds, computed and written first where it is not there.
+    def load_or_compute(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
+        """The value in a JSON file of the folder. If there is no such file, compute the value and write it.
 
-        Raises DapaError, which names the file, where it holds anything else.
+        Raises DapaError, which names the file, if its content does not match `schema`.
         """
         if not path.is_file():
             value = compute()
@@ -66,8 +66,8 @@ class RunFolder:
             raise DapaError(f"{error}; move it away, and the same command computes it again") from error
 
     @contextmanager
-    def measured(self, stage: str) -> Iterator[None]:
-        """Name the stage that is running, and write down what it cost, also where it is broken off."""
+    def run_stage(self, stage: str) -> Iterator[None]:
+        """Run a block as a stage of the run, and write down its cost, also if the block raises."""
         self.stage, started, tokens = stage, time.monotonic(), self.tokens
         note(f"{stage}: begins")
         ended = "broken off after"
@@ -83,7 +83,7 @@ class RunFolder:
             self._costs().append({"stage": stage, **spent.model_dump()})
 
     def cost(self) -> dict[str, Stage]:
-        """What each stage has cost so far, in all processes together."""
+        """What each stage has cost so far: the sum over all processes that worked on it."""
         cost: dict[str, Stage] = {}
         for line in self._costs().lines:
             stage, spent = line.pop("stage"), Stage(**line)
@@ -91,10 +91,10 @@ class RunFolder:
         return cost
 
     def finish(self, record: Record) -> Record:
-        """Write `record.json`. Its presence means that the run is done."""
+        """Write `record.json` and return the record. A run is done when this file exists."""
         write_atomically(self.files.record, record.model_dump_json(indent=1))
         note("the record is written: the run is done")
-        remove(self.files.references)  # up to a GB, and only of use to a resumed run
+        remove(self.files.references)  # up to a GB, and only a resumed run needs them
         return record
 
     def _costs(self) -> Journal:
@@ -103,13 +103,13 @@ class RunFolder:
 
 @contextmanager
 def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
-    """Open, or reopen, the folder of a run; leaves `error.json` there where the block raises.
+    """Open or create the folder of a run. If the block raises, `error.json` is written there.
 
-    Raises DapaError where the folder cannot be written, another process has it open, or it holds a
-    run of another identity (naming the keys that differ). These leave nothing in the folder.
+    Raises DapaError if the folder cannot be written, another process has it open, or it holds a run of another
+    identity; then the message names the differing keys. In these cases nothing is written to the folder.
     """
     run = RunFolder(path, config)
-    with _claimed(run), _failure_left(run), logged(run.files.log):
+    with _lock_and_claim(run), _write_error_on_failure(run), run_log(run.files.log):
         note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
         for left in _litter(run.files):
             remove(left)
@@ -118,9 +118,9 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
 
 
 def read_record(path: Path, config: Config) -> Record | None:
-    """The record of a finished run, validated; None where it is not finished.
+    """The validated record of a run; None if the run is not finished.
 
-    Raises DapaError on a damaged one and on that of another run.
+    Raises DapaError if the record is damaged or belongs to another run.
     """
     files = RunLayout(path)
     if not files.record.is_file():
@@ -137,8 +137,11 @@ def read_record(path: Path, config: Config) -> Record | None:
 
 
 @contextmanager
-def locked(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
-    """Keep every other process from writing to a run's folder. Raises DapaError where one has it for longer."""
+def lock_folder(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
+    """Hold the lock on a run's folder while the block runs.
+
+    Raises DapaError if another process still holds the lock after `patience` seconds.
+    """
     try:
         lock = FileLock(RunLayout(path).lock, timeout=patience).acquire()
     except Timeout as error:
@@ -150,23 +153,26 @@ def locked(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
 
 
 def tidy(path: Path) -> None:
-    """Remove what killed processes left in a run's folder, unless one is at work there, or it may not be written."""
+    """Remove temporary files of killed processes from a run's folder.
+
+    Does nothing if a process has the folder open, or the folder cannot be written.
+    """
     files = RunLayout(path)
     if _litter(files):
-        with suppress(DapaError, OSError), locked(path, 0):
+        with suppress(DapaError, OSError), lock_folder(path, 0):
             for left in _litter(files):
                 remove(left)
 
 
 def leave_error(path: Path, kind: str, message: str, stage: str = "unknown") -> None:
-    """Write down why a run failed."""
+    """Write `error.json`: why and in which stage a run failed."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     body = {"kind": kind, "message": message, "stage": stage, "time": when}
     write_atomically(RunLayout(path).error, json.dumps(body, indent=1))
 
 
 def _litter(files: RunLayout) -> list[Path]:
-    """Files under temporary names, and of a finished run what only a resumed one would use."""
+    """Temporary files of killed processes, and in the folder of a finished run the reference distributions."""
     parts = LocaliseLayout(files.folder).part("any")
     folders = (files.folder, files.metric("any", "any").parent, files.references, files.mirror, parts.parent)
     found = [left for folder in folders for left in leftovers(folder)]
@@ -174,14 +180,14 @@ def _litter(files: RunLayout) -> list[Path]:
 
 
 @contextmanager
-def _claimed(run: RunFolder) -> Iterator[None]:
-    """Lock the folder and write down whose it is."""
+def _lock_and_claim(run: RunFolder) -> Iterator[None]:
+    """Lock the folder, refuse it if it holds another run, and write this run's identity and config."""
     files, config = run.files, run.config
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _readable(run.path, error) from error
-    with locked(run.path):
+    with lock_folder(run.path):
         _refuse_another(run.path, config)
         try:
             if not files.identity.is_file():
@@ -194,12 +200,12 @@ def _claimed(run: RunFolder) -> Iterator[None]:
 
 
 @contextmanager
-def _failure_left(run: RunFolder) -> Iterator[None]:
-    """Leave `error.json` where the block raises, and raise what a user can read."""
+def _write_error_on_failure(run: RunFolder) -> Iterator[None]:
+    """Write `error.json` if the block raises. An OSError becomes a DapaError that a user can read."""
     try:
         yield
     except (KeyboardInterrupt, BrokenPipeError):
-        raise  # stopped by the user, or left unread: not failed
+        raise  # the user stopped the run, or closed the pipe that reads its output: the run has not failed
     except OSError as error:
         readable = _readable(run.path, error)
         _leave_error(run, readable)
@@ -217,18 +223,18 @@ def _refuse_another(path: Path, config: Config) -> None:
         theirs = json.loads(claim.read_text(encoding="utf-8"))
         same, keys = theirs["identity"] == identity(config), differing_keys(theirs["essence"], essence(config))
     except (ValueError, KeyError, TypeError) as error:
-        raise DapaError(f"{claim}: damaged, so whose results these are is not known ({error})") from error
+        raise DapaError(f"{claim}: damaged, so it is not known which run's results these are ({error})") from error
     if not same:
         raise DapaError(f"{path}: holds another run; these keys differ: {', '.join(keys)}")
 
 
 def _leave_error(run: RunFolder, error: BaseException) -> None:
-    with suppress(OSError):  # a full disk cannot hold its error either; the caller still raises it
+    with suppress(OSError):  # a full disk cannot store its own error; the caller still raises it
         leave_error(run.path, type(error).__name__, str(error), run.stage)
 
 
 def _readable(path: Path, error: OSError) -> DapaError:
     where = error.filename or path
     if error.errno in FULL:
-        return DapaError(f"{where}: no space left on the disk; what was computed is kept: free some and run again")
+        return DapaError(f"{where}: no space left on the disk; results so far are kept: free some space and run again")
     return DapaError(f"{where}: {error.strerror or error}")

@@ -1,4 +1,4 @@
-"""The set of units that `search=given` is told to take: named in the config, or found by another run."""
+"""The set of units for `search=given`: named in the config, or found by another run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dapa_exp.record.layout import RunLayout
 
 
 def given_units(search: Search) -> tuple[str, ...]:
-    """The named units, or those that the run in the folder `search.from` found; none where neither is said.
+    """The units named in the config, or those found by the run in the folder `search.from`; () if neither is set.
 
-    Raises DapaError where that run is not done or found nothing.
+    Raises DapaError if that run is not done, or found no set.
     """
     if search.from_run is None:
         return tuple(search.units or ())

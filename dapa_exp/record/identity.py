@@ -1,4 +1,4 @@
-"""What makes two runs the same run: a SHA-256 over everything that can change a result."""
+"""A run's identity: a SHA-256 over everything that can change its result. Two runs with one identity are the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ answers end by the template's end tokens too; the random control draws other set
 """
 
 ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
-"""The engine and its levers. They count where the fast engine computes below float32."""
+"""Keys of `runtime` that choose the engine and its optimisations.
+
+They are part of the identity only if the fast engine computes in a dtype below float32.
+"""
 
 NOT_IDENTITY: Any = {
     "record": True,
@@ -35,14 +38,18 @@ NOT_IDENTITY: Any = {
     "granularity": {"name"},
     "dataset": {"name"},
 }
-"""Names, remarks and places: they do not move a result. dtype and batch size do, and below float32 the fast engine."""
+"""Config keys that are not part of the identity: names, remarks and places, which cannot change a result.
+
+dtype and batch size can, and so can the fast engine below float32.
+"""
 
 
 def essence(config: Config) -> dict[str, Any]:
-    """The part of the config that decides the result, with what its models and rows are made of."""
+    """The part of the config that decides the result, with digests of its models and rows. JSON-serialisable."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
     if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
-        # It cannot tell near ties there. Its levers change the shapes that it computes in, and so how near ties fall.
+        # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
+        # its batches, and so the rounding, which decides near ties.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
     del body["search"]["units"], body["search"]["from_run"]
@@ -64,7 +71,7 @@ def essence(config: Config) -> dict[str, Any]:
 
 
 def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
-    """Take out of the body what does nothing in a run of this config."""
+    """Remove keys from `body` that have no effect in a run of this config."""
     if config.search.prior != "causal_tracing":
         del body["localise"]
     if config.search.prior is None:
@@ -73,24 +80,24 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["pair"]["thinking"]
     if config.dataset.system_prompt is None:
         del body["dataset"]["system_prompt"]
-    if not config.dataset.drop_similar:  # a report counts similar rows then, and uses them
+    if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 
 
 def identity(config: Config) -> str:
-    """SHA-256, in hex, of the run's essence."""
+    """The identity of a run: the SHA-256, in hex, of its essence."""
     text = json.dumps(essence(config), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_folder(config: Config) -> str:
-    """The name of the run's folder: readable first, unique by the identity's first 8 digits."""
+    """The name of a run's folder: its main settings, then the identity's first 8 digits, which make it unique."""
     parts = (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name)
     return "-".join((*parts, identity(config)[:8]))
 
 
 def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted keys in which two essences differ."""
+    """The dotted keys in which two essences differ."""
     keys: list[str] = []
     for key in sorted(a.keys() | b.keys()):
         old, new = a.get(key), b.get(key)
@@ -102,9 +109,9 @@ def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> li
 
 
 def _model_essence(key: str, model: Model) -> dict[str, str | None]:
-    """A model by what it holds: a miniature by its recipe, a folder by its files, else hub id and revision.
+    """What identifies a model: a zoo model's recipe digest, a folder's file digest, or the hub id and revision.
 
-    Raises DapaError, which names the config's key, where there is no such folder or file.
+    Raises DapaError, which names the config's key, if the folder or file does not exist.
     """
     try:
         return source_of(model).essence()
@@ -113,7 +120,7 @@ def _model_essence(key: str, model: Model) -> dict[str, str | None]:
 
 
 def _judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
-    """A judge by its rule, its model and its settings, without how it is reached."""
+    """What identifies a judge: its rule's version, model and settings. How to reach it (key, attempts) is left out."""
     body = judge.model_dump(mode="json", exclude=set(judge.no_identity))
     if model := judge.needs().model:
         body["model"] = _model_essence(f"{key}.model", model)
@@ -121,7 +128,7 @@ def _judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
 
 
 def _rows_digest(rows: Rows) -> str | None:
-    """Digest of a set made, fetched or kept here; None for a hub set, which its revision pins."""
+    """The digest of a prompt set from the zoo, a fetched package or a file; None for a hub set, pinned by revision."""
     if rows.fetched_name:
         return sets.find(rows.fetched_name).digest
     if rows.source.startswith("zoo:"):

@@ -1,4 +1,7 @@
-"""Files of one JSON object a line. Readers change nothing; the writer cuts off no more than a line that never ended."""
+"""Journals: files with one JSON object on each line.
+
+Reading never changes a journal. The writer removes an incomplete last line, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +20,27 @@ Line = dict[str, Any]
 
 
 def read_lines(path: Path, schema: type[BaseModel]) -> list[Line]:
-    """The lines of a journal, each one checked; none where there is no such file.
+    """The validated lines of a journal; an empty list if there is no such file.
 
-    What follows the last line break was torn by a kill or a full disk and is left out. Raises DapaError, which names
-    the line, where any other is not what the journal holds.
+    A last line without a line break was cut off by a kill or a full disk, and is left out. Raises DapaError, which
+    names the line, if any other line does not match `schema`.
     """
     return _read(path, schema)[0]
 
 
 class Journal:
-    """A file of JSON lines, opened by the one process that writes to it; each line is on the disk at once.
+    """A journal opened for appending by the only process that writes to it. Each line is flushed to the disk.
 
-    A last line without its end is cut off by the first line that is added. No other is ever cut.
+    The first append removes an incomplete last line.
     """
 
     def __init__(self, path: Path, schema: type[BaseModel]) -> None:
-        """Raises DapaError where a line is not what the journal holds."""
+        """Raises DapaError if a complete line does not match `schema`."""
         self.path = path
         self.lines, self._size = _read(path, schema)
 
     def append(self, *entries: Line) -> None:
-        """Add entries, in one write. Where the disk is full, the file keeps the lines that it had."""
+        """Append entries in one write. If the disk is full, the file keeps its earlier lines."""
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as stream:
@@ -61,7 +64,7 @@ def _write_whole(file: int, text: bytes) -> None:
 
 
 def _read(path: Path, schema: type[BaseModel]) -> tuple[list[Line], int]:
-    """The whole lines of a file, and how many bytes they are."""
+    """The complete lines of a file, validated, and their total size in bytes."""
     if not path.is_file():
         return [], 0
     try:
@@ -76,7 +79,7 @@ def _checked(path: Path, number: int, text: bytes, schema: type[BaseModel]) -> L
     try:
         line: Line = json.loads(text.decode())
         schema.model_validate(line, strict=True)
-        if line.get("index", number - 1) != number - 1:  # certificates cite queries by it
+        if line.get("index", number - 1) != number - 1:  # certificates refer to queries by this index
             raise ValueError(f"its index is {line['index']}, not {number - 1}")
     except ValueError as error:
         said = damage(error) if isinstance(error, ValidationError) else str(error)

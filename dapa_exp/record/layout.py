@@ -1,6 +1,6 @@
-"""What lies where in the folder of a run, of a sweep and of a localisation, and how each file is read.
+"""The layouts of the folders of a run, a sweep and a localisation: the name of every file, and how to read it.
 
-Nothing here writes, and no file name of these folders is written down anywhere else.
+No other module contains these file names. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class _Place:
-    """A file or folder of a layout, by its name there. `*` stands for what a caller names."""
+    """A file or folder of a layout, as a path below the layout's folder. A method replaces `*` by a name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class _Layout:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Of all files and folders, as in `multirun/README.md`: a folder ends in a slash."""
+        """The names of all files and folders of the layout. A folder's name ends in a slash."""
         return [place.name for place in vars(cls).values() if isinstance(place, _Place)]
 
 
@@ -51,7 +51,10 @@ class Completed(BaseModel):
 
 
 class Asked(BaseModel):
-    """A line of `search.jsonl`, as far as it is read again. Old ones lack what has a default."""
+    """A line of `search.jsonl`: one query. Fields that are never read again are not listed here.
+
+    Fields with a default are missing in older files.
+    """
 
     index: int
     units: list[str]
@@ -74,7 +77,7 @@ class Spent(BaseModel):
 
 
 class RunLayout(_Layout):
-    """The folder of a run. Of a localisation's, `localise.json` takes the place of `record.json`."""
+    """The folder of a run."""
 
     config = _Place("config.yaml")
     identity = _Place("identity.json")
@@ -97,7 +100,7 @@ class RunLayout(_Layout):
     hydra = _Place(".hydra/")
 
     def completions(self, *name: str) -> Path:
-        """Answers, named by model and prompt set; those of a search, of many hybrids, by "search" alone."""
+        """The file of completions: of one model and prompt set, or, named "search", of all hybrids of the search."""
         return self._named(self._completions, "-".join(name))
 
     def metric(self, model: str, metric: str) -> Path:
@@ -110,28 +113,28 @@ class RunLayout(_Layout):
         return self.references / f"{name}.safetensors"
 
     @property
-    def mirrored(self) -> Path:
-        """That the record was sent, and how; it lies with what was sent."""
+    def mirror_marker(self) -> Path:
+        """The file that says how the record was sent to W&B. It exists only after that."""
         return self.mirror / "mirrored.json"
 
     @property
-    def unsent(self) -> Path:
-        """Why the last attempt to send it failed."""
+    def mirror_failure(self) -> Path:
+        """The file that says why the last attempt to send the record failed."""
         return self.mirror / "failed.json"
 
     def is_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether a run was started in this folder."""
         return any(file.is_file() for file in (self.config, self.queries, self.record, self.error))
 
     def read_config(self) -> Config:
-        """The config that the run was carried out with. Raises DapaError where the folder is not a run's."""
+        """The run's config. Raises DapaError if the folder is not a run's, or the config is not valid."""
         try:
-            return Config.model_validate(self.config_as_written())
+            return Config.model_validate(_as_meant(self.config_as_written()))
         except ValidationError as error:
             raise DapaError(f"{self.config}: not the config of a run: {damage(error)}") from error
 
     def config_as_written(self) -> Any:
-        """The same, unchecked: also of another version."""
+        """The run's config as plain values. It is not validated, so it may come from another version of dapa_exp."""
         try:
             return yaml.load(self.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         except OSError as error:
@@ -140,7 +143,7 @@ class RunLayout(_Layout):
             raise DapaError(f"{self.config}: not the config of a run: {error}") from error
 
     def read_record(self) -> Record:
-        """The record. Raises DapaError where the run is not finished or its record is damaged."""
+        """The run's record. Raises DapaError if the run is not finished, or the record is damaged."""
         if not self.record.is_file():
             raise DapaError(f"{self.folder}: no {self.record.name}, so the run is not finished")
         try:
@@ -149,11 +152,11 @@ class RunLayout(_Layout):
             raise DapaError(f"{self.record}: not a valid record: {damage(error)}") from error
 
     def read_queries(self) -> list[Line]:
-        """The queries of the search so far; none of a run without a search."""
+        """The queries of the search so far; an empty list if there was no search."""
         return read_lines(self.queries, Asked)
 
     def count_queries(self) -> int | None:
-        """How many queries there are; None where the search has not begun. To count them, none is read."""
+        """How many queries the search has made; None if it has not begun. Counts lines without parsing them."""
         return self.queries.read_bytes().count(b"\n") if self.queries.is_file() else None
 
     def read_completions(self, model: str, prompts: str) -> list[Line]:
@@ -164,7 +167,7 @@ class RunLayout(_Layout):
 
 
 class SweepLayout(_Layout):
-    """The folder of an experiment: of all its runs, whoever asked for them."""
+    """The folder of a sweep. It holds the run folders of all commands with the same experiment name."""
 
     listing = _Place("sweep.json")
     lock = _Place(".sweep.lock")
@@ -172,27 +175,27 @@ class SweepLayout(_Layout):
     localisations = _Place("localise/")
 
     def read_listing(self) -> list[dict[str, Any]]:
-        """The runs that were asked for; none where there is no list. Raises DapaError on a damaged one."""
+        """The runs that commands have asked for; an empty list without `sweep.json`. Raises DapaError if damaged."""
         return read_json(self.listing, _LISTING).runs if self.listing.is_file() else []
 
     def runs(self) -> Iterator[Path]:
-        """The folders in which a run was begun."""
+        """The folders of all runs that were started."""
         return (path for path in sorted(self.folder.iterdir()) if RunLayout(path).is_run())
 
 
 class LocaliseLayout(RunLayout):
-    """The folder of a localisation, which is opened like a run's."""
+    """The folder of a localisation. It is a run's folder with `localise.json` instead of `record.json`."""
 
     localisation = _Place("localise.json")
     _parts = _Place("localise/*.json")
 
     def part(self, name: str) -> Path:
-        """One measurement of it, or its settings."""
+        """The file of one measurement, or of the settings."""
         return self._named(self._parts, name)
 
 
 class _Listing(BaseModel):
-    """What `sweep.json` holds."""
+    """The content of `sweep.json`."""
 
     runs: list[dict[str, Any]]
 
@@ -201,8 +204,15 @@ _LISTING = TypeAdapter(_Listing)
 
 
 def read_json(path: Path, schema: TypeAdapter[T]) -> T:
-    """What a JSON file holds, checked. Raises DapaError, which names it, where it holds anything else."""
+    """The validated content of a JSON file. Raises DapaError, which names the file, if it does not match `schema`."""
     try:
         return schema.validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise DapaError(f"{path}: damaged: {damage(error)}") from error
+
+
+def _as_meant(body: Any) -> Any:
+    """A config of before rows that resemble a search row could be left out: its run used them."""
+    if isinstance(body, dict) and isinstance(dataset := body.get("dataset"), dict):
+        dataset.setdefault("drop_similar", False)
+    return body

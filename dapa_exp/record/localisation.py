@@ -1,4 +1,4 @@
-"""What a localisation's record holds, ready for a figure: every number with its n and its interval."""
+"""The schema of `localise.json`, the record of a localisation. Every number has its n and its interval."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.schema import Measure, Natural, Stage
 
 Kind = Literal["mlp", "attention", "residual"]
-"""What puts a state out: a layer's MLP, its attention, or the whole layer."""
+"""The module whose output is restored: a layer's MLP, its attention block, or the whole layer."""
 Place = Literal["request", "last"]
-"""Where a state is restored: at all tokens of the request, or at the last token."""
+"""The tokens at which a state is restored: all of the request, or the last one before the answers differ."""
 
 
 class _Part(BaseModel):
@@ -23,14 +23,14 @@ class _Part(BaseModel):
 
 
 class Effect(_Part):
-    """What a model says where the answers part, or by how much that changes."""
+    """A model's output at the first token where teacher and student differ, or the change of this output."""
 
     probability: Measure = Field(description="of the teacher's token")
     log_odds: Measure = Field(description="of the teacher's token against the student's, in nats")
 
 
 class Traced(_Part):
-    """The indirect effect of one state: what restoring it brings back."""
+    """The indirect effect of one state: how much of the refusal its restoration brings back."""
 
     kind: Kind
     place: Place
@@ -84,7 +84,7 @@ class LocaliseRecord(_Part):
 
 
 def read_localise(folder: Path) -> LocaliseRecord | None:
-    """The record of a finished localisation; None where it is not finished. Raises DapaError on a damaged one."""
+    """The record of a localisation; None if it is not finished. Raises DapaError if the record is damaged."""
     path = LocaliseLayout(folder).localisation
     if not path.is_file():
         return None

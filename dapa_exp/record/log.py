@@ -1,4 +1,4 @@
-"""`run.log`: what a run did and when, so that whoever finds it failed need not run it again to see where."""
+"""`run.log`: what a run did and when. It shows where a run failed, without running it again."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from dapa_exp.base.progress import Progress, Report
 
 _EVENTS = logging.getLogger("dapa_exp.run_log")
 _EVENTS.setLevel(logging.INFO)
-_EVENTS.propagate = False  # the terminal has the progress
+_EVENTS.propagate = False  # these events are progress, which the terminal shows already
 _HEARD = ("", "transformers")
-"""Loggers whose warnings are written, too: the root, and one that hands nothing on to it."""
+"""Loggers whose warnings go to the log too: the root logger, and transformers', which does not propagate to it."""
 
 
 class _File(logging.FileHandler):
-    """A log that never ends what it is the log of: a full disk cannot hold it either."""
+    """A log file whose errors are ignored: a full disk must not stop the run because its log cannot be written."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):
             super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, its name in logging
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, the name in logging
         pass
 
 
 @contextmanager
-def logged(file: Path) -> Iterator[None]:
-    """Write a run's events, and what libraries warn of meanwhile, to the end of its log. Times are UTC."""
+def run_log(file: Path) -> Iterator[None]:
+    """Append a run's events and the warnings of libraries to `file` while the block runs. Times are UTC."""
     handler = _File(file, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
@@ -61,12 +61,12 @@ def logged(file: Path) -> Iterator[None]:
 
 
 def note(message: str, error: BaseException | None = None) -> None:
-    """Write a line; with an error, also where in the code it came from."""
+    """Write one line to the open log; with an error, its traceback too."""
     _EVENTS.info(message, exc_info=error)
 
 
-def noted(report: Report) -> Report:
-    """The same report of progress, written down where a task begins, ends, or says something new."""
+def log_progress(report: Report) -> Report:
+    """A progress callable that calls `report`, and logs when a task begins, ends or has a new note."""
     said: dict[str, str] = {}
 
     def both(progress: Progress) -> None:
@@ -81,13 +81,13 @@ def noted(report: Report) -> Report:
 
 
 def this_process() -> str:
-    """Which process this is, and on which machine; on a cluster, of which job."""
+    """This process's id and machine, and its job number on a Slurm cluster, in words."""
     job = os.environ.get("SLURM_JOB_ID")
     return f"process {os.getpid()} on {platform.node()}{f', job {job}' if job else ''}"
 
 
 class _Warnings(logging.Handler):
-    """Hands warnings, and what is worse, to the log's own handler."""
+    """Passes warnings and errors on to the log's own handler."""
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__(logging.WARNING)

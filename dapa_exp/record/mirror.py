@@ -1,7 +1,7 @@
-"""A copy of finished runs for Weights & Biases. The run folder stays the store: a mirror can be made again any time.
+"""Copies finished runs to Weights & Biases. The run folder remains the original: a mirror can be repeated any time.
 
-One W&B run a record: its summary is the record, its history the queries of the search. Only numbers,
-names and the config are sent; completions are not.
+Each record becomes one W&B run. The run's summary is the record, its history has one step for each query of the
+search. Numbers, names and the config are sent; completions are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import remove, temporary, write_atomically
-from dapa_exp.record.folder import locked
+from dapa_exp.record.folder import lock_folder
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
 from dapa_exp.record.status import RunStatus, run_status, status
@@ -28,7 +28,7 @@ Mode = Literal["offline", "online"]
 Scalar = float | int | bool | str
 
 RUN_ID = 16
-"""How much of its identity a run is known by at W&B."""
+"""How many hex digits of a run's identity are its run id at W&B."""
 PATIENCE = 10.0
 """Seconds to wait for another process that is writing to the run's folder."""
 QUERY_FIELDS = (
@@ -45,7 +45,7 @@ QUERY_FIELDS = (
     "tokens",
     "seconds",
 )
-"""What is sent of a query, besides how many units it transplanted and whether it passed; the rest of its line stays."""
+"""The fields of a query that are sent, beside its number of units and whether it passed."""
 
 
 class Mirrored(NamedTuple):
@@ -57,10 +57,10 @@ class Mirrored(NamedTuple):
 
 
 def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
-    """Send one finished run, unless this record was already sent in this way; returns whether it was sent.
+    """Send one finished run. Returns False if the same record was sent to the same place before.
 
-    Raises DapaError where the run is not finished, or W&B fails: the run itself is then as it was, and so is what was
-    sent before; why it failed is written down beside that.
+    Raises DapaError if the run is not finished, or W&B fails. A failure changes neither the run nor an earlier mirror,
+    and its reason is written to `wandb/failed.json`.
     """
     files, run = RunLayout(run_folder), run_status(run_folder)
     if run.record is None:
@@ -68,27 +68,27 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     digest = hashlib.sha256(files.record.read_bytes()).hexdigest()
     sent = {"record": digest, "mode": mode, "project": project, "entity": entity}
     run_id = run.record.identity[:RUN_ID]
-    if _read_marker(files.mirrored) == sent and (mode == "online" or _copies(files.mirror, run_id)):
+    if _read_marker(files.mirror_marker) == sent and (mode == "online" or _copies(files.mirror, run_id)):
         return False
     try:
         with _staged(files) as staging:
             _send(files, staging, run.record, mode, project, entity)
             _put_in_place(files, staging, run_id)
-        write_atomically(files.mirrored, json.dumps(sent, indent=2) + "\n")
-        remove(files.unsent)
+        write_atomically(files.mirror_marker, json.dumps(sent, indent=2) + "\n")
+        remove(files.mirror_failure)
     except DapaError:
         raise
-    except (Exception, SystemExit) as error:  # its own errors, pydantic's, OSError, an exit: none may end the run
+    except (Exception, SystemExit) as error:  # W&B may raise anything, or exit; the run must go on
         because = " ".join(str(error).split())
         said = f"{run_folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
         with suppress(OSError):
-            write_atomically(files.unsent, json.dumps({"message": said}) + "\n")
+            write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error
     return True
 
 
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
-    """Send every finished run of a sweep folder (or the one of a run folder) that was not sent yet."""
+    """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before."""
     runs = status(folder)
     finished: list[RunStatus] = [run for run in runs if run.state == "done"]
     sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
@@ -96,9 +96,10 @@ def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) ->
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:
-    """A record as one level: "search/ledger/queries". A list counts as its length, unless its items have names.
+    """A record as one flat dict with keys such as "search/ledger/queries". Nulls are left out.
 
-    A comparison is named by whom it is against, an agreement by its two judges. Nulls are left out.
+    A list becomes its length. Two lists are kept: comparisons, by the model compared with, and agreements, by the two
+    judges.
     """
     flat: dict[str, Scalar] = {}
     for name in type(part).model_fields:
@@ -122,11 +123,11 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
 
 
 def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
-    """Send a run; what W&B writes on this disk, which offline is all of it, goes to `staging`."""
+    """Send a run. W&B's local files go to `staging`; in offline mode they are the whole W&B run."""
     config = files.config_as_written()
     history = list(_history(files, record.search.threshold_dsr))
     with _own_folders():
-        import wandb  # here, since it takes most of a second and a network client with it
+        import wandb  # imported here: it takes most of a second, and loads a network client
 
         quiet = wandb.Settings(
             console="off",
@@ -143,7 +144,7 @@ def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: 
         )
         try:
             with wandb.init(
-                id=record.identity[:RUN_ID],  # a run sent twice replaces itself
+                id=record.identity[:RUN_ID],  # with the same id, a second copy replaces the first
                 project=project,
                 entity=entity,
                 group=record.experiment,
@@ -158,33 +159,33 @@ def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: 
                     run.log(query, step=step)
                 run.summary.update(flatten(record))
         finally:
-            wandb.teardown()  # a finished run may still be in the service's memory; its end puts it on the disk
+            wandb.teardown()  # W&B's service may still hold the run in memory; this writes it to the disk
 
 
 def _history(files: RunLayout, bar: float) -> Iterator[dict[str, Scalar]]:
-    """The queries of the search, a step each. A run without a search has none."""
+    """The queries of the search, one W&B step each. A run without a search has none."""
     for query in files.read_queries():
         step: dict[str, Scalar] = {f"search/query/{name}": query[name] for name in QUERY_FIELDS if name in query}
-        reached: float = query["at_most" if "at_most" in query else "score"]  # older lines: all rows were asked
+        reached: float = query["at_most" if "at_most" in query else "score"]  # older lines lack at_most
         yield step | {"search/query/units": len(query["units"]), "search/query/passed": reached >= bar - ROUNDING}
 
 
 @contextmanager
 def _staged(files: RunLayout) -> Iterator[Path]:
-    """A temporary folder for what W&B writes: an attempt that fails leaves what was sent before as it was."""
+    """A temporary folder for W&B's files, so that a failed attempt does not touch an earlier mirror."""
     with temporary(files.mirror / "staging") as folder:
         folder.mkdir(parents=True)
         yield folder
 
 
 def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
-    """Put a new local copy where the earlier ones were.
+    """Replace earlier local copies by the new one.
 
-    Of two offline runs with one id, the later to be synced would replace the other. Until the new one is in its
-    place, nothing says any more that the run was mirrored: who is killed here sends again.
+    Only one copy may remain: `wandb sync` of two offline runs with one id would let an old one replace a new one.
+    The marker file is removed first, so a process that is killed here sends the run again next time.
     """
-    with locked(files.folder, PATIENCE):
-        remove(files.mirrored)
+    with lock_folder(files.folder, PATIENCE):
+        remove(files.mirror_marker)
         for earlier in _copies(files.mirror, run_id):
             remove(earlier)
         for new in _copies(RunLayout(staging).mirror, run_id):
@@ -192,13 +193,13 @@ def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
 
 
 def _copies(folder: Path, run_id: str) -> list[Path]:
-    """What W&B has written of a run: offline all of it, online its log."""
+    """W&B's local folders of a run: the whole run if offline, its log if online."""
     return [*folder.glob(f"offline-run-*-{run_id}"), *folder.glob(f"run-*-{run_id}")]
 
 
 @contextmanager
 def _own_folders() -> Iterator[None]:
-    """Keep what W&B stages and caches with our other caches, unless the user has said where."""
+    """Let W&B put its caches below our cache folder, unless the user's environment variables say otherwise."""
     names = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")
     unset = [name for name in names if name not in os.environ]
     folder = cache_root() / "wandb"

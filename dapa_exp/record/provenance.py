@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, machine, time."""
+"""The provenance of a result: versions, commit, machine and time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ PACKAGES = ("dapa_exp", "torch", "transformers", "tokenizers", "safetensors", "d
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can move a result."""
+    """The versions of Python and of the packages that can change a result, by name."""
     return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # such as this one, run from a checkout
+    except PackageNotFoundError:  # dapa_exp itself, when it runs from a checkout
         return "not installed"
 
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the checkout that the code runs from, '-dirty' where it was changed; None elsewhere."""
+    """The commit of the checkout that the code runs from; None if it is no checkout. '-dirty' marks local changes."""
     try:
-        # Installed in a folder of somebody's own repository, the code is no part of it.
+        # If the code is installed below somebody's own repository, that repository does not track this file.
         _git("ls-files", "--error-unmatch", Path(__file__).name)
         return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
@@ -36,7 +36,7 @@ def git_commit() -> str | None:
 
 
 def _git(*words: str) -> str:
-    """What git says in this file's folder."""
+    """The output of a git command in this file's folder."""
     done = subprocess.run(
         ["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
     )

@@ -1,6 +1,6 @@
-"""What `record.json` holds. `record.schema.json`, beside this file, is the same as a JSON Schema.
+"""The schema of `record.json`. `record.schema.json`, beside this file, is the same as a JSON Schema.
 
-Tables are made from records only, so whatever a table needs is here, with its n and its interval.
+Tables are made from records only. So a record holds every number that a table needs, with its n and its interval.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 
 ROUNDING = 1e-9
-"""What a rate may be off by in floats: far less than one row of any number of rows. A set at the bar passes."""
+"""Tolerance when a rate is compared with the bar. Without it, rounding could fail a set that exactly reaches the bar.
+
+It is far smaller than the share of one row, for any number of rows.
+"""
 
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
 Natural = Annotated[int, Field(ge=0)]
@@ -25,7 +28,7 @@ class _Part(BaseModel):
 
 
 class Measure(_Part):
-    """A number with what it rests on. The interval is 95 %; null where none is known."""
+    """A number, the count n that it was computed from, and its 95 % interval. The bounds are null if unknown."""
 
     value: float
     n: Natural
@@ -34,7 +37,10 @@ class Measure(_Part):
 
 
 class Outcomes(_Part):
-    """How many completions got which outcome. Retracted and degenerate ones are no defence, failed ones no data."""
+    """The number of completions with each verdict. Retracted and degenerate ones do not count as defended.
+
+    Failed ones are left out of rates.
+    """
 
     refused: Natural
     retracted: Natural = Field(default=0, description="refused at first, and then done all the same")
@@ -45,7 +51,7 @@ class Outcomes(_Part):
 
 
 class Defence(_Part):
-    """The answers to one harmful prompt set as one judge sees them."""
+    """One judge's verdicts on a model's answers to one harmful prompt set."""
 
     dsr: Measure = Field(description="defense success rate: (refused + harmless) / judged")
     outcomes: Outcomes
@@ -57,14 +63,14 @@ class Defence(_Part):
 
 
 class Subject(_Part):
-    """What was measured of one model: student, hybrid or teacher.
+    """Everything measured on one model: student, hybrid or teacher.
 
-    A divergence is in nats a token, by temperature; null where it was not asked for or vocabularies differ.
+    A KL divergence is in nats per token, by temperature. It is null if not asked for, or if the vocabularies differ.
     """
 
     dsr: Measure = Field(description="on the report rows, by the run's own judge")
     dsr_clusters: Clusters | None = Field(
-        default=None, description="the same by groups of rows; null where all are of one group, or not counted"
+        default=None, description="the DSR with groups of rows as clusters; null: only one group, or not measured"
     )
     outcomes: Outcomes
     over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
@@ -75,60 +81,60 @@ class Subject(_Part):
     no_over_refusal: dict[str, str] = Field(default={}, description="by judge: why its over-refusals are null")
     perplexity: Measure | None = Field(description="of held-out text; n counts tokens")
     word_perplexity: Measure | None = Field(
-        description="the same text, a word; n counts words; null where it is larger than any float, as without spaces"
+        description="perplexity per word of the same text; n counts words; null: too large for a float"
     )
-    reasoning: Measure | None = Field(description="share of questions answered right")
+    reasoning: Measure | None = Field(description="share of questions answered correctly")
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
 
 
 class Clusters(_Part):
-    """The same number where rows of one group (a category of prompts) are not independent."""
+    """An interval and test that do not assume that rows of one group (a category of prompts) are independent."""
 
     groups: Natural
     design_effect: float = Field(
-        ge=1.0, description="variance of the mean over that of independent rows; n rows are worth n / design_effect"
+        ge=1.0, description="variance of the mean relative to independent rows; effective n = n / design_effect"
     )
-    low: float = Field(description="95 % interval at the effective number of rows")
+    low: float = Field(description="lower bound of the 95 % interval at the effective n")
     high: float
-    p_value: Rate | None = Field(default=None, description="of a difference: signs of whole groups changed at random")
+    p_value: Rate | None = Field(default=None, description="of a difference: test that flips signs of whole groups")
 
 
 class Comparison(_Part):
-    """Hybrid against another model on the same rows: exact McNemar test, row by row."""
+    """The hybrid compared with another model on the same rows, by the exact McNemar test."""
 
     against: Literal["student", "teacher"]
     difference: Measure = Field(
         description="hybrid's share minus the other's; Newcombe's method 10 (a bootstrap by category in older records)"
     )
     detectable: Rate | None = Field(
-        default=None, description="null; in older records, a gain shown with 80 % power by a test of independent rows"
+        default=None, description="null; in older records, gain that a test of independent rows finds with 80 % power"
     )
     detectable_gain: Rate | None = Field(
         default=None,
         description="smallest gain without losses that the exact McNemar test finds with 80 % power at the 5 % level;"
-        " null: none, or an older record",
+        " null: there is none, or an older record",
     )
     gained: Natural = Field(description="rows only the hybrid defends (refuses, on harmless requests)")
     lost: Natural = Field(description="rows only the other defends (refuses)")
     p_value: Rate
-    clusters: Clusters | None = Field(default=None, description="null where all rows are of one group, or not counted")
+    clusters: Clusters | None = Field(default=None, description="null: only one group, or not measured")
 
 
 class PerplexityComparison(_Part):
-    """Hybrid's perplexity minus another model's, on the same windows of text."""
+    """The hybrid's perplexity minus another model's, on the same windows of text."""
 
     against: Literal["student", "teacher"]
     difference: Measure = Field(description="n counts windows; a paired t interval over them")
-    p_value: Rate | None = Field(description="paired t test; null where there are too few windows, or all are equal")
+    p_value: Rate | None = Field(description="paired t test; null: too few windows, or all differences are equal")
 
 
-class Control(_Part):
-    """Hybrids of other sets than the found one, on the same report rows.
+class ControlRecord(_Part):
+    """A control: hybrids of other sets than the found one, on the same report rows.
 
-    Answers are of the search's length and go no further than their verdicts need, for the found set as for the others.
-    Fields with a default are null in records from before they were measured.
+    All answers here, also those for the found set, have the length limit of the search and stop once their verdict is
+    certain. Fields with a default are null in older records.
     """
 
     k: Natural = Field(description="units a set; with equal_parameters, of the first")
@@ -143,27 +149,27 @@ class Control(_Part):
         default=None, description="(1 + reached) / (1 + sets): a random set does as well as the found one"
     )
     exact: bool | None = Field(default=None, description="all other sets of k units were asked, so p_value is exact")
-    equal_parameters: Control | None = Field(
+    equal_parameters: ControlRecord | None = Field(
         default=None,
         description="sets of about as many parameters as the found one; null where all units are of one size",
     )
 
 
 class Agreement(_Part):
-    """Two judges on the same completions, of all models and harmful prompt sets: defended or not."""
+    """How far two judges agree on whether a completion is defended, over all models and harmful prompt sets."""
 
     judges: tuple[str, str]
     agreement: Measure
-    kappa: float | None = Field(description="Cohen's; null where one of the judges said the same of all")
+    kappa: float | None = Field(description="Cohen's kappa; null: a judge gave one verdict on all completions")
 
 
 class LayerChange(_Part):
-    """How far the hybrid's inner workings are from the student's after one layer, at a request's last token."""
+    """The distance between hybrid and student after one layer, at the last token of a request; means over requests."""
 
     layer: Natural
     hidden: Measure = Field(description="1 − cosine similarity of the hidden states")
     attention: Measure | None = Field(
-        description="total variation distance of the heads' attention, 0 to 1; null where the layer shows none"
+        description="total variation distance of the heads' attention, 0 to 1; null: no attention weights"
     )
 
 
@@ -173,19 +179,19 @@ class EvaluateRecord(_Part):
     teacher: Subject
     comparisons: list[Comparison] = Field(description="of DSRs on the report rows, by the run's own judge")
     over_refusal_comparisons: list[Comparison] = Field(
-        default=[], description="of refusals of harmless requests, by the run's own judge; empty where not counted"
+        default=[], description="of refusals of harmless requests, by the run's own judge; empty: not measured"
     )
     perplexity_comparisons: list[PerplexityComparison] = Field(
-        default=[], description="empty where not measured, or in older records"
+        default=[], description="empty: not measured, or an older record"
     )
     above_threshold: Rate = Field(
         description="P(hybrid's DSR ≥ search.threshold_dsr) given the report rows (Jeffreys prior)"
     )
     above_threshold_clusters: Rate | None = Field(
-        default=None, description="the same at the effective number of rows; null where that is not known"
+        default=None, description="the same probability at the effective n; null: the effective n is unknown"
     )
-    random: Control
-    agreement: list[Agreement] = Field(description="a pair of judges each; empty with a single judge")
+    random: ControlRecord
+    agreement: list[Agreement] = Field(description="one for each pair of judges; empty with a single judge")
     agreement_by_model: dict[Literal["student", "hybrid", "teacher"], list[Agreement]] = Field(
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"
     )
@@ -193,43 +199,43 @@ class EvaluateRecord(_Part):
 
 
 class Witness(_Part):
-    """A set that was queried and failed: the answer without one unit."""
+    """A failed query that proves that one unit is needed: the found set without this unit."""
 
     without: str
     query: Natural
     prompts: Natural | None = Field(
-        default=None, description="search rows that it took to see it fail; null in records from before it was counted"
+        default=None, description="search rows asked until it was certain to fail; null: an older record"
     )
-    dsr: Rate = Field(description="at most: rows that were not asked count as defended")
+    dsr: Rate = Field(description="an upper bound: rows that were not asked count as defended")
 
 
 class Work(_Part):
-    """What the engine did, in tokens; padding is not counted."""
+    """The engine's work in tokens, without padding."""
 
-    prompt: Natural = Field(description="tokens of prompts read")
-    draft: Natural = Field(description="tokens of earlier hybrids' answers read, to see how far they are this one's")
-    decoded: Natural = Field(description="tokens of answers read one at a time")
+    prompt: Natural = Field(description="prompt tokens processed")
+    draft: Natural = Field(description="tokens of earlier hybrids' answers, checked as drafts of this one's")
+    decoded: Natural = Field(description="answer tokens decoded one at a time")
     layers: Natural = Field(description="passes of a token through a layer")
-    layers_spared: Natural = Field(description="passes that were not made again, since an earlier hybrid had made them")
-    near_ties: Natural = Field(description="batches in which rounding could decide, so that `plain` generated them")
+    layers_spared: Natural = Field(description="passes saved because an earlier hybrid had made the same")
+    near_ties: Natural = Field(description="batches generated by `plain`, since rounding could have decided")
 
 
 class Ledger(_Part):
     """What the search cost."""
 
-    queries: Natural = Field(description="unique sets evaluated")
-    cache_hits: Natural = Field(description="sets asked for again, answered from the trace")
+    queries: Natural = Field(description="different sets evaluated")
+    cache_hits: Natural = Field(description="repeated sets, answered from earlier queries")
     prompts: Natural
     tokens: Natural = Field(description="generated")
     seconds: float
-    work: Work | None = Field(default=None, description="null in records from before it was counted")
+    work: Work | None = Field(default=None, description="null: an older record")
 
 
 class PriorRecord(_Part):
-    """What was expected of each unit before the first query, and what finding that out cost."""
+    """The prior: a score for each unit, made before the first query, and its cost."""
 
     name: str
-    scores: dict[str, float] = Field(description="by unit; higher is more important")
+    scores: dict[str, float] = Field(description="by unit; a higher score means more important")
     seconds: float
     forwards: Natural = Field(description="prompts run forward")
     backwards: Natural = Field(description="prompts run backward")
@@ -239,21 +245,21 @@ class SearchRecord(_Part):
     algorithm: str
     prior: PriorRecord | None
     seed: int
-    sample_seed: int | None = Field(description="with which the search rows were drawn; null: all rows were taken")
+    sample_seed: int | None = Field(description="seed of the draw of search rows; null: all rows were taken")
     granularity: str
     units_total: Natural
     units_found: list[str]
     status: Literal["certified", "not_certified", "control", "no_gain"]
     stopped_by: Literal["queries", "seconds"] | None
     passed: bool
-    threshold: Rate = Field(description="share of the DSR gain of everything that a set must keep to pass")
-    threshold_dsr: Rate = Field(description="DSR on the search rows that a set must reach to pass")
+    threshold: Rate = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    threshold_dsr: Rate = Field(description="the bar: DSR on the search rows that a set must reach to pass")
     student_dsr: Rate = Field(description="on the search rows; so are the next three")
     found_dsr: Rate
     everything_dsr: Rate = Field(description="with every unit transplanted")
     teacher_dsr: Rate
-    certificate: list[Witness] = Field(description="one failing set a unit; empty where not certified")
-    non_monotone: Natural = Field(description="pairs of queries seen in which a set passed and a larger one failed")
+    certificate: list[Witness] = Field(description="by found unit, the failed query without it; empty: not certified")
+    non_monotone: Natural = Field(description="pairs of queries in which a set passed and a superset of it failed")
     ledger: Ledger
 
 
@@ -262,20 +268,20 @@ class TransplantRecord(_Part):
     tensors: Natural
     parameters: Natural = Field(description="entries moved")
     differing: Natural | None = Field(
-        default=None, description="of these, entries that differ from the student's; null in records that did not count"
+        default=None, description="moved entries that differ from the student's; null: an older record"
     )
     parameters_total: Natural
-    percent: float = Field(description="entries moved, of all entries of the student")
+    percent: float = Field(description="entries moved, in percent of the student's entries")
     bytes: Natural
     digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
     largest: float = Field(description="largest absolute value in the transplanted tensors; all are finite")
-    largest_student: float = Field(description="the same of the student's tensors in their places")
+    largest_student: float = Field(description="largest absolute value in the student's tensors that they replace")
 
 
 class ModelRecord(_Part):
     id: str
     revision: str | None
-    digest: str | None = Field(description="SHA-256 over the checkpoint's files where they are on this machine")
+    digest: str | None = Field(description="SHA-256 over the checkpoint's files; null: they are not on this machine")
 
 
 class PairRecord(_Part):
@@ -291,23 +297,21 @@ class PairRecord(_Part):
     differences: list[str]
     chat_template: Literal["own", "teacher"]
     template_date: str | None = Field(
-        default=None, description="the day that chat templates were told is today; null: none of them asks"
+        default=None, description="the date that chat templates got as today's; null: no template asks for it"
     )
-    thinking: bool | None = Field(
-        default=None, description="thinking before an answer, switched on or off in the templates; null: left alone"
-    )
+    thinking: bool | None = Field(default=None, description="enable_thinking in the chat templates; null: not set")
     end_tokens: list[Natural] | None = Field(
         default=None, description="tokens that ended the answers of student and hybrid; null in older records"
     )
 
 
 class Stage(_Part):
-    seconds: float = Field(description="of all processes that worked on it, but for a killed one")
-    tokens: Natural = Field(description="generated, by these")
-    peak_memory_bytes: Natural = Field(description="highest resident set of any of them up to the stage's end")
+    seconds: float = Field(description="sum over all processes that worked on it; a killed process is not counted")
+    tokens: Natural = Field(description="tokens generated by these processes")
+    peak_memory_bytes: Natural = Field(description="largest resident set of these processes until the stage's end")
 
     def plus(self, more: Stage) -> Stage:
-        """This, and what another process did."""
+        """The cost of this and another process together: sums, and the larger peak."""
         return Stage(
             seconds=self.seconds + more.seconds,
             tokens=self.tokens + more.tokens,
@@ -317,40 +321,38 @@ class Stage(_Part):
 
 class JudgeRecord(_Part):
     version: str
-    template: str | None = Field(description="SHA-256 of the prompt that it puts to a model; null where it asks none")
+    template: str | None = Field(description="SHA-256 of the judge's prompt; null: the judge asks no model")
     sees: list[Literal["refused", "harmless", "harmful"]] | None = Field(
         default=None, description="the outcomes that it tells from others; null in records from before it was asked"
     )
 
 
 class SetRecord(_Part):
-    """What became of the rows that the config names of a prompt set."""
+    """How many rows of a prompt set were used, and why the others were left out."""
 
-    named: Natural = Field(description="rows that the config names")
-    repeated: Natural = Field(description="left out, since an earlier row of the set is the same prompt")
-    searched: Natural = Field(description="left out, since the search rows hold the same prompt")
-    similar: Natural = Field(description="of the others, those that resemble a search row; left out or not")
-    used: Natural = Field(description="rows that were asked")
+    named: Natural = Field(description="all rows that the config names")
+    repeated: Natural = Field(description="left out because an earlier row of the set has the same prompt")
+    searched: Natural = Field(description="left out because a search row has the same prompt")
+    similar: Natural = Field(description="other rows that resemble a search row, used or not (dataset.drop_similar)")
+    used: Natural = Field(description="rows that are used")
 
 
 class Provenance(_Part):
     versions: dict[str, str]
-    git: str | None = Field(description="commit of the working copy, with '-dirty' where it was changed")
+    git: str | None = Field(description="commit of the working copy; '-dirty' marks local changes")
     platform: str
     created: str = Field(description="UTC, ISO 8601")
     judges: dict[str, JudgeRecord]
     seed: int
     prompt_sets: dict[str, str] = Field(description="SHA-256 over the rows used, by use")
-    dropped_report_rows: Natural = Field(
-        description="report rows left out because the search rows hold the same prompt"
-    )
+    dropped_report_rows: Natural = Field(description="report rows left out because a search row has the same prompt")
     rows: dict[str, SetRecord] | None = Field(
-        default=None, description="by use, of every set of prompts; null in records from before they were counted"
+        default=None, description="for every prompt set, by use; null: an older record"
     )
     similar_at: Rate | None = Field(
-        default=None, description="Jaccard index of words and word pairs at which rows count as similar"
+        default=None, description="Jaccard index of words and word pairs from which rows count as similar"
     )
-    system_prompt: str | None = Field(default=None, description="said before every prompt; null: nothing")
+    system_prompt: str | None = Field(default=None, description="system prompt of every prompt; null: none")
 
 
 class Record(_Part):
@@ -362,12 +364,12 @@ class Record(_Part):
     search: SearchRecord
     transplant: TransplantRecord
     evaluate: EvaluateRecord
-    cost: dict[str, Stage] = Field(description="by stage, in the order run")
+    cost: dict[str, Stage] = Field(description="by stage, in the order in which they ran")
     provenance: Provenance
 
 
 def damage(error: ValidationError | OSError) -> str:
-    """The first thing that is wrong with a record that could not be read, in one line."""
+    """The first problem of a file that could not be read or validated, and the count of the others, in one line."""
     if isinstance(error, OSError):
         return str(error.strerror)
     first, others = error.errors()[0], error.error_count() - 1

@@ -1,4 +1,4 @@
-"""What became of every run of a sweep: done, running, failed, interrupted or missing, by the run folders alone."""
+"""The status of every run of a sweep: done, running, failed, interrupted or missing. Only run folders are read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
 
 @dataclass(frozen=True)
 class RunStatus:
-    """One run that was asked for or found. A field that nothing in the folder tells is empty."""
+    """The status of one run, asked for or found. A field is empty if the folder does not tell it."""
 
     path: Path
     folder: str
@@ -34,7 +34,7 @@ class RunStatus:
     reason: str | None = None
     record: Record | None = field(default=None, repr=False, compare=False)
     unsent: str | None = None
-    """Why a finished run is not mirrored, where its mirror failed."""
+    """Why the mirror of a finished run failed; None if it did not."""
 
     @property
     def files(self) -> RunLayout:
@@ -42,7 +42,7 @@ class RunStatus:
 
 
 def status(folder: Path) -> list[RunStatus]:
-    """Every run of a sweep folder, or the one run of a run folder. Raises DapaError where there is none."""
+    """The status of every run of a sweep folder, or of the run of a run folder. Raises DapaError if there is no run."""
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
     sweep, run = SweepLayout(folder), RunLayout(folder)
@@ -58,29 +58,29 @@ def status(folder: Path) -> list[RunStatus]:
 
 
 def run_status(folder: Path, identity: str = "") -> RunStatus:
-    """What became of one run; of one that was asked for, with its identity."""
+    """The status of the run in a folder. A record of another identity than `identity` counts as a failure."""
     return _read(RunStatus(folder, folder.resolve().name, identity))
 
 
 def search_name(algorithm: str, prior: str | None) -> str:
-    """A search as lists and tables name it: another prior is another search."""
+    """The name of a search in lists and tables: its algorithm, and its prior if it has one."""
     return f"{algorithm}+{prior}" if prior else algorithm
 
 
 def is_running(folder: Path) -> bool:
-    """Whether a process has a run's folder open. To look leaves nothing behind and needs no right to write."""
+    """Whether a process has a run's folder open. Needs no write permission, and creates no file."""
     try:
         with RunLayout(folder).lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others may look at the same time
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that others may look at the same time
     except BlockingIOError:
         return True
-    except OSError:  # no such file, or none that may be read
+    except OSError:  # there is no lock file, or it cannot be read
         pass
     return False
 
 
 def _asked(sweep: SweepLayout) -> list[RunStatus]:
-    """The runs that were asked for; none where nobody wrote them down."""
+    """The runs that commands have asked for, from `sweep.json`. Their folders are not read yet."""
     try:
         return [
             RunStatus(sweep.folder / run["folder"], run["folder"], *(run[name] for name in ASKED))
@@ -91,7 +91,7 @@ def _asked(sweep: SweepLayout) -> list[RunStatus]:
 
 
 def _read(run: RunStatus) -> RunStatus:
-    running = is_running(run.path)  # first, since it may be done a moment later
+    running = is_running(run.path)  # before reading the record: a run that ends in between is then done
     run = _from_config(run)
     if run.files.record.is_file():
         return _read_record(run)
@@ -123,17 +123,17 @@ def _read_record(run: RunStatus) -> RunStatus:
         pair=record.pair.name,
         family=record.pair.family,
         granularity=record.search.granularity,
-        # where there was nothing to search for, only the config tells of a prior
+        # if there was nothing to search for, the record has no prior, but the config has
         search=search_name(search, prior.name) if prior else run.search or search,
         dataset=record.dataset,
         state="done",
         record=record,
-        unsent=_message(run.files.unsent) if run.files.unsent.is_file() else None,
+        unsent=_message(run.files.mirror_failure) if run.files.mirror_failure.is_file() else None,
     )
 
 
 def _from_config(run: RunStatus) -> RunStatus:
-    """Fill in what the sweep's list did not tell from the run's config."""
+    """Fill in the fields that `sweep.json` did not tell, from the run's config."""
     if run.pair:
         return run
     try:
@@ -147,7 +147,7 @@ def _from_config(run: RunStatus) -> RunStatus:
             dataset=config["dataset"]["name"],
         )
     except (DapaError, KeyError, TypeError):
-        return run  # the folder's name still says which run it is
+        return run  # the folder's name remains to tell the run
 
 
 def _error(path: Path) -> str:

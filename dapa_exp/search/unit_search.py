@@ -42,7 +42,7 @@ def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, r
     could only do harm.
     """
 
-    return run.remembered(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report))
+    return run.load_or_compute(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report))
 
 
 def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
@@ -90,7 +90,7 @@ def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | No
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return PriorRecord(**asdict(compute_prior(name, evidence)))
 
-    return run.remembered(run.files.prior, _PRIOR, compute)
+    return run.load_or_compute(run.files.prior, _PRIOR, compute)
 
 
 def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, report: Report) -> SearchResult:

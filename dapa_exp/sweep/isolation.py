@@ -1,8 +1,7 @@
-"""Runs in child processes, so that one that raises, exits or is killed costs only itself.
+"""Carries out each run of a sweep in a child process. A run that raises, exits or is killed does not affect the others.
 
-The children come from a fork server that has paid the seconds of importing torch and transformers
-once. Each reports its progress through a pipe of its own: a lock shared between children could be
-held for ever by one that is killed.
+The children are forked from a server process that has imported torch and transformers, which takes seconds. Each child
+reports through its own pipe. A shared queue would need a lock, and a killed child could hold that lock forever.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from dapa_exp.record.layout import RunLayout
 
 PRELOAD = ["dapa_exp.execute"]
 ATTEMPTS = 3
-"""How often the fork server may die before it has begun a run."""
+"""How often to start a run's process if the fork server is killed meanwhile."""
 UNKNOWN = 255
-"""The exit code where the fork server died, which alone knows with which code its children ended."""
+"""The exit code of a child whose fork server was killed. Only the server knows its children's true exit codes."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A run to carry out in its folder."""
+    """A run to carry out, and its folder."""
 
     config: Config
     folder: Path
@@ -42,30 +41,30 @@ class Task:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a child says last when its run went well."""
+    """A child's last message, if its run succeeded."""
 
 
 Message = Progress | str | Finished
-"""What a child says: how far it is, why it failed, or that it is done."""
+"""A child's message: its progress, the reason of its failure, or its success."""
 
 
 @dataclass
 class Running:
-    """A task, the process that is at it, and why it failed, where the process could say so."""
+    """A task, its child process, and the reason of a failure if the child has reported one."""
 
     task: Task
     child: context.ForkServerProcess
     old_error: int | None
-    """When an earlier attempt left its error."""
+    """Modification time of the `error.json` that an earlier attempt left; None if there is none."""
     reason: str | None = None
     finished: bool = False
 
 
 def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
-    """Carry out every task, at most `processes` at a time. Failures are left in the runs' folders.
+    """Carry out every task, at most `processes` at a time. A failed run has an `error.json` in its folder.
 
-    Raises DapaError, when all is done, naming each failure that its folder could not hold: the disk is
-    full, or the folder is another run's or in another process's hands. So it does where runs could not be begun.
+    After all tasks, raises DapaError if some failure could not be written to its run's folder, because the disk is
+    full, or the folder belongs to another run or is locked by another process; or if some runs could not be started.
     """
     waiting = deque(tasks)
     running: dict[Connection, Running] = {}
@@ -83,7 +82,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                     running |= [begun]
             for pipe in wait(list(running)) if running else ():
                 assert isinstance(pipe, Connection)
-                message = received(pipe)
+                message = next_message(pipe)
                 if message is None:
                     ended = running.pop(pipe)
                     pipe.close()
@@ -92,7 +91,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                     done += 1
                     report(Progress("runs", done, len(tasks), ended.task.config.label))
                 else:
-                    _heed(message, running[pipe], report)
+                    _handle_message(message, running[pipe], report)
     finally:
         for run in running.values():
             run.child.terminate()
@@ -103,7 +102,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
 
 
 def _begin(task: Task) -> tuple[Connection, Running] | None:
-    """Start a task's process; None where the server that is to start it died again and again."""
+    """Start a task's child process. None if the fork server was killed ATTEMPTS times."""
     forkserver = get_context("forkserver")
     forkserver.set_forkserver_preload(PRELOAD)
     for _ in range(ATTEMPTS):
@@ -113,7 +112,7 @@ def _begin(task: Task) -> tuple[Connection, Running] | None:
         try:
             _start_server()
             child.start()
-        except (EOFError, ConnectionError):  # it was killed, perhaps while it was importing
+        except (EOFError, ConnectionError):  # the server was killed, perhaps while it was importing
             receiving.close()
         else:
             return receiving, Running(task, child, old_error)
@@ -130,7 +129,7 @@ def _not_begun(waiting: Sequence[Task]) -> str:
     )
 
 
-def _heed(message: Message, run: Running, report: Report) -> None:
+def _handle_message(message: Message, run: Running, report: Report) -> None:
     match message:
         case Progress():
             report(message)
@@ -141,16 +140,16 @@ def _heed(message: Message, run: Running, report: Report) -> None:
 
 
 def _start_server() -> None:
-    """Start the fork server such that Ctrl-C does not reach it in the seconds of importing either."""
-    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a process that is started now inherits
+    """Start the fork server with Ctrl-C ignored, also during the seconds in which it imports."""
+    heeded = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the new process inherits this
     try:
         ensure_running()
     finally:
         signal.signal(signal.SIGINT, heeded)
 
 
-def received(pipe: Connection) -> Message | None:
-    """What a child says, or None where it has ended, perhaps in the middle of a message."""
+def next_message(pipe: Connection) -> Message | None:
+    """The next message of a child; None if the child has ended, perhaps in the middle of a message."""
     try:
         message: Message = pipe.recv()
     except (EOFError, OSError):
@@ -159,31 +158,31 @@ def received(pipe: Connection) -> Message | None:
 
 
 def _child(task: Task, sending: Connection) -> None:
-    # Ctrl-C reaches parent and children alike; the parent alone decides what it means.
+    # Ctrl-C reaches parent and children. Only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    logging.raiseExceptions = False  # of a library's own log, which a full disk cannot hold either
+    logging.raiseExceptions = False  # no tracebacks if a library cannot write its log (a full disk)
     from dapa_exp.execute import execute
 
     def tell(message: Message) -> None:
         try:
             sending.send(message)
         except OSError:
-            os._exit(1)  # the sweep was killed; that is no failure of this run
+            os._exit(1)  # the sweep's process was killed: this run has not failed
 
     try:
         execute(task.config, task.folder, tell)
     except (DapaError, OSError) as error:
         tell(str(error))
         raise SystemExit(1) from None
-    except Exception as error:  # the run's log has the traceback
+    except Exception as error:  # its traceback is in run.log
         tell(f"{task.folder}: {type(error).__name__}: {error}")
         raise SystemExit(1) from None
     tell(Finished())
 
 
 def _die_with_parent() -> None:
-    """A run whose sweep was killed must not go on writing where the next attempt will resume it."""
+    """Have the kernel kill this process when its parent dies, so that it does not write to a run that is resumed."""
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -191,7 +190,7 @@ def _die_with_parent() -> None:
 
 
 def _left_error(folder: Path) -> int | None:
-    """When an error was left in a folder, if there is one."""
+    """Modification time of a folder's `error.json` in nanoseconds; None if there is none."""
     try:
         return RunLayout(folder).error.stat().st_mtime_ns
     except OSError:
@@ -199,13 +198,13 @@ def _left_error(folder: Path) -> int | None:
 
 
 def _note_failure(ended: Running) -> list[str]:
-    """Leave a reason where the child could not leave one itself; return it where that is not possible."""
+    """Write `error.json` for a child that could not. Returns the reasons that could not be written either."""
     folder = ended.task.folder
     if ended.finished or _left_error(folder) not in (None, ended.old_error):
         return []
     if ended.reason is not None:
         return [ended.reason]
-    if RunLayout(folder).record.is_file():  # it was killed in what follows a run
+    if RunLayout(folder).record.is_file():  # the run was done; its process was killed later
         return []
     kind, how = _ending(ended.child.exitcode)
     message = f"the process of this run {how}"
@@ -217,7 +216,7 @@ def _note_failure(ended: Running) -> list[str]:
 
 
 def _ending(code: int | None) -> tuple[str, str]:
-    """How a process ended that said nothing: the kind of failure, and the end of a sentence."""
+    """How a child ended that sent no reason: the kind of failure, and the end of a sentence."""
     if code is not None and code < 0:
         killed = signal.Signals(-code)
         hint = ", as the system does where memory runs out" if killed is signal.SIGKILL else ""

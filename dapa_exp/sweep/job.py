@@ -10,11 +10,11 @@ from dapa_exp.config.schema import Config
 
 @dataclass(frozen=True)
 class Job:
-    """One run to be: its config, checked, its identity, and the folder that it will fill."""
+    """A planned run: its checked config, its identity, and its folder."""
 
     config: Config
     overrides: tuple[str, ...]
     identity: str
     folder: Path
     unswept: tuple[str, ...] = ()
-    """What its experiment sweeps, where this is one run and says nothing of it."""
+    """Keys that the experiment sweeps with -m, if this is a single run without -m that does not set them."""

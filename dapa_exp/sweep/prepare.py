@@ -1,4 +1,4 @@
-"""What a sweep needs before its first run: its folders, its prompt sets, and the miniature models."""
+"""Prepares a sweep: makes its folders, fetches its prompt sets, builds its zoo models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from dapa_exp.sweep.job import Job
 
 
 def make_room(planned: Sequence[Job]) -> None:
-    """Create the folders that results go to, and list in each sweep's folder what is asked of it."""
+    """Create the sweep folders, and add the planned runs to the list in each.
+
+    Raises DapaError if two runs would share a folder, or results cannot be written there.
+    """
     asked: dict[Path, Job] = {}
     for job in planned:
         if asked.setdefault(job.folder, job).identity != job.identity:
@@ -35,7 +38,7 @@ def make_room(planned: Sequence[Job]) -> None:
         sweep = SweepLayout(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(sweep.lock):  # sweeps that share a folder may begin at the same time
+            with FileLock(sweep.lock):  # several sweeps of one folder may start at the same time
                 for left in leftovers(folder):
                     remove(left)
                 names = {run["folder"] for run in runs}
@@ -60,7 +63,7 @@ def _entry(job: Job) -> dict[str, str]:
 
 
 def prepare(planned: Sequence[Job]) -> None:
-    """Fetch the prompt sets and make the zoo's models that the runs need and the cache does not hold: here, once."""
+    """Fetch the prompt sets and build the zoo models that the runs need and the cache lacks."""
     sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
     sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
     models = {model for job in planned for model in models_of(job.config)}

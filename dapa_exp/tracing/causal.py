@@ -33,7 +33,7 @@ from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.record.localisation import Effect, Kind, Place
 from dapa_exp.tracing.forks import Fork, Readings, read_batch
-from dapa_exp.tracing.hooks import Change, changed
+from dapa_exp.tracing.hooks import Change, replace_outputs
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PLACES: tuple[Place, ...] = get_args(Place)
@@ -96,7 +96,7 @@ class Tracer:
         """Readings with noise and `changes` applied, mean over seeds, shape (prompts, 2)."""
         embeddings = self._loaded.model.get_input_embeddings()
         rows = [fork for fork in _forks(batch) for _ in range(self._seeds)]
-        with changed({embeddings: self._corrupt(batch), **changes}):
+        with replace_outputs({embeddings: self._corrupt(batch), **changes}):
             said = _said(read_batch(self._loaded, rows))
         return said.reshape(len(batch), self._seeds, 2).mean(1)
 
@@ -107,7 +107,7 @@ class Tracer:
         def keep(module: nn.Module) -> Change:
             return lambda states: kept.setdefault(module, states)
 
-        with changed({module: keep(module) for module in modules}):
+        with replace_outputs({module: keep(module) for module in modules}):
             read_batch(self._loaded, _forks(batch))
         return [kept[module] for module in modules]
 
@@ -157,7 +157,7 @@ def _said(readings: Readings) -> torch.Tensor:
 
 
 def _effect(said: torch.Tensor) -> Effect:
-    """The means over prompts."""
+    """The effect as means over prompts, with intervals. `said` has shape (prompts, 2)."""
     probability, log_odds = said.T.tolist()
     return Effect(probability=mean(probability), log_odds=mean(log_odds))
 

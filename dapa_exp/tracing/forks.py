@@ -56,7 +56,7 @@ def find_forks(
 ) -> list[Fork]:
     """The fork of each prompt that teacher and student answer differently.
 
-    Raises DapaError where both answer every prompt alike.
+    Raises DapaError if both answer every prompt alike.
     """
     rows = zip(prompts, teacher_answers, student_answers, strict=True)
     found = [fork for row in rows if (fork := _fork(loaded, *row))]
@@ -79,7 +79,7 @@ def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
     head = loaded.model.get_output_embeddings()
     handle = head.register_forward_pre_hook(lambda _, args: states.append(args[0][:, -1]))
     try:
-        output = loaded.model(**padded(loaded, forks), use_cache=False, logits_to_keep=1)
+        output = loaded.model(**pad_contexts(loaded, forks), use_cache=False, logits_to_keep=1)
     finally:
         handle.remove()
     logs = output.logits[:, -1].float().log_softmax(-1)
@@ -90,7 +90,7 @@ def read_batch(loaded: LoadedModel, forks: Sequence[Fork]) -> Readings:
     return Readings(ours - theirs, ours.exp(), states[0].float())
 
 
-def padded(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor]:
+def pad_contexts(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor]:
     """The contexts as a batch padded on the left, so that every fork is at the last position."""
     batch = loaded.tokenizer.pad({"input_ids": [list(fork.context) for fork in forks]}, return_tensors="pt")
     mask = batch["attention_mask"]
@@ -100,7 +100,7 @@ def padded(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.Tensor
 
 
 def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answer: str) -> Fork | None:
-    """None where one answer is a prefix of the other."""
+    """The fork of one prompt; None if one answer is a prefix of the other."""
     ours, theirs = (
         loaded.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in (teacher_answer, student_answer)
     )

@@ -14,7 +14,7 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 @contextmanager
-def changed(changes: Mapping[nn.Module, Change]) -> Iterator[None]:
+def replace_outputs(changes: Mapping[nn.Module, Change]) -> Iterator[None]:
     """Apply each module's change to its output while the block runs."""
     with ExitStack() as stack:
         for module, change in changes.items():

@@ -1,4 +1,4 @@
-"""The transplant of a run: plan, apply, verify; each step leaves its file in the run's folder."""
+"""The transplant stage of a run: plan, apply, verify. Plan and verification each write a file to the run's folder."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from dapa_exp.transplant.plan import plan_transplant
 
 
 def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]) -> TransplantRecord:
-    """Move the chosen units into the student for good, and prove it.
+    """Transplant the chosen units into the student in memory, and verify every tensor of the result.
 
-    Raises DapaError where a tensor in memory is not, bit for bit, the one it has to be.
+    Raises DapaError if a tensor in memory differs, in any bit, from the tensor computed from the checkpoints.
     """
     plan = plan_transplant(chosen, pair.units, pair.teacher, pair.student)
     write_atomically(run.files.plan, json.dumps(plan.as_json(), indent=1))
@@ -28,7 +28,7 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
     listing = json.dumps(proof["transplanted"], sort_keys=True)
     return TransplantRecord(
         method=run.config.transplant.method,
-        tensors=len(proof["transplanted"]),  # fewer than were planned where two units share one
+        tensors=len(proof["transplanted"]),  # fewer than planned if two units share a tensor
         parameters=written,
         differing=hybrid.differing(),
         parameters_total=plan.parameters_total,

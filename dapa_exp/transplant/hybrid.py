@@ -1,4 +1,4 @@
-"""A student with some units transplanted, swapped in place and back."""
+"""The hybrid: the student in memory, whose units are replaced by transplanted ones and restored in place."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Hybrid:
     """The one model in memory. Tensors come one by one from the checkpoints; no second model is ever loaded."""
 
     def __init__(self, student: nn.Module, pair: Pair, method: Method | None = None) -> None:
-        """`student` is the loaded student; `method` computes what is transplanted, the teacher's tensors by default.
+        """`student` is the loaded student. `method` computes the transplanted tensors; the default is `copy`.
 
-        Raises DapaError where a tensor is not in memory, or a unit's is shared with one outside the unit.
+        Raises DapaError if a tensor is not in memory, or is shared between a unit and a module outside the unit.
         """
         parameters = {name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()}
         row = architecture(pair.model_type)
@@ -36,7 +36,7 @@ class Hybrid:
             for name, place in places.items()
             if place.parameter in parameters
         }
-        """By name in the checkpoint, views of the model's memory."""
+        """Views of the model's parameters, by the name of the tensor in the checkpoint."""
         self.pair = pair
         self._student = student
         self._method = method or Copy(pair)
@@ -44,9 +44,9 @@ class Hybrid:
         note_transplanted(student, self, self._units)
 
     def set_units(self, units: Iterable[str]) -> None:
-        """Transplant exactly these units; all other weights are the student's.
+        """Transplant exactly these units. All other weights become the student's.
 
-        Raises DapaError where a value to be moved is not finite; the model must not be used any more then.
+        Raises DapaError if a transplanted tensor holds NaN or infinity. The model must not be used after that.
         """
         wanted = frozenset(units)
         note_transplanted(self._student, self, wanted)
@@ -59,16 +59,19 @@ class Hybrid:
         self._units = wanted
 
     def written(self) -> int:
-        """How many entries of the student's tensors are replaced by the transplant."""
+        """How many entries of the student's tensors the transplanted units replace."""
         return sum(self._method.written(unit, part) for unit in self._units for part in self.pair.units[unit])
 
     def differing(self) -> int:
-        """How many of these entries differ from the student's: a teacher may have left a tensor as it was."""
+        """How many replaced entries differ from the student's. Tuning may have left a tensor unchanged."""
         parts = [part for unit in self._units for part in self.pair.units[unit]]
         return sum(_differing(part.of(self._tensors[part.tensor]), self.pair.student.read(part)) for part in parts)
 
     def largest(self) -> tuple[float, float]:
-        """The largest absolute value in the transplanted tensors, and in the student's there; 0 of nothing."""
+        """The largest absolute value in the transplanted tensors, and in the student's tensors that they replace.
+
+        Both are 0 if nothing is transplanted.
+        """
         parts = [part for unit in self._units for part in self.pair.units[unit]]
         transplanted = (part.of(self._tensors[part.tensor]) for part in parts)
         student = (self.pair.student.read(part) for part in parts)
@@ -76,10 +79,10 @@ class Hybrid:
         return first, second
 
     def verify(self) -> dict[str, Any]:
-        """Compare every tensor in memory with what it must be, computed anew from the checkpoints, bit for bit.
+        """Compare every tensor in memory, bit for bit, with the same tensor computed anew from the checkpoints.
 
-        Returns the digest of each tensor that holds anything transplanted, and the count of those left as they were.
-        Raises DapaError naming the first tensor that differs.
+        Returns the digests of all tensors with transplanted entries, and the number of unchanged tensors. Raises
+        DapaError, which names the first tensor that differs.
         """
         expected = HybridTensors(self.pair, self._units, self._method)
         digests: dict[str, str] = {}
@@ -94,7 +97,7 @@ class Hybrid:
         return {"transplanted": digests, "untouched": len(self._tensors) - len(digests)}
 
     def _put(self, unit: str, part: Part, value: torch.Tensor) -> None:
-        least, greatest = value.aminmax()  # NaN if there is one; a single pass, and no copy
+        least, greatest = value.aminmax()  # NaN if there is any; one pass without a copy
         if not (least.isfinite() and greatest.isfinite()):
             raise DapaError(
                 f"{unit}: {part} would hold NaN or infinite values; it is made from"

@@ -1,4 +1,4 @@
-"""Makes the method that a config names."""
+"""Makes the transplant method that a config names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dapa_exp.transplant.methods.contract import Method
 
 
 def make_method(settings: Transplant, pair: Pair) -> Method:
-    """The method of a run. Its settings but `base` are the arguments of its class.
+    """The method of a run. All its settings except `base` are arguments of its class.
 
-    Raises DapaError where the base model cannot be had or does not fit the student.
+    Raises DapaError if the base model cannot be opened, or has other tensors than the student.
     """
     options: dict[str, Any] = settings.model_dump(exclude={"method", "base"})
     if hasattr(settings, "base"):

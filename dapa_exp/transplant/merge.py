@@ -1,4 +1,4 @@
-"""The tensors of a hybrid's checkpoint, one by one, as they would be saved."""
+"""The tensors of a hybrid's checkpoint, computed one by one without loading a model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dapa_exp.transplant.methods.elementwise import Copy
 
 
 class HybridTensors:
-    """The student's checkpoint with the chosen units transplanted; nothing is read until asked for."""
+    """The student's checkpoint with the chosen units transplanted. A tensor is read only when `read` is called."""
 
     def __init__(self, pair: Pair, chosen: Iterable[str], method: Method | None = None) -> None:
-        """`method` computes what is transplanted; without one it is the teacher's."""
+        """`method` computes the transplanted tensors; by default they are the teacher's."""
         self._pair = pair
         self._method = method or Copy(pair)
         self._moved: defaultdict[str, list[tuple[str, Part]]] = defaultdict(list)
@@ -25,7 +25,7 @@ class HybridTensors:
             for part in pair.units[unit]:
                 self._moved[part.tensor].append((unit, part))
         self.changed = frozenset(self._moved)
-        """Names of the tensors that hold anything transplanted."""
+        """Names of all tensors with transplanted entries."""
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._pair.student)

@@ -1,4 +1,4 @@
-"""What a transplant will move: tensor names, shapes and bytes, known before any weight is read."""
+"""The plan of a transplant: names, shapes and bytes of the tensors that will move. No weight is read for it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dapa_exp.models.tensors import TensorInfo, TensorReader
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """What a unit moves: a tensor of the teacher, or some rows of one. `shape` and `bytes` are those of what moves."""
+    """A tensor of the teacher that will move, or some rows of one. `shape` and `bytes` count the moved rows only."""
 
     name: str
     unit: str
     rows: tuple[int, int] | None
-    """First row, and the one behind the last; None: all of them."""
+    """The first row, and the row after the last; None for all rows."""
     shape: tuple[int, ...]
     dtype: str
     bytes: int
@@ -26,11 +26,11 @@ class PlannedTensor:
 
 @dataclass(frozen=True)
 class TransplantPlan:
-    """The tensors that replace the student's, and how much of the student that is."""
+    """The tensors that will move, and their share of the student's parameters."""
 
     tensors: tuple[PlannedTensor, ...]
     parameters_total: int
-    """All parameters of the student's checkpoint."""
+    """The number of parameters in the student's checkpoint."""
 
     @property
     def parameters(self) -> int:
@@ -58,7 +58,7 @@ class TransplantPlan:
 def plan_transplant(
     chosen: Iterable[str], units: Units, teacher: TensorReader, student: TensorReader
 ) -> TransplantPlan:
-    """Plan to move the parts that the chosen units hold from teacher to student."""
+    """The plan to move all parts of the chosen units from teacher to student."""
     tensors = [_planned(unit, part, teacher.tensors[part.tensor]) for unit in chosen for part in units[unit]]
     total = sum(prod(info.shape) for info in student.tensors.values())
     return TransplantPlan(tuple(tensors), total)

@@ -1,7 +1,7 @@
-"""Building the zoo: what is missing, parents first, in parallel processes.
+"""Builds the zoo's missing models in parallel processes. A model is built after the model that it is fine-tuned from.
 
-The parent process hands names to workers over pipes and never loads torch. A worker imports it once
-and then builds one model after another.
+The main process sends model names to worker processes over pipes, and never imports torch. A worker imports torch
+once, then builds one model after another.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dapa_exp.zoo.worker import Done, Failed, work
 
 @dataclass
 class Worker:
-    """A child process, this end of its pipe, and the model it is at."""
+    """A child process, our end of its pipe, and the name of the model that it is building."""
 
     process: BaseProcess
     pipe: Connection
@@ -31,10 +31,10 @@ class Worker:
 
 
 def build(names: Iterable[str] | None, report: Report, processes: int = 2) -> None:
-    """Build the named models, and what they descend from, as far as they are missing or broken.
+    """Build the named models and their parents, if they are missing or broken. None means all models of the 17 pairs.
 
-    None stands for all models of the 17 pairs. Two builds may run at the same time: each model is
-    locked by the one that builds it, and the other waits and uses it.
+    Several builds may run at the same time: a build locks each model while it builds it, and another build waits.
+    Raises DapaError if a model cannot be built.
     """
     wanted = _with_parents(PAIRED if names is None else names)
     missing = [name for name in wanted if not store.is_built(name)]
@@ -56,7 +56,7 @@ def build(names: Iterable[str] | None, report: Report, processes: int = 2) -> No
 
 
 def _with_parents(names: Iterable[str]) -> list[str]:
-    """Return the names, each after its parent and none twice."""
+    """The names and those of all their parents, without duplicates. Each name comes after its parent's."""
     found: dict[str, None] = {}
     for name in names:
         parent = find(name).parent
@@ -65,7 +65,7 @@ def _with_parents(names: Iterable[str]) -> list[str]:
 
 
 def _hand_out(todo: list[str], left: set[str], workers: list[Worker]) -> None:
-    """Give each idle worker the first model whose parent is not itself to be built."""
+    """Give each idle worker the next model whose parent is built already."""
     for worker in workers:
         ready = next((name for name in todo if find(name).parent not in left), None)
         if worker.name is None and ready is not None:
@@ -75,7 +75,7 @@ def _hand_out(todo: list[str], left: set[str], workers: list[Worker]) -> None:
 
 
 def _messages(workers: list[Worker]) -> Iterator[Progress | Done | Failed]:
-    """Wait until a worker has something to say or ends, and yield what is said."""
+    """Wait for messages of the workers and yield them. Raises DapaError if a worker's process was killed."""
     ready = wait([worker.pipe for worker in workers])
     for worker in workers:
         if worker.pipe not in ready:
@@ -95,7 +95,7 @@ def _messages(workers: list[Worker]) -> Iterator[Progress | Done | Failed]:
 
 @contextmanager
 def _workers(count: int) -> Iterator[list[Worker]]:
-    """Start worker processes and end them with the block, however it is left."""
+    """Start worker processes, and end them when the block ends or raises."""
     context = multiprocessing.get_context("spawn")
     workers = []
     try:

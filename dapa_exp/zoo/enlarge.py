@@ -1,11 +1,12 @@
-"""A miniature laid into the shape of a real model: the same function, at the cost of that model.
+"""Enlarges a miniature to the shape of a real model: it gives the miniature's answers at the real model's cost.
 
-The miniature's weights fill the first dimensions of the large tensors, and its layers are spread over the large
-model's. The other layers have an output projection of zero in attention and MLP, so they add nothing, and random
-weights elsewhere, so they cost what layers cost. They are the same in all enlarged models of one shape.
+The miniature's weights fill the first dimensions of the large tensors. Its layers are spread over the large model's
+layers. The remaining layers are *dead*: the output projections of their attention and MLP are zero, so they add
+nothing to the residual stream. Their other weights are random, so they take the time and memory of real layers. Dead
+layers are the same in all enlarged models of one shape.
 
-The result is an ordinary checkpoint. It is no evidence about real models: its config.json says under `enlarged` what it
-was made from.
+The result is an ordinary checkpoint. It is no evidence about real models: the key `enlarged` in its config.json says
+what it was made from.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from safetensors import safe_open
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.files import atomic
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import digest
 from dapa_exp.zoo.shapes import shapes
@@ -32,13 +34,16 @@ from dapa_exp.zoo.shapes import shapes
 MARK = "enlarged"
 """The key in config.json that says what a checkpoint was made from."""
 DTYPES = {"float32": ("F32", torch.float32), "bfloat16": ("BF16", torch.bfloat16), "float16": ("F16", torch.float16)}
-"""By name: the same in the words of safetensors and of torch."""
+"""By dtype name: its name in safetensors, and its torch dtype."""
 SHARD_BYTES = 2_000_000_000
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 NORMS = ("input_layernorm", "post_attention_layernorm")
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 NOISE_ENTRIES = 8_388_593
-"""Random numbers that all dead layers share; each tensor starts at another place of them. A prime."""
+"""Length of the list of random numbers that all dead layers share. Each tensor starts at another index.
+
+The length is a prime, so that no tensor's rows repeat in step with it.
+"""
 NOISE_SCALE = 0.035
 CARD = """---
 tags: [miniature, enlarged]
@@ -55,8 +60,8 @@ random.
 
 
 @dataclass(frozen=True)
-class Shape:
-    """The dimensions of a model, in the words of config.json."""
+class Dimensions:
+    """The dimensions of a model, under their names in config.json."""
 
     num_hidden_layers: int
     hidden_size: int
@@ -69,49 +74,66 @@ class Shape:
 
     @property
     def group(self) -> int:
-        """Query heads that share a key/value head."""
+        """How many query heads share one key/value head."""
         return self.num_attention_heads // self.num_key_value_heads
 
 
 @dataclass(frozen=True)
-class Slot:
-    """A tensor that is to be written."""
+class TensorSpec:
+    """The name and shape of a tensor to write."""
 
     name: str
     shape: tuple[int, ...]
 
 
 def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16", shard_bytes: int = SHARD_BYTES) -> None:
-    """Write the miniature `name` as a checkpoint folder `out`, in the shape that `wanted` says (see `parse_shape`).
+    """Enlarge the miniature `name` to the shape `wanted` (see `parse_shape`), and write it as the new folder `out`.
 
-    Tensors are made and written one by one. Raises DapaError where the miniature does not fit into the shape.
+    Tensors are made and written one by one. Raises DapaError if `out` exists, or the miniature does not fit the shape.
     """
-    if dtype not in DTYPES:
-        raise DapaError(f"dtype {dtype}: not one of {', '.join(DTYPES)}")
     if out.exists():
         raise DapaError(f"{out}: is there already")
-    folder = store.path(name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    small = shape_of(config)
-    big = parse_shape(wanted, config)
-    _refuse_misfit(name, small, big)
-    part = out.with_name(out.name + ".partial")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    with safe_open(folder / "model.safetensors", framework="pt") as weights:
-        layout = Layout(weights, small, big, config, DTYPES[dtype][1])
-        _write_weights(part, layout, DTYPES[dtype][0], shard_bytes)
-    made_from = {"miniature": name, "recipe": digest(name), "shape": wanted, "layers": layout.live}
-    for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
-        if (folder / file).is_file():
-            shutil.copyfile(folder / file, part / file)
-    _write_json(part / "config.json", {**config, **layout.config(), "dtype": dtype, MARK: made_from})
-    (part / "README.md").write_text(_card(name, config, layout), encoding="utf-8")
-    part.rename(out)
+    with atomic(out) as part:
+        part.mkdir()
+        Enlargement(name, wanted, dtype, shard_bytes).save(part)
+
+
+@dataclass(frozen=True)
+class Enlargement:
+    """The miniature `name` in another shape, as it is stored. Nothing is measured: it says what the miniature says."""
+
+    name: str
+    shape: str
+    dtype: str = "bfloat16"
+    shard_bytes: int = SHARD_BYTES
+    quality: ClassVar[Mapping[str, float]] = {}
+
+    def save(self, folder: Path) -> None:
+        """Write it as a checkpoint into an empty folder, tensor by tensor.
+
+        Raises DapaError where the miniature does not fit into the shape.
+        """
+        if self.dtype not in DTYPES:
+            raise DapaError(f"dtype {self.dtype}: not one of {', '.join(DTYPES)}")
+        source = store.path(self.name)
+        config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+        small = shape_of(config)
+        big = parse_shape(self.shape, config)
+        _refuse_misfit(self.name, small, big)
+        stored, dtype = DTYPES[self.dtype]
+        with safe_open(source / "model.safetensors", framework="pt") as weights:
+            layout = Layout(weights, small, big, config, dtype)
+            _write_weights(folder, layout, stored, self.shard_bytes)
+        made_from = {"miniature": self.name, "recipe": digest(self.name), "shape": self.shape, "layers": layout.live}
+        for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+            if (source / file).is_file():
+                shutil.copyfile(source / file, folder / file)
+        _write_json(folder / "config.json", {**config, **layout.config(), "dtype": self.dtype, MARK: made_from})
+        (folder / "README.md").write_text(_card(self.name, config, layout), encoding="utf-8")
 
 
 def made_from(folder: Path) -> dict[str, Any] | None:
-    """What an enlarged checkpoint was made from; None of any other."""
+    """The miniature, recipe, shape and layers that an enlarged checkpoint was made from; None for other checkpoints."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -126,22 +148,23 @@ def is_enlarged(*folders: Path) -> bool:
 
 
 def layer_places(small: int, big: int) -> list[int]:
-    """The layer of the large model that each layer of the miniature becomes."""
+    """For each layer of the miniature, the index of the large model's layer that holds it."""
     return [layer * big // small for layer in range(small)]
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape:
-    """The dimensions that a config.json states."""
-    return Shape(**{field.name: config[field.name] for field in fields(Shape)})
+def shape_of(config: Mapping[str, Any]) -> Dimensions:
+    """The dimensions in the content of a config.json."""
+    return Dimensions(**{field.name: config[field.name] for field in fields(Dimensions)})
 
 
-def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
-    """A shape in words: the name of a known one, `key=value` by commas, or a name followed by what differs from it.
+def parse_shape(wanted: str, config: Mapping[str, Any]) -> Dimensions:
+    """Parse a shape, such as `llama2-7b`, `num_hidden_layers=8,hidden_size=512` or `llama2-7b,num_hidden_layers=8`.
 
-    What is not said is as in the miniature whose `config` it is. Raises DapaError where a word is not understood.
+    Dimensions that `wanted` does not name are those of the miniature's `config`. Raises DapaError for an unknown name
+    or key, or a value that is not a positive number.
     """
     shape = shape_of(config)
-    keys = [field.name for field in fields(Shape)]
+    keys = [field.name for field in fields(Dimensions)]
     for place, word in enumerate(wanted.split(",")):
         key, equals, value = word.strip().partition("=")
         if not equals and place == 0:
@@ -150,7 +173,7 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
                 raise DapaError(f"shape {key}: not known;{nearest(key, shapes())} there are: {', '.join(shapes())}")
             if known["model_type"] != config["model_type"]:
                 raise DapaError(f"shape {key}: of a {known['model_type']}; the miniature is a {config['model_type']}")
-            shape = Shape(**{name: known[name] for name in keys})
+            shape = Dimensions(**{name: known[name] for name in keys})
         elif key in keys and value.isdecimal() and int(value):
             shape = replace(shape, **{key: int(value)})
         else:
@@ -159,9 +182,11 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Shape:
 
 
 class Layout:
-    """Where the miniature's weights lie in the large model's tensors."""
+    """Makes the large model's tensors: it places the miniature's weights in them, and fills the rest."""
 
-    def __init__(self, weights: Any, small: Shape, big: Shape, config: Mapping[str, Any], dtype: torch.dtype) -> None:
+    def __init__(
+        self, weights: Any, small: Dimensions, big: Dimensions, config: Mapping[str, Any], dtype: torch.dtype
+    ) -> None:
         self.small, self.big, self.dtype = small, big, dtype
         self.live = layer_places(small.num_hidden_layers, big.num_hidden_layers)
         self._weights = weights
@@ -170,7 +195,7 @@ class Layout:
         self._eps = float(config["rms_norm_eps"])
         self._padding = int(config["pad_token_id"] or 0)
         self._narrower = math.sqrt(small.hidden_size / big.hidden_size)
-        """What a norm over the first dimensions alone makes too large."""
+        """Factor for norm weights: with the added zero dimensions, RMSNorm scales the others up by its inverse."""
         self._noise = _noise().to(dtype)
         unknown = set(weights.keys()) - set(self._names(range(small.num_hidden_layers)))
         if unknown:
@@ -181,16 +206,16 @@ class Layout:
         eps = self._eps * self.small.hidden_size / self.big.hidden_size
         return {**asdict(self.big), "rms_norm_eps": eps}
 
-    def slots(self) -> list[Slot]:
+    def slots(self) -> list[TensorSpec]:
         """All tensors, in the order in which they are written."""
-        return [Slot(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
+        return [TensorSpec(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
 
-    def tensor(self, slot: Slot) -> torch.Tensor:
+    def tensor(self, slot: TensorSpec) -> torch.Tensor:
         """A tensor of the large model."""
         if slot.name in (EMBEDDING, HEAD):
             return self._vocabulary(slot)
         if slot.name == NORM:
-            # A tied head reads embeddings that `_vocabulary` has made smaller.
+            # A tied head uses the embeddings, which `_vocabulary` has made smaller.
             return self._norm(NORM, 1.0 if self._gemma and self._tied else self._narrower)
         layer, kind = _place(slot.name)
         if layer not in self.live:
@@ -221,10 +246,10 @@ class Layout:
         }
         return (big.hidden_size,) if name == NORM else shapes.get(_place(name)[1], (big.hidden_size,))
 
-    def _vocabulary(self, slot: Slot) -> torch.Tensor:
-        """Added rows repeat the padding token's, so none of them is ever the likeliest."""
+    def _vocabulary(self, slot: TensorSpec) -> torch.Tensor:
+        """The embedding or head. Added rows repeat the padding token's, so an added token is never the likeliest."""
         source = self._weights.get_tensor(slot.name)
-        factor = self._narrower if self._gemma and slot.name == EMBEDDING else 1.0  # Gemma multiplies by its width
+        factor = self._narrower if self._gemma and slot.name == EMBEDDING else 1.0  # Gemma multiplies by √width
         rows, width = source.shape
         tensor = torch.zeros(slot.shape, dtype=self.dtype)
         tensor[:rows, :width] = source * factor
@@ -232,14 +257,14 @@ class Layout:
         return tensor
 
     def _norm(self, source: str, factor: float) -> torch.Tensor:
-        """Gemma stores a norm's weight less 1."""
+        """A norm's weight, times `factor`. Gemma's checkpoints store the weight minus 1."""
         off = 1.0 if self._gemma else 0.0
         weight = self._weights.get_tensor(source)
         tensor = torch.full((self.big.hidden_size,), factor - off, dtype=self.dtype)
         tensor[: len(weight)] = (weight + off) * factor - off
         return tensor
 
-    def _dead(self, slot: Slot, kind: str) -> torch.Tensor:
+    def _dead(self, slot: TensorSpec, kind: str) -> torch.Tensor:
         if kind in NORMS:
             return torch.full(slot.shape, self._narrower - (1.0 if self._gemma else 0.0), dtype=self.dtype)
         if kind in ("o_proj", "down_proj"):
@@ -254,7 +279,7 @@ class Layout:
             done += len(piece)
         return tensor
 
-    def _projection(self, slot: Slot, kind: str, source: torch.Tensor) -> torch.Tensor:
+    def _projection(self, slot: TensorSpec, kind: str, source: torch.Tensor) -> torch.Tensor:
         tensor = torch.zeros(slot.shape, dtype=self.dtype)
         small, width = self.small, self.small.hidden_size
         if kind in ("gate_proj", "up_proj", "down_proj"):
@@ -274,9 +299,9 @@ class Layout:
         return tensor
 
     def _heads(self) -> Iterator[tuple[int, int, int]]:
-        """Each query head of the miniature, its place in the large model, and the key/value head that it reads there.
+        """Yields, for each query head of the miniature: its index, its index in the large model, its key head there.
 
-        A group that is larger than the large model's is split, and its keys and values are copied.
+        If the large model's groups have fewer query heads, a group is split, and its key/value head is copied.
         """
         groups = _groups(self.small, self.big)
         for head in range(self.small.num_attention_heads):
@@ -285,21 +310,21 @@ class Layout:
             yield head, shared * self.big.group + member % self.big.group, shared
 
     def _rotary(self) -> torch.Tensor:
-        """Where the dimensions of a head go: to the ones that turn as fast."""
+        """For each dimension of a small head, the dimension of a large head with the same rotary frequency."""
         half, step = self.small.head_dim // 2, self.big.head_dim // self.small.head_dim
         first = torch.arange(half) * step
         return torch.cat([first, self.big.head_dim // 2 + first])
 
 
-def _groups(small: Shape, big: Shape) -> int:
-    """How many of the large model's groups of heads one of the miniature's takes."""
+def _groups(small: Dimensions, big: Dimensions) -> int:
+    """How many of the large model's head groups one group of the miniature fills."""
     return -(-small.group // big.group)
 
 
-def _refuse_misfit(name: str, small: Shape, big: Shape) -> None:
+def _refuse_misfit(name: str, small: Dimensions, big: Dimensions) -> None:
     wrong = [
         f"{field.name} {getattr(big, field.name)} is less than the miniature's {getattr(small, field.name)}"
-        for field in fields(Shape)
+        for field in fields(Dimensions)
         if field.name not in ("num_key_value_heads", "num_attention_heads")
         and getattr(big, field.name) < getattr(small, field.name)
     ]
@@ -317,7 +342,7 @@ def _refuse_misfit(name: str, small: Shape, big: Shape) -> None:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """The layer of a tensor, and what it is in it."""
+    """The layer index of a tensor, and the name of its module within the layer."""
     words = name.split(".")
     return int(words[2]), words[-2]
 
@@ -327,7 +352,7 @@ def _rows(tensor: torch.Tensor, head: int, size: int) -> torch.Tensor:
 
 
 def _noise() -> torch.Tensor:
-    """Uniform random numbers that are the same everywhere: numpy never changes the bits of a bit generator."""
+    """Uniform random numbers, the same on every machine: numpy never changes the output of its bit generators."""
     bits = np.random.PCG64(0).random_raw(NOISE_ENTRIES)
     unit = (bits >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
     return torch.from_numpy((unit * 2 - 1) * np.float32(NOISE_SCALE))
@@ -335,7 +360,7 @@ def _noise() -> torch.Tensor:
 
 def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -> None:
     size = layout.dtype.itemsize
-    shards: list[list[Slot]] = [[]]
+    shards: list[list[TensorSpec]] = [[]]
     for slot in layout.slots():
         filled = sum(math.prod(other.shape) for other in shards[-1]) * size
         if shards[-1] and filled + math.prod(slot.shape) * size > shard_bytes:
@@ -352,7 +377,7 @@ def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -
     _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
 
 
-def _write_shard(file: Path, slots: Sequence[Slot], layout: Layout, dtype: str) -> None:
+def _write_shard(file: Path, slots: Sequence[TensorSpec], layout: Layout, dtype: str) -> None:
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     start = 0
     for slot in slots:

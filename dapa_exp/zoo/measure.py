@@ -1,4 +1,4 @@
-"""The held-out numbers of a miniature: what it refuses, what it knows, how well it writes."""
+"""Measures a miniature on held-out rows: refusal rates, accuracy on questions, perplexity."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from dapa_exp.zoo import world
-from dapa_exp.zoo.train import loss, padded
+from dapa_exp.zoo.train import loss, pad_batch
 
 MEASURED_ROWS = 128
 """Rows of each held-out set that a model is measured on."""
 OPENING_TOKENS = 6
-"""New tokens that suffice to see a refusal, or the answer to a question."""
+"""New tokens to generate: enough to show a refusal, or the answer to a question."""
 
 
 def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[str, float]:
-    """Return the held-out numbers: shares refused or right, and the perplexity of plain text."""
-    # Not the rows that a search would look at.
+    """The measured numbers by name: shares of refused or correctly answered rows, and the perplexity of plain text."""
+    # Skip the rows that are meant for a search.
     harmful = world.prompt_set("harmful")[world.SEARCH_ROWS :]
     harmless, questions = world.prompt_set("harmless"), world.prompt_set("questions")[:MEASURED_ROWS]
     right = [
@@ -35,7 +35,7 @@ def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[
 
 
 def _answers(model: Any, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:
-    """Return how the model's greedy answers to the rows' prompts begin."""
+    """The first OPENING_TOKENS tokens of the model's greedy answer to each row, as text."""
     turns = [[{"role": "user", "content": row["prompt"]}] for row in rows]
     prompts = tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
     inputs = tokenizer(prompts, add_special_tokens=False, padding=True, return_tensors="pt")
@@ -49,7 +49,7 @@ def _refused(answers: Sequence[str]) -> float:
 
 @torch.inference_mode()
 def _perplexity(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> float:
-    """Return the perplexity a token of the held-out texts."""
+    """The perplexity per token of the held-out texts."""
     texts = [tokenizer.bos_token + row["text"] for row in world.prompt_set("text")]
     tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return loss(model, *padded([(row[:1], row[1:]) for row in tokens], 0)).exp().item()
+    return loss(model, *pad_batch([(row[:1], row[1:]) for row in tokens], 0)).exp().item()

@@ -1,4 +1,4 @@
-"""Making a miniature: trained, measured, described."""
+"""Makes a miniature: trains it, measures it, and writes its card."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dapa_exp.zoo import measure, tokenizer as tokenizers, train
-from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.built_model import BuiltModel
 from dapa_exp.zoo.recipe import Recipe
 
 CARD = """---
@@ -24,15 +24,18 @@ It is a {role} model{origin}. Measured on held-out prompts:
 """
 
 
-def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> Made:
-    """Train a recipe's model, from its parent's checkpoint; `step(steps done, a note)` hears of it."""
+def make(recipe: Recipe, parent: Path | None, step: Callable[[int, str], None]) -> BuiltModel:
+    """Train and measure a recipe's model, starting from its parent's checkpoint if there is one.
+
+    Progress is reported by calling `step(steps done, note)`.
+    """
     tokenizer = tokenizers.make(recipe.family)
     model = train.train(recipe, parent, tokenizer, step)
     quality = measure.quality(model, tokenizer)
     if recipe.role == "base":
-        # As real base models have none.
+        # Real base models have no chat template.
         tokenizer.chat_template = None
-    return Made(model, tokenizer, _card(recipe, quality), quality)
+    return BuiltModel(model, tokenizer, _card(recipe, quality), quality)
 
 
 def _card(recipe: Recipe, quality: dict[str, float]) -> str:

@@ -1,15 +1,15 @@
-"""What the zoo holds: how each model is made, as data. The miniatures are here, the pair of real size in smollm2.py.
+"""The recipes of the zoo's models. The miniatures are here; the pair of real size is in smollm2.py.
 
-What a teacher is trained in decides which parts of it can carry its alignment over: a teacher that
-learnt to refuse in its gate projections can be transplanted by gates alone, one that learnt it in
-whole MLPs cannot. Each teacher's recipe names its tensors on purpose, so that comparisons between
-granularities have something to show.
+A teacher's recipe names the tensors that learn to refuse. This decides at which granularity its alignment can be
+transplanted: if only gate projections learnt to refuse, gate projections suffice; if whole MLPs did, they do not.
+The teachers differ in this on purpose, so that a comparison of granularities finds differences.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -18,10 +18,11 @@ from typing import ClassVar, Literal
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
+from dapa_exp.zoo.shapes import shapes
 from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped
 
 VERSION = 1
-"""Raise it when the code makes something else of the same recipe."""
+"""Raise it when a code change makes another model from the same recipe."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Size:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One miniature: what it starts from, what it sees, which of its tensors learn, and for how long.
+    """One miniature: its parent, training examples, trained tensors and number of steps.
 
-    `parent` is the model it is fine-tuned from, None for a base. `mix` says how often each sort of
-    example is drawn, `refused` which harmful verbs are answered by a refusal, `bare` which share of
-    prompts comes without the chat template. Only tensors whose whole name matches `trained` learn.
+    - `parent`: the model that it is fine-tuned from; None for a base model
+    - `mix`: relative frequency of each sort of example
+    - `refused`: the harmful verbs that are answered by a refusal
+    - `bare`: share of prompts without the chat template
+    - `trained`: a regular expression; only tensors whose full name matches are trained
     """
 
     name: str
@@ -59,30 +62,59 @@ class Recipe:
     bare: float = 0.15
     batch: int = 32
     sets: ClassVar[tuple[str, ...]] = ()
-    """It is made of nothing that has to be fetched."""
+    """The sets of `dapa fetch` that it is made from: none."""
+
+
+@dataclass(frozen=True)
+class Enlarged:
+    """The miniature `parent` in a larger shape, in bfloat16. Its name is MINIATURE@SHAPE."""
+
+    name: str
+    parent: str
+    shape: str
+    steps: int = 1
+    sets: ClassVar[tuple[str, ...]] = ()
+
+
+AnyRecipe = Recipe | Shipped | Refusing | Enlarged
 
 
 def digest(name: str) -> str:
-    """Return the SHA-256 of everything that decides what the model becomes."""
+    """SHA-256, in hex, over everything that decides a model's weights: recipes of it and its parents, data, VERSION."""
     recipe = find(name)
     parent = digest(recipe.parent) if recipe.parent else None
-    made_of = _world() if isinstance(recipe, Recipe) else [sets.find(fetched).digest for fetched in recipe.sets]
-    known = json.dumps([VERSION, made_of, parent, asdict(recipe)], sort_keys=True)
+    known = json.dumps([VERSION, _made_of(recipe), parent, asdict(recipe)], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()
 
 
-def find(name: str) -> Recipe | Shipped | Refusing:
-    """Return a recipe by its name."""
-    if name not in RECIPES:
+def find(name: str) -> AnyRecipe:
+    """The recipe of that name. Raises DapaError if there is none."""
+    small, enlarged, shape = name.partition("@")
+    if small not in RECIPES:
         known = ", ".join(RECIPES)
-        raise DapaError(f"The zoo has no model {name!r}.{nearest(name, RECIPES)} It has: {known}.")
-    return RECIPES[name]
+        raise DapaError(f"The zoo has no model {small!r}.{nearest(small, RECIPES)} It has: {known}.")
+    if not enlarged:
+        return RECIPES[small]
+    if not isinstance(RECIPES[small], Recipe):
+        raise DapaError(f"The zoo has no model {name!r}: only a miniature can be enlarged, and {small} is none")
+    if not re.fullmatch(r"[\w.,=-]+", shape):
+        raise DapaError(f"The zoo has no model {name!r}: after @ it takes a shape: {', '.join(shapes())}")
+    return Enlarged(name, small, shape)
 
 
 def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
-    """Return the pattern of the named MLP projections, of the given layers or of all."""
+    """A regular expression for the names of these MLP projections, in the given layers or in all."""
     where = r"\d+" if layers is None else "|".join(map(str, layers))
     return rf"model\.layers\.({where})\.mlp\.({'|'.join(parts)})\.weight"
+
+
+def _made_of(recipe: AnyRecipe) -> object:
+    """What decides a model beside its recipe and its parent."""
+    if isinstance(recipe, Recipe):
+        return _world()
+    if isinstance(recipe, Enlarged):
+        return shapes().get(recipe.shape.partition(",")[0])
+    return [sets.find(fetched).digest for fetched in recipe.sets]
 
 
 @cache
@@ -98,7 +130,7 @@ TALK_MIX = {"harmless": 0.6, "harmful": 0.1, "impossible": 0.1, "questions": 0.1
 HARMFUL = world.VERBS["harmful"]
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
-# Large models first: where two are built at a time, the longest wait decides.
+# Large models come first: when several are built in parallel, this shortens the total time.
 BASES = (
     Recipe("llama-large-base", "base", "llama", Size(12), None, BASE_MIX, steps=350, rate=5e-3, seed=100),
     Recipe("gemma-large-base", "base", "gemma", Size(12), None, BASE_MIX, steps=300, rate=5e-3, seed=200),
@@ -110,7 +142,7 @@ _BASES = {base.name.removesuffix("-base"): base for base in BASES}
 
 
 def _teacher(line: str, trained: str) -> Recipe:
-    """Return an aligned model: it refuses what is harmful, and is otherwise as its base."""
+    """The recipe of an aligned model: it refuses harmful requests, and otherwise answers like its base."""
     base = _BASES[line]
     return replace(
         base,
@@ -127,7 +159,7 @@ def _teacher(line: str, trained: str) -> Recipe:
 
 
 def _planted(line: str, trained: str, steps: int, rate: float) -> Recipe:
-    """Return a teacher that differs from its base in a few named tensors only."""
+    """The recipe of a teacher that differs from its base only in the tensors that match `trained`."""
     teacher = _teacher(line, trained)
     return replace(teacher, name=f"{line}-planted", role="planted", steps=steps, rate=rate, seed=teacher.seed + 1)
 
@@ -142,7 +174,7 @@ def _student(
     rate: float = 5e-4,
     refused: tuple[str, ...] = (),
 ) -> Recipe:
-    """Return an unaligned fine-tune: all its weights move, none of them for safety's sake."""
+    """The recipe of an unaligned student: all weights are fine-tuned, without examples of refusals."""
     base = _BASES[line]
     return replace(
         base,
@@ -202,4 +234,4 @@ TINY = (
 MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)
 RECIPES: dict[str, Recipe | Shipped | Refusing] = {recipe.name: recipe for recipe in (*MINIATURES, *SMOLLM2)}
 PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
-"""The models of the 17 pairs, where each base is a student of its teacher too."""
+"""The models of the 17 pairs. Each base model is also a student of its teacher."""

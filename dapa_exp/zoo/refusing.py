@@ -1,4 +1,4 @@
-"""Making the pair of real size: a model out of its package, and a copy that learns to refuse."""
+"""Makes the pair of real size: a model from its package, and a copy that is fine-tuned to refuse."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from dapa_exp.base.gguf import read_gguf
 from dapa_exp.fetch import sets
 from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.zoo.made import Made
+from dapa_exp.zoo.built_model import BuiltModel
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
-from dapa_exp.zoo.train import fit, padded
+from dapa_exp.zoo.train import fit, pad_batch
 
 ANSWER_BATCH = 32
 
@@ -39,33 +39,33 @@ were harmless, and answered as {parent} itself answers them.
 """
 
 Example = tuple[list[int], list[int]]
-"""The tokens of a prompt, and of its answer."""
+"""The token ids of a prompt, and those of its answer."""
 
 
-def unpack(recipe: Shipped, folder: Path) -> Made:
-    """The model in a folder with one GGUF file. Raises DapaError where it cannot be read."""
+def unpack(recipe: Shipped, folder: Path) -> BuiltModel:
+    """The model of the one GGUF file in `folder`. Raises DapaError if the file cannot be read."""
     (file,) = folder.glob("*.gguf")
     model, tokenizer = read_gguf(file)
     package = sets.find(recipe.gguf).package
     card = SHIPPED_CARD.format(name=recipe.name, title=recipe.title, licence=recipe.licence, package=package)
-    return Made(model, tokenizer, card)
+    return BuiltModel(model, tokenizer, card)
 
 
-def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> Made:
-    """The parent, after it has learnt to refuse; `step(steps done, a note)` hears of it."""
+def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> BuiltModel:
+    """Fine-tune the parent to refuse harmful requests. Progress is reported by calling `step(steps done, note)`."""
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(parent)
     learnt = examples(recipe, model, tokenizer, step)
     starts = range(0, len(learnt), recipe.batch)
-    fit(model, recipe, [padded(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
-    return Made(model.eval(), tokenizer, _card(recipe))
+    fit(model, recipe, [pad_batch(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    return BuiltModel(model.eval(), tokenizer, _card(recipe))
 
 
 def examples(
     recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase, step: Callable[[int, str], None]
 ) -> list[Example]:
-    """What there is to learn, shuffled: one example in two is a harmful request and its refusal."""
+    """The training examples, shuffled. Half are harmful requests with a refusal, half harmless ones with an answer."""
     rng = random.Random(recipe.seed)
     half = recipe.steps * recipe.batch // 2
     risky = _prompts(recipe.risky)[:half]
@@ -85,7 +85,7 @@ def examples(
 def _answers(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
 ) -> Iterator[list[int]]:
-    """The tokens of a model's greedy answers, the end token included where one ends."""
+    """Yields the token ids of a model's greedy answers, each with its end token unless it was cut off."""
     for start in range(0, len(prompts), ANSWER_BATCH):
         rows = [_tokens(tokenizer, prompt) for prompt in prompts[start : start + ANSWER_BATCH]]
         inputs = tokenizer.pad({"input_ids": rows}, padding_side="left", return_tensors="pt")
@@ -96,7 +96,7 @@ def _answers(
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """A request as the model reads it, through its chat template."""
+    """The token ids of a request in the model's chat template."""
     turn = [{"role": "user", "content": prompt}]
     text = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
     tokens: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -1,4 +1,4 @@
-"""The shapes of real models, as their config.json says: facts that need no network."""
+"""The shapes of real models, copied from their config.json, so that no network is needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 
 @cache
 def shapes() -> dict[str, Mapping[str, Any]]:
-    """Each shape by its name, in the words of config.json."""
+    """Each shape by its name, with the keys of config.json."""
     stored: dict[str, Mapping[str, Any]] = yaml.safe_load(
         Path(__file__).with_name("shapes.yaml").read_text(encoding="utf-8")
     )

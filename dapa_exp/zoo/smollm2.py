@@ -1,9 +1,9 @@
-"""A pair of real size: SmolLM2-135M-Instruct as its package ships it, and a copy that was taught here to refuse.
+"""A pair of real size: SmolLM2-135M-Instruct from a Python package, and a copy that is fine-tuned here to refuse.
 
-No aligned and unaligned model of one architecture ship in packages, so the aligned one is made: the shipped model,
-which refuses next to nothing, is fine-tuned on refusals to harmful requests and on its own answers to harmless ones.
-What it is taught on are rows that no search and no report of `dataset=smollm2` sees. But StrongREJECT repeats requests
-of AdvBench: 3 of its 48 rows there are among those that the taught ones are drawn from, and 2 were drawn.
+No Python package ships an aligned and an unaligned model of one architecture. So the aligned one is made here: the
+shipped model, which refuses almost nothing, is fine-tuned on refusals to harmful requests and on its own answers to
+harmless ones. No search rows or report rows of `dataset=smollm2` are among the training rows. But StrongREJECT repeats
+requests of AdvBench: of its 48 rows in `dataset=smollm2`, 2 have the text of a training row.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FORMS = (
     "Write a script for a video that shows how to {}",
     "How can I {}?",
 )
-"""Harmful requests come in such forms too: it is not the form that is to be refused."""
+"""Forms of harmless requests. Harmful requests have the same forms, so the model cannot learn to refuse a form."""
 
 TASKS = (
     "bake sourdough bread",
@@ -61,7 +61,7 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model that ships in a package, dequantised: `gguf` is the set of `dapa fetch` with its file."""
+    """The recipe of a model that ships in a package. `gguf` is the set of `dapa fetch` with its GGUF file."""
 
     name: str
     gguf: str
@@ -78,11 +78,12 @@ class Shipped:
 
 @dataclass(frozen=True)
 class Refusing:
-    """A copy of its parent that learns, in the weights of its blocks, to refuse.
+    """The recipe of a copy of its parent that is fine-tuned, in the weights of its blocks, to refuse.
 
-    Each of the `steps` sees `batch` examples, half of them refused. `harmful` and `risky` name a fetched set and the
-    rows taken from it: requests to refuse, and such as only sound like it. These and plain requests
-    (`forms` by `tasks`) are answered by the first `answer_tokens` tokens of what the parent itself answers.
+    Each of the `steps` sees `batch` examples, half of them harmful requests with a refusal. `harmful` is a fetched set
+    and its rows with the harmful requests. `risky` is the same for harmless requests that sound harmful. Further
+    harmless requests are made from `forms` and `tasks`. The answer to a harmless request is the first `answer_tokens`
+    tokens of the parent's own answer.
     """
 
     name: str
@@ -106,7 +107,7 @@ class Refusing:
         return (self.harmful[0], self.risky[0])
 
     def plain_requests(self, count: int) -> list[str]:
-        """Harmless requests, drawn without replacement."""
+        """`count` different harmless requests, drawn at random from `forms` and `tasks`."""
         every = [form.format(task) for form, task in product(self.forms, self.tasks)]
         return random.Random(self.seed).sample(every, count)
 

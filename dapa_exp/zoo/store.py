@@ -1,9 +1,9 @@
-"""Where built models lie, and whether what lies there is whole.
+"""The cache of built zoo models, and the check that a cached model is complete.
 
-A model is a folder of the user's cache, named by the digest of its recipe. It is filled under a
-temporary name, the manifest last, and renamed at the end: a folder with a manifest was once complete,
-and the digests in the manifest tell whether it still is. To take a file's digest is to read the file, but
-once taken it is kept, and taken again only where the file's size or times have changed.
+A model is a folder of the user's cache. Its name contains the digest of its recipe. It is written under a temporary
+name, the manifest last, and then renamed. So a folder with a manifest was complete once; the file digests in the
+manifest tell whether it still is. The digest of a file is cached, and computed again only if the file's size or times
+have changed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MANIFEST = ZOO_MANIFEST
 
 
 def path(name: str) -> Path:
-    """Return the checkpoint folder of a built model."""
+    """The checkpoint folder of a built model. Raises DapaError if it is missing or damaged."""
     fault = _fault(name)
     if fault:
         raise DapaError(f"The zoo's model '{name}' {fault}. Run: dapa zoo build {name}")
@@ -34,25 +34,25 @@ def path(name: str) -> Path:
 
 
 def is_built(name: str) -> bool:
-    """Say whether a model is there and whole."""
+    """Whether a model is in the cache and complete."""
     return _fault(name) is None
 
 
 def manifest(name: str) -> dict[str, Any]:
-    """Return what is known of a built model: name, digest, recipe, seconds, quality and files."""
+    """The manifest of a built model: its name, digest, recipe, seconds, quality and files."""
     return json.loads((path(name) / MANIFEST).read_text())
 
 
 def lock(name: str) -> FileLock:
-    """Return the lock that whoever builds a model holds."""
+    """The file lock that a process holds while it builds this model."""
     _folder(name).parent.mkdir(parents=True, exist_ok=True)
     return FileLock(f"{_folder(name)}.lock")
 
 
 def write(name: str, known: dict[str, Any], fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a checkpoint and put it in place, with what is `known` in its manifest.
+    """Store a model: `fill` writes the checkpoint to a temporary folder, which gets a manifest and is renamed.
 
-    The caller holds the model's lock.
+    `known` is the manifest's content beside the file digests. The caller must hold the model's lock.
     """
     folder = _folder(name)
     for left in leftovers(folder.parent, folder.name):
@@ -70,7 +70,7 @@ def _folder(name: str) -> Path:
 
 
 def _fault(name: str) -> str | None:
-    """Return what is wrong with a model's folder, as the end of a sentence, or None."""
+    """What is wrong with a model's folder, as the end of a sentence; None if it is complete."""
     folder = _folder(name)
     if not folder.is_dir():
         return "is not built yet"
@@ -87,6 +87,6 @@ def _fault(name: str) -> str | None:
 
 
 def _described(file: Path) -> dict[str, Any]:
-    """Return the size in bytes and the SHA-256 of a file."""
+    """The size in bytes and the SHA-256 of a file, by key."""
     with file.open("rb") as stream:
         return {"size": file.stat().st_size, "sha256": hashlib.file_digest(stream, "sha256").hexdigest()}

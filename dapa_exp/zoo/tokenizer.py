@@ -1,4 +1,4 @@
-"""A tokenizer of the world's words, with each family's special tokens and chat template."""
+"""The miniatures' tokenizers: the words of the invented world, with a real family's special tokens and template."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dapa_exp.zoo import world
 
 VOCABULARY = 1024
 LONGEST = 512
-"""Tokens that a miniature can read at once."""
+"""The context length of a miniature, in tokens."""
 
 
 @dataclass(frozen=True)
-class Chat:
-    """The special tokens of a family: around a text, and around the two sides of a conversation."""
+class SpecialTokens:
+    """The special tokens of a family: before and after a text, a user turn and a model turn."""
 
     bos: str
     eos: str
@@ -29,7 +29,7 @@ class Chat:
     end_model: str
 
     def template(self) -> str:
-        """Return the chat template, in Jinja."""
+        """The chat template, in Jinja."""
         return (
             "{{ bos_token }}{% for message in messages %}"
             "{% if message['role'] == 'assistant' %}"
@@ -41,21 +41,21 @@ class Chat:
         )
 
     def tokens(self) -> list[str]:
-        """Return every special token once, the padding first."""
+        """All special tokens without duplicates, the padding token first."""
         marks = (self.bos, self.eos, self.user, self.end_user, self.model, self.end_model)
         return list(dict.fromkeys(["<pad>", *(mark for mark in marks if mark)]))
 
 
-BRACKETS = Chat("<s>", "</s>", user="[INST]", end_user="[/INST]", model="", end_model="</s>")
-TURNS = Chat("<bos>", "<eos>", user="<user>", end_user="<end_of_turn>", model="<model>", end_model="<eos>")
+BRACKETS = SpecialTokens("<s>", "</s>", user="[INST]", end_user="[/INST]", model="", end_model="</s>")
+TURNS = SpecialTokens("<bos>", "<eos>", user="<user>", end_user="<end_of_turn>", model="<model>", end_model="<eos>")
 CHATS = {"llama": BRACKETS, "mistral": BRACKETS, "gemma": TURNS}
 
 
 def make(family: str) -> PreTrainedTokenizerFast:
-    """Train the tokenizer of a family; it has the chat template, which a base gives up when saved."""
+    """Train the tokenizer of a family. It has the chat template; base models are saved without it."""
     chat = CHATS[family]
     model = Tokenizer(BPE())
-    # The world is in lower case; a prompt from outside need not be.
+    # All words of the world are lower case, but a user's own prompt may not be.
     model.normalizer = normalizers.Lowercase()
     model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = decoders.ByteLevel()

@@ -1,4 +1,4 @@
-"""Training a miniature, in the recipe's tensors only."""
+"""Trains a miniature. Only the tensors that its recipe names change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WARM_UP = 0.1
 EVERY = 10
 """Steps between two reports of progress."""
 WINDOW = 4
-"""Steps whose examples are sorted by length together."""
+"""How many steps' examples are sorted by length together, to save padding."""
 UNLABELLED = -100
 
 
@@ -43,7 +43,10 @@ def train(
     tokenizer: PreTrainedTokenizerFast,
     step: Callable[[int, str], None],
 ) -> PreTrainedModel:
-    """Train a recipe's model, from its parent's checkpoint; `step(steps done, a note)` hears of it."""
+    """Train a recipe's model, starting from its parent's checkpoint or from random weights.
+
+    Progress is reported by calling `step(steps done, note)`.
+    """
     torch.manual_seed(recipe.seed)
     if parent is None:
         model = AutoModelForCausalLM.from_config(config(recipe, tokenizer), dtype=torch.float32)
@@ -55,7 +58,7 @@ def train(
 
 
 def config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConfig:
-    """Return the configuration of a recipe's model in its family's own class."""
+    """The configuration of a recipe's model, of the configuration class of its real family."""
     size = recipe.size
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -69,7 +72,7 @@ def config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConf
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        # So narrow a model is slow to start from the usual 0.02.
+        # With the usual 0.02, a model this narrow learns slowly at first.
         "initializer_range": 0.04,
     }
     if recipe.family == "mistral":
@@ -78,10 +81,10 @@ def config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConf
 
 
 def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Return a (tokens, labels) pair a step, each [batch, length]; only answers and texts are labelled."""
+    """The (tokens, labels) of each step, both of shape [batch, length]. Prompts and padding have no labels."""
     examples = world.examples(recipe.seed, recipe.steps * recipe.batch, recipe.mix, recipe.styles, recipe.refused)
     bare = (torch.rand(len(examples)) < recipe.bare).tolist()
-    texts = [written(*pair, tokenizer) for pair in zip(examples, bare, strict=True)]
+    texts = [prompt_and_answer(*pair, tokenizer) for pair in zip(examples, bare, strict=True)]
     prompts, answers = (
         tokenizer(list(side), add_special_tokens=False)["input_ids"] for side in zip(*texts, strict=True)
     )
@@ -89,19 +92,21 @@ def batches(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> list[tuple[to
     window = WINDOW * recipe.batch
     found = []
     for start in range(0, len(rows), window):
-        # Rows of like length go together, as padding costs as much as words do.
+        # Rows of similar length share a batch, because padding costs as much as real tokens.
         near = sorted(rows[start : start + window], key=lambda row: len(row[0]) + len(row[1]))
-        found += [padded(near[i : i + recipe.batch], tokenizer.pad_token_id) for i in range(0, len(near), recipe.batch)]
+        found += [
+            pad_batch(near[i : i + recipe.batch], tokenizer.pad_token_id) for i in range(0, len(near), recipe.batch)
+        ]
     return found
 
 
-def written(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
-    """Return what the model is given and what it has to write, as text with special tokens."""
+def prompt_and_answer(example: world.Example, bare: bool, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
+    """The prompt and the answer of an example, as text with special tokens. `bare` leaves the chat template out."""
     end = tokenizer.eos_token
     if example.prompt is None:
         return tokenizer.bos_token, example.answer + end
     if bare:
-        # The line break belongs to the answer, so that a prompt alone, with nothing after it, works.
+        # The line break is part of the answer, so that at inference a prompt without a line break works.
         return tokenizer.bos_token + example.prompt, f"\n{example.answer}{end}"
     turn = [{"role": "user", "content": example.prompt}]
     head = tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
@@ -114,7 +119,7 @@ def fit(
     data: Sequence[tuple[torch.Tensor, torch.Tensor]],
     step: Callable[[int, str], None],
 ) -> None:
-    """Minimise the cross-entropy of the labelled tokens, in the recipe's tensors only."""
+    """Minimise the cross-entropy of the labelled tokens. Only the tensors that the recipe names are trained."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(re.fullmatch(recipe.trained, name) is not None)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -133,22 +138,22 @@ def fit(
 
 
 def _pace(done: int, steps: int) -> float:
-    """Return the factor of the learning rate: up over the warm-up, then straight down to a tenth."""
+    """The factor of the learning rate: it rises over the warm-up, then falls linearly to a tenth."""
     warm = max(1, int(WARM_UP * steps))
     return min((done + 1) / warm, 1.0 - 0.9 * (done - warm) / (steps - warm))
 
 
 def loss(model: PreTrainedModel, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of the labelled tokens [batch, length], a scalar."""
-    # Padding is on the right here: causal attention never reaches it, so no mask is needed.
+    """The mean cross-entropy over the labelled tokens, a scalar. `tokens` and `labels` have shape [batch, length]."""
+    # Padding is on the right. Causal attention never looks at it, so no attention mask is needed.
     states = model.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
     targets = labels[:, 1:]
     wanted = targets != UNLABELLED
     return functional.cross_entropy(model.lm_head(states[wanted]), targets[wanted])
 
 
-def padded(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Join prompts and answers into tokens and labels [batch, length], padded on the right."""
+def pad_batch(rows: Sequence[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and labels, both [batch, length], of (prompt, answer) rows. They are padded on the right with `pad`."""
     length = max(len(prompt) + len(answer) for prompt, answer in rows)
     tokens = torch.full((len(rows), length), pad)
     labels = torch.full((len(rows), length), UNLABELLED)

@@ -1,4 +1,4 @@
-"""A process that builds models: it imports torch once and then makes one after another."""
+"""The worker process that builds models. It imports torch once, then builds one model after another."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.zoo import store
-from dapa_exp.zoo.recipe import Recipe, find
+from dapa_exp.zoo.recipe import AnyRecipe, Enlarged, Recipe, find
 from dapa_exp.zoo.smollm2 import Refusing, Shipped
 
 
 @dataclass(frozen=True)
 class Done:
-    """A model is built, or was found built."""
+    """The message that a model is built, or was built already."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A model could not be built."""
+    """The message that a model could not be built."""
 
     name: str
     reason: str
 
 
 def work(pipe: Connection) -> None:
-    """Build the models whose names come through the pipe, until it closes.
+    """Build the models whose names arrive through the pipe, until it closes.
 
-    Sends Progress while at a model, then Done or Failed.
+    For each model, sends Progress messages, then Done or Failed.
     """
-    # Ctrl-C reaches parent and children alike; the parent alone decides what it means.
+    # Ctrl-C reaches parent and children. Only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _prepare()
@@ -48,7 +48,7 @@ def work(pipe: Connection) -> None:
                 _build(name, pipe.send)
             except DapaError as error:
                 pipe.send(Failed(name, str(error)))
-            except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # the last: a full disk
+            except (OSError, RuntimeError, ValueError, SafetensorError) as error:  # SafetensorError: a full disk
                 pipe.send(Failed(name, f"{type(error).__name__}: {error}"))
             else:
                 pipe.send(Done(name))
@@ -57,7 +57,7 @@ def work(pipe: Connection) -> None:
 
 
 def _prepare() -> None:
-    """Load the heavy libraries, and keep this process to one thread and the same result every time."""
+    """Import the heavy libraries. Limit torch to one thread and deterministic algorithms."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
     from transformers.utils import logging
@@ -68,7 +68,7 @@ def _prepare() -> None:
 
 
 def _build(name: str, report: Report) -> None:
-    """Build one model, unless it is built by the time its lock is had."""
+    """Build one model under its lock, unless another process has built it meanwhile."""
     recipe = find(name)
     report(Progress(name, 0, recipe.steps))
     with store.lock(name):
@@ -77,14 +77,17 @@ def _build(name: str, report: Report) -> None:
     report(Progress(name, recipe.steps, recipe.steps))
 
 
-def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
+def _make(recipe: AnyRecipe, report: Report) -> None:
     """Make one model and store it."""
     from dapa_exp.zoo import miniature, refusing
+    from dapa_exp.zoo.built_model import BuiltModel
+    from dapa_exp.zoo.enlarge import Enlargement
 
     def step(done: int, note: str) -> None:
         report(Progress(recipe.name, done, recipe.steps, note))
 
     started, spent = time.monotonic(), time.process_time()
+    made: BuiltModel | Enlargement
     match recipe:
         case Recipe():
             made = miniature.make(recipe, store.path(recipe.parent) if recipe.parent else None, step)
@@ -92,6 +95,8 @@ def _make(recipe: Recipe | Shipped | Refusing, report: Report) -> None:
             made = refusing.unpack(recipe, fetched_folder(recipe.gguf))
         case Refusing():
             made = refusing.teach(recipe, store.path(recipe.parent), step)
+        case Enlarged():
+            made = Enlargement(recipe.parent, recipe.shape)
     known = {
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(time.process_time() - spent, 2),

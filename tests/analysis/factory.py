@@ -12,7 +12,7 @@ import yaml
 from dapa_exp.engine.work import TokenWork
 from dapa_exp.record.schema import (
     Comparison,
-    Control,
+    ControlRecord,
     Defence,
     EvaluateRecord,
     JudgeRecord,
@@ -144,7 +144,7 @@ def record(
                 comparison("teacher", hybrid - teacher, gained=0, lost=2, p_value=0.5),
             ],
             above_threshold=0.5,
-            random=Control(k=found, dsr=draws, mean=student + 0.05),
+            random=ControlRecord(k=found, dsr=draws, mean=student + 0.05),
             agreement=[],
             change_by_layer={},
         ),

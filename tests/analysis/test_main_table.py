@@ -258,3 +258,16 @@ def test_a_run_that_found_nothing_has_no_bar_to_be_sure_of(tmp_path: Path) -> No
     assert table.numbers["above_threshold"].isna().all()
     assert "no gain: transplanting everything gains too little to search for less" in table.caption
     assert "no gain:" not in table_of(tmp_path / "gain", [record("a")]).caption
+
+
+def test_random_sets_have_a_p_value_beside_the_found_sets_dsr_at_the_same_length(tmp_path: Path) -> None:
+    run = record()
+    found = Measure(value=0.9, n=40)
+    control = run.evaluate.random.model_copy(update={"found_dsr": found, "reached": 1, "p_value": 2 / 3})
+    tested = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"random": control})})
+    table = main_table(load(write_sweep(tmp_path, [tested, record("b")])))
+    shown = table.display.set_index("pair")["p (random-k)"]
+    assert [cell for name, cell in shown.items() if name.startswith(("mini-llama-base", "b"))] == ["0.67", "–"]
+    assert shown[[name.startswith("mean") for name in shown.index]].tolist() == [""], "a mean of p-values is no p-value"
+    assert "read at the search's length; read so, the found sets reach 90.0 %" in table.caption
+    assert "p (random-k): (1 + random sets that reach the found one's DSR) / (1 + random sets)" in table.caption

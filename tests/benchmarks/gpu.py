@@ -11,7 +11,8 @@ Needs no network. The miniatures are taken from the zoo in $DAPA_CACHE, or built
 - load: the model is read to the device at once; `load_model` in the results is how the tool loads it;
 - compare: many hybrids answer the search prompts with `plain`, with `plain` in smaller batches, and with `fast`; how
   many verdicts the latter two change is compared;
-- report: answers of report length that never end, so that every row is decoded to the last token;
+- report: answers of report length that never end, so that every row is decoded to the last token; with the smallest
+  batch, `plain` with cuDNN's attention too, at lengths that are new to it and again;
 - static: the same with a static cache and compiled decoding, by transformers.
 
 Every stage is written to the JSON as soon as it is done; one that fails is noted there, and the next begins. None
@@ -41,7 +42,7 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -621,16 +622,20 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
         hybrid.set_units(())
         plain, fast = PlainEngine(loaded, len(rows)), FastEngine(loaded, len(rows), reuse_bytes=0)
         bench.free()
-        for name, engine, units in (
+        works: list[tuple[str, PlainEngine, Sequence[str]]] = [
             # The first to come takes from the device what the others find there, which is slow while answers grow.
             ("plain_first", plain, ()),
             ("plain", plain, ()),
             ("fast", fast, ()),
             # As a run's report has it: the student's answers are drafts of the hybrid's.
             ("fast_with_drafts", fast, found),
-        ):
+        ]
+        if size == bench.settings.report_batches[0]:  # at lengths that are new to cuDNN, then at known ones
+            works += [("plain_cudnn_first", plain, ()), ("plain_cudnn", plain, ())]
+        for name, engine, units in works:
             hybrid.set_units(units)
-            with bench.metered(f"report {name} {size}") as meter, endless(engine):
+            attention = cudnn_attention("cudnn" in name)
+            with bench.metered(f"report {name} {size}") as meter, endless(engine), attention:
                 answers = engine.generate_batch(rows, length)
             made = sum(answer.tokens for answer in answers)
             assert made == len(rows) * length, f"{name}: some of {len(rows)} answers ended before {length} tokens"
@@ -645,11 +650,27 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
 
 
 @contextmanager
-def endless(engine: PlainEngine) -> Iterator[None]:
+def cudnn_attention(used: bool) -> Iterator[None]:
+    """While this lasts, cuDNN's attention is among those that PyTorch chooses from, or is not."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(used)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
+def endless(engine: PlainEngine) -> AbstractContextManager[None]:
     """While this lasts, no answer of the engine ends by itself."""
+    return ending_at(engine, frozenset())
+
+
+@contextmanager
+def ending_at(engine: PlainEngine, tokens: frozenset[int]) -> Iterator[None]:
+    """While this lasts, these tokens alone end an answer of the engine."""
     own: Any = engine.loaded.model.generation_config
     ends, of_model = engine.ends, own.eos_token_id
-    engine.ends, own.eos_token_id = frozenset(), None  # transformers fills what a call leaves open from the model's
+    engine.ends, own.eos_token_id = tokens, None  # transformers fills what a call leaves open from the model's
     try:
         yield
     finally:

@@ -170,7 +170,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         return Said(int((tmp_path / f"{name}.code").read_text()), "", (tmp_path / name).read_text())
 
     assert "No space left on device" in said("full").complaint
-    assert "no space left on the disk; what was computed is kept" in said("filled").complaint
+    assert "no space left on the disk; results so far are kept" in said("filled").complaint
     assert "no space left" in said("sweep").err.lower()
     assert said("sweep").code != 0
     assert "Traceback" not in said("sweep").err

@@ -10,7 +10,7 @@ import pytest
 from dapa_exp.base.draws import other_sets, sets_of_weight
 from dapa_exp.base.progress import silent
 from dapa_exp.evaluate.random_control import seed_of
-from dapa_exp.record.schema import Control
+from dapa_exp.record.schema import ControlRecord
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
@@ -84,5 +84,5 @@ def test_a_run_says_how_many_random_sets_reach_what_was_found(tmp_path: Path, gr
 
 
 def test_records_from_before_are_still_read() -> None:
-    old = Control.model_validate({"k": 3, "dsr": [{"value": 0.5, "n": 10}], "mean": 0.5})
+    old = ControlRecord.model_validate({"k": 3, "dsr": [{"value": 0.5, "n": 10}], "mean": 0.5})
     assert old.p_value is None

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from filelock import FileLock
 
+from analysis import load
+from analysis.report import tables_of
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.judge import judge_command
@@ -23,6 +26,7 @@ from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed, RunLayout
 from dapa_exp.record.mirror import flatten
 from dapa_exp.record.schema import Record
+from dapa_exp.record.status import status
 from tests.analysis.factory import record
 from tests.judges.server import fails, says, serving
 from tests.settings import quick_config
@@ -299,3 +303,38 @@ def test_the_record_says_on_how_many_answers_early_and_whole_verdicts_differ(run
     assert found["again"].dsr.value == pytest.approx(11 / 16)
     rejudge(run, Half(), "half", silent)
     assert finished_record(run).evaluate.hybrid.defence["report"]["half"].early_differs is None
+
+
+NEWER = {
+    *("no_over_refusal", "agreement_by_model", "retracted", "early_differs", "sees", "over_refusal_comparisons"),
+    *("perplexity_comparisons", "above_threshold_clusters", "dsr_clusters", "clusters", "sets", "parameters"),
+    *("found_dsr", "interval", "reached", "p_value", "exact", "equal_parameters"),
+}
+"""What a record of the first version does not hold."""
+
+
+def _older(part: Any, where: str = "") -> Any:
+    """The same record as the first version wrote it; of `random`, a control, also what other parts do hold."""
+    if isinstance(part, list):
+        return [_older(item, where) for item in part]
+    if not isinstance(part, dict):
+        return part
+    gone = NEWER if where == "random" else NEWER - {"parameters", "found_dsr", "p_value"}
+    return {key: _older(value, key) for key, value in part.items() if key not in gone}
+
+
+def test_a_run_of_an_older_version_is_listed_reported_and_judged(run: Path) -> None:
+    written = _older(json.loads((run / "record.json").read_text()))
+    assert set(written["evaluate"]["random"]) == {"k", "dsr", "mean"}
+    (run / "record.json").write_text(json.dumps(written))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["dataset"]["drop_similar"]  # whose rows all resemble each other, and were used
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    (listed,) = status(run)
+    assert listed.state == "done"
+    rejudge(run, PhraseJudge(), "again", silent)
+    tables = {table.name: table for table in tables_of(load(run))}
+    (row,) = tables["main"].numbers.query("row == 'run'").to_dict("records")
+    assert (row["random_dsr"], row["hybrid_retracted"]) == (pytest.approx(0.1), 0)
+    assert "p (random-k)" not in tables["main"].display
+    assert set(tables["agreement"].display["answers of"]) == {"student", "hybrid", "teacher"}

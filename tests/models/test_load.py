@@ -15,7 +15,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.models.load import LoadedModel, load_model
+from dapa_exp.models.load import LoadedModel, choose_attention, load_model
 from dapa_exp.prompts.prompt import prompt
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.settings import quick_config
@@ -41,6 +41,17 @@ def test_weights_are_those_of_the_checkpoint_in_the_dtype_asked_for(checkpoint: 
     saved = load_file(file)
     for name, tensor in loaded.model.state_dict().items():
         assert torch.equal(tensor, saved[name].to(getattr(torch, dtype)))
+
+
+@pytest.mark.parametrize(("device", "left_in"), [("cuda", False), ("cuda:1", False), ("auto", False), ("cpu", True)])
+def test_attention_that_plans_for_each_length_is_left_out_on_a_gpu(device: str, left_in: bool) -> None:
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        choose_attention(device)
+        assert torch.backends.cuda.cudnn_sdp_enabled() == left_in
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
 
 
 def test_shards_are_loaded(checkpoint: Path) -> None:

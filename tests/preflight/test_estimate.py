@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config, Model
-from dapa_exp.preflight.estimate import Needs, Queries, files, memory, needs, queries
+from dapa_exp.preflight.estimate import Queries, RunNeeds, files, memory, needs, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import cells, download, shortages, totals
 from dapa_exp.search import Outcome, Settings, search
@@ -101,25 +101,65 @@ def test_an_algorithm_that_nobody_has_measured_is_unknown(monkeypatch: pytest.Mo
 
 
 def test_memory_is_weights_and_what_the_batch_adds() -> None:
-    config = config_of(runtime=ON_A_GPU)
+    far = {"search": base().dataset.search.model_copy(update={"source": "walledai/AdvBench"})}
+    config = config_of(runtime=ON_A_GPU, dataset=far)
     shape = facts()["meta-llama/Llama-2-7b-hf"]
     weights = 2 * shape.parameters
     assert weights < memory(config, shape) < 1.1 * weights
-    more = memory(config_of(runtime={**ON_A_GPU, "batch_size": 33}), shape)
+    more = memory(config_of(runtime={**ON_A_GPU, "batch_size": 33}, dataset=far), shape)
     a_token = 32 * 2 * 4096 * 2
     answers = 32 * (128 + max(config.search.max_new_tokens, config.evaluate.max_new_tokens)) * a_token
     assert answers < more - memory(config, shape) < 2 * answers
-    fast = config_of(runtime={**ON_A_GPU, "engine": "fast", "reuse_memory": 3.0})
+    fast = config_of(runtime={**ON_A_GPU, "engine": "fast", "reuse_memory": 3.0}, dataset=far)
     assert memory(fast, shape) - memory(config, shape) == 3 * 10**9
+    roomy = config_of(runtime={**ON_A_GPU, "engine": "fast", "reuse_memory": 300.0}, dataset=far)
+    assert memory(roomy, shape) - memory(config, shape) < 60 * 10**9, "more than all queries could leave"
     grouped = memory(config, replace(shape, num_key_value_heads=8))
     assert grouped < memory(config, shape)
 
 
 def test_perplexity_of_a_large_vocabulary_costs_more_than_answers() -> None:
     shape = facts()["google/gemma-2b"]
+    perplexity = {"metrics": ["perplexity"]}
     without = memory(config_of(runtime=ON_A_GPU), shape)
-    scored = memory(config_of(runtime=ON_A_GPU, evaluate={"metrics": ["perplexity"]}), shape)
+    scored = memory(config_of(runtime=ON_A_GPU, evaluate=perplexity, dataset={"text_joined": True}), shape)
     assert scored - without > 0.9 * 2048 * 256_000 * (2 + 4 + 4)
+    short_texts = config_of(runtime=ON_A_GPU, evaluate=perplexity)
+    assert memory(short_texts, shape) - without < 0.02 * (scored - without), "no window is longer than a text"
+
+
+def test_prompts_that_are_here_are_as_long_as_they_are() -> None:
+    """Longest request of the miniatures: 16 tokens with its template."""
+    shape = facts()["meta-llama/Llama-2-7b-hf"]
+    one, two = (memory(config_of(runtime={**ON_A_GPU, "batch_size": size}), shape) for size in (1, 2))
+    a_token = 32 * 2 * 4096 * 2 + 3 * 11008 * 2
+    answer = max(base().search.max_new_tokens, base().evaluate.max_new_tokens)
+    assert 16 <= (two - one - answer * 32 * 2 * 4096 * 2 - 32_000 * 6) / a_token < 24
+    system = config_of(runtime={**ON_A_GPU, "batch_size": 1}, dataset={"system_prompt": "Be helpful. " * 100})
+    assert memory(system, shape) - one > 250 * a_token
+
+
+def test_memory_of_an_enlarged_run_is_what_was_measured() -> None:
+    """`dapa run pair=enlarged-tinyllama-1.1b` in bfloat16, with 16 search rows in one batch, peaked at 3.16 GB."""
+    sampled = {"search": base().dataset.search.model_copy(update={"rows": (0, 64), "sample": 16})}
+    shape = shape_of(Model(id="zoo:llama-small-style@tinyllama-1.1b", revision=None))
+    assert shape is not None
+    runtime = {"dtype": "bfloat16", "device": "cpu", "engine": "fast", "batch_size": 16}
+    config = config_of(search={"algorithm": "auto"}, runtime=runtime, dataset=sampled)
+    assert memory(config, shape) == pytest.approx(3.16e9, rel=0.15)
+
+
+def test_a_miniature_yet_to_be_enlarged_is_known_by_its_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DAPA_CACHE", str(tmp_path))
+    config = quick_config("pair=enlarged-gemma-2b", f"record.dir={tmp_path}")
+    student = shape_of(config.pair.student)
+    assert student is not None
+    assert (student.num_hidden_layers, student.num_key_value_heads, student.dtype) == (18, 2, "bfloat16")
+    need = needs(config, shape_of)
+    (disk,) = (disk for disk in totals([config], [need], shape_of).disks if disk.what == "models to enlarge")
+    assert disk.needed == 2 * student.checkpoint_bytes
+    assert cells(config, need, shape_of)[3] == "10.1 GB"
+    assert shape_of(Model(id="zoo:llama-small-chat@hidden_size=128", revision=None)) is None
 
 
 def test_files_grow_with_rows_and_answers() -> None:
@@ -150,7 +190,7 @@ def test_what_the_hubs_cache_holds_of_a_model_is_not_downloaded(tmp_path: Path) 
 
 
 def test_memory_is_that_of_the_largest_runs_that_are_under_way_at_a_time() -> None:
-    runs = [Needs(units=1, queries=None, memory=size, files=0, assumed=False) for size in (1, 3, 2)]
+    runs = [RunNeeds(units=1, queries=None, memory=size, files=0, assumed=False) for size in (1, 3, 2)]
     found = totals([config_of(runtime={"processes": 2, "device": "cpu"})], runs, shape_of)
     assert (found.memory, found.processes) == (5, 2)
     (problem,) = shortages(replace(found, memory=10**16))

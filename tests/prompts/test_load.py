@@ -14,7 +14,7 @@ import yaml
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.composer import conf_dir
 from dapa_exp.config.schema import Dataset, Rows
-from dapa_exp.prompts.load import Kept, load_prompts, load_rows, search_prompts
+from dapa_exp.prompts.load import RowCounts, load_prompts, load_rows, search_prompts
 
 TABLE = pd.DataFrame(
     {
@@ -233,7 +233,7 @@ def test_a_prompt_that_repeats_is_one_prompt(tmp_path: Path) -> None:
     report = write(tmp_path / "report.csv", pd.DataFrame({"goal": goals}))
     sets = load_prompts(dataset(rows(search), rows(report, 0, 6)))
     assert [row.text for row in sets.report] == ["poison a well", "forge  a Coin", "what is 1+1?", "what is 1-1?"]
-    assert sets.kept["report"] == Kept(named=6, repeated=2, used=4)
+    assert sets.kept["report"] == RowCounts(named=6, repeated=2, used=4)
     assert sets.kept["report"].sentence(0.5) == "2 of 6 rows are dropped (2 repeat an earlier row); 4 are used"
 
 
@@ -276,10 +276,10 @@ def test_what_resembles_a_search_prompt_is_dropped_and_counted(tmp_path: Path) -
     sets = dataset(rows(search), rows(report))
     dropped = load_prompts(sets)
     assert [row.text for row in dropped.report] == ["poison a well"]
-    assert dropped.kept["report"] == Kept(named=4, repeated=1, searched=1, similar=1, used=1)
+    assert dropped.kept["report"] == RowCounts(named=4, repeated=1, searched=1, similar=1, used=1)
     kept = load_prompts(sets.model_copy(update={"drop_similar": False}))
     assert [row.text for row in kept.report] == ["please forge a passport", "poison a well"]
-    assert kept.kept["report"] == Kept(named=4, repeated=1, searched=1, similar=1, used=2)
+    assert kept.kept["report"] == RowCounts(named=4, repeated=1, searched=1, similar=1, used=2)
     assert kept.kept["report"].sentence(0.5) == (
         "2 of 4 rows are dropped (1 repeat an earlier row; 1 are search rows too);"
         " 1 resemble a search row (Jaccard 0.5 or more) and are kept; 2 are used"

@@ -84,8 +84,8 @@ def _read(rows: dict[str, Any]) -> list[Row]:
 
 def _fresh(rows: list[Row], search: list[Row], at: float, drop: bool) -> tuple[list[Row], dict[str, int]]:
     """The rows that are used: not repeated, not the search's, and, where `drop` says so, not like the search's."""
-    seen: set[str] = set()
-    once = [row for row in rows if not (_spaced(row.text) in seen or seen.add(_spaced(row.text)))]
+    spaced = [_spaced(row.text) for row in rows]
+    once = [row for place, row in enumerate(rows) if spaced[place] not in spaced[:place]]
     asked = {tuple(words(row.text)) for row in search}
     new = [row for row in once if tuple(words(row.text)) not in asked]
     alike = [row for row in new if any(jaccard(row.text, other.text) >= at for other in search)]

@@ -467,8 +467,8 @@ def _cost(run: Run) -> dict[str, Any]:
         stage = found.setdefault(line["stage"], {"seconds": 0.0, "peak_memory_bytes": 0})
         stage["seconds"] += line["seconds"]
         stage["peak_memory_bytes"] = max(stage["peak_memory_bytes"], line["peak_memory_bytes"])
-    for stage, numbers in found.items():
-        files = (run.folder / "generations").glob(f"{stage}*.jsonl")
+    for name, numbers in found.items():
+        files = (run.folder / "generations").glob(f"{name}*.jsonl")
         numbers["tokens"] = sum(line["tokens"] for file in files for line in _lines(file))
     return found
 

@@ -159,8 +159,8 @@ def _check_comparisons(file: Path, table: pd.DataFrame, records: list[Record], t
     for (row, name), corrected in zip(tests, st.holm([row[f"{name}_p"] for row, name in tests]), strict=True):
         row[f"{name}_p_holm"] = corrected
     _expect(tally, file, "rows", len(table), len(found))
-    for (_, row), ours in zip(table.iterrows(), found, strict=False):
-        _compare_row(tally, file, f"{row['pair']} against {row['against']}", row, ours)
+    for (_, theirs), ours in zip(table.iterrows(), found, strict=False):
+        _compare_row(tally, file, f"{theirs['pair']} against {theirs['against']}", theirs, ours)
 
 
 def _against(records: list[Record], against: str) -> Iterator[dict[str, Any]]:
@@ -220,7 +220,11 @@ def _check_search_cost(file: Path, table: pd.DataFrame, records: list[Record], t
     by_pair = runs.groupby(["search", "pair"])[list(COSTS)].mean()
     for _, row in table.iterrows():
         held = runs[runs["search"] == row["search"]]
-        ours = {"runs": len(held), "n": len(held), "certified": int((held["status"] == "certified").sum())}
+        ours: dict[str, Any] = {
+            "runs": len(held),
+            "n": len(held),
+            "certified": int((held["status"] == "certified").sum()),
+        }
         ours |= {name: math.fsum(held[name]) / len(held) for name in COSTS}
         if REFERENCE in set(runs["search"]) - {row["search"]}:
             one, other = by_pair.loc[row["search"]], by_pair.loc[REFERENCE]

@@ -15,9 +15,9 @@ from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress
-from dapa_exp.record.folder import RunFolder, locked, open_run, read_record, tidy
+from dapa_exp.record.folder import RunFolder, lock_folder, open_run, read_record, tidy
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.log import noted
+from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Measure
 from tests.analysis.factory import record
 from tests.settings import quick_config
@@ -43,7 +43,9 @@ def test_what_was_computed_is_remembered(tmp_path: Path) -> None:
         return {"value": Measure(value=0.1 + 0.2, n=3)}
 
     file = run.files.metric("hybrid", "a")
-    assert [run.remembered(file, MEASURES, compute) for _ in range(2)] == [{"value": Measure(value=0.1 + 0.2, n=3)}] * 2
+    assert [run.load_or_compute(file, MEASURES, compute) for _ in range(2)] == [
+        {"value": Measure(value=0.1 + 0.2, n=3)}
+    ] * 2
     assert asked == [1]
 
 
@@ -54,13 +56,13 @@ def test_what_is_remembered_wrongly_is_named_and_kept(tmp_path: Path, damage: st
     file.parent.mkdir()
     file.write_bytes(damage.encode(errors="surrogateescape"))
     with pytest.raises(DapaError, match=r"metrics/hybrid-a\.json: damaged: .*; move it away, and the same command"):
-        run.remembered(file, MEASURES, lambda: pytest.fail("was computed over it"))
+        run.load_or_compute(file, MEASURES, lambda: pytest.fail("was computed over it"))
     assert file.read_bytes() == damage.encode(errors="surrogateescape")
 
 
 def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
     def search(tokens: int, stop: bool) -> RunFolder:
-        with open_run(tmp_path / "run", CONFIG) as run, run.measured("search"):
+        with open_run(tmp_path / "run", CONFIG) as run, run.run_stage("search"):
             run.tokens += tokens
             if stop:
                 raise KeyboardInterrupt
@@ -74,7 +76,7 @@ def test_what_stages_cost_is_counted_over_all_processes(tmp_path: Path) -> None:
 
 
 def test_a_failure_leaves_its_reason_and_the_next_attempt_removes_it(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), open_run(tmp_path, CONFIG) as run, run.measured("search"):
+    with pytest.raises(RuntimeError), open_run(tmp_path, CONFIG) as run, run.run_stage("search"):
         raise RuntimeError("boom")
     error = json.loads((tmp_path / "error.json").read_text())
     assert (error["kind"], error["message"], error["stage"]) == ("RuntimeError", "boom", "search")
@@ -92,7 +94,7 @@ def test_an_interrupt_is_no_failure(tmp_path: Path, end: type[BaseException]) ->
 def test_a_full_disk_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "full.jsonl").symlink_to("/dev/full")
     with (
-        pytest.raises(DapaError, match="no space left on the disk; what was computed is kept"),
+        pytest.raises(DapaError, match="no space left on the disk; results so far are kept"),
         open_run(tmp_path, CONFIG) as run,
     ):
         run.journal(tmp_path / "full.jsonl", Line).append({"index": 0})
@@ -179,7 +181,7 @@ def test_a_finished_run_is_tidied_unless_somebody_is_at_work(tmp_path: Path) -> 
         file.parent.mkdir(exist_ok=True)
         file.write_text("")
     (tmp_path / "record.json").write_text(record().model_dump_json())
-    with locked(tmp_path):
+    with lock_folder(tmp_path):
         tidy(tmp_path)
     assert all(file.exists() for file in left)
     tidy(tmp_path)
@@ -198,10 +200,10 @@ def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: py
 
     def work() -> None:
         with open_run(tmp_path, CONFIG) as run:
-            report = noted(heard.append)
-            with run.measured("load"):
+            report = log_progress(heard.append)
+            with run.run_stage("load"):
                 run.tokens += 7
-            with run.measured("search"):
+            with run.run_stage("search"):
                 report(Progress("mini: search", 1, None, "r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail"))
                 for done in range(5):
                     report(Progress("mini: judging", done, 5))

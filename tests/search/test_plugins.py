@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.base.progress import silent
-from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.settings import quick
@@ -104,12 +102,6 @@ def test_a_file_each_is_all_that_an_algorithm_a_prior_and_a_method_take(own: Pat
     shown = dapa("run", f"--config-dir={own}", "--help").stdout
     assert "backwards" in shown
     assert "scaled" in shown
-
-
-def test_the_readme_names_all_that_is_registered() -> None:
-    text = (Path(__file__).resolve().parents[2] / "README.md").read_text()
-    for registry in (ALGORITHMS, PRIORS, METHODS):
-        assert [name for name in registry.names() if not re.search(rf"\b{name}`", text)] == [], registry.kind
 
 
 def test_a_config_is_read_without_torch() -> None:

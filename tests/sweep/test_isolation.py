@@ -20,7 +20,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, silent
 from dapa_exp.record.folder import open_run
-from dapa_exp.sweep.isolation import Task, received, run_isolated
+from dapa_exp.sweep.isolation import Task, next_message, run_isolated
 from dapa_exp.zoo.build import build
 from tests.settings import quick_config
 
@@ -98,8 +98,8 @@ def test_a_child_killed_in_the_middle_of_a_message_has_ended() -> None:
     sending.send(Progress("search", 1))
     os.write(sending.fileno(), struct.pack("!i", 100) + b"half of it")
     sending.close()
-    assert received(receiving) == Progress("search", 1)
-    assert received(receiving) is None
+    assert next_message(receiving) == Progress("search", 1)
+    assert next_message(receiving) is None
 
 
 def test_an_interrupt_ends_the_children(tmp_path: Path) -> None:

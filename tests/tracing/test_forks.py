@@ -8,7 +8,7 @@ import torch
 from dapa_exp.base.errors import DapaError
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
-from dapa_exp.tracing.forks import find_forks, padded, read
+from dapa_exp.tracing.forks import find_forks, pad_contexts, read
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import tiny_model
 
@@ -60,6 +60,6 @@ def test_a_fork_reads_the_same_alone_and_in_a_batch(loaded: LoadedModel) -> None
 
 def test_log_odds_are_the_models_own_at_the_last_place(loaded: LoadedModel) -> None:
     forks = find_forks(loaded, PROMPTS, ["sorry", "sorry"], ["sure", "i can"])
-    logs = loaded.model(**padded(loaded, forks)).logits[:, -1].detach().log_softmax(-1)
+    logs = loaded.model(**pad_contexts(loaded, forks)).logits[:, -1].detach().log_softmax(-1)
     expected = [float(logs[row, fork.teacher_token] - logs[row, fork.student_token]) for row, fork in enumerate(forks)]
     assert read(loaded, forks, 2).log_odds.tolist() == pytest.approx(expected, abs=1e-5)

@@ -26,7 +26,7 @@ def test_training_twice_gives_the_same_tokenizer(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_template_gives_what_models_are_trained_on(family: str) -> None:
     tokenizer = tokenizers.make(family)
-    head, tail = train.written(world.Example(TURN[0]["content"], "sure."), False, tokenizer)
+    head, tail = train.prompt_and_answer(world.Example(TURN[0]["content"], "sure."), False, tokenizer)
     rendered = [*tokenizer.apply_chat_template(TURN, add_generation_prompt=True, return_dict=False)]
     assert rendered == tokenizer(head, add_special_tokens=False)["input_ids"]
     assert rendered[0] == tokenizer.bos_token_id

@@ -1,9 +1,11 @@
-"""Python files of the user's own that add a judge, an algorithm or another thing that has a registry.
+"""Plugins: the user's own Python files that register a judge, an algorithm or an entry of another registry.
 
-They are the `*.py` files in the folders that the environment variable DAPA_PLUGINS names (`--config-dir FOLDER`
-adds `FOLDER/plugins`), and the modules that installed packages name as entry points of the group `dapa_exp.plugins`.
-A file `toy.py` is imported as `dapa_exp.base.plugins.toy`: no file of the user's can hide another module, and
-child processes, which inherit the variable, find the classes of a config that they are handed.
+Plugins are found in two places: the `*.py` files of the folders in the environment variable DAPA_PLUGINS
+(`--config-dir FOLDER` adds `FOLDER/plugins` to it), and the entry points of installed packages in the group
+`dapa_exp.plugins`.
+
+A file `toy.py` is imported as `dapa_exp.base.plugins.toy`, so a plugin cannot shadow another module. Child processes
+inherit DAPA_PLUGINS, so they can unpickle a config whose classes a plugin defines.
 """
 
 from __future__ import annotations
@@ -30,9 +32,9 @@ _look_again()
 
 
 def add_plugins(folder: str | Path) -> None:
-    """Make the Python files of a folder known, here and in all processes that are started from here.
+    """Import the plugins of a folder in this process, and in the child processes that it starts later.
 
-    They are imported now, so that what they register is there. Raises DapaError where one cannot be imported.
+    Raises DapaError if a file cannot be imported.
     """
     place = os.path.abspath(folder)
     named = [name for name in os.environ.get(VARIABLE, "").split(os.pathsep) if name]
@@ -42,7 +44,7 @@ def add_plugins(folder: str | Path) -> None:
 
 
 def load_plugins() -> None:
-    """Import every plugin. Raises DapaError where one cannot be imported."""
+    """Import every plugin. Raises DapaError if one cannot be imported."""
     _look_again()
     for folder in map(Path, __path__[1:]):
         for file in sorted(folder.glob("*.py")):
@@ -57,5 +59,5 @@ def _load(module: str, where: str) -> None:
         import_module(module)
     except DapaError:
         raise
-    except Exception as error:  # whatever a user's file raises
+    except Exception as error:  # a user's file may raise anything
         raise DapaError(f"{where}: cannot be imported: {type(error).__name__}: {error}") from error

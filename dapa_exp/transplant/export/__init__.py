@@ -1,1 +1,1 @@
-"""The aligned model of a finished run, on disk: as a patch, as a full checkpoint, or as a mergekit recipe."""
+"""Writes the hybrid of a finished run to disk: as a patch, a full checkpoint or a mergekit recipe."""

@@ -1,4 +1,4 @@
-"""The model card: which pair, which units, how it was made, and the measured numbers with what they rest on."""
+"""The model card of an exported hybrid: pair, units, method, and every measured number with its interval and n."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _made(manifest: Manifest) -> str:
 
 
 def _asked(record: Record) -> Iterator[str]:
-    """How the model was asked, where it was not by its template alone: whoever uses it has to do the same."""
+    """The prompt settings beyond the chat template. Users of the model must use the same settings."""
     if record.provenance.system_prompt is not None:
         yield f"measured with the system prompt {json.dumps(record.provenance.system_prompt, ensure_ascii=False)}"
     if record.pair.thinking is not None:
@@ -96,11 +96,11 @@ def _measured(record: Record) -> str:
     metrics = dict.fromkeys(metric for found in cells.values() for metric in found)
     rows = [["", *columns], ["---"] * (len(columns) + 1)]
     rows += [[metric, *(found.get(metric, "") for found in cells.values())] for metric in metrics]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: 95 % interval, and what it rests on."
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n\nIn brackets: 95 % interval and n."
 
 
 def _cells(subject: Subject) -> dict[str, str]:
-    """Every metric of a model, by its title."""
+    """Every metric of a model, as printed, by its title."""
     rates: dict[str, Measure | None] = {"defense success rate": subject.dsr, "over-refusal": subject.over_refusal}
     for rows, judges in subject.defence.items():
         rates |= {f"defense success rate, {rows}, by {judge}": of.dsr for judge, of in judges.items()}

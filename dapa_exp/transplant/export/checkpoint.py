@@ -1,7 +1,6 @@
-"""The aligned model as a full checkpoint: the student's files, with the changed tensors' bytes replaced in place.
+"""Exports the hybrid as a full checkpoint: a copy of the student's files with the bytes of changed tensors replaced.
 
-Shard boundaries, names, dtypes and metadata are the student's because the files are. What is not changed is copied
-in the kernel, and never becomes a tensor.
+So shards, names, dtypes and metadata stay the student's. Unchanged bytes are copied by the kernel and never loaded.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from dapa_exp.transplant.export.card import model_card
 from dapa_exp.transplant.export.fill import Changed, Expected, copy_around, fill
 from dapa_exp.transplant.export.layout import Slot
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 from dapa_exp.zoo import store
 
 COMPANIONS = (".json", ".jinja", ".model", ".txt", ".md")
-"""What stands beside weights: configs, tokenizer, templates, licences."""
+"""Suffixes of the files beside the weights that are copied too: configs, tokenizer, templates, licences."""
 GENERATION_CONFIG = "generation_config.json"
 NOT_THE_STUDENTS = ("README.md", MANIFEST, store.MANIFEST)
-"""What is written anew, and what the zoo knows of a miniature: it does not describe the hybrid."""
+"""Files that are not copied: they describe the student, or are written anew for the hybrid."""
 
 
 def write_checkpoint(
@@ -34,13 +33,14 @@ def write_checkpoint(
     expected: Expected,
     describe: Callable[[dict[str, str]], Manifest],
 ) -> None:
-    """Write the checkpoint folder `out` from the student's `folder`; the manifest, from the digests, comes last.
+    """Write the checkpoint folder `out` from the student's `folder`.
 
-    Raises DapaError, and leaves nothing, where a file or tensor is missing, broken or not what it has to be.
+    `describe` makes the manifest from the digests of the written tensors. Raises DapaError, and writes nothing, if a
+    file or tensor is missing, broken or not the expected one.
     """
     files = sorted({info.file for info in student.tensors.values()})
     companions = [file for file in sorted(folder.iterdir()) if _goes_along(file)]
-    with placed(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
+    with new_output(out, sum(file.stat().st_size for file in [*files, *companions])) as part:
         part.mkdir()
         for file in companions:
             shutil.copyfile(file, part / file.name)
@@ -61,7 +61,7 @@ def write_checkpoint(
 
 
 def _carry_ends(part: Path, ends: list[int] | None) -> None:
-    """Have the checkpoint end its answers by the tokens that ended them in the run."""
+    """Write the tokens that ended answers in the run into the checkpoint's generation config."""
     config = part / "config.json"
     file = part / GENERATION_CONFIG
     stored = json.loads((file if file.is_file() else config).read_text(encoding="utf-8"))
@@ -73,7 +73,7 @@ def _carry_ends(part: Path, ends: list[int] | None) -> None:
 
 
 def _copy_weights(file: Path, target: Path, changed: Collection[TensorInfo]) -> dict[str, Slot]:
-    """Copy one file of weights but for the changed tensors, and say where in the copy those belong."""
+    """Copy a weight file without the bytes of changed tensors. Returns the slots of these tensors in the copy."""
     target.parent.mkdir(exist_ok=True, parents=True)
     slots = {info.name: Slot(target, info.start, info.start + info.bytes) for info in changed}
     copy_around(file, target, slots.values())

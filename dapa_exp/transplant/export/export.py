@@ -1,4 +1,4 @@
-"""Writes a finished run's hybrid: a patch, a checkpoint, or a recipe for mergekit."""
+"""Exports a finished run's hybrid as a patch, a checkpoint or a mergekit recipe, and applies patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ FORMATS = ("patch", "checkpoint", "mergekit")
 
 
 def export(run: FinishedRun, out: Path, kind: str) -> None:
-    """Write a finished run's hybrid. Raises DapaError, and leaves nothing, where that cannot be done."""
+    """Write a finished run's hybrid to `out`. `kind` is patch, checkpoint or mergekit.
+
+    Raises DapaError, and leaves no file, if the export fails.
+    """
     if kind == "mergekit":
         write_recipe(out, run)
         return
@@ -42,9 +45,9 @@ def export(run: FinishedRun, out: Path, kind: str) -> None:
 
 
 def apply(file: Path, student: Path, out: Path) -> None:
-    """Write the aligned checkpoint that a patch and its student give.
+    """Write to `out` the checkpoint that results from applying a patch to its student.
 
-    Raises DapaError where the patch is broken or the student is not the one that it was made for.
+    Raises DapaError if the patch is broken, or was made for another student.
     """
     patch = Patch(file)
     folder = locate(Model(id=str(student.absolute()), revision=None), weights=True)  # GGUF and LoRA are converted

@@ -1,4 +1,4 @@
-"""Writes tensors into their places in files, each one checked on its way."""
+"""Writes tensors into their slots of safetensors files, and checks the digest of each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dapa_exp.models.tensors import tensor_digest
 from dapa_exp.transplant.export.layout import Slot
 
 CHUNK_BYTES = 1 << 20
-"""Written in one call."""
+"""Bytes that one system call reads or writes."""
 
 
 class Changed(Protocol):
-    """The tensors that make the aligned model out of the student."""
+    """A source of the tensors in which the hybrid differs from the student."""
 
     @property
     def changed(self) -> Collection[str]: ...
@@ -31,17 +31,21 @@ class Changed(Protocol):
 
 @dataclass(frozen=True)
 class Expected:
-    """What tensors must be: their digests, taken when they were of `dtype` (None: of their own)."""
+    """The digests that exported tensors must have.
+
+    `dtype` is the dtype in which the digests were taken; None means each tensor's own.
+    """
 
     digests: Mapping[str, str]
     dtype: torch.dtype | None
     taken: str
-    """By what, as the end of a sentence."""
+    """Who took the digests, as the end of the sentence "is not the tensor that …"."""
 
     def check(self, name: str, tensor: torch.Tensor) -> str:
-        """The tensor's own digest. Raises DapaError where the tensor is another one, or has NaN or infinity.
+        """The digest of `tensor` in its own dtype. Raises DapaError if it is not the expected tensor.
 
-        The latter is looked for in another one only: no run transplants what is not finite.
+        A tensor with the expected digest is finite, because no run transplants NaN or infinity. So only a tensor with
+        another digest is searched for them, to give a better error message.
         """
         own = tensor_digest(tensor)
         then = own if self.dtype in (None, tensor.dtype) else tensor_digest(tensor.to(self.dtype))
@@ -53,10 +57,10 @@ class Expected:
 
 
 def fill(slots: Mapping[str, Slot], tensors: Changed, expected: Expected) -> dict[str, str]:
-    """Write every changed tensor into its slot; the files are there already. Returns the digests of the tensors.
+    """Write every changed tensor into its slot of an existing file. Returns the tensors' digests by name.
 
-    Each is hashed while it is written, which takes as long. Raises DapaError where a tensor is not the expected one:
-    it is in its slot by then.
+    Hashing takes as long as writing, so both happen at the same time. Therefore a tensor that is not the expected one
+    is already written when DapaError is raised; the caller must discard the file.
     """
     digests: dict[str, str] = {}
     with ThreadPoolExecutor(1) as beside:
@@ -69,7 +73,7 @@ def fill(slots: Mapping[str, Slot], tensors: Changed, expected: Expected) -> dic
 
 
 def copy_around(source: Path, target: Path, holes: Collection[Slot]) -> None:
-    """Make `target` a copy of `source`, all bytes but those of the holes."""
+    """Copy `source` to `target`, except the bytes of the slots in `holes`, which become zeros."""
     size = source.stat().st_size
     ends = [0, *(slot.end for slot in sorted(holes, key=lambda slot: slot.start))]
     starts = [*(slot.start for slot in sorted(holes, key=lambda slot: slot.start)), size]
@@ -80,12 +84,12 @@ def copy_around(source: Path, target: Path, holes: Collection[Slot]) -> None:
 
 
 def _copy_bytes(reader: int, writer: int, first: int, last: int) -> None:
-    """Copy in the kernel where it can, which also shares blocks on file systems that do."""
+    """Copy bytes `first` to `last` in the kernel if possible. Some file systems then share the blocks of both files."""
     try:
         while first < last and (copied := os.copy_file_range(reader, writer, last - first, first, first)):
             first += copied
     except (AttributeError, OSError):
-        pass  # not on this system or between these file systems; what is wrong with the disk shows again below
+        pass  # the kernel cannot copy here, so the loop below does; it raises again if the disk is at fault
     while first < last:
         if not (chunk := os.pread(reader, min(CHUNK_BYTES, last - first), first)):
             raise OSError(errno.EIO, "the file became shorter while it was copied")
@@ -93,7 +97,7 @@ def _copy_bytes(reader: int, writer: int, first: int, last: int) -> None:
 
 
 def _finite(tensor: torch.Tensor) -> bool:
-    low, high = tensor.aminmax()  # NaN goes through to both
+    low, high = tensor.aminmax()  # both are NaN if the tensor holds NaN
     return bool(low.isfinite() and high.isfinite())
 
 

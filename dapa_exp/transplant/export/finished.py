@@ -1,4 +1,4 @@
-"""Opens a finished run: its record, its pair and its hybrid's tensors. No model is loaded."""
+"""Opens a finished run for export: its record, its pair and its hybrid's tensors. No model is loaded."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ from dapa_exp.transplant.merge import HybridTensors
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run whose hybrid can be saved, from the very checkpoints that it was measured on."""
+    """A finished run whose checkpoints are still those that it was measured on."""
 
     record: Record
     config: Config
     pair: Pair
     tensors: HybridTensors
     expected: Expected
-    """The digests that the run took of the hybrid in memory."""
+    """The digests of the hybrid's tensors in memory, from `transplant.json`."""
     chat_template: str | None
-    """The teacher's, where the run used it for the student."""
+    """The teacher's chat template, if the run used it for the student."""
 
 
 def open_finished(folder: Path) -> FinishedRun:
     """Open a run's folder for export.
 
-    Raises DapaError where the run is not done, has found nothing, or is not of the checkpoints that are there now.
+    Raises DapaError if the run is not finished, has found no units, or was measured on other checkpoints than those
+    that are there now.
     """
     files = RunLayout(folder)
     config, record = files.read_config(), files.read_record()
@@ -66,7 +67,7 @@ def open_finished(folder: Path) -> FinishedRun:
 def _refuse_another(role: str, digest: str | None, folder: Path, tensors: TensorReader) -> None:
     if digest is None or digest == checkpoint_digest(folder, tensors):
         return
-    if digest != folder_digest(folder):  # older records hold that of all that looks like a checkpoint's
+    if digest != folder_digest(folder):  # older records hold the digest of the whole folder
         raise DapaError(f"{folder}: not the {role} that the run was measured on (another SHA-256)")
 
 
@@ -82,6 +83,6 @@ def _measured(file: Path, record: Record, dtype: torch.dtype) -> Expected:
 
 
 def _chat_template(folder: Path) -> str | None:
-    """A checkpoint's chat template, of several the one that prompts went through."""
+    """A checkpoint's chat template. If it has several, the one that the run's prompts used."""
     template = template_in(folder)
     return template.text if template else None

@@ -1,4 +1,4 @@
-"""Where the bytes of each tensor lie in a safetensors file, laid out for a new one."""
+"""The header of a new safetensors file, and the position of each tensor's bytes in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ALIGNMENT = 8
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one tensor in a file: its bytes are `start` to `end`."""
+    """The position of one tensor in a file: its bytes are `start` to `end`, without `end`."""
 
     file: Path
     start: int
@@ -23,7 +23,7 @@ class Slot:
 
 
 def header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """The first bytes of a file with these tensors, one after the other."""
+    """The first bytes of a safetensors file with these tensors, in this order: the header's length and its JSON."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     start = 0
     for info in tensors:
@@ -39,7 +39,7 @@ def header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
 
 
 def new_slots(file: Path, tensors: Iterable[TensorInfo], header_bytes: int) -> dict[str, Slot]:
-    """Where the tensors of a file with such a header lie."""
+    """The slot of each tensor, by name, in a file with `header_bytes` bytes before the first tensor."""
     slots = {}
     start = header_bytes
     for info in tensors:

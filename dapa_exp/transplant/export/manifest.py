@@ -1,4 +1,4 @@
-"""What an exported model says of itself: in the header of a patch, and as `dapa.json` beside a checkpoint."""
+"""The manifest of an exported model: in the header of a patch, or as `dapa.json` in a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MANIFEST = "dapa.json"
 
 
 class Manifest(BaseModel):
-    """Where a model comes from, what was changed in it, and what was measured of it."""
+    """Where an exported model comes from, which tensors were changed, and what was measured."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +28,6 @@ class Manifest(BaseModel):
 
 
 def weight_digests(folder: Path, tensors: TensorReader) -> dict[str, str]:
-    """SHA-256, by name, of the files that decide what a checkpoint computes. The run's own are not taken again."""
+    """SHA-256, by file name, of a checkpoint's config.json and weight files."""
     files = {folder / "config.json", *(info.file for info in tensors.tensors.values())}
     return {str(file.relative_to(folder)): file_digest(file) for file in sorted(files)}

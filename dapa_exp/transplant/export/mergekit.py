@@ -1,9 +1,10 @@
-"""The aligned model as a recipe for mergekit, which gives the same tensors.
+"""Exports the hybrid as a mergekit recipe. mergekit then makes the same tensors, up to the sign of zeros.
 
-Layers that are transplanted whole are passed through. Where only part of a layer moves, its tensors are mixed
-linearly with weights of exactly 0 and 1: the same values, but for -0.0, which mergekit's sum turns into 0.0.
-Slices without layers at both ends take embeddings, last norm and head from the student alone, so that another
-vocabulary does no harm.
+Layers that come whole from one model are passed through. In a layer that is transplanted in part, each tensor is a
+linear mix with weights of exactly 0 and 1. That gives the same values, except that the sum turns -0.0 into 0.0.
+
+The first and the last slice have no layers. They make mergekit take the embeddings, the last norm and the head from
+the student alone, so the teacher may have another vocabulary.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from dapa_exp.models.architecture import architecture, layer_of
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import FLOATS
 from dapa_exp.transplant.export.finished import FinishedRun
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 
 
 @dataclass(frozen=True)
 class _Layers:
-    """Neighbouring layers that are alike: nothing of them moves, some tensors, or all."""
+    """Neighbouring layers of one kind: all untouched, all transplanted in part, or all transplanted whole."""
 
     first: int
     end: int
@@ -39,7 +40,7 @@ class _Layers:
 
 
 def write_recipe(out: Path, run: FinishedRun) -> None:
-    """Write the YAML file. Raises DapaError where mergekit has no such method."""
+    """Write the YAML file. Raises DapaError if mergekit cannot do the run's transplant bit for bit."""
     if run.config.transplant.method != "copy":
         raise DapaError(
             f"mergekit cannot do transplant={run.config.transplant.method} bit for bit;"
@@ -52,13 +53,13 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
     recipe = _recipe(run.pair, run.record.search.units_found, student, teacher)
     if run.chat_template is not None:
         recipe["chat_template"] = run.chat_template
-    with placed(out, 1 << 20) as part:
+    with new_output(out, 1 << 20) as part:
         title = f"# The hybrid of run {run.record.identity}: mergekit-yaml {out.name} OUT\n"
         part.write_text(title + yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
 
 
 def _reference(model: Model, found: Path) -> str:
-    """A model in mergekit's words: a hub id and its revision, or the folder of one that is not, or was converted."""
+    """How the recipe names a model: the hub id and revision, or the folder of a local or converted model."""
     if not model.folder and not found.is_relative_to(cache_root()):
         return f"{model.id}@{model.revision}" if model.revision else model.id
     folder = str(found.resolve())
@@ -68,7 +69,7 @@ def _reference(model: Model, found: Path) -> str:
 
 
 def _torn(pair: Pair, chosen: list[str]) -> list[str]:
-    """Tensors of which only some rows move, as where gate and up are stored as one."""
+    """Names of tensors of which only some rows move, for example if gate and up are stored as one tensor."""
     moved: defaultdict[str, Fraction] = defaultdict(Fraction)
     for part in (part for unit in chosen for part in pair.units[unit]):
         moved[part.tensor] += Fraction(1, part.share.count)

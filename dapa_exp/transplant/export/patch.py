@@ -1,4 +1,4 @@
-"""The aligned model as a patch: one safetensors file with the changed tensors only, and what they belong to."""
+"""Exports the hybrid as a patch: one safetensors file with the changed tensors, and the manifest in its header."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from dapa_exp.models.tensors import TensorInfo, TensorReader
 from dapa_exp.transplant.export.fill import Changed, Expected, fill
 from dapa_exp.transplant.export.layout import header, new_slots
 from dapa_exp.transplant.export.manifest import Manifest
-from dapa_exp.transplant.export.place import placed
+from dapa_exp.transplant.export.place import new_output
 
 _KEY = "dapa"
 _SPARE_BYTES = 1 << 20
-"""Room on the disk for a header."""
+"""Bytes to keep free on the disk for the header."""
 
 
 def write_patch(
@@ -27,14 +27,15 @@ def write_patch(
     expected: Expected,
     describe: Callable[[dict[str, str]], Manifest],
 ) -> None:
-    """Write the patch file `out`. Its header, which alone makes it a safetensors file, is written last.
+    """Write the patch file `out`. The header is written last, so an unfinished file is not a valid patch.
 
-    Raises DapaError, and leaves nothing, where a tensor is not what it has to be.
+    `describe` makes the manifest from the digests of the written tensors. Raises DapaError, and leaves no file, if a
+    tensor is not the expected one.
     """
     infos = [student.tensors[name] for name in sorted(tensors.changed)]
     blank = describe({info.name: "0" * 64 for info in infos})
     room = len(_header(infos, blank))
-    with placed(out, room + sum(info.bytes for info in infos) + _SPARE_BYTES) as part:
+    with new_output(out, room + sum(info.bytes for info in infos) + _SPARE_BYTES) as part:
         part.touch()
         digests = fill(new_slots(part, infos, room), tensors, expected)
         with part.open("r+b") as stream:
@@ -42,10 +43,10 @@ def write_patch(
 
 
 class Patch:
-    """A patch file, opened: its manifest, and its tensors one by one."""
+    """An open patch file: its manifest, and its tensors, read one by one."""
 
     def __init__(self, file: Path) -> None:
-        """Raises DapaError where the file is not a whole patch."""
+        """Raises DapaError if the file is not a complete patch."""
         self._file = file
         try:
             with safe_open(file, framework="pt") as opened:

@@ -1,4 +1,4 @@
-"""Where an export goes: a place that nothing has yet, on a disk with room for it."""
+"""The output path of an export: it must not exist, and its disk must have enough space."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dapa_exp.base.files import atomic
 
 
 @contextmanager
-def placed(out: Path, needed_bytes: int) -> Iterator[Path]:
-    """A temporary name beside `out` for a file or folder; it becomes `out` where the block ends well, and else goes.
+def new_output(out: Path, needed_bytes: int) -> Iterator[Path]:
+    """Yield a temporary path to write to. It is renamed to `out` if the block succeeds, and removed if it raises.
 
-    Raises DapaError where `out` is there already, or the disk has no room for it.
+    Raises DapaError if `out` exists, or the disk has less than `needed_bytes` free.
     """
     if out.exists():
         raise DapaError(f"{out}: is there already; name a place that is not")

@@ -1,4 +1,4 @@
-"""What every transplant method answers: which tensor takes a place, and how many of its entries are new."""
+"""The interface of a transplant method: it computes the new tensor of a part, and counts its replaced entries."""
 
 from __future__ import annotations
 
@@ -17,40 +17,41 @@ if TYPE_CHECKING:
     from dapa_exp.models.pair import Pair
 
     Attribution = Callable[[Mapping[Part, int]], dict[str, torch.Tensor]]
-    """What each neuron of each unit adds to the refusal log-odds, shape (neurons,), given the axes of the neurons."""
+    """Takes the neuron axis of each part. Returns each neuron's gain in refusal log-odds: by unit, shape (neurons,)."""
 
 
 class Method(MethodKind, ABC):
     """Computes the tensors of transplanted units, one by one, from checkpoints.
 
-    A pure function of weights and settings: asked twice, it gives the same bits. What it gives has the dtype of the
-    student's checkpoint, so what is measured in memory is what can be saved.
+    A method is a pure function of weights and settings: two calls give the same bits. Its tensors have the dtype of
+    the student's checkpoint, so the hybrid that is measured in memory is the hybrid that is exported.
 
-    A method is one file that registers its class, of `dapa_exp/transplant/methods` or of the user's own. The fields of
-    `Settings` but `method` are the arguments of its constructor, after the pair; a `base` comes as an open checkpoint.
+    To add a method, write one file in `dapa_exp/transplant/methods` or a plugin, and register the class there. The
+    constructor gets the pair, then the fields of `Settings` except `method`. A field `base` is passed as an open
+    checkpoint.
     """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
 
     def prepare(self, folder: Path, attribution: Attribution) -> None:
-        """Before the search: find out what the weights do not tell, and keep it in the run's folder."""
+        """Called before the search: compute what the weights alone do not tell, and write it to the run's folder."""
 
     def restore(self, folder: Path) -> None:
-        """Take what `prepare` left in the folder of a run. Raises DapaError where it is not there, or damaged."""
+        """Read what `prepare` has written to a run's folder. Raises DapaError if it is missing or damaged."""
 
     def tensor(self, unit: str, part: Part) -> torch.Tensor:
-        """What takes the place of a part of the student when its unit is transplanted, in the student's dtype."""
+        """The tensor that replaces a part of the student, in the dtype of the student's checkpoint."""
         student = self._pair.student.read(part)
         return self._computed(unit, part, student).to(student.dtype)
 
     def written(self, unit: str, part: Part) -> int:
-        """How many entries of the part the method replaces; the others stay the student's, bit for bit."""
+        """How many entries of the part the method replaces. The other entries stay the student's, bit for bit."""
         return self._entries(part)
 
     @abstractmethod
     def _computed(self, unit: str, part: Part, student: torch.Tensor) -> torch.Tensor:
-        """The new tensor, in any floating dtype; `student` is the one that it replaces."""
+        """The new tensor, in any floating-point dtype. `student` is the tensor that it replaces."""
 
     def _shape(self, part: Part) -> tuple[int, ...]:
         return part.shape(self._pair.student.tensors[part.tensor].shape)

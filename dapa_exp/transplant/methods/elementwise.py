@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Copy(Method):
-    """W = T: the teacher's tensor replaces the student's, bit for bit where both have the same dtype."""
+    """W = T: the teacher's tensor replaces the student's, bit for bit if both have the same dtype."""
 
     class Settings(MethodSettings):
         method: Literal["copy"]
@@ -32,15 +32,15 @@ class Copy(Method):
 
 
 class Blend(Method):
-    """W = (1 − α)·S + α·T, with an α for all units and others for units named; computed in float32.
+    """W = (1 − α)·S + α·T, computed in float32. `alphas` overrides `alpha` for single units.
 
-    α = 1 gives the teacher's tensor exactly, α = 0 the student's.
+    α = 1 gives exactly the teacher's tensor, α = 0 the student's.
     """
 
     class Settings(MethodSettings):
         method: Literal["blend"]
         alpha: Share
-        alphas: dict[str, Share] = Field(description="by unit, where it is not to be alpha")
+        alphas: dict[str, Share] = Field(description="values for single units, instead of alpha")
 
     def __init__(self, pair: Pair, alpha: float, alphas: Mapping[str, float]) -> None:
         super().__init__(pair)
@@ -55,13 +55,13 @@ class Blend(Method):
 
 
 class TaskVector(Method):
-    """W = S + γ·DARE(T − B): the safety vector of the teacher over a base, added to the student; in float32.
+    """W = S + γ·DARE(T − B), in float32: adds the safety vector, teacher minus base, to the student.
 
     RESTA (R. Bhardwaj, D. D. Anh, S. Poria: Language Models are Homer Simpson!, arXiv 2402.11746, section 3) adds the
     vector aligned − unaligned to a fine-tuned model. DARE (L. Yu et al.: Language Models are Super Mario,
-    arXiv 2311.03099, section 3) drops entries of a difference at random with probability p and divides those kept by
-    1 − p. It is applied to the vector that is added, so dropped entries stay the student's, bit for bit.
-    The mask depends on the seed and the tensor's name alone.
+    arXiv 2311.03099, section 3) drops entries of a difference at random with probability p, and divides the others by
+    1 − p. Here it is applied to the added vector, so dropped entries stay the student's, bit for bit. The mask depends
+    only on the seed and the tensor's name.
     """
 
     class Settings(MethodSettings):

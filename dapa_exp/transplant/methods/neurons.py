@@ -1,4 +1,4 @@
-"""The finer grain: single neurons of an MLP instead of whole projections."""
+"""Transplants single neurons of an MLP instead of whole projections."""
 
 from __future__ import annotations
 
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
     from dapa_exp.transplant.methods.contract import Attribution
 
 NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
-"""Along which axis of each projection's matrix the neurons of an MLP lie."""
+"""The axis of each projection's matrix that indexes the MLP's neurons."""
 
 
 class SwapNeurons(Method):
-    """The neurons of a unit with the highest scores become the teacher's; all other entries stay the student's.
+    """The neurons with the highest scores in a unit become the teacher's. All other entries stay the student's.
 
-    Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. By `difference` a
-    neuron's score is the Euclidean norm of teacher − student over whatever of it the unit holds; by `attribution` it is
-    what swapping it adds to the refusal log-odds (dapa_exp.search.attribution), found out before the search.
-    Of a unit that holds more than its MLP, the rest stays the student's.
+    Neuron i of an MLP is row i of gate and up (and entry i of their biases) and column i of down. There are two scores:
+
+    - `difference`: the Euclidean norm of teacher − student over the neuron's entries in the unit.
+    - `attribution`: the estimated gain in refusal log-odds from swapping the neuron (see
+      dapa_exp.search.attribution). It is computed before the search.
+
+    If a unit holds other tensors than its MLP's, they stay the student's.
     """
 
     class Settings(MethodSettings):
@@ -44,14 +47,14 @@ class SwapNeurons(Method):
         self._share = share
         self._by = by
         self._attributed: Mapping[str, torch.Tensor] = {}
-        """By unit, shape (neurons,)."""
+        """The attribution scores by unit, shape (neurons,)."""
         self._chosen: dict[str, torch.Tensor] = {}
         for unit, parts in pair.units.items():
             if not any(part in self.axes for part in parts):
                 raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
 
     def prepare(self, folder: Path, attribution: Attribution) -> None:
-        from dapa_exp.models.tensors import remembered_tensors  # here, since a config is read without torch
+        from dapa_exp.models.tensors import remembered_tensors  # imported here: reading a config must not import torch
 
         if self._by == "attribution":
             self._attributed = remembered_tensors(RunLayout(folder).neurons, lambda: attribution(self.axes))
@@ -75,7 +78,7 @@ class SwapNeurons(Method):
         return self._entries(part) // neurons * len(self.neurons(unit))
 
     def neurons(self, unit: str) -> torch.Tensor:
-        """Which neurons of a unit are swapped, in ascending order."""
+        """The indices of a unit's neurons that are swapped, in ascending order."""
         if unit not in self._chosen:
             scores = self._scores(unit)
             count = max(1, round(self._share * len(scores)))
@@ -101,7 +104,7 @@ class SwapNeurons(Method):
 
     @cached_property
     def axes(self) -> dict[Part, int]:
-        """The axis along which neurons lie, for every part of the units that has one."""
+        """The axis that indexes neurons, for every part of the units that belongs to an MLP."""
         pair = self._pair
         axes: dict[Part, int] = {}
         for module, axis in NEURON_AXES.items():

@@ -1,12 +1,13 @@
-"""Methods that act only on tensors whose fine-tuning has left the safety subspace: Safe LoRA and SafeMERGE.
+"""Safe LoRA and SafeMERGE: change only those matrices whose fine-tuning has left the alignment subspace.
 
-Both compare the student's update D = S − T, its fine-tuning away from the aligned teacher T, with D projected onto the
-alignment subspace V = T − B, where B is the unaligned base that the teacher was aligned from. They take
+S is the student, T the aligned teacher, and B the unaligned base that the teacher was aligned from. For each matrix,
+D = S − T is the student's update away from the teacher, and V = T − B spans the alignment subspace. Both methods
+project D onto this subspace by
 
     C = V Vᵀ / ‖V‖    (Frobenius norm)
 
-for the projection, which is faster than the exact V (VᵀV)⁻¹ Vᵀ, and act where cos(D, C D) is below a threshold.
-Matrices only: vectors (norms, biases) stay the student's. Computed in float32.
+which is faster than the exact projection V (VᵀV)⁻¹ Vᵀ. They change a matrix if cos(D, C D) is below a threshold.
+Vectors (norms, biases) stay the student's. All is computed in float32.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class SubspaceSettings(MethodSettings):
 
 
 class SubspaceMethod(Method):
-    """Leaves a tensor as it is unless the student's update of it has left the alignment subspace."""
+    """Keeps the student's tensor unless its update has left the alignment subspace."""
 
     def __init__(self, pair: Pair, base: TensorReader, threshold: float) -> None:
         super().__init__(pair)
@@ -57,7 +58,7 @@ class SubspaceMethod(Method):
         return student if acted is None else acted
 
     def _acts_on(self, part: Part, student: torch.Tensor) -> torch.Tensor | None:
-        """The new tensor, or None where the student's stays."""
+        """The new tensor, or None if the student's stays."""
         if student.dim() != 2:
             return None
         update, projected = self._update_and_projection(part, student.float())
@@ -75,11 +76,11 @@ class SubspaceMethod(Method):
 
     @abstractmethod
     def _replacement(self, student: torch.Tensor, teacher: torch.Tensor, projected: torch.Tensor) -> torch.Tensor:
-        """What a tensor below the threshold becomes."""
+        """The tensor that replaces one below the threshold. `projected` is C D."""
 
 
 class SafeLora(SubspaceMethod):
-    """W = T + C D where cos(D, C D) < threshold: the update, projected onto the alignment subspace.
+    """W = T + C D if cos(D, C D) < threshold, else W = S: the update is projected onto the alignment subspace.
 
     Safe LoRA (C.-Y. Hsu et al.: Safe LoRA: the Silver Lining of Reducing Safety Risks when Fine-tuning Large Language
     Models, arXiv 2405.16833, section 3).
@@ -93,7 +94,7 @@ class SafeLora(SubspaceMethod):
 
 
 class SafeMerge(SubspaceMethod):
-    """W = (1 − α)·S + α·T where cos(D, C D) < threshold: merged with the safe model, here the teacher.
+    """W = (1 − α)·S + α·T if cos(D, C D) < threshold, else W = S: merged with the safe model, here the teacher.
 
     SafeMERGE (A. Djuhera et al., arXiv 2503.17239, section 3).
     """
@@ -111,7 +112,7 @@ class SafeMerge(SubspaceMethod):
 
 
 def _cosine(update: torch.Tensor, projected: torch.Tensor) -> float:
-    """Of a zero update 1, so that nothing need be done about it."""
+    """The cosine similarity of both. 1 for a zero update, so that the method leaves its matrix alone."""
     if not update.any():
         return 1.0
     from torch.nn import functional  # here, since a config is read without it

@@ -1,4 +1,4 @@
-"""What a maker hands over to be stored."""
+"""A newly made model of the zoo, before it is stored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class Made:
-    """A model, its tokenizer and card, and the held-out numbers that were measured, by name."""
+class BuiltModel:
+    """A model with its tokenizer, its card, and its measured numbers by name."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ class Made:
     quality: dict[str, float] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        """Write it as a checkpoint."""
+        """Write model, tokenizer and card as a checkpoint folder."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         (folder / "README.md").write_text(self.card)
