@@ -18,6 +18,7 @@ from tests.recompute.tally import Tally
 SUBJECTS = ("student", "hybrid", "teacher")
 OUTCOMES = ("retracted", "degenerate", "failed")
 ROUNDING = 1e-9
+FIRST_NUMBER = "prompts_judged"
 LABELS = ("row", "n", "made_here", "label")
 """Columns of the main table that tell no runs apart."""
 OF_A_FOUND_SET = ("units_found", "units_total", "parameters_changed_percent", "parameters_percent", "optimism_points")
@@ -44,7 +45,7 @@ def _check_main(file: Path, table: pd.DataFrame, records: list[Record], tally: T
         if row["identity"] in runs.index:
             _compare_row(tally, file, f"run {row['folder']}", row, runs.loc[row["identity"]].to_dict())
     for _, row in table[table["row"].isin(["mean", "family mean"])].iterrows():
-        held = _same_settings(row, rows, runs.columns)
+        held = _same_settings(row, rows)
         name = " ".join(str(row[key]) for key in ("row", "family") if isinstance(row[key], str))
         _compare_row(tally, file, name, row, _means(runs.loc[held["identity"]]))
     for _, row in table[table["row"] == "paper"].iterrows():
@@ -53,12 +54,11 @@ def _check_main(file: Path, table: pd.DataFrame, records: list[Record], tally: T
         _compare_row(tally, file, "paper", row, ours)
 
 
-def _same_settings(row: pd.Series[Any], rows: pd.DataFrame, numbers: pd.Index[str]) -> pd.DataFrame:
-    """The runs that a mean is of: those with its family and settings."""
-    keys = [key for key in row.index if key not in (*LABELS, *numbers) or key == "family"]
-    known = [key for key in keys if not str(key).startswith("n_") and pd.notna(row[key])]
+def _same_settings(row: pd.Series[Any], rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs that a mean is of: those with its family and settings, which stand before the numbers."""
+    keys = list(row.index)[: list(row.index).index(FIRST_NUMBER)]
     held = rows
-    for key in known:
+    for key in [key for key in keys if key not in LABELS and pd.notna(row[key])]:
         held = held[held[key] == row[key]]
     return held
 
@@ -98,6 +98,8 @@ def main_numbers(record: Record) -> dict[str, Any]:
         "units_suffice": search["everything_dsr"] >= enough - ROUNDING,
         "optimism_points": 100 * (search["found_dsr"] - hybrid["dsr"]["value"]),
         "random_dsr": control["mean"],
+        "random_found_dsr": _value(control.get("found_dsr")),
+        "random_p": control.get("p_value"),
         "random_draws": sum(1 for each in control["dsr"] if each["n"]),
         "units": " ".join(search["units_found"]) or None,
         "units_found": len(search["units_found"]),
@@ -147,7 +149,15 @@ def _means(runs: pd.DataFrame) -> dict[str, Any]:
 
 MEANED = (
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", *OUTCOMES)),
-    *("gain_points", "random_dsr", "hybrid_search_dsr", "everything_search_dsr", "bar", *OF_A_FOUND_SET),
+    *(
+        "gain_points",
+        "random_dsr",
+        "random_found_dsr",
+        "hybrid_search_dsr",
+        "everything_search_dsr",
+        "bar",
+        *OF_A_FOUND_SET,
+    ),
     *("perplexity_change", "reasoning_change_points", "student_over_refusal", "hybrid_over_refusal"),
     *("over_refusal_change_points", *COSTS),
 )
