@@ -122,8 +122,9 @@ def summary(totals: Totals) -> list[str]:
     """The totals in lines to print below the table of runs."""
     runs = "1 run" if totals.runs == 1 else f"{totals.runs} runs"
     free = f" (free here: {format_bytes(free_memory())})" if totals.on_cpu else ""
+    about = "at least" if totals.unknown else "about"
     lines = [
-        f"{runs}: about {totals.queries:,} queries; memory about {format_bytes(totals.memory)}{free},"
+        f"{runs}: {about} {totals.queries:,} queries; memory {about} {format_bytes(totals.memory)}{free},"
         f" {totals.processes} at a time",
         *(
             f"{disk.what}: about {format_bytes(disk.needed)}; {format_bytes(disk.free)} free in {disk.folder}"

@@ -64,7 +64,7 @@ def test_units_queries_memory_and_disk_of_a_folder(
     known, unknown = (line.split() for line in said.splitlines() if line.split()[:1] and "-mlp-all-" in line)
     assert known[1:4] == ["3", "2", "0.6"]
     assert unknown[1:5] == ["unknown"] * 4
-    assert "to do: 2 runs: about" in said
+    assert "to do: 2 runs: at least 2 queries" in said
     assert "not counted, since nothing is known of them yet: nobody/knows" in said
 
 
