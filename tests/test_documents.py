@@ -71,7 +71,7 @@ def test_a_page_names_all_that_is_registered(page: str, registry: Registry[objec
 def commands() -> list[str]:
     """Every `dapa run`, `plan` and `check` of the documents that needs nothing of the reader's own."""
     text = "\n".join(document.read_text(encoding="utf-8") for document in DOCUMENTS)
-    lines = re.findall(r"^dapa (?:run|plan|check) ([^#\n]+)", text, re.MULTILINE)
+    lines = re.findall(r"^dapa (?:run|plan|check) ([^#\n]+)", text.replace("\\\n", " "), re.MULTILINE)
     return sorted({line.strip() for line in lines if not re.search(r"\$|my_conf|FOLDER", line)})
 
 

@@ -93,8 +93,9 @@ def _sweep(composed: Composed) -> None:
     left = {planned.folder: planned for planned in composed.jobs if not is_done(planned)}  # without duplicates
     overrides = [list(planned.overrides) for planned in left.values()]
     started = 0
+    batches = BasicSweeper.split_overrides_to_chunks(overrides, cfg.hydra.sweeper.max_batch_size) if overrides else ()
     with env_override(dict(cfg.hydra.job.env_set)):
-        for batch in BasicSweeper.split_overrides_to_chunks(overrides, cfg.hydra.sweeper.max_batch_size):
+        for batch in batches:
             for returned in launcher.launch(batch, initial_job_idx=started):
                 _ = returned.return_value
             started += len(batch)

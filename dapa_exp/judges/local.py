@@ -44,7 +44,7 @@ def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedToken
     from dapa_exp.models.load import fit_tokenizer, load_whole
 
     folder = locate(settings.model, weights=True)
-    model = load_whole(auto_class, folder, name, dtype=getattr(torch, settings.dtype))
+    model = load_whole(getattr(transformers, auto_class), folder, name, dtype=getattr(torch, settings.dtype))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model.to(settings.device)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +106,8 @@ def _begin(task: Task) -> tuple[Connection, Running] | None:
     """Start a task's child process. None if the fork server was killed ATTEMPTS times."""
     forkserver = get_context("forkserver")
     forkserver.set_forkserver_preload(PRELOAD)
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
+        time.sleep(attempt)  # seconds, after a failure: a killed server can still look alive for a moment
         receiving, sending = forkserver.Pipe(duplex=False)
         old_error = _left_error(task.folder)
         child = forkserver.Process(target=_child, args=(task, sending), daemon=True)

@@ -214,6 +214,7 @@ def query(index: int, count: int) -> dict[str, Any]:
         "score": refused / 40,
         "at_most": refused / 40,
         "refused": refused,
+        "retracted": 0,
         "harmless": 0,
         "harmful": 40 - refused,
         "degenerate": 0,

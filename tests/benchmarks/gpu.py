@@ -714,7 +714,7 @@ def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
     classes: list[Any] = [transformers.LlamaForCausalLM, transformers.GemmaForCausalLM, transformers.MistralForCausalLM]
     usual = {kind: kind.forward for kind in classes}
     run_folder: Any = RunFolder
-    measured = run_folder.measured
+    measured = run_folder.run_stage
 
     def watched(forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)  # generate looks at the signature
@@ -733,11 +733,11 @@ def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
 
     for kind, forward in usual.items():
         kind.forward = watched(forward)
-    run_folder.measured = measured_too
+    run_folder.run_stage = measured_too
     try:
         yield
     finally:
-        run_folder.measured = measured
+        run_folder.run_stage = measured
         for kind, forward in usual.items():
             kind.forward = forward
 

@@ -28,8 +28,8 @@ def test_a_single_run_prints_its_table_and_leaves_nothing_it_needs_no_more(tmp_p
     assert "mini-llama-small-style" in said.out
     assert "DSR hybrid" in said.out
     assert "paper" in said.out
-    assert "mini-llama-small-style: search: " in said.err
-    assert "mini-llama-small-style: evaluate hybrid: 6/6" in said.err
+    assert "mini-llama-small-style mlp auto: search: " in said.err
+    assert "mini-llama-small-style mlp auto: evaluate hybrid: 6/6" in said.err
     (file,) = tmp_path.glob("multirun/single/*/record.json")
     subject = Record.model_validate_json(file.read_text()).evaluate.hybrid
     assert None not in (subject.over_refusal, subject.perplexity, subject.reasoning, subject.kl_to_student)
