@@ -37,7 +37,7 @@ def run_command(words: list[str]) -> int:
     try:
         launch(composed)
     except DapaError as error:
-        if len(planned) == 1:
+        if not composed.multirun:
             raise
         complain(error)  # some runs failed; the tables of the others are still shown
     return _conclude(planned)

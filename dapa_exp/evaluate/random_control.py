@@ -55,6 +55,7 @@ class RandomControl:
         total = 1 + len(same_count) + len(same_size)
         own = self._dsr(chosen, 0, total)
         measured = [self._dsr(drawn, place, total) for place, drawn in enumerate([*same_count, *same_size], start=1)]
+        self.report(total, total)
         self.engine.forget()
         exact = len(same_count) == comb(len(units), k) - 1
         control = self._control(own, same_count, measured[: len(same_count)], sizes, exact)
