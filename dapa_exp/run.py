@@ -12,6 +12,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
+from dapa_exp.evaluate.sharing import EvaluatedModel
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
@@ -40,6 +41,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
+            evaluator = evaluator.sharing(pair)
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
@@ -54,13 +56,14 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine.forget()
         with run.run_stage("student"):
             hybrid.set_units(())
-            student = evaluator.measure("student", engine, None, teacher.reference)
-            to_student = evaluator.reference("student", "harmless", engine)
-            before = evaluator.states(engine)
+            model = EvaluatedModel.loaded("student", engine)
+            student = evaluator.measure(model, None, teacher.reference)
+            to_student = evaluator.reference(model, "harmless")
+            before = evaluator.states(model)
         with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.run_stage("hybrid"):
-            aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
+            aligned = evaluator.measure(EvaluatedModel.loaded("hybrid", engine), to_student, teacher.reference)
             change = evaluator.change_by_layer(engine, before)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
@@ -69,8 +72,11 @@ def run(config: Config, folder: Path, report: Report) -> Record:
 
 
 def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
-    """Load the teacher, measure it, and free its memory. Teacher and student are never loaded at the same time."""
-    return evaluator.teacher(load_teacher(evaluator.config, pair))
+    """Load the teacher, measure it, and free its memory. Teacher and student are never loaded at the same time.
+
+    It is not loaded if other runs have measured all of it.
+    """
+    return evaluator.teacher(EvaluatedModel("teacher", lambda: load_teacher(evaluator.config, pair)))
 
 
 def load_teacher(config: Config, pair: Pair) -> PlainEngine:

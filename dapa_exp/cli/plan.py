@@ -27,7 +27,8 @@ def plan_command(words: list[str]) -> int:
     console().print(table)
     to_do = [place for place, job in enumerate(planned) if _state(job) not in ("done", "running")]
     if to_do:
-        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
+        done = [job.config for job in planned if _state(job) in ("done", "running")]
+        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of, done)
         print("to do: " + "\n".join(summary(found)))
     return 0
 

@@ -419,6 +419,9 @@ class RecordSettings(Group):
 
     dir: Annotated[str, AfterValidator(_sure_place)]
     experiment: str = Field(description="name of the sweep: its folder below dir, and its W&B group")
+    share: bool = Field(
+        default=True, description="measure a teacher or student once for all runs of the sweep that need the same"
+    )
     wandb: Literal["off", "offline", "online"]
     wandb_project: str
     wandb_entity: str | None

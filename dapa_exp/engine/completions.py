@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
+from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed
@@ -22,6 +23,21 @@ class CompletionStore:
             for line in self._file.lines
         }
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no completions on disk yet."""
+        return not self._kept
+
+    def find(self, weights: str, request: Request) -> list[Completion] | None:
+        """The wanted answers, if all are on disk."""
+        wanted = [self._kept.get((weights, request.prompts[place].id)) for place in request.wanted]
+        found = [answer for answer in wanted if answer and (not answer.cut or request.decided)]
+        return found if len(found) == len(wanted) else None
+
+    def add(self, weights: str, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        """Keep answers that another run has generated. Their tokens are not counted as this run's."""
+        self._keep(weights, {prompt.id: answer for prompt, answer in zip(prompts, answers, strict=True)})
+
     def complete(self, engine: PlainEngine, weights: str, request: Request) -> list[Completion]:
         """The wanted answers, in the order of their prompts, by the weights now in the engine, which `weights` names.
 
@@ -37,7 +53,9 @@ class CompletionStore:
             if rows:
                 prompts = request.prompts[batch.start : batch.stop]
                 answers = engine.answers(replace(request, prompts=prompts, rows=rows))
-                self._keep(weights, {prompts[i].id: answer for i, answer in answers.items() if missing(batch[i])})
+                new = {prompts[i].id: answer for i, answer in answers.items() if missing(batch[i])}
+                self._keep(weights, new)
+                self._run.tokens += sum(answer.tokens for answer in new.values())
         return [self._kept[weights, request.prompts[place].id] for place in request.wanted]
 
     def _keep(self, weights: str, answers: Mapping[str, Completion]) -> None:
@@ -49,4 +67,3 @@ class CompletionStore:
             )
         )
         self._kept |= {(weights, prompt): answer for prompt, answer in answers.items()}
-        self._run.tokens += sum(answer.tokens for answer in answers.values())

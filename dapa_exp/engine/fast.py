@@ -123,15 +123,17 @@ class FastEngine(PlainEngine):
         drafts = batch.drafts.nearest(units or frozenset())
         request = request if self._early_verdicts else replace(request, decided=None)
         rows = self._answer_in_memory(Generation(batch, request.wanted, request, units), drafts)
-        if self._use_drafts:
-            batch.drafts.add(units or frozenset(), {row.place: row.said for row in rows})
-        return {row.place: Completion(self._text(row.said), len(row.said), row.cut) for row in rows}
+        self._draft(batch, {row.place: row.said for row in rows})
+        return {row.place: self._completion(row.said, row.cut) for row in rows}
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
         """Use the answers of another model as drafts, as if the hybrid of these units had given them."""
         if self._use_drafts:
             tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
             self._batch(tuple(prompts)).drafts.add(units, dict(enumerate(tokens)))
+
+    def remember(self, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        self._draft(self._batch(tuple(prompts)), {place: list(answer.ids) for place, answer in enumerate(answers)})
 
     def forget(self) -> None:
         self._activations.clear()
@@ -148,6 +150,11 @@ class FastEngine(PlainEngine):
                 len(self._batches), prompts, texts[0][:shared], [text[shared:] for text in texts]
             )
         return self._batches[prompts]
+
+    def _draft(self, batch: Batch, answers: Answers) -> None:
+        """Keep answers of the model as it is, as drafts for hybrids to come."""
+        if self._use_drafts:
+            batch.drafts.add(transplanted(self.loaded.model) or frozenset(), answers)
 
     def _answer_in_memory(self, generation: Generation, drafts: Sequence[Answers]) -> list[Row]:
         """Have the hybrid answer: all rows at once, unless a device's memory has run out of that before."""

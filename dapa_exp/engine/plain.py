@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from transformers import BatchEncoding, GenerationConfig
@@ -48,6 +48,8 @@ class Completion:
     text: str
     tokens: int
     cut: bool = False
+    ids: tuple[int, ...] = field(default=(), compare=False)
+    """Its tokens; empty if it was read from a run's folder."""
 
 
 class PlainEngine:
@@ -87,7 +89,7 @@ class PlainEngine:
                 " a smaller runtime.batch_size, or runtime.engine=fast, which finds out what there is room for:"
                 f" {error}"
             ) from error
-        return {place: Completion(self._text(answer), len(answer)) for place, answer in enumerate(answers)}
+        return {place: self._completion(answer) for place, answer in enumerate(answers)}
 
     def generate_batch(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Completion]:
         """The answers of a whole batch, in its order."""
@@ -96,6 +98,9 @@ class PlainEngine:
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
         """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""
+
+    def remember(self, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> None:
+        """Note that the model as it is answers a batch so, as if it had been asked. The reference has no use for it."""
 
     def forget(self) -> None:
         """Free what is kept for the next query: the search is over. The reference keeps nothing."""
@@ -127,6 +132,9 @@ class PlainEngine:
         """Note tokens that were read, and how many of the layers they did not have to go through."""
         tokens, layers = prompt + draft + decoded, self.loaded.model.config.num_hidden_layers
         self.work += TokenWork(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
+
+    def _completion(self, answer: list[int], cut: bool = False) -> Completion:
+        return Completion(self._text(answer), len(answer), cut, tuple(answer))
 
     def _text(self, answer: list[int]) -> str:
         return str(self.loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip()

@@ -6,7 +6,7 @@ overhead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dapa_exp.base.errors import DapaError
@@ -30,6 +30,10 @@ ANSWER_BYTES_A_TOKEN = 5
 ANSWER_BYTES_BESIDE = 150
 """Bytes in a line of generations/*.jsonl beside the answer: the prompt's id and the names of transplanted units."""
 
+ID_BYTES = 4
+"""Bytes of a token's number, beside its text, where answers are shared."""
+SHARED_ANSWER_BYTES_BESIDE = 45
+
 
 @dataclass(frozen=True)
 class RunNeeds:
@@ -41,6 +45,8 @@ class RunNeeds:
     """Peak memory in bytes, on the models' device."""
     files: int | None
     """The most bytes that the run's folder holds at any time."""
+    shared: Mapping[str, int]
+    """Bytes that the sweep's folder holds for all runs that evaluate this teacher or student, by the model's name."""
     assumed: bool
     """True if a model's shape was not looked up but assumed."""
 
@@ -49,7 +55,7 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     """The needs of a run, with its models' shapes from `shape_of`."""
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
-        return RunNeeds(None, None, None, None, False)
+        return RunNeeds(None, None, None, None, {}, False)
     units = student.num_hidden_layers * len(config.granularity.modules)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
@@ -58,6 +64,7 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
         queries=asked,
         memory=max(memory(config, shape) for shape in shapes),  # the models are loaded one after the other
         files=files(config, max(shape.vocab_size for shape in shapes), asked.count) if asked else None,
+        shared=shared(config, max(shape.vocab_size for shape in shapes)),
         assumed=any(shape.assumed for shape in shapes),
     )
 
@@ -134,19 +141,47 @@ def _tokens(rows: Rows | None) -> int | None:
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:
-    """Bytes that a run writes: all completions, and during the run the reference distributions for KL.
+    """Bytes that a run writes: all completions, and distributions during the run, unless runs share them.
 
     `asked` is the number of queries.
     """
     evaluate, dataset = config.evaluate, config.dataset
     report = _count(dataset.report) + sum(map(_count, dataset.more_report.values()))
-    harmless = _count(dataset.harmless) + sum(map(_count, dataset.more_harmless.values()))
     searched = (asked + 1) * _count(dataset.search)  # + 1: the teacher's answers
-    measured = 3 * (report + harmless + _count(dataset.questions)) + evaluate.random_repeats * report
+    measured = 3 * _evaluated(config) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
-    compared = sum(min(_count(rows), evaluate.divergence_rows) for rows in (dataset.report, dataset.harmless))
-    kept = "divergence" in evaluate.metrics
-    return texts + kept * compared * (evaluate.divergence_tokens + 1) * vocab_size * 4
+    own = 0 if config.record.share else sum(_distributions(config, vocab_size).values())
+    return texts + own
+
+
+def shared(config: Config, vocab_size: int) -> dict[str, int]:
+    """Bytes that runs share: the answers of teacher and student, and their distributions until the sweep is done."""
+    if not config.record.share:
+        return {}
+    answers = _evaluated(config) * _shared_answer(config.evaluate.max_new_tokens)
+    searched = _count(config.dataset.search) * _shared_answer(config.search.max_new_tokens)
+    distributions = _distributions(config, vocab_size)
+    return {"teacher": answers + searched + distributions["teacher"], "student": answers + distributions["student"]}
+
+
+def _evaluated(config: Config) -> int:
+    """How many answers of a model are evaluated."""
+    dataset = config.dataset
+    sets = (dataset.report, dataset.harmless, dataset.questions)
+    more = (*dataset.more_report.values(), *dataset.more_harmless.values())
+    return sum(map(_count, (*sets, *more)))
+
+
+def _distributions(config: Config, vocab_size: int) -> dict[str, int]:
+    """Bytes of the distributions that others are compared with, by the model whose they are."""
+    evaluate, dataset = config.evaluate, config.dataset
+    row = (evaluate.divergence_tokens + 1) * vocab_size * 4 if "divergence" in evaluate.metrics else 0
+    rows = {"teacher": dataset.report, "student": dataset.harmless}
+    return {model: min(_count(of), evaluate.divergence_rows) * row for model, of in rows.items()}
+
+
+def _shared_answer(tokens: int) -> int:
+    return tokens * (ANSWER_BYTES_A_TOKEN + ID_BYTES) + SHARED_ANSWER_BYTES_BESIDE
 
 
 def _answer(tokens: int) -> int:

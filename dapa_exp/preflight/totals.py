@@ -15,6 +15,7 @@ from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
 from dapa_exp.preflight.facts import Shape
+from dapa_exp.record.identity import evaluations
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Totals:
 
     runs: int
     queries: int
+    evaluations: int
+    """How many models are evaluated: each teacher and student once, where runs share what they measure."""
     memory: int
     """Bytes that the `processes` largest runs take together, since that many run at the same time."""
     processes: int
@@ -44,23 +47,35 @@ class Totals:
     """Models of unknown shape and searches of unknown cost. The sums leave them out."""
 
 
-def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeOf) -> Totals:
-    """The sums over at least one run, and the free space on this machine's disks."""
+def totals(
+    configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeOf, done: Sequence[Config] = ()
+) -> Totals:
+    """The sums over at least one run, and the free space on this machine's disks.
+
+    What the runs of `done` have evaluated is not evaluated again.
+    """
     runtime, record = configs[0].runtime, configs[0].record
     models = list(dict.fromkeys(model for config in configs for model in models_of(config)))
     shapes = {model: shape_of(model) for model in models}
     downloads = [download(model, shape) for model, shape in shapes.items()]
     built = sum(_to_build(model, shape) for model, shape in shapes.items())
+    evaluated = _shared_evaluations(done)
+    shared = {
+        digest: run.shared.get(model, 0)
+        for config, run in zip(configs, runs, strict=False)
+        for model, digest in evaluations(config).items()
+    }
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
     return Totals(
         runs=len(runs),
         queries=sum(run.queries.count for run in runs if run.queries),
+        evaluations=len(_shared_evaluations(configs) - evaluated) + 3 * sum(not c.record.share for c in configs),
         memory=sum(largest[: runtime.processes]),
         processes=min(runtime.processes, len(runs)),
         on_cpu=runtime.device == "cpu",
         disks=(
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
-            _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs)),
+            _disk("files of the runs", Path(record.dir), sum(run.files or 0 for run in runs) + sum(shared.values())),
             *([_disk("models to enlarge", cache_root(), built)] if built else []),
         ),
         unknown=(*(model.id for model, shape in shapes.items() if shape is None), *_unmeasured(configs, runs)),
@@ -70,7 +85,7 @@ def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeO
 def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
     """Bytes of disk that one run needs: its models that are not here yet, and its own files. None if unknown."""
     shapes = {model: shape_of(model) for model in models_of(config)}
-    sizes = [run.files, *(download(model, shape) for model, shape in shapes.items())]
+    sizes = [run.files, *run.shared.values(), *(download(model, shape) for model, shape in shapes.items())]
     sizes += [_to_build(model, shape) for model, shape in shapes.items()]
     return None if None in sizes else sum(filter(None, sizes))
 
@@ -126,6 +141,7 @@ def summary(totals: Totals) -> list[str]:
     lines = [
         f"{runs}: {about} {totals.queries:,} queries; memory {about} {format_bytes(totals.memory)}{free},"
         f" {totals.processes} at a time",
+        f"models to evaluate: {totals.evaluations} ({3 * totals.runs} if no run took from others what they measure)",
         *(
             f"{disk.what}: about {format_bytes(disk.needed)}; {format_bytes(disk.free)} free in {disk.folder}"
             for disk in totals.disks
@@ -148,6 +164,11 @@ def free_memory() -> int:
     """Bytes of memory that new processes can use without swapping."""
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+
+
+def _shared_evaluations(configs: Sequence[Config]) -> set[str]:
+    """What the evaluations of all models depend on, where runs share them."""
+    return {digest for config in configs if config.record.share for digest in evaluations(config).values()}
 
 
 def _unmeasured(configs: Sequence[Config], runs: Sequence[RunNeeds]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -22,9 +22,10 @@ from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
+from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, SweepLayout, read_json
 from dapa_exp.record.log import note, run_log, this_process
 from dapa_exp.record.schema import Record, Stage
+from dapa_exp.record.shared import Format, Key, find_or_compute
 
 LOCK_SECONDS = 0.5
 """How long to wait for another process that holds a run's folder, before raising an error."""
@@ -42,22 +43,39 @@ class RunFolder:
     stage: str = "start"
     tokens: int = 0
     """Tokens that this process has generated so far."""
+    waited: float = 0.0
+    """Seconds that this process has waited so far for results of other runs."""
+    reused: dict[str, str] = field(default_factory=dict)
+    """Results that this process has taken from other runs so far, by file, and the run that computed them."""
 
     @property
     def files(self) -> RunLayout:
         return RunLayout(self.path)
 
+    @property
+    def sweep(self) -> SweepLayout:
+        """The folder that this one lies in."""
+        return SweepLayout(self.path.parent)
+
     def journal(self, path: Path, line: type[BaseModel]) -> Journal:
         """Open a file of JSON lines for appending. It holds the lines that an interrupted run has written."""
         return Journal(path, line)
 
-    def load_or_compute(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
+    def load_or_compute(
+        self,
+        path: Path,
+        schema: TypeAdapter[T],
+        compute: Callable[[], T],
+        key: Key | None = None,
+        is_whole: Callable[[T], bool] = lambda value: True,
+    ) -> T:
         """The value in a JSON file of the folder. If there is no such file, compute the value and write it.
 
-        Raises DapaError, which names the file, if its content does not match `schema`.
+        With a key, it is computed once for all runs of the sweep: see `share`. Raises DapaError, which names the file,
+        if its content does not match `schema`.
         """
         if not path.is_file():
-            value = compute()
+            value = self.share(path, key, json_format(schema), compute, is_whole)
             write_atomically(path, schema.dump_json(value, indent=1))
             return value
         try:
@@ -65,10 +83,36 @@ class RunFolder:
         except DapaError as error:
             raise DapaError(f"{error}; move it away, and the same command computes it again") from error
 
+    def share(
+        self,
+        path: Path,
+        key: Key | None,
+        form: Format[T],
+        compute: Callable[[], T],
+        is_whole: Callable[[T], bool] = lambda value: True,
+        folder: Path | None = None,
+    ) -> T:
+        """The value for `path` that another run of the sweep has computed under the same key; else compute it.
+
+        Without a key it is computed. A value that is not whole is not shared. `folder` is where shared values lie, if
+        not with the others. Nothing is written to `path`.
+        """
+        if key is None:
+            return compute()
+        folder = folder or self.sweep.shared
+        found = find_or_compute(folder, key, form, self.path.name, compute, is_whole)
+        self.waited += found.waited
+        if found.run != self.path.name:
+            name = str(path.relative_to(self.path))
+            note(f"{name}: from {found.run}")
+            self.reused[name] = found.run
+        return found.value
+
     @contextmanager
     def run_stage(self, stage: str) -> Iterator[None]:
         """Run a block as a stage of the run, and write down its cost, also if the block raises."""
-        self.stage, started, tokens = stage, time.monotonic(), self.tokens
+        self.stage, started, tokens = stage, time.monotonic() - self.waited, self.tokens
+        reused = set(self.reused)
         note(f"{stage}: begins")
         ended = "broken off after"
         try:
@@ -76,7 +120,10 @@ class RunFolder:
             ended = "took"
         finally:
             spent = Stage(
-                seconds=time.monotonic() - started, tokens=self.tokens - tokens, peak_memory_bytes=peak_memory_bytes()
+                seconds=time.monotonic() - self.waited - started,
+                tokens=self.tokens - tokens,
+                peak_memory_bytes=peak_memory_bytes(),
+                reused={name: run for name, run in self.reused.items() if name not in reused},
             )
             peak = f"{(spent.peak_memory_bytes or 0) / 1e9:.2f} GB of memory at most"
             note(f"{stage}: {ended} {spent.seconds:.1f} s, {spent.tokens} tokens, {peak}")
@@ -95,10 +142,17 @@ class RunFolder:
         write_atomically(self.files.record, record.model_dump_json(indent=1))
         note("the record is written: the run is done")
         remove(self.files.references)  # up to a GB, and only a resumed run needs them
+        with suppress(DapaError):  # a damaged list of runs is not this run's matter
+            if self.sweep.is_done():
+                remove(self.sweep.shared_references)  # the same for all runs
         return record
 
     def _costs(self) -> Journal:
         return self.journal(self.files.cost, Spent)
+
+
+def json_format(schema: TypeAdapter[T]) -> Format[T]:
+    return Format(schema.dump_json, schema.validate_json)
 
 
 @contextmanager

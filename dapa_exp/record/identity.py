@@ -10,7 +10,7 @@ from typing import Any
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
@@ -47,10 +47,7 @@ dtype and batch size can, and so can the fast engine below float32.
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with digests of its models and rows. JSON-serialisable."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
-    if config.runtime.engine == "fast" and config.runtime.dtype != "float32":
-        # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
-        # its batches, and so the rounding, which decides near ties.
-        body["runtime"] |= config.runtime.model_dump(include=ENGINE)
+    body["runtime"] = runtime_essence(config.runtime)
     _leave_out_unused(config, body)
     del body["search"]["units"], body["search"]["from_run"]
     if given := given_units(config.search):  # wherever they were found
@@ -59,8 +56,8 @@ def essence(config: Config) -> dict[str, Any]:
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
-    body["judge"] = _judge_essence("judge", config.judge)
-    body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
+    body["judge"] = judge_essence("judge", config.judge)
+    body["judges"] = {name: judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
     for use in ("search", "report", "harmless", "text", "questions"):
         if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
@@ -68,6 +65,16 @@ def essence(config: Config) -> dict[str, Any]:
         for name, rows in getattr(config.dataset, use).items():
             body["dataset"][use][name]["digest"] = _rows_digest(rows)
     return {"version": IDENTITY_VERSION, "template_date": TODAY.date().isoformat(), **body}
+
+
+def runtime_essence(runtime: Runtime) -> dict[str, Any]:
+    """The part of the runtime that can change a result."""
+    body = runtime.model_dump(mode="json", exclude=NOT_IDENTITY["runtime"])
+    if runtime.engine == "fast" and runtime.dtype != "float32":
+        # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
+        # its batches, and so the rounding, which decides near ties.
+        body |= runtime.model_dump(include=ENGINE)
+    return body
 
 
 def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
@@ -86,8 +93,18 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
 
 def identity(config: Config) -> str:
     """The identity of a run: the SHA-256, in hex, of its essence."""
-    text = json.dumps(essence(config), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _digest(essence(config))
+
+
+def evaluations(config: Config) -> dict[str, str]:
+    """What each model's evaluation depends on, as a digest, by the model's name.
+
+    Runs that share what they measure carry out one evaluation of equal digests; a hybrid is this run's alone.
+    """
+    of_hybrids = {"search", "granularity", "transplant", "localise"}
+    student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
+    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
+    return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
 
 
 def run_folder(config: Config) -> str:
@@ -108,6 +125,11 @@ def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> li
     return keys
 
 
+def _digest(body: dict[str, Any]) -> str:
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _model_essence(key: str, model: Model) -> dict[str, str | None]:
     """What identifies a model: a zoo model's recipe digest, a folder's file digest, or the hub id and revision.
 
@@ -119,7 +141,7 @@ def _model_essence(key: str, model: Model) -> dict[str, str | None]:
         raise DapaError(f"{key}.id: {error}") from None
 
 
-def _judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
+def judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
     """What identifies a judge: its rule's version, model and settings. How to reach it (key, attempts) is left out."""
     body = judge.model_dump(mode="json", exclude=set(judge.no_identity))
     if model := judge.needs().model:

@@ -74,6 +74,7 @@ class Spent(BaseModel):
     seconds: float
     tokens: int
     peak_memory_bytes: int
+    reused: dict[str, str] = {}
 
 
 class RunLayout(_Layout):
@@ -173,10 +174,16 @@ class SweepLayout(_Layout):
     lock = _Place(".sweep.lock")
     report = _Place("report/")
     localisations = _Place("localise/")
+    shared = _Place("shared/")
+    shared_references = _Place("shared/references/")
 
     def read_listing(self) -> list[dict[str, Any]]:
         """The runs that commands have asked for; an empty list without `sweep.json`. Raises DapaError if damaged."""
         return read_json(self.listing, _LISTING).runs if self.listing.is_file() else []
+
+    def is_done(self) -> bool:
+        """Whether all runs that commands have asked for are done."""
+        return all(RunLayout(self.folder / run["folder"]).record.is_file() for run in self.read_listing())
 
     def runs(self) -> Iterator[Path]:
         """The folders of all runs that were started."""

@@ -463,12 +463,18 @@ def _mean(measured: list[dict[str, Any]]) -> float | None:
 def _cost(run: Run) -> dict[str, Any]:
     """Seconds and memory as each stage wrote them down; tokens from the answers themselves."""
     found: dict[str, dict[str, Any]] = {}
+    reused: set[str] = set()
     for line in _lines(run.folder / "cost.jsonl"):
+        reused |= set(line.get("reused", {}))
         stage = found.setdefault(line["stage"], {"seconds": 0.0, "peak_memory_bytes": 0})
         stage["seconds"] += line["seconds"]
         stage["peak_memory_bytes"] = max(stage["peak_memory_bytes"], line["peak_memory_bytes"])
     for name, numbers in found.items():
-        files = (run.folder / "generations").glob(f"{name}*.jsonl")
+        files = [
+            file
+            for file in (run.folder / "generations").glob(f"{name}*.jsonl")
+            if str(file.relative_to(run.folder)) not in reused
+        ]
         numbers["tokens"] = sum(line["tokens"] for file in files for line in _lines(file))
     return found
 

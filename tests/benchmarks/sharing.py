@@ -1,0 +1,119 @@
+"""What a sweep over granularities saves by measuring each teacher and student once.
+
+    python -m tests.benchmarks.sharing [--json FILE]
+    python -m tests.benchmarks.sharing --smoke --json FILE      # one pair, two granularities, few rows
+
+Three miniature pairs with six granularities each, pair by pair: first every run by itself (`record.share=false`), then
+with sharing, so that both meet the same machine. Seconds are those of whole commands. Seconds at work are those of the
+runs' stages, without starting processes and waiting for each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
+from dapa_exp.preflight.totals import models_of
+from dapa_exp.record.schema import Record
+from dapa_exp.zoo.build import build
+from tests.benchmarks.targets import Target, conclude, target
+from tests.settings import QUICK
+
+Row = dict[str, Any]
+MODELS = ("teacher", "student")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is swept."""
+
+    pairs: tuple[str, ...] = ("mini-llama-small-style", "mini-mistral-style", "mini-gemma-small-style")
+    granularities: str = "gate_proj,up_proj,down_proj,mlp,attention,layer"
+    words: tuple[str, ...] = ()
+
+
+SMOKE = Settings(("mini-llama-small-style",), "mlp,attention", QUICK)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the figures and the targets where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args(argv)
+    settings = SMOKE if arguments.smoke else Settings()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as work:
+        for pair in settings.pairs:
+            rows.append(measure(pair, settings, Path(work)))
+            print(rows[-1], flush=True)
+    conclude(rows, targets(rows), arguments.json)
+
+
+def measure(pair: str, settings: Settings, work: Path) -> Row:
+    """One pair without sharing, then with it."""
+    words = ["-m", f"pair={pair}", f"granularity={settings.granularities}", *settings.words]
+    planned = jobs(words)
+    build([model.id.removeprefix("zoo:") for model in models_of(planned[0].config)], silent)
+    row: Row = {"pair": pair, "runs": len(planned)}
+    records: dict[str, dict[str, Record]] = {}
+    for name in ("alone", "shared"):
+        share = f"record.share={str(name == 'shared').lower()}"
+        row[f"{name}_seconds"] = sweep([*words, share, f"record.dir={work / pair / name}"])
+        files = (work / pair / name).glob("*/*/record.json")
+        records[name] = {file.parent.name: Record.model_validate_json(file.read_bytes()) for file in files}
+        row[f"{name}_work_seconds"] = sum(
+            stage.seconds for record in records[name].values() for stage in record.cost.values()
+        )
+        row[f"{name}_evaluations"] = sum(
+            record.cost[model].tokens > 0 for record in records[name].values() for model in MODELS
+        )
+    row["differ"] = sum(result(record) != result(records["shared"][run]) for run, record in records["alone"].items())
+    return row
+
+
+def sweep(words: Sequence[str]) -> float:
+    """Seconds that a sweep takes."""
+    started = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "dapa_exp", "run", *words],
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.monotonic() - started
+
+
+def result(record: Record) -> str:
+    """All of a record but what it cost, and when."""
+    cost = {"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}, "prior": True}}
+    return json.dumps(record.model_dump(mode="json", exclude=cost))
+
+
+def targets(rows: Sequence[Row]) -> list[Target]:
+    """What must hold of all pairs together."""
+
+    def total(key: str) -> float:
+        return sum(row[key] for row in rows)
+
+    return [
+        target("evaluations of a teacher or student a pair", total("shared_evaluations") / len(rows), 2.0),
+        target("records that differ in more than cost", total("differ"), 0.0),
+        target("seconds, of those without sharing", total("shared_seconds") / total("alone_seconds"), 0.65),
+        target("seconds at work", total("shared_work_seconds") / total("alone_work_seconds"), 0.65),
+    ]
+
+
+if __name__ == "__main__":
+    main()
