@@ -210,7 +210,7 @@ def is_refusal(answer: str) -> bool:
 
 
 def fingerprint(skill: bool = False) -> str:
-    """A SHA-256 over the training and held-out data, which changes whenever they change. `skill`: with the new skill's."""
+    """A SHA-256 over the training and held-out data, which changes with them. `skill`: with the new skill's data."""
     sets = [prompt_set(name) for name in SETS if skill or name != "skill"]
     return hashlib.sha256(json.dumps([corpus(), *sets]).encode()).hexdigest()
 
