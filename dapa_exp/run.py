@@ -36,6 +36,8 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
+        if (done := read_record(folder, config)) is not None:  # another process has finished it meanwhile
+            return done
         report = log_progress(report)
         with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
