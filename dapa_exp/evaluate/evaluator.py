@@ -199,7 +199,12 @@ class Evaluator:
                 found[metric] = partial(divergence, engine.loaded, rows, against, wanted.divergence_temperatures)
         for task in wanted.tasks.names:
             found[f"task-{task}"] = partial(
-                task_scores, engine.loaded, task, wanted.tasks, self.config.runtime.batch_size
+                task_scores,
+                engine.loaded,
+                task,
+                wanted.tasks,
+                self.config.runtime.batch_size,
+                self.config.dataset.system_prompt,
             )
         return found
 

@@ -60,12 +60,15 @@ def check_tasks(names: Collection[str]) -> None:
             )
 
 
-def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
+def task_scores(
+    loaded: LoadedModel, task: str, settings: Tasks, batch_size: int, system_prompt: str | None = None
+) -> dict[str, Measure]:
     """The harness's scores on one task or group, by `task/metric`; n counts documents.
 
     Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
     documents, else normal from the harness's standard error; none where the harness states no error. The harness's
-    caches are off, since their keys do not contain the weights. Raises DapaError where the chat template would leave
+    caches are off, since their keys do not contain the weights. The system prompt goes with the chat template: without
+    turns there is no place for it. Raises DapaError where the chat template would leave
     the questions out.
     """
     if settings.chat_template and not takes_plain_text(loaded.tokenizer):
@@ -82,6 +85,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
             tasks=[task],
             limit=settings.limit,
             apply_chat_template=settings.chat_template,
+            system_instruction=system_prompt if settings.chat_template else None,
             task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )

@@ -11,9 +11,10 @@ import torch
 from scipy.stats import norm
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.engine.plain import Completion, encode
+from dapa_exp.engine.plain import Completion, answer_tokens, encode
 from dapa_exp.evaluate.references import Reference
 from dapa_exp.evaluate.statistics import CONFIDENCE, Losses, mean, rate
+from dapa_exp.judges.thoughts import answer_of
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import Measure
@@ -29,7 +30,7 @@ class Perplexity(NamedTuple):
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
     """Share of questions answered right. Answers are compared word by word, without case and punctuation."""
     right = sum(
-        _words(answer.text) == _words(question.answer or "")
+        _words(answer_of(answer.text)) == _words(question.answer or "")
         for question, answer in zip(questions, answers, strict=True)
     )
     return rate(right, len(questions))
@@ -84,7 +85,7 @@ def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[
     """The model's next-token distributions along the first `tokens` tokens of its own answers."""
     found: Reference = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        ids = loaded.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:tokens]
+        ids = answer_tokens(loaded, answer.text)[:tokens]
         found.append((ids, _log_probabilities(loaded, prompt, ids)))
     return found
 
