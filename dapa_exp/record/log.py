@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -80,12 +78,6 @@ def log_progress(report: Report) -> Report:
         report(progress)
 
     return both
-
-
-def this_process() -> str:
-    """This process's id and machine, and its job number on a Slurm cluster, in words."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"process {os.getpid()} on {platform.node()}{f', job {job}' if job else ''}"
 
 
 class _Warnings(logging.Handler):

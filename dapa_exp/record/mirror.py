@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import remove, temporary, write_atomically
-from dapa_exp.record.folder import lock_folder
+from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
 from dapa_exp.record.status import RunStatus, run_status, status
@@ -194,7 +194,7 @@ def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
     Only one copy may remain: `wandb sync` of two offline runs with one id would let an old one replace a new one.
     The marker file is removed first, so a process that is killed here sends the run again next time.
     """
-    with lock_folder(files.folder, PATIENCE):
+    with claim_folder(files.folder, PATIENCE):
         remove(files.mirror_marker)
         for earlier in _copies(files.mirror, run_id):
             remove(earlier)

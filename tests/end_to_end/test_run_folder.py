@@ -43,7 +43,6 @@ def test_the_log_of_a_run_tells_stages_and_queries_and_a_finished_run_is_only_re
     assert log.count(" units, DSR ") == (run / "search.jsonl").read_text().count("\n") - 2  # two set the bar
     assert log.splitlines()[-1].startswith("random: took") or "the run is done" in log.splitlines()[-1]
 
-    (run / ".lock").unlink()
     before = files(run)
     assert here("plan", *quick(BASE)[1:]).code == 0
     assert main(["status", str(run)]) == 0
