@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dapa_exp.assemble import make_record
-from dapa_exp.base.progress import Report
+from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
@@ -36,10 +36,14 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
+        if (done := read_record(folder, config)) is not None:  # another process has finished it meanwhile
+            return done
         report = log_progress(report)
         with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
+            for difference in pair.differences:
+                report(Remark(f"note: {config.pair.name}", 0, note=difference))
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)

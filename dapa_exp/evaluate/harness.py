@@ -42,11 +42,9 @@ class BenchmarkTasks(Metric):
     """The harness's tasks. `evaluate.tasks.names` asks for them, not `evaluate.metrics`."""
 
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
-        evaluate, batch_size = model.config.evaluate, model.config.runtime.batch_size
-        return {
-            f"{TASK_STEP}{task}": partial(task_scores, model.loaded, task, evaluate.tasks, batch_size)
-            for task in evaluate.tasks.names
-        }
+        config, tasks = model.config, model.config.evaluate.tasks
+        given = (tasks, config.runtime.batch_size, config.dataset.system_prompt)
+        return {f"{TASK_STEP}{task}": partial(task_scores, model.loaded, task, *given) for task in tasks.names}
 
 
 def check_tasks(names: Collection[str]) -> None:
@@ -72,12 +70,15 @@ def check_tasks(names: Collection[str]) -> None:
             )
 
 
-def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
+def task_scores(
+    loaded: LoadedModel, task: str, settings: Tasks, batch_size: int, system_prompt: str | None = None
+) -> dict[str, Measure]:
     """The harness's scores on one task or group, by `task/metric`; n counts documents.
 
     Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
     documents, else normal from the harness's standard error; none where the harness states no error. The harness's
-    caches are off, since their keys do not contain the weights. Raises DapaError where the chat template would leave
+    caches are off, since their keys do not contain the weights. The system prompt goes with the chat template: without
+    turns there is no place for it. Raises DapaError where the chat template would leave
     the questions out.
     """
     if settings.chat_template and not takes_plain_text(loaded.tokenizer):
@@ -94,6 +95,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
             tasks=[task],
             limit=settings.limit,
             apply_chat_template=settings.chat_template,
+            system_instruction=system_prompt if settings.chat_template else None,
             task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )

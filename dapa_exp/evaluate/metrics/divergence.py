@@ -85,9 +85,11 @@ def _remembered(model: ModelInEngine, owner: ModelName) -> Reference:
 
 def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int) -> Reference:
     """The model's next-token distributions along the first `tokens` tokens of its own answers."""
+    from dapa_exp.engine.plain import answer_tokens
+
     found: Reference = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        ids = loaded.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:tokens]
+        ids = answer_tokens(loaded, answer.text)[:tokens]
         found.append((ids, _log_probabilities(loaded, prompt, ids)))
     return found
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine
+from dapa_exp.judges.thoughts import answer_of
 from dapa_exp.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
     from dapa_exp.evaluate.statistics import rate
 
     right = sum(
-        _words(answer.text) == _words(question.answer or "")
+        _words(answer_of(answer.text)) == _words(question.answer or "")
         for question, answer in zip(questions, answers, strict=True)
     )
     return rate(right, len(questions))
