@@ -261,6 +261,7 @@ TINY = (
 )
 
 MINIATURES: tuple[Recipe, ...] = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *SHADOWS, *TINY)
-RECIPES: dict[str, Recipe | Shipped | Refusing] = {recipe.name: recipe for recipe in (*MINIATURES, *SMOLLM2)}
+_EVERY: tuple[Recipe | Shipped | Refusing, ...] = (*MINIATURES, *SMOLLM2)
+RECIPES = {recipe.name: recipe for recipe in _EVERY}
 PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
 """The models of the 17 pairs. Each base model is also a student of its teacher."""
