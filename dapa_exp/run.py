@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from dapa_exp.assemble import make_record
-from dapa_exp.base.progress import Report
+from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
-from dapa_exp.evaluate.sharing import EvaluatedModel
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
@@ -37,11 +37,15 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
+        if (done := read_record(folder, config)) is not None:  # another process has finished it meanwhile
+            return done
         report = log_progress(report)
         with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
             evaluator = evaluator.sharing(pair)
+            for difference in pair.differences:
+                report(Remark(f"note: {config.pair.name}", 0, note=difference))
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
@@ -56,15 +60,12 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine.forget()
         with run.run_stage("student"):
             hybrid.set_units(())
-            model = EvaluatedModel.loaded("student", engine)
-            student = evaluator.measure(model, None, teacher.reference)
-            to_student = evaluator.reference(model, "harmless")
-            before = evaluator.states(model)
+            student = evaluator.measure("student", lambda: engine)
         with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.run_stage("hybrid"):
-            aligned = evaluator.measure(EvaluatedModel.loaded("hybrid", engine), to_student, teacher.reference)
-            change = evaluator.change_by_layer(engine, before)
+            aligned = evaluator.measure("hybrid", lambda: engine)
+            change = evaluator.change_by_layer(engine)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
@@ -76,7 +77,7 @@ def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
 
     It is not loaded if other runs have measured all of it.
     """
-    return evaluator.teacher(EvaluatedModel("teacher", lambda: load_teacher(evaluator.config, pair)))
+    return evaluator.teacher(cache(lambda: load_teacher(evaluator.config, pair)))
 
 
 def load_teacher(config: Config, pair: Pair) -> PlainEngine:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pydantic import TypeAdapter
+
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed
+
+COMPLETIONS = TypeAdapter(list[Completion])
 
 
 class CompletionStore:
@@ -17,10 +21,11 @@ class CompletionStore:
 
     def __init__(self, run: RunFolder, *name: str) -> None:
         self._run = run
-        self._file: Journal = run.journal(run.files.completions(*name), Completed)
+        self.file = run.files.completions(*name)
+        self._lines: Journal = run.journal(self.file, Completed)
         self._kept = {
             (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"], line.get("cut", False))
-            for line in self._file.lines
+            for line in self._lines.lines
         }
 
     @property
@@ -59,7 +64,7 @@ class CompletionStore:
         return [self._kept[weights, request.prompts[place].id] for place in request.wanted]
 
     def _keep(self, weights: str, answers: Mapping[str, Completion]) -> None:
-        self._file.append(
+        self._lines.append(
             *(
                 {"weights": weights, "prompt": prompt, "completion": answer.text, "tokens": answer.tokens}
                 | ({"cut": True} if answer.cut else {})

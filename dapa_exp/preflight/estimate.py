@@ -6,11 +6,11 @@ overhead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.registries import ALGORITHMS, Queries
+from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
 from dapa_exp.prompts.load import is_here, load_rows
@@ -20,7 +20,7 @@ ShapeOf = Callable[[Model], Shape | None]
 PROMPT_TOKENS = 128
 """Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
 TEXT_TOKENS = 512
-"""The same of a text that perplexity is measured on."""
+"""Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
 CHARACTERS_A_TOKEN = 4
@@ -45,8 +45,8 @@ class RunNeeds:
     """Peak memory in bytes, on the models' device."""
     files: int | None
     """The most bytes that the run's folder holds at any time."""
-    shared: Mapping[str, int]
-    """Bytes that the sweep's folder holds for all runs that evaluate this teacher or student, by the model's name."""
+    shared: int
+    """The most bytes that the sweep's folder holds for all runs that evaluate the same teacher and student."""
     assumed: bool
     """True if a model's shape was not looked up but assumed."""
 
@@ -55,7 +55,7 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     """The needs of a run, with its models' shapes from `shape_of`."""
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
-        return RunNeeds(None, None, None, None, {}, False)
+        return RunNeeds(None, None, None, None, 0, False)
     units = student.num_hidden_layers * len(config.granularity.modules)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
@@ -87,26 +87,32 @@ def memory(config: Config, shape: Shape) -> int:
     weights + process + the largest of
       generating:  batch · ((prompt + answer) · layers · 2 · keys · width + prompt · 3 · intermediate) · width
                    + batch · vocabulary · (width + 4), and what the fast engine keeps of prompts
-      perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
+      metrics:     what each of them needs
       transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
     `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
-    computed in runtime.dtype and converted to float32; perplexity converts them a second time for the softmax. Judges
-    and benchmark tasks are not counted.
+    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted.
     """
     width = DTYPE_BYTES[config.runtime.dtype]
     batch = config.runtime.batch_size
-    window = config.evaluate.perplexity_window or shape.max_position_embeddings
-    if not config.dataset.text_joined:
-        window = min(window, _tokens(config.dataset.text) or TEXT_TOKENS)
     prompt = _prompt_tokens(config)
-    cached = shape.num_hidden_layers * 2 * shape.key_value_size * width  # of one token
+    sizes = _sizes(config, shape)
     answer = max(config.search.max_new_tokens, config.evaluate.max_new_tokens)
-    tokens = (prompt + answer) * cached + prompt * 3 * shape.intermediate_size * width
+    tokens = (prompt + answer) * sizes.cache_bytes + prompt * 3 * shape.intermediate_size * width
     generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
-    scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
-    scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
+    measuring = [METRICS.get(name).working_bytes(config, sizes) for name in config.evaluate.metrics]
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring, reading)
+    return shape.parameters * width + PROCESS_BYTES + max(generating, reading, *measuring)
+
+
+def _sizes(config: Config, shape: Shape) -> ModelSizes:
+    width = DTYPE_BYTES[config.runtime.dtype]
+    return ModelSizes(
+        vocab_size=shape.vocab_size,
+        context=shape.max_position_embeddings,
+        cache_bytes=shape.num_hidden_layers * 2 * shape.key_value_size * width,
+        dtype_bytes=width,
+        text_tokens=None if config.dataset.text_joined else _tokens(config.dataset.text) or TEXT_TOKENS,
+    )
 
 
 def _kept(config: Config, shape: Shape, prompt: int) -> int:
@@ -118,7 +124,7 @@ def _kept(config: Config, shape: Shape, prompt: int) -> int:
     if asked is None:
         return most
     layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
-    query = _count(config.dataset.search) * prompt * shape.num_hidden_layers * layer
+    query = config.dataset.search.count * prompt * shape.num_hidden_layers * layer
     return min(most, query * (asked.count + 1) // 2)
 
 
@@ -141,43 +147,37 @@ def _tokens(rows: Rows | None) -> int | None:
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:
-    """Bytes that a run writes: all completions, and distributions during the run, unless runs share them.
+    """Bytes that a run writes: all completions, and what its metrics keep until the run is done.
 
     `asked` is the number of queries.
     """
     evaluate, dataset = config.evaluate, config.dataset
-    report = _count(dataset.report) + sum(map(_count, dataset.more_report.values()))
-    searched = (asked + 1) * _count(dataset.search)  # + 1: the teacher's answers
+    report = dataset.report.count + sum(rows.count for rows in dataset.more_report.values())
+    searched = (asked + 1) * dataset.search.count  # + 1: the teacher's answers
     measured = 3 * _evaluated(config) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
-    own = 0 if config.record.share else sum(_distributions(config, vocab_size).values())
-    return texts + own
+    return texts + _kept_by_metrics(config, vocab_size)
 
 
-def shared(config: Config, vocab_size: int) -> dict[str, int]:
-    """Bytes that runs share: the answers of teacher and student, and their distributions until the sweep is done."""
+def shared(config: Config, vocab_size: int) -> int:
+    """Bytes that runs share: the answers of teacher and student, and what metrics keep until the sweep is done."""
     if not config.record.share:
-        return {}
-    answers = _evaluated(config) * _shared_answer(config.evaluate.max_new_tokens)
-    searched = _count(config.dataset.search) * _shared_answer(config.search.max_new_tokens)
-    distributions = _distributions(config, vocab_size)
-    return {"teacher": answers + searched + distributions["teacher"], "student": answers + distributions["student"]}
+        return 0
+    answers = 2 * _evaluated(config) * _shared_answer(config.evaluate.max_new_tokens)
+    searched = config.dataset.search.count * _shared_answer(config.search.max_new_tokens)
+    return answers + searched + _kept_by_metrics(config, vocab_size)
 
 
 def _evaluated(config: Config) -> int:
-    """How many answers of a model are evaluated."""
+    """How many answers of each model are evaluated."""
     dataset = config.dataset
-    sets = (dataset.report, dataset.harmless, dataset.questions)
     more = (*dataset.more_report.values(), *dataset.more_harmless.values())
-    return sum(map(_count, (*sets, *more)))
+    sets = (dataset.report, dataset.harmless, dataset.questions, dataset.skill, *more)
+    return sum(rows.count for rows in sets if rows)
 
 
-def _distributions(config: Config, vocab_size: int) -> dict[str, int]:
-    """Bytes of the distributions that others are compared with, by the model whose they are."""
-    evaluate, dataset = config.evaluate, config.dataset
-    row = (evaluate.divergence_tokens + 1) * vocab_size * 4 if "divergence" in evaluate.metrics else 0
-    rows = {"teacher": dataset.report, "student": dataset.harmless}
-    return {model: min(_count(of), evaluate.divergence_rows) * row for model, of in rows.items()}
+def _kept_by_metrics(config: Config, vocab_size: int) -> int:
+    return sum(METRICS.get(name).kept_bytes(config, vocab_size) for name in config.evaluate.metrics)
 
 
 def _shared_answer(tokens: int) -> int:
@@ -186,9 +186,3 @@ def _shared_answer(tokens: int) -> int:
 
 def _answer(tokens: int) -> int:
     return tokens * ANSWER_BYTES_A_TOKEN + ANSWER_BYTES_BESIDE
-
-
-def _count(rows: Rows | None) -> int:
-    if rows is None:
-        return 0
-    return rows.sample or rows.rows[1] - rows.rows[0]

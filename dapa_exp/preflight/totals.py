@@ -60,11 +60,7 @@ def totals(
     downloads = [download(model, shape) for model, shape in shapes.items()]
     built = sum(_to_build(model, shape) for model, shape in shapes.items())
     evaluated = _shared_evaluations(done)
-    shared = {
-        digest: run.shared.get(model, 0)
-        for config, run in zip(configs, runs, strict=False)
-        for model, digest in evaluations(config).items()
-    }
+    shared = {evaluations(config)["student"]: run.shared for config, run in zip(configs, runs, strict=False)}
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
     return Totals(
         runs=len(runs),
@@ -85,7 +81,7 @@ def totals(
 def disk_of(config: Config, run: RunNeeds, shape_of: ShapeOf) -> int | None:
     """Bytes of disk that one run needs: its models that are not here yet, and its own files. None if unknown."""
     shapes = {model: shape_of(model) for model in models_of(config)}
-    sizes = [run.files, *run.shared.values(), *(download(model, shape) for model, shape in shapes.items())]
+    sizes = [run.files, run.shared, *(download(model, shape) for model, shape in shapes.items())]
     sizes += [_to_build(model, shape) for model, shape in shapes.items()]
     return None if None in sizes else sum(filter(None, sizes))
 

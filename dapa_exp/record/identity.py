@@ -10,7 +10,7 @@ from typing import Any
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
+from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Rows, Runtime
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
@@ -56,9 +56,9 @@ def essence(config: Config) -> dict[str, Any]:
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
-    body["judge"] = judge_essence("judge", config.judge)
-    body["judges"] = {name: judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
-    for use in ("search", "report", "harmless", "text", "questions"):
+    body["judge"] = _judge_essence("judge", config.judge)
+    body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
+    for use in SINGLE_SETS:
         if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
     for use in ("more_report", "more_harmless"):
@@ -77,6 +77,17 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
     return body
 
 
+def evaluations(config: Config) -> dict[str, str]:
+    """By model, a digest of all that can change its evaluation. A hybrid's is the run's identity.
+
+    Runs of a sweep with the same digest evaluate the model once.
+    """
+    of_hybrids = {"search", "granularity", "transplant", "localise"}
+    student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
+    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
+    return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
+
+
 def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
     """Remove keys from `body` that have no effect in a run of this config."""
     if config.search.prior != "causal_tracing":
@@ -85,6 +96,8 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["search"]["prior_rows"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
+    if config.dataset.skill is None:
+        del body["dataset"]["skill"]
     if config.dataset.system_prompt is None:
         del body["dataset"]["system_prompt"]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
@@ -94,17 +107,6 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
 def identity(config: Config) -> str:
     """The identity of a run: the SHA-256, in hex, of its essence."""
     return _digest(essence(config))
-
-
-def evaluations(config: Config) -> dict[str, str]:
-    """What each model's evaluation depends on, as a digest, by the model's name.
-
-    Runs that share what they measure carry out one evaluation of equal digests; a hybrid is this run's alone.
-    """
-    of_hybrids = {"search", "granularity", "transplant", "localise"}
-    student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
-    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
-    return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
 
 
 def run_folder(config: Config) -> str:
@@ -141,7 +143,7 @@ def _model_essence(key: str, model: Model) -> dict[str, str | None]:
         raise DapaError(f"{key}.id: {error}") from None
 
 
-def judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
+def _judge_essence(key: str, judge: JudgeSettings) -> dict[str, Any]:
     """What identifies a judge: its rule's version, model and settings. How to reach it (key, attempts) is left out."""
     body = judge.model_dump(mode="json", exclude=set(judge.no_identity))
     if model := judge.needs().model:

@@ -14,10 +14,10 @@ PACKAGES = ("dapa_exp", "torch", "transformers", "tokenizers", "safetensors", "d
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that can change a result, by name."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # dapa_exp itself, when it runs from a checkout

@@ -2,21 +2,23 @@
 
 An entry is found by its key, which holds everything that can change the result. The file of an entry is a line of JSON
 (the key, the run that computed it, a digest of what follows) and then the result. A process that computes an entry
-holds its lock, and others wait for it. The system frees the lock of a process that is killed.
+holds a claim on it, and others wait. The claim of a process that is killed is taken over.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import FileLock
+from pydantic import TypeAdapter
 
+from dapa_exp.base.claim import hold
 from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.record.log import note
 
@@ -34,6 +36,11 @@ class Format(Generic[T]):
     """Raises ValueError if the content is no such result."""
 
 
+def json_format(schema: TypeAdapter[T]) -> Format[T]:
+    """A result as JSON."""
+    return Format(schema.dump_json, schema.validate_json)
+
+
 @dataclass(frozen=True)
 class Found(Generic[T]):
     """A result, the run that computed it, and the seconds that were spent waiting for it."""
@@ -48,8 +55,8 @@ def find_or_compute(
 ) -> Found[T]:
     """The result that `folder` holds for this key. If it holds none, compute it and keep it as this run's.
 
-    A result that is not whole is returned and not kept. A damaged entry is computed anew. `compute` must not ask for
-    another entry: two processes could wait for each other.
+    A result that is not whole is returned and not kept. A damaged entry is computed anew. `compute` may ask for the
+    entries that this one is made of.
     """
     name = f"{key['what']}-{_digest(_text(key))[:32]}"
     file = folder / name
@@ -57,7 +64,7 @@ def find_or_compute(
         return found
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with FileLock(folder / f".{name}.lock"):
+    with hold(folder / f".{name}", math.inf):
         waited = time.monotonic() - started
         if (found := _read(file, key, form)) is not None:
             return Found(found.value, found.run, waited)

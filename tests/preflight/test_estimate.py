@@ -173,13 +173,13 @@ def test_files_grow_with_rows_and_answers() -> None:
 
 def test_what_runs_share_is_told_once_for_all() -> None:
     without, compared = (shared(config_of(evaluate={"metrics": of}), 32_000) for of in ([], ["divergence"]))
-    assert compared["teacher"] - without["teacher"] == 16 * 9 * 32_000 * 4
-    assert compared["student"] - without["student"] == 8 * 9 * 32_000 * 4
+    assert compared - without == (16 + 8) * 9 * 32_000 * 4
+    assert not shared(config_of(record={"share": False}), 32_000)
     configs = [config_of(granularity={"name": name}, search={"threshold": at}) for name, at in (("a", 0.5), ("b", 0.6))]
     needed = [needs(config, shape_of) for config in configs]
     one, both = (totals(configs[:n], needed[:n], shape_of).disks[1].needed for n in (1, 2))
     assert needed[1].files == both - one
-    assert one - needed[0].files == sum(needed[0].shared.values()) > 0
+    assert one - (needed[0].files or 0) == needed[0].shared > 0
 
 
 def test_a_shared_teacher_is_downloaded_once() -> None:
@@ -202,7 +202,7 @@ def test_what_the_hubs_cache_holds_of_a_model_is_not_downloaded(tmp_path: Path) 
 
 
 def test_memory_is_that_of_the_largest_runs_that_are_under_way_at_a_time() -> None:
-    runs = [RunNeeds(units=1, queries=None, memory=size, files=0, shared={}, assumed=False) for size in (1, 3, 2)]
+    runs = [RunNeeds(units=1, queries=None, memory=size, files=0, shared=0, assumed=False) for size in (1, 3, 2)]
     found = totals([config_of(runtime={"processes": 2, "device": "cpu"})], runs, shape_of)
     assert (found.memory, found.processes) == (5, 2)
     (problem,) = shortages(replace(found, memory=10**16))

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from dapa_exp.record.folder import json_format
-from dapa_exp.record.shared import Found, find_or_compute
+from dapa_exp.record.shared import Found, find_or_compute, json_format
 from tests.commands import wait_until
 
 KEY = {"what": "windows", "model": "a"}
