@@ -84,20 +84,24 @@ class Evaluator:
     def measure(self, name: ModelName, load: Callable[[], PlainEngine]) -> Measured:
         """All the metrics of the model that `load` returns in its engine, known as `name` in the run's folder."""
         model = self._model(name, load)
-        metrics = {step: work for metric in self._metrics() for step, work in metric.steps(model).items()}
+        with self.run.alone(model.result_key("evaluation")):
+            return self._measure(model)
+
+    def _measure(self, model: ModelInEngine) -> Measured:
+        metrics = {step: (work, of.shared) for of in self._metrics() for step, work in of.steps(model).items()}
         verdicts: dict[str, dict[str, list[Verdict]]] = {}
         early_differs: dict[str, dict[str, int | None]] = {}
         found: dict[str, dict[str, Measure]] = {}
         steps = [*self._judged(), *metrics]
         for done, step in enumerate(steps):
-            self._progress(f"evaluate {name}", done, len(steps), step)
+            self._progress(f"evaluate {model.name}", done, len(steps), step)
             if step in metrics:
-                found[step] = model.remembered(step, metrics[step])
+                found[step] = model.remembered(step, *metrics[step])
             else:
                 judged = {judge: self._judge(judge, step, model) for judge in self.all_judges}
                 verdicts[step] = {judge: of.verdicts for judge, of in judged.items()}
                 early_differs[step] = {judge: of.early_differs for judge, of in judged.items()}
-        self._progress(f"evaluate {name}", len(steps), len(steps))
+        self._progress(f"evaluate {model.name}", len(steps), len(steps))
         for metric in self._metrics():
             metric.keep(model)
         losses = PERPLEXITY.losses(model) if PERPLEXITY.name in found else None
@@ -106,6 +110,10 @@ class Evaluator:
     def teacher(self, load: Callable[[], PlainEngine]) -> Teacher:
         """All that later stages need of the teacher, which `load` returns in its engine."""
         model = self._model("teacher", load)
+        with self.run.alone(model.result_key("evaluation")):
+            return self._teacher(model)
+
+    def _teacher(self, model: ModelInEngine) -> Teacher:
         answers = [answer.text for answer in model.answers("search")]
 
         def verdicts() -> list[Verdict]:
@@ -121,7 +129,7 @@ class Evaluator:
         file = self.run.files.metric("teacher", "search")
         search_dsr = self.run.load_or_compute(file, _DSR, dsr).dsr
         return Teacher(
-            measured=self.measure("teacher", load),
+            measured=self._measure(model),
             search_answers=answers,
             search_dsr=search_dsr,
         )
@@ -180,6 +188,8 @@ class Evaluator:
         def is_whole(judged: Judged) -> bool:
             return _none_failed(judged.verdicts)
 
+        if not file.is_file():
+            model.answers(rows)  # the run's folder gets them, even if the verdicts are another run's
         key = model.result_key(f"{rows}-{judge}")
         return of_all(file, self.run.load_or_compute(file, JUDGED, compute, key, is_whole), len(prompts))
 

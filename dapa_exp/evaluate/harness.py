@@ -41,6 +41,8 @@ TASKS = Path(__file__).with_name("tasks")
 class BenchmarkTasks(Metric):
     """The harness's tasks. `evaluate.tasks.names` asks for them, not `evaluate.metrics`."""
 
+    shared = True
+
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
         config, tasks = model.config, model.config.evaluate.tasks
 

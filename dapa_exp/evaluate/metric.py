@@ -103,10 +103,10 @@ class ModelInEngine:
         found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self.prompts, prompt_set)
         return found
 
-    def remembered(self, step: str, measure: Step) -> dict[str, Measure]:
+    def remembered(self, step: str, measure: Step, shared: bool = False) -> dict[str, Measure]:
         """The numbers of a step from the run's folder; measured and written there first if they are missing.
 
-        Raises DapaError if they are not measures.
+        `shared`: or taken from another run of the sweep. Raises DapaError if they are not measures.
         """
 
         def checked() -> dict[str, Measure]:
@@ -115,7 +115,8 @@ class ModelInEngine:
             except ValidationError as error:
                 raise DapaError(f"metric {step}, of the {self.name}: gave no measures by key: {error}") from error
 
-        return self.run.load_or_compute(self.run.files.metric(self.name, step), _VALUES, checked, self.result_key(step))
+        key = self.result_key(step) if shared else None
+        return self.run.load_or_compute(self.run.files.metric(self.name, step), _VALUES, checked, key)
 
     def tensors(self, file: Path, owner: ModelName, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors that one model left in the run's folder for others to be compared with.
@@ -143,6 +144,9 @@ class Metric(MetricKind):
 
     sets: ClassVar[tuple[str, ...]] = ()
     """The prompt sets that it needs. It is left out of runs that do not have them all."""
+    shared: ClassVar[bool] = False
+    """Whether the runs of a sweep share its numbers of teacher and student. They share answers anyway, so only numbers
+    for which the model is asked anew are worth it."""
 
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
         """What to measure of the model, by step. The numbers of each step are written as soon as they are known."""

@@ -25,7 +25,7 @@ from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, SweepLayout, read_json
 from dapa_exp.record.log import note, run_log
 from dapa_exp.record.schema import Record, Stage
-from dapa_exp.record.shared import Format, Key, find_or_compute, json_format
+from dapa_exp.record.shared import Format, Key, find_or_compute, json_format, turn
 
 PATIENCE = 0.5
 """How many seconds to wait for another process that holds a run's folder, before raising an error."""
@@ -108,6 +108,19 @@ class RunFolder:
             note(f"{name}: from {found.run}")
             self.reused[name] = found.run
         return found.value
+
+    @contextmanager
+    def alone(self, key: Key | None) -> Iterator[None]:
+        """Run a block while no other run of the sweep runs a block with this key: it finds the results of the others.
+
+        Without a key nobody is waited for.
+        """
+        if key is None:
+            yield
+            return
+        with turn(self.sweep.shared, key) as waited:
+            self.waited += waited
+            yield
 
     @contextmanager
     def run_stage(self, stage: str) -> Iterator[None]:

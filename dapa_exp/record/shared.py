@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -58,14 +59,11 @@ def find_or_compute(
     A result that is not whole is returned and not kept. A damaged entry is computed anew. `compute` may ask for the
     entries that this one is made of.
     """
-    name = f"{key['what']}-{_digest(_text(key))[:32]}"
+    name = _name(key)
     file = folder / name
     if (found := _read(file, key, form)) is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with hold(folder / f".{name}", math.inf):
-        waited = time.monotonic() - started
+    with turn(folder, key) as waited:
         if (found := _read(file, key, form)) is not None:
             return Found(found.value, found.run, waited)
         for left in leftovers(folder, name):
@@ -75,6 +73,19 @@ def find_or_compute(
             content = form.dump(value)
             write_atomically(file, _head(key, run, content) + b"\n" + content)
         return Found(value, run, waited)
+
+
+@contextmanager
+def turn(folder: Path, key: Key) -> Iterator[float]:
+    """Wait until no other process has its turn with this key, and yield the seconds that it took."""
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with hold(folder / f".{_name(key)}", math.inf):
+        yield time.monotonic() - started
+
+
+def _name(key: Key) -> str:
+    return f"{key['what']}-{_digest(_text(key))[:32]}"
 
 
 def _read(file: Path, key: Key, form: Format[T]) -> Found[T] | None:

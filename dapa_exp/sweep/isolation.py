@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import context, get_context, parent_process
@@ -23,6 +23,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.record.folder import leave_error
+from dapa_exp.record.identity import evaluations
 from dapa_exp.record.layout import RunLayout
 
 PRELOAD = ["dapa_exp.execute"]
@@ -67,7 +68,7 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
     After all tasks, raises DapaError if some failure could not be written to its run's folder, because the disk is
     full, or the folder belongs to another run or is locked by another process; or if some runs could not be started.
     """
-    waiting = deque(tasks)
+    waiting = deque(spread(tasks))
     running: dict[Connection, Running] = {}
     untold: list[str] = []
     done = 0
@@ -100,6 +101,20 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
             run.child.join()
     if untold:
         raise DapaError("\n".join(untold))
+
+
+def spread(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks in another order: first one of each student, then a second one of each, and so on.
+
+    Runs that work at the same time would otherwise wait for each other's evaluation of the same student.
+    """
+    earlier = Counter[str]()
+    turns: list[int] = []
+    for task in tasks:
+        student = evaluations(task.config)["student"]
+        turns.append(earlier[student])
+        earlier[student] += 1
+    return [tasks[place] for place in sorted(range(len(tasks)), key=lambda place: turns[place])]
 
 
 def _begin(task: Task) -> tuple[Connection, Running] | None:

@@ -102,4 +102,5 @@ def test_a_sweep_evaluates_each_model_once_and_keeps_no_distributions(here: Dapa
     assert len(records) == 3
     for model in ("teacher", "student"):
         assert sum(record["cost"][model]["tokens"] > 0 for record in records) == 1
+        assert sum(bool(record["cost"][model]["reused"]) for record in records) == 2
     assert not list(tmp_path.rglob("references"))

@@ -20,7 +20,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, silent
 from dapa_exp.record.folder import open_run
-from dapa_exp.sweep.isolation import Task, next_message, run_isolated
+from dapa_exp.sweep.isolation import Task, next_message, run_isolated, spread
 from dapa_exp.zoo.build import build
 from tests.settings import quick_config
 
@@ -43,6 +43,12 @@ def zoo() -> None:
 
 def error(folder: Path) -> dict[str, str]:
     return json.loads((folder / "error.json").read_text())
+
+
+def test_runs_of_one_student_do_not_start_together(tmp_path: Path) -> None:
+    words = [(pair, unit) for pair in (BASE, "pair=mini-llama-small-style") for unit in ("mlp", "layer")]
+    tasks = [Task(quick_config(pair, f"granularity={unit}"), tmp_path / f"{pair}-{unit}") for pair, unit in words]
+    assert spread(tasks) == [tasks[place] for place in (0, 2, 1, 3)]
 
 
 @pytest.mark.slow

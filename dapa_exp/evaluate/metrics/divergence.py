@@ -37,6 +37,7 @@ class Divergence(Metric):
         "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
     }
     place = 50
+    shared = True
 
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
         steps: dict[str, Step] = {}
