@@ -87,6 +87,9 @@ class Subject(_Part):
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
+    metrics: dict[str, dict[str, Measure]] = Field(
+        default={}, description="metrics without a field of their own above: by name or step, then by key"
+    )
 
 
 class Clusters(_Part):
