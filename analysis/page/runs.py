@@ -154,6 +154,9 @@ def _metrics(subjects: Sequence[Subject]) -> Iterator[Json]:
         yield [name.replace("_", " "), *(_cell(getattr(subject, name)) or NOT_MEASURED for subject in subjects)]
     for task in dict.fromkeys(task for subject in subjects for task in subject.tasks):
         yield [task, *(_cell(subject.tasks.get(task)) or NOT_MEASURED for subject in subjects)]
+    for name in dict.fromkeys(name for subject in subjects for name in subject.metrics):
+        for key in dict.fromkeys(key for subject in subjects for key in subject.metrics.get(name, {})):
+            yield [f"{name} {key}", *(_cell(m.metrics.get(name, {}).get(key)) or NOT_MEASURED for m in subjects)]
     for name, label in KL.items():
         found = [getattr(subject, name) or {} for subject in subjects]
         for temperature in dict.fromkeys(key for values in found for key in values):

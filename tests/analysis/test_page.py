@@ -20,8 +20,8 @@ from tests.analysis.factory import COMPLETION, name_of, record, write_failure, w
 
 
 def page_of(*folders: Path, answers: bool = False) -> str:
-    paths = report(list(folders), Console(file=io.StringIO()), answers=answers)
-    return next(path for path in paths if path.name == "report.html").read_text(encoding="utf-8")
+    paths = report(list(folders), Console(file=io.StringIO()), page_alone=True, answers=answers)
+    return paths[-1].read_text(encoding="utf-8")
 
 
 def said(*folders: Path) -> str:
