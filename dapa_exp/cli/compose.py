@@ -27,6 +27,7 @@ from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.cli.composer import CONFIG_NAME, SEARCH_PATH, Composer, conf_dir
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
 from dapa_exp.config.schema import Config
+from dapa_exp.preflight.machine import this_machine
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
@@ -50,9 +51,10 @@ class Composed:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that the YAML files use: `${run_folder:}`, and Hydra's own such as `${now:%Y}`."""
+    """Register the resolvers that the YAML files use: ours, and Hydra's own such as `${now:%Y}`."""
     setup_globals()
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+    OmegaConf.register_new_resolver("this_machine", this_machine, replace=True)
 
 
 def parse_words(argv: Sequence[str]) -> Namespace:

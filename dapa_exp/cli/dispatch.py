@@ -13,6 +13,7 @@ from dapa_exp.base.errors import DapaError, complain, nearest
 
 USAGE = """usage: dapa VERB ...
 
+  align STUDENT --teacher TEACHER   the aligned model of a pair, by one command (--out, --time, --keep)
   run [-m] [OVERRIDES]    one run, or with -m a sweep; takes Hydra's flags (dapa run --help)
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
@@ -33,6 +34,7 @@ dapa --version prints the version; eval "$(dapa -sc install=bash)" completes wor
 
 
 VERBS = {
+    "align": "dapa_exp.cli.align:align_command",
     "run": "dapa_exp.cli.run:run_command",
     "plan": "dapa_exp.cli.plan:plan_command",
     "check": "dapa_exp.cli.check:check_command",
@@ -54,7 +56,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror")
+PARSED = ("align", "export", "apply", "mirror")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

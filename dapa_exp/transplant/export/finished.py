@@ -60,7 +60,7 @@ def open_finished(folder: Path) -> FinishedRun:
         pair,
         HybridTensors(pair, chosen, method),
         _measured(files.proof, record, getattr(torch, config.runtime.dtype)),
-        _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
+        _chat_template(pair.teacher_folder) if pair.chat_template == "teacher" else None,
     )
 
 
