@@ -28,7 +28,7 @@ from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
 from dapa_exp.transplant.export.export import export
 from dapa_exp.transplant.export.finished import open_finished
-from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
+from dapa_exp.transplant.export.manifest import exported_identity
 from dapa_exp.zoo.recipe import is_miniature
 
 LEVELS = ("layer", "module", "part")
@@ -132,21 +132,16 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
 def _export(folder: Path, record: Record, out: Path) -> None:
     """Write model and patch, in place of those of an earlier run. Raises DapaError where other files are in the way."""
     model, patch = out / MODEL, out / PATCH
-    if _identity_of(model / MANIFEST) != record.identity:
+    found = exported_identity(model)
+    if model.exists() and found is None:
+        raise DapaError(f"{model}: is there already, and no exported model; name another --out")
+    if found != record.identity:
         for old in (model, patch):
-            if old == model and model.exists() and not (model / MANIFEST).is_file():
-                raise DapaError(f"{model}: is there already, and not a model of `dapa align`; name another --out")
             remove(old)
     finished = open_finished(folder)
-    if not patch.exists():
-        export(finished, patch, "patch")
-    if not model.exists():
-        export(finished, model, "checkpoint")
-
-
-def _identity_of(manifest: Path) -> str | None:
-    """The identity of the run that an exported model is of; None where there is none."""
-    return Manifest.model_validate_json(manifest.read_bytes()).record.identity if manifest.is_file() else None
+    for place, kind in ((patch, "patch"), (model, "checkpoint")):  # the model last: it says that both are there
+        if not place.exists():
+            export(finished, place, kind)
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:

@@ -136,7 +136,10 @@ def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolera
         lines += [f"{why}: transplant=blend or search.threshold=0.7 moves less; a larger --tolerance allows the fall"]
     else:
         lines += [f"model: {out / 'model'} (with its card); patch: {out / 'patch.safetensors'}"]
-        lines += [f"talk to it: dapa chat {folder}", f"publish it: dapa export {folder} OUT --push YOU/NAME"]
+        lines += [
+            f"talk to it: dapa chat {folder}",
+            f"publish it: dapa export {folder} {out / 'model'} --push YOU/NAME",
+        ]
     return "\n".join(lines)
 
 
