@@ -46,7 +46,7 @@ def align_command(words: list[str]) -> int:
     if not RunLayout(first.folder).is_run() and not _is_agreed(first, asked):
         return 1
     done = _search(common)
-    chosen = chosen_level([job_record for _, job_record in done])
+    chosen = chosen_level([record for _, record in done])
     if chosen is None:
         print(f"\nnothing is exported: {why_nothing(done[-1][1])}")
         return 1
@@ -68,11 +68,17 @@ def run_words(asked: argparse.Namespace) -> list[str]:
         words += ["dataset=miniature", "runtime.threads=1"]  # so small a model gains nothing from threads
     tasks = [task for task in asked.keep if not is_table(Path(task))]
     words += [f"evaluate.tasks.names=[{','.join(tasks)}]"] if tasks else []
-    for file in (task for task in asked.keep if is_table(Path(task))):
-        rows = len(read_table(Path(file)).rows)
-        words += ["+prompt_set@dataset.questions=questions", f"dataset.questions.source={_quoted(file)}"]
-        words += [f"dataset.questions.rows=[0,{rows}]"]
+    words += [_questions(Path(task)) for task in asked.keep if is_table(Path(task))]
     return [*words, *asked.overrides]
+
+
+def _questions(file: Path) -> str:
+    """The override that makes a file of questions those of the run."""
+    keys = {"source": _quoted(file), "column": "prompt", "answer_column": "answer", "split": "train", "sample_seed": 0}
+    unset = dict.fromkeys(("revision", "subset", "category_column", "sample"), "null")
+    rows = f"[0,{len(read_table(file).rows)}]"
+    inner = ",".join(f"{key}:{value}" for key, value in {**keys, **unset, "where": "{}", "rows": rows}.items())
+    return f"dataset.questions={{{inner}}}"
 
 
 def chosen_level(records: Sequence[Record]) -> int | None:

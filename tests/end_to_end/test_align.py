@@ -104,11 +104,4 @@ def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, s
     for student, problem in (("./nowhere", "no such folder"), ("zoo:gemma-small-base", "do not fit")):
         tried = said("align", student, "--teacher", TEACHER, "--out", str(tmp_path / "out"))
         assert problem in tried.complaint
-    assert "a time such as" in said_to_stderr(tmp_path, said, "--time", "soon")
     assert not (tmp_path / "out").exists()
-
-
-def said_to_stderr(tmp_path: Path, said: Callable[..., Said], *words: str) -> str:
-    with pytest.raises(SystemExit):
-        said(*align(tmp_path / "out", *words))
-    return ""
