@@ -61,7 +61,7 @@ def tune(
         if settings.rank is None:
             tokens = _fit(loaded, [parameters[name] for name in learning], examples, settings)
         else:
-            tokens = _fit_low_rank(loaded, learning, examples, settings)
+            tokens = _fit_low_rank(loaded, learning, settings.rank, examples, settings)
         tuned = {
             name: part.of(place.of(parameters[place.parameter])).detach().clone()
             for name, (part, place) in places.items()
@@ -88,7 +88,7 @@ def _restored(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
 
 
 def _fit_low_rank(
-    loaded: LoadedModel, names: Sequence[str], examples: Sequence[Example], settings: TuningSettings
+    loaded: LoadedModel, names: Sequence[str], rank: int, examples: Sequence[Example], settings: TuningSettings
 ) -> int:
     """Train LoRA adapters of the weights' modules, and merge them into the weights."""
     need_package("peft", "transplant.rank: tuning LoRA adapters")
@@ -96,7 +96,7 @@ def _fit_low_rank(
 
     torch.manual_seed(settings.seed)
     linear = [name.removesuffix(".weight") for name in names if name.endswith("proj.weight")]
-    config = LoraConfig(r=settings.rank, lora_alpha=2 * (settings.rank or 1), lora_dropout=0.0, target_modules=linear)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=linear)
     adapted = get_peft_model(loaded.model, config)
     tokens = _fit(loaded, [p for p in adapted.parameters() if p.requires_grad], examples, settings)
     adapted.merge_and_unload()

@@ -28,7 +28,13 @@ MODULES = ("gate_proj", "down_proj")
 
 
 def settings(**changed: object) -> TuningSettings:
-    rows = {"source": "zoo:tuning", "revision": None, "subset": None, "split": "train", "column": "prompt"}
+    rows: dict[str, object] = {
+        "source": "zoo:tuning",
+        "revision": None,
+        "subset": None,
+        "split": "train",
+        "column": "prompt",
+    }
     rows |= {"answer_column": None, "category_column": None, "where": {}, "rows": [0, 4], "sample": None}
     said = {"method": "fine_tune", "objective": "sft", "steps": 20, "batch": 3, "rate": 1e-2, "rank": None}
     return TuningSettings.model_validate(
@@ -101,6 +107,6 @@ def test_the_same_settings_give_the_same_tensors(student: tuple[LoadedModel, Pai
 
 def test_a_dtype_that_loses_small_steps_is_refused(student: tuple[LoadedModel, Pair]) -> None:
     loaded, pair = student
-    loaded.model.to(torch.bfloat16)
+    loaded.model.bfloat16()
     with pytest.raises(DapaError, match=r"fine_tune: tunes in float32; runtime\.dtype is bfloat16"):
         tune(loaded, pair, EXAMPLES, settings())
