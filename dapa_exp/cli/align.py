@@ -18,11 +18,15 @@ from dapa_exp.base.progress import display
 from dapa_exp.cli.align_words import account, found_sentence, kept_measures, needs_lines, why_nothing
 from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
-from dapa_exp.preflight.estimate import needs
+from dapa_exp.cli.pair_list import quoted
+from dapa_exp.config.schema import Config
+from dapa_exp.preflight.estimate import measured_tokens, needs
+from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.findings import find_problems, look, pair_notes, row_notes
+from dapa_exp.preflight.speed import operations_a_second
 from dapa_exp.preflight.totals import format_bytes, shortages, totals
 from dapa_exp.prompts.files import is_table, read_table
-from dapa_exp.record.layout import RunLayout
+from dapa_exp.record.layout import RunLayout, SweepLayout
 from dapa_exp.record.schema import Record
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
@@ -51,18 +55,19 @@ def align_command(words: list[str]) -> int:
         print(f"\nnothing is exported: {why_nothing(done[-1][1])}")
         return 1
     folder, record = done[chosen]
-    report([asked.out / RUNS], Console(quiet=True))
+    written = report([asked.out / RUNS], Console(quiet=True))
+    page = next((path for path in written if path.suffix == ".html"), SweepLayout(asked.out / RUNS).report)
     lost = [kept for kept in kept_measures(record, asked.keep) if kept.is_lost(asked.tolerance)]
     if not lost:
         _export(folder, record, asked.out)
-    print(account(record, folder, asked.out, asked.keep, asked.tolerance))
+    print(account(record, folder, asked.out, asked.keep, asked.tolerance, page))
     return 1 if lost else 0
 
 
 def run_words(asked: argparse.Namespace) -> list[str]:
     """The overrides that all of its runs share. The user's own come last, so they count."""
-    words = ["+experiment=align", f"pair.student.id={_quoted(asked.student)}"]
-    words += [f"family.teacher.id={_quoted(asked.teacher)}", f"record.dir={_quoted(asked.out)}"]
+    words = ["+experiment=align", f"pair.student.id={quoted(asked.student)}"]
+    words += [f"family.teacher.id={quoted(asked.teacher)}", f"record.dir={quoted(asked.out)}"]
     words += [f"search.max_seconds={asked.time / len(LEVELS):g}"]
     if is_miniature(asked.student):
         words += ["dataset=miniature", "runtime.threads=1"]  # so small a model gains nothing from threads
@@ -74,7 +79,7 @@ def run_words(asked: argparse.Namespace) -> list[str]:
 
 def _questions(file: Path) -> str:
     """The override that makes a file of questions those of the run."""
-    keys = {"source": _quoted(file), "column": "prompt", "answer_column": "answer", "split": "train", "sample_seed": 0}
+    keys = {"source": quoted(file), "column": "prompt", "answer_column": "answer", "split": "train", "sample_seed": 0}
     unset = dict.fromkeys(("revision", "subset", "category_column", "sample"), "null")
     rows = f"[0,{len(read_table(file).rows)}]"
     inner = ",".join(f"{key}:{value}" for key, value in {**keys, **unset, "where": "{}", "rows": rows}.items())
@@ -94,7 +99,7 @@ def _search(common: Sequence[str]) -> list[tuple[Path, Record]]:
     """Carry out the run of each level, within what the one before it found, until one is not certified."""
     done: list[tuple[Path, Record]] = []
     for level in LEVELS:
-        within = [f"search.within={_quoted(done[-1][0])}"] if done else []
+        within = [f"search.within={quoted(done[-1][0])}"] if done else []
         composed = compose([*common, f"granularity={level}", *within])
         make_room(composed.jobs)
         prepare(composed.jobs)
@@ -117,7 +122,8 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
         raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
     wanted = needs(config, findings.shape_of)
     shape = findings.shape_of(config.pair.student)
-    print("\n".join(needs_lines(config, wanted, shape, asked.out, asked.time)))
+    minutes = len(LEVELS) * measuring_minutes(config, shape) if shape else 0.0
+    print("\n".join(needs_lines(config, wanted, shape, asked.out, asked.time, minutes)))
     print("".join(f"note: {note}\n" for note in (*pair_notes([config], findings), *notes)), end="")
     short = shortages(totals([config], [wanted], findings.shape_of))
     free = shutil.disk_usage(next(place for place in asked.out.absolute().parents if place.exists())).free
@@ -133,6 +139,12 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
     if short:
         raise DapaError("nothing was started; --yes goes on all the same")
     return True
+
+
+def measuring_minutes(config: Config, shape: Shape) -> float:
+    """About how long it takes to measure student, hybrid and teacher: 2 · parameters operations a token."""
+    operations = 3 * measured_tokens(config) * 2 * shape.parameters
+    return operations / operations_a_second(config.runtime) / 60
 
 
 def _export(folder: Path, record: Record, out: Path) -> None:
@@ -188,9 +200,3 @@ def _model(word: str) -> str:
     if not word.startswith(("/", "./", "../", "~", "zoo:")) and Path(word).exists():
         return f"./{word}"
     return word
-
-
-def _quoted(value: object) -> str:
-    """A value as Hydra reads it, whatever characters are in it."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"

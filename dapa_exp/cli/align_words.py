@@ -55,7 +55,9 @@ class Kept:
         return f"{said}: {verdict}{unknown}"
 
 
-def needs_lines(config: Config, wanted: RunNeeds, shape: Shape | None, out: Path, seconds: float) -> Iterator[str]:
+def needs_lines(
+    config: Config, wanted: RunNeeds, shape: Shape | None, out: Path, seconds: float, minutes: float
+) -> Iterator[str]:
     """What is going to be done, and what it takes."""
     runtime, sets = config.runtime, config.dataset.sets()
     size = ""
@@ -63,7 +65,7 @@ def needs_lines(config: Config, wanted: RunNeeds, shape: Shape | None, out: Path
         size = f" ({shape.model_type}, {shape.num_hidden_layers} layers, {shape.parameters / 1e6:,.1f}M parameters)"
     yield f"student  {config.pair.student.id}{size}"
     yield f"teacher  {config.family.teacher.id}"
-    rows = {use: of.sample or of.rows[1] - of.rows[0] for use, of in sets.items()}
+    rows = {use: of.count for use, of in sets.items()}
     harmful = ", ".join(f"{rows[use]} of {of.source}" for use, of in sets.items() if "report" in use)
     harmless = ", ".join(f"{rows[use]} of {of.source}" for use, of in sets.items() if "harmless" in use)
     yield f"prompts  search: {rows['search']} of {config.dataset.search.source}; report: {harmful}, other rows;"
@@ -72,7 +74,9 @@ def needs_lines(config: Config, wanted: RunNeeds, shape: Shape | None, out: Path
     disk = f"{format_bytes(2 * shape.checkpoint_bytes)} of disk at most" if shape else "unknown disk"
     free = f" ({format_bytes(free_memory())} are free)" if runtime.device == "cpu" else ""
     yield f"takes    about {format_bytes(wanted.memory)} of memory{free}; {disk};"
-    yield f"         the searches stop after {seconds / 60:g} minutes; on {runtime.device}, {runtime.dtype}"
+    measuring = f"about {minutes:.0f} minutes" if minutes >= 1 else "a minute"
+    yield f"         searches: {seconds / 60:g} minutes at most; measuring: {measuring}, with one thread"
+    yield f"on       {runtime.device}, {runtime.dtype}"
     yield f"writes   {out}"
 
 
@@ -117,7 +121,7 @@ def kept_measures(record: Record, keep: Sequence[str]) -> list[Kept]:
     return found
 
 
-def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolerance: float) -> str:
+def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolerance: float, page: Path) -> str:
     """What was found and measured, where it lies, and what to do with it."""
     search, judge = record.search, next(iter(record.provenance.judges))
     kept = kept_measures(record, keep)
@@ -129,7 +133,7 @@ def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolera
         f"judge: {judge}{_blindness(record.provenance.judges[judge].sees or [])}",
         *(one.sentence(tolerance) for one in kept),
         *([] if search.status == "certified" else ["the time was over before each unit was shown to be needed"]),
-        f"record and answers: {folder}",
+        f"record and answers: {folder}; results: {page}",
     ]
     if any(one.is_lost(tolerance) for one in kept):
         why = "nothing is exported, since a task that was to be kept got worse"

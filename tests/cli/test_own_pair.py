@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.models.pair import open_pair
@@ -67,3 +68,35 @@ def test_the_papers_range_needs_to_be_told() -> None:
         jobs(own("a/b", "c/d", "search=fixed"))
     (job,) = jobs(own("a/b", "c/d", "search=fixed", "family.paper_layers=[2,3]", "family.num_layers=8"))
     assert json.loads(job.config.model_dump_json())["family"]["paper_layers"] == [2, 3]
+
+
+def test_a_list_of_pairs_is_a_sweep(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("student,teacher,base\na/tuned,b/safe,\nzoo:llama-small-style,zoo:llama-small-chat,c/base\n")
+    found = jobs(["-m", f"+pairs={file}", "granularity=mlp,layer", "transplant=task_vector", "search.seed=3"])
+    assert [(job.config.pair.name, job.config.granularity.name) for job in found] == [
+        ("a--tuned+b--safe", "mlp"),
+        ("a--tuned+b--safe", "layer"),
+        ("llama-small-style+llama-small-chat", "mlp"),
+        ("llama-small-style+llama-small-chat", "layer"),
+    ]
+    assert [job.config.transplant.base is None for job in found] == [True, True, False, False]
+    assert len({job.identity for job in found}) == 4
+
+
+def test_every_bad_row_of_a_list_is_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"student,teacher\na/b,c/d\n,c/d\n{tmp_path}/nowhere,c/d\na/b,c/d\n")
+    with pytest.raises(DapaError) as caught:
+        jobs(["-m", f"+pairs={file}"])
+    assert str(caught.value).splitlines() == [
+        f"{file}:",
+        "  row 2: student is empty",
+        f"  row 3: student: no such folder {tmp_path}/nowhere",
+        "  row 4: the same as row 1",
+    ]
+    with pytest.raises(DapaError, match="a list of pairs is a sweep"):
+        jobs([f"+pairs={file}"])
+    file.write_text("student,tutor\na/b,c/d\n")
+    with pytest.raises(DapaError, match="no column teacher; it has: student, tutor"):
+        jobs(["-m", f"+pairs={file}"])

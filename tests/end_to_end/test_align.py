@@ -36,6 +36,11 @@ def said(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     return run
 
 
+def asked(out: Path) -> int:
+    """How many queries all levels have asked."""
+    return sum(file.read_bytes().count(b"\n") for file in out.rglob("search.jsonl"))
+
+
 def records(out: Path) -> dict[str, Record]:
     """What each level found, by granularity."""
     found = [Record.model_validate_json(file.read_text()) for file in out.glob("runs/*/record.json")]
@@ -50,7 +55,7 @@ def test_one_command_killed_twice_ends_with_a_model_that_transformers_loads(
     words = align(out, "dataset.questions=null")
     for lines in (3, 20):
         with started(*words, cwd=tmp_path) as running:
-            wait_until(lambda lines=lines: sum(f.read_bytes().count(b"\n") for f in out.rglob("search.jsonl")) >= lines)
+            wait_until(lambda lines=lines: asked(out) >= lines, 300)
             os.killpg(running.pid, signal.SIGKILL)
     assert not (out / "model").exists()
     done = said(*words)
