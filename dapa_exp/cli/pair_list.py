@@ -1,4 +1,4 @@
-"""A list of pairs in a file, as a sweep: `dapa run -m +pairs=FILE`, with the columns student, teacher and perhaps base."""
+"""A list of pairs in a file, as a sweep: `dapa run -m +pairs=FILE`."""
 
 from __future__ import annotations
 
