@@ -96,8 +96,9 @@ def sweep(words: Sequence[str]) -> tuple[float, float]:
 
 def result(record: Record) -> str:
     """All of a record but what it cost, and when."""
-    cost = {"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}, "prior": True}}
-    return json.dumps(record.model_dump(mode="json", exclude=cost))
+    return record.model_dump_json(
+        exclude={"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}}}
+    )
 
 
 def targets(rows: Sequence[Row]) -> list[Target]:
