@@ -58,14 +58,12 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine.forget()
         with run.run_stage("student"):
             hybrid.set_units(())
-            student = evaluator.measure("student", engine, None, teacher.reference)
-            to_student = evaluator.reference("student", "harmless", engine)
-            before = evaluator.states(engine)
+            student = evaluator.measure("student", engine)
         with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.run_stage("hybrid"):
-            aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
-            change = evaluator.change_by_layer(engine, before)
+            aligned = evaluator.measure("hybrid", engine)
+            change = evaluator.change_by_layer(engine)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)

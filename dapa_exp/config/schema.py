@@ -27,10 +27,9 @@ from pydantic_core import CoreSchema, core_schema
 from dapa_exp.base.errors import nearest
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
-from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
+from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
-MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -45,6 +44,7 @@ def _registered(registry: Registry[Any]) -> AfterValidator:
 
 AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
 PriorName = Annotated[str, _registered(PRIORS)]
+MetricName = Annotated[str, _registered(METRICS)]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -176,6 +176,11 @@ class Rows(Group):
         """The set's name for `dapa fetch`; None if the source is not a fetched set."""
         return self.source.removeprefix("fetched:") if self.source.startswith("fetched:") else None
 
+    @property
+    def count(self) -> int:
+        """How many rows these are."""
+        return self.sample or self.rows[1] - self.rows[0]
+
     @model_validator(mode="after")
     def _enough(self) -> Self:
         first, last = self.rows
@@ -216,7 +221,7 @@ class Dataset(Group):
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = {"search", "report", "harmless", "text", "questions"}
-        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, whose files share the folder
+        taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
         for name in (*self.more_report, *self.more_harmless):
             _refuse_strange(name)
             if name in taken:

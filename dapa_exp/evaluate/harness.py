@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Tasks
+from dapa_exp.evaluate.metric import TASK_STEP, Metric, ModelInEngine, Step
 from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate
 from dapa_exp.models.load import LoadedModel
@@ -35,6 +36,15 @@ SHARES = {"acc", "acc_norm", "exact_match"}
 interval is used. Some tasks, such as TruthfulQA's mc2, report another mean under these names: see `_measures`."""
 TASKS = Path(__file__).with_name("tasks")
 """The miniature world's tasks. `lm_eval run --include_path` takes the same folder."""
+
+
+class BenchmarkTasks(Metric):
+    """The harness's tasks. `evaluate.tasks.names` asks for them, not `evaluate.metrics`."""
+
+    def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
+        config, tasks = model.config, model.config.evaluate.tasks
+        given = (tasks, config.runtime.batch_size, config.dataset.system_prompt)
+        return {f"{TASK_STEP}{task}": partial(task_scores, model.loaded, task, *given) for task in tasks.names}
 
 
 def check_tasks(names: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
@@ -104,8 +104,16 @@ def find(name: str) -> AnyRecipe:
 
 def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
     """A regular expression for the names of these MLP projections, in the given layers or in all."""
-    where = r"\d+" if layers is None else "|".join(map(str, layers))
-    return rf"model\.layers\.({where})\.mlp\.({'|'.join(parts)})\.weight"
+    return rf"model\.layers\.({_layers(layers)})\.mlp\.({'|'.join(parts)})\.weight"
+
+
+def attention(layers: Iterable[int] | None = None) -> str:
+    """A regular expression for the names of the attention projections, in the given layers or in all."""
+    return rf"model\.layers\.({_layers(layers)})\.self_attn\.[qkvo]_proj\.weight"
+
+
+def _layers(layers: Iterable[int] | None) -> str:
+    return r"\d+" if layers is None else "|".join(map(str, layers))
 
 
 def _made_of(recipe: AnyRecipe) -> object:
@@ -164,6 +172,26 @@ def _planted(line: str, trained: str, steps: int, rate: float) -> Recipe:
     return replace(teacher, name=f"{line}-planted", role="planted", steps=steps, rate=rate, seed=teacher.seed + 1)
 
 
+def _elsewhere(line: str, layers: Sequence[int]) -> tuple[Recipe, ...]:
+    """The recipes of teachers whose refusals are not in the MLPs of neighbouring layers."""
+    parts = {
+        "scattered": mlps(PROJECTIONS, layers),
+        "attention": attention(),
+        "both": f"{mlps(PROJECTIONS, layers)}|{attention(layers)}",
+        "everywhere": r"model\.layers\..*",
+    }
+    teachers = ((kind, _teacher(line, trained)) for kind, trained in parts.items())
+    return tuple(
+        replace(
+            teacher,
+            name=f"{line}-{kind}",
+            rate=1e-3 if kind == "everywhere" else teacher.rate,
+            seed=teacher.seed + 2,
+        )
+        for kind, teacher in teachers
+    )
+
+
 def _student(
     line: str,
     kind: str,
@@ -217,6 +245,7 @@ PLANTED = (
     _planted("mistral", mlps(["gate_proj"], [1, 3]), steps=250, rate=3e-3),
     _planted("gemma-small", mlps(["up_proj", "down_proj"], [4]), steps=300, rate=4e-3),
 )
+ELSEWHERE = (*_elsewhere("llama-large", [2, 5, 8, 11]), *_elsewhere("mistral", [1, 4, 8]))
 _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)
 TINY = (
     _TINY,
@@ -231,7 +260,10 @@ TINY = (
     ),
 )
 
-MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)
-RECIPES: dict[str, Recipe | Shipped | Refusing] = {recipe.name: recipe for recipe in (*MINIATURES, *SMOLLM2)}
+MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *ELSEWHERE, *TINY)
+RECIPES: dict[str, Recipe | Shipped | Refusing] = {
+    **{recipe.name: recipe for recipe in MINIATURES},
+    **{recipe.name: recipe for recipe in SMOLLM2},
+}
 PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
 """The models of the 17 pairs. Each base model is also a student of its teacher."""
