@@ -89,6 +89,7 @@ class RunLayout(_Layout):
     _completions = _Place("generations/*.jsonl")
     _metrics = _Place("metrics/*.json")
     neurons = _Place("neurons.safetensors")
+    tuned = _Place("tuned.safetensors")
     references = _Place("references/")
     cost = _Place("cost.jsonl")
     log = _Place("run.log")
@@ -172,6 +173,7 @@ class SweepLayout(_Layout):
     listing = _Place("sweep.json")
     claim = _Place(".sweep-claim")
     report = _Place("report/")
+    page = _Place("report/report.html")
     localisations = _Place("localise/")
 
     def read_listing(self) -> list[dict[str, Any]]:
