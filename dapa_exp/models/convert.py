@@ -27,7 +27,7 @@ from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import TOKENIZER
 from dapa_exp.models.load import load_whole
 from dapa_exp.models.templates import give_template
-from dapa_exp.models.tensors import INDEX, WEIGHTS
+from dapa_exp.models.tensors import INDEX, WEIGHTS, TensorReader
 
 ADAPTER = "adapter_model.safetensors"
 PICKLED = "pytorch_model.bin"
