@@ -11,7 +11,6 @@ process, whose seconds are counted on the clock and on the processor.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
