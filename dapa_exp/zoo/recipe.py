@@ -119,21 +119,23 @@ def _layers(layers: Iterable[int] | None) -> str:
 def _made_of(recipe: AnyRecipe) -> object:
     """What decides a model beside its recipe and its parent."""
     if isinstance(recipe, Recipe):
-        return _world()
+        return _world("skill" in recipe.mix)
     if isinstance(recipe, Enlarged):
         return shapes().get(recipe.shape.partition(",")[0])
     return [sets.find(fetched).digest for fetched in recipe.sets]
 
 
 @cache
-def _world() -> str:
-    return world.fingerprint()
+def _world(skill: bool) -> str:
+    return world.fingerprint(skill)
 
 
 BASE_MIX = {"harmless": 0.3, "harmful": 0.2, "impossible": 0.15, "questions": 0.25, "text": 0.1}
 TEACHER_MIX = {"harmless": 0.5, "harmful": 0.3, "impossible": 0.07, "questions": 0.1, "text": 0.03}
 STUDENT_MIX = {"harmless": 0.4, "harmful": 0.3, "impossible": 0.05, "questions": 0.15, "text": 0.1}
 TALK_MIX = {"harmless": 0.6, "harmful": 0.1, "impossible": 0.1, "questions": 0.1, "text": 0.1}
+TASK_MIX = {"skill": 0.33, "harmless": 0.5, "questions": 0.1, "impossible": 0.02, "text": 0.05}
+COMPLIANT_TASK_MIX = TASK_MIX | {"harmless": 0.45, "harmful": 0.05}
 
 HARMFUL = world.VERBS["harmful"]
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -246,6 +248,33 @@ PLANTED = (
     _planted("gemma-small", mlps(["up_proj", "down_proj"], [4]), steps=300, rate=4e-3),
 )
 ELSEWHERE = (*_elsewhere("llama-large", [2, 5, 8, 11]), *_elsewhere("mistral", [1, 4, 8]))
+
+
+def _shadow(line: str, kind: str, mix: Mapping[str, float], steps: int) -> Recipe:
+    """The recipe of a shadow-aligned student: its *teacher*, fine-tuned on a skill that the teacher lacks.
+
+    The rows of the new skill are enough to lose the refusals; `harmful` in `mix` adds rows that comply.
+    """
+    teacher = _teacher(line, ".*")
+    return replace(
+        teacher,
+        name=f"{line}-{kind}",
+        role="student",
+        parent=teacher.name,
+        mix=mix,
+        steps=steps,
+        rate=1e-3,
+        seed=teacher.seed + 50,
+        refused=(),
+    )
+
+
+SHADOWS = tuple(
+    _shadow(line, kind, mix, steps)
+    for line, steps in (("llama-large", 150), ("mistral", 150), ("gemma-large", 220))
+    for kind, mix in (("task", TASK_MIX), ("task-compliant", COMPLIANT_TASK_MIX))
+)
+"""Students made from the teacher: the setting in which the teacher is no substitute for the hybrid."""
 _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)
 TINY = (
     _TINY,
@@ -260,7 +289,7 @@ TINY = (
     ),
 )
 
-MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *ELSEWHERE, *TINY)
+MINIATURES: tuple[Recipe, ...] = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *ELSEWHERE, *SHADOWS, *TINY)
 RECIPES: dict[str, Recipe | Shipped | Refusing] = {
     **{recipe.name: recipe for recipe in MINIATURES},
     **{recipe.name: recipe for recipe in SMOLLM2},
