@@ -408,3 +408,8 @@ def test_ids_do_not_depend_on_the_filter(tmp_path: Path) -> None:
     file = write(tmp_path / "set.csv")
     (filtered,) = load_rows(rows(file, 0, 1, where={"kind": "cyber"}))
     assert filtered.id == load_rows(rows(file))[3].id
+
+
+def test_the_report_of_the_miniatures_apart_resembles_no_search_row() -> None:
+    kept = load_prompts(jobs(["+experiment=miniature_apart", "pair=mini-mistral-base"])[0].config.dataset).kept
+    assert (kept["report"].similar, kept["report"].used) == (0, 66)
