@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import conf_dir
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.prompts.load import RowCounts, load_prompts, load_rows, search_prompts
@@ -408,3 +409,8 @@ def test_ids_do_not_depend_on_the_filter(tmp_path: Path) -> None:
     file = write(tmp_path / "set.csv")
     (filtered,) = load_rows(rows(file, 0, 1, where={"kind": "cyber"}))
     assert filtered.id == load_rows(rows(file))[3].id
+
+
+def test_the_report_of_the_miniatures_apart_resembles_no_search_row() -> None:
+    kept = load_prompts(jobs(["+experiment=miniature_apart", "pair=mini-mistral-base"])[0].config.dataset).kept
+    assert (kept["report"].similar, kept["report"].used) == (0, 66)
