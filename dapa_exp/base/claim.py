@@ -204,7 +204,7 @@ def this_process() -> Owner:
     """This process as the owner of a claim from now on."""
     pid = os.getpid()
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    return Owner(platform.node(), pid, _started(pid) or "", _machine(), since, os.environ.get("SLURM_JOB_ID"))
+    return Owner(platform.node(), pid, process_start(pid) or "", _machine(), since, os.environ.get("SLURM_JOB_ID"))
 
 
 _UNKNOWN = Owner("", 0, "", "", "")
@@ -238,7 +238,7 @@ def _machine() -> str:
 
 def _lives_here(owner: Owner) -> bool | None:
     """Whether a process of this machine lives. None if its user hides it from us."""
-    if (started := _started(owner.pid)) is not None:
+    if (started := process_start(owner.pid)) is not None:
         return started == owner.started
     try:
         os.kill(owner.pid, 0)
@@ -249,7 +249,7 @@ def _lives_here(owner: Owner) -> bool | None:
     return False
 
 
-def _started(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """When a process began, in the kernel's ticks; None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
@@ -17,7 +19,7 @@ USAGE = """usage: dapa VERB ...
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
-  status DIR              what is done, failed (with the reason) and missing in a sweep
+  status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
   report DIR...           tables from the records of a sweep or a run, printed and written
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
@@ -54,16 +56,19 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror")
+PARSED = ("export", "apply", "mirror", "status")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `dapa`. Returns the exit code.
 
-    0: done, 1: failed, 2: wrong input, 130: interrupted, 141: the pipe that reads the output was closed.
+    0: done, 1: failed, 2: wrong input, 130: interrupted, 143: terminated,
+    141: the pipe that reads the output was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
             return _carry_out(words)
@@ -74,6 +79,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):  # the interpreter flushes both again when it ends
             os.dup2(nowhere, stream.fileno())
         return 141
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a cluster sends it before it kills. It stops the command as Ctrl-C does."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _carry_out(words: list[str]) -> int:
@@ -140,6 +153,8 @@ def _told(carry_out: Callable[[], int]) -> int:
     except DapaError as error:
         complain(error)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _Terminated)
+        said = "terminated" if terminated else "interrupted"
+        print(f"{said}: the same command goes on from here", file=sys.stderr)
+        return 143 if terminated else 130

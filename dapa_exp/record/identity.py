@@ -32,7 +32,7 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
-    "runtime": {"device", "threads", "processes", *ENGINE},
+    "runtime": {"device", "threads", "processes", "wait", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason"},
     "granularity": {"name"},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -76,6 +76,16 @@ class Spent(BaseModel):
     peak_memory_bytes: int
 
 
+class SubmittedJob(BaseModel, frozen=True):
+    """The content of `job.json`."""
+
+    cluster: Literal["slurm", "local"]
+    id: str
+    started: str | None
+    """When a job on this machine began, as the kernel counts it."""
+    log: str
+
+
 class RunLayout(_Layout):
     """The folder of a run."""
 
@@ -96,6 +106,7 @@ class RunLayout(_Layout):
     report = _Place("report/")
     record = _Place("record.json")
     error = _Place("error.json")
+    job = _Place("job.json")
     claim = _Place(".claim")
     hydra = _Place(".hydra/")
 
@@ -150,6 +161,13 @@ class RunLayout(_Layout):
             return Record.model_validate_json(self.record.read_bytes())
         except (OSError, ValidationError) as error:
             raise DapaError(f"{self.record}: not a valid record: {damage(error)}") from error
+
+    def read_job(self) -> SubmittedJob | None:
+        """The cluster's job that this run was last submitted as; None if it was not submitted, or cannot be told."""
+        try:
+            return SubmittedJob.model_validate_json(self.job.read_bytes())
+        except (OSError, ValidationError):
+            return None
 
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""
