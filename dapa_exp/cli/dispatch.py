@@ -56,7 +56,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror", "status")
+PARSED = ("export", "apply", "mirror")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from argparse import ArgumentParser
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
@@ -15,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import console
 from dapa_exp.record.status import RunStatus, State, last_words, status
 from dapa_exp.sweep.submit import mark_waiting
@@ -39,20 +39,23 @@ def unsent(run: RunStatus) -> str:
 
 
 def status_command(words: list[str]) -> int:
-    """Print every run of a sweep with its status. The exit code is 0 if all are done, else 1."""
-    parser = ArgumentParser("dapa status", description="what is done, running, failed and missing in a sweep")
-    parser.add_argument("folder", metavar="DIR", type=Path, help="the folder of a sweep or a run: multirun/miniature")
-    parser.add_argument("--watch", action="store_true", help="look again every few seconds, until no run is left")
-    given = parser.parse_args(words)
-    shown_on = console()
-    runs = mark_waiting(status(given.folder))
-    if not given.watch:
+    """`dapa status [--watch] DIR`: print every run of a sweep, or a run, with its status.
+
+    With --watch, look again every few seconds until no run is being worked on. The exit code is 0 if all runs are
+    done, else 1.
+    """
+    folders = [word for word in words if word != "--watch"]
+    if len(folders) != 1:
+        raise DapaError("dapa status needs one folder, such as multirun/miniature")
+    folder, shown_on = Path(folders[0]), console()
+    runs = mark_waiting(status(folder))
+    if "--watch" not in words:
         show(runs, shown_on)
     else:
         with Live(_overview(runs), console=shown_on, auto_refresh=False, vertical_overflow="visible") as live:
             while any(run.state in ("running", "waiting") for run in runs):
                 time.sleep(WATCH_SECONDS)
-                runs = mark_waiting(status(given.folder))
+                runs = mark_waiting(status(folder))
                 live.update(_overview(runs), refresh=shown_on.is_terminal)
     return 0 if all(run.state == "done" for run in runs) else 1
 

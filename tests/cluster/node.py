@@ -63,13 +63,15 @@ def slurm(folder: Path) -> Iterator[Path]:
     places = [
         f"--{kind}={folder}/munge/{kind.split('-')[0]}" for kind in ("socket", "pid-file", "log-file", "seed-file")
     ]
-    munged = ["runuser", "-u", "munge", "--", "munged", "--foreground", "--force", *places]
+    munged = ["munged", "--foreground", "--force", *places]
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(conf)
     daemons: list[subprocess.Popen[bytes]] = []
     try:
         for command in (munged, ["slurmctld", "-D", "-c"], ["slurmd", "-D"]):
-            daemons.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+            user = "munge" if command is munged else None
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            daemons.append(subprocess.Popen(command, user=user, group=user, **quiet))
             time.sleep(1)
         _wait_until_idle()
         yield conf

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,7 @@ Case = Callable[[Path], None]
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # SLURM's daemons end with this program
     if reason := why_not():
         print(f"skipped: {reason}")
         return 0
@@ -52,7 +54,10 @@ def main() -> int:
         left_alone,
     ]
     wanted = sys.argv[1:]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, slurm(Path(scratch) / "slurm"):
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        os.chmod(scratch, 0o755)  # munged is another user
+        stack.enter_context(slurm(Path(scratch) / "slurm"))
         whole = Path(scratch) / "whole"
         finish(whole, *WORDS)
         failed = 0
