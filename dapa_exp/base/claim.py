@@ -116,7 +116,7 @@ def owners(names: Sequence[Path]) -> list[Owner | None]:
     Claims of other machines whose time is far from this machine's are watched for one BEAT.
     """
     watch = _Watch()
-    found = {name: [path for path in _claims(name) if watch.lives(path) is not False] for name in names}
+    found = {name: [path for path in claims(name) if watch.lives(path) is not False] for name in names}
     doubtful = [path for paths in found.values() for path in paths if not (watch.lives(path) or watch.is_fresh(path))]
     if doubtful:
         time.sleep(BEAT + 1)
@@ -179,7 +179,7 @@ def _win(name: Path, patience: float) -> Path:
 
 def _other(name: Path, watch: _Watch, own: Path | None = None) -> Path | None:
     """Another process's claim, if there is one. Removes those of dead processes."""
-    for path in _claims(name):
+    for path in claims(name):
         if path != own:
             if watch.lives(path) is not False:
                 return path
@@ -210,7 +210,8 @@ def this_process() -> Owner:
 _UNKNOWN = Owner("", 0, "", "", "")
 
 
-def _claims(name: Path) -> list[Path]:
+def claims(name: Path) -> list[Path]:
+    """All claims to a name, those of dead processes too."""
     try:
         names = os.listdir(name.parent)
     except OSError:

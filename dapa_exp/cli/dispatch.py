@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from inspect import cleandoc
@@ -21,6 +22,8 @@ USAGE = """usage: dapa VERB ...
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
   report DIR...           tables from the records of a sweep or a run, printed and written
+  reproduce RUN [OUT]     a finished run again in another folder: identical, within numerics, or different and where
+  gc DIR [--yes]          what no record needs in a sweep's folder; --yes removes it
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
   judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
@@ -41,6 +44,8 @@ VERBS = {
     "localise": "dapa_exp.cli.localise:localise_command",
     "status": "dapa_exp.cli.status:status_command",
     "report": "dapa_exp.cli.report:report_command",
+    "reproduce": "dapa_exp.cli.reproduce:reproduce_command",
+    "gc": "dapa_exp.cli.gc:gc_command",
     "export": "dapa_exp.cli.export:export_command",
     "apply": "dapa_exp.cli.export:apply_command",
     "judge": "dapa_exp.cli.judge:judge_command",
@@ -56,7 +61,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror")
+PARSED = ("export", "apply", "mirror", "reproduce")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 
@@ -67,11 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     141: the pipe that reads the output was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
         try:
-            return _carry_out(words)
+            with _terminable():
+                return _carry_out(words)
         finally:
             sys.stdout.flush()  # flushed here, where a closed pipe still raises an error that we can catch
     except BrokenPipeError:
@@ -85,8 +89,21 @@ class _Terminated(KeyboardInterrupt):
     """SIGTERM, as a cluster sends it before it kills. It stops the command as Ctrl-C does."""
 
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise _Terminated in the block when SIGTERM comes."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _carry_out(words: list[str]) -> int:

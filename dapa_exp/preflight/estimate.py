@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, Queries
@@ -126,11 +127,23 @@ def _tokens(rows: Rows | None) -> int | None:
     """About how many tokens the longest of some rows has; None where they are not on this machine, or damaged."""
     if rows is None or not is_here(rows):
         return None
+    fixed = rows.source.startswith("zoo:") or rows.fetched_name  # a file of one's own may be edited
+    longest = _longest_of_fixed(rows.model_dump_json()) if fixed else _longest(rows)
+    return None if longest is None else longest // CHARACTERS_A_TOKEN
+
+
+@cache
+def _longest_of_fixed(rows: str) -> int | None:
+    """The same as `_longest` of rows given as JSON, read once for all runs of a sweep."""
+    return _longest(Rows.model_validate_json(rows))
+
+
+def _longest(rows: Rows) -> int | None:
+    """Characters of the longest row; None if the rows are damaged."""
     try:
-        found = load_rows(rows, may_be_blank=True)
+        return max(len(row.text) for row in load_rows(rows, may_be_blank=True))
     except DapaError:
         return None
-    return max(len(row.text) for row in found) // CHARACTERS_A_TOKEN
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:

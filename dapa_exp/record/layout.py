@@ -86,6 +86,14 @@ class SubmittedJob(BaseModel, frozen=True):
     log: str
 
 
+class Reproducible(BaseModel):
+    """The content of `reproduce.json`: all that is needed to carry a run out again, and what it found."""
+
+    command: str = "dapa reproduce reproduce.json"
+    config: Config
+    record: Record
+
+
 class RunLayout(_Layout):
     """The folder of a run."""
 
@@ -105,9 +113,11 @@ class RunLayout(_Layout):
     mirror = _Place("wandb/")
     report = _Place("report/")
     record = _Place("record.json")
+    reproduce = _Place("reproduce.json")
     error = _Place("error.json")
     job = _Place("job.json")
     claim = _Place(".claim")
+    old_lock = _Place(".lock")
     hydra = _Place(".hydra/")
 
     def completions(self, *name: str) -> Path:
@@ -169,6 +179,10 @@ class RunLayout(_Layout):
         except (OSError, ValidationError):
             return None
 
+    def read_reproducible(self) -> Reproducible:
+        """The config and the record of a finished run. Raises DapaError if the run is not finished."""
+        return Reproducible(config=self.read_config(), record=self.read_record())
+
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""
         return read_lines(self.queries, Asked)
@@ -189,6 +203,8 @@ class SweepLayout(_Layout):
 
     listing = _Place("sweep.json")
     claim = _Place(".sweep-claim")
+    old_lock = _Place(".sweep.lock")
+    jobs = _Place(".submitit/")
     report = _Place("report/")
     localisations = _Place("localise/")
 
