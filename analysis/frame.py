@@ -157,6 +157,8 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield Entry("parameters_total", transplant.parameters_total)
     yield Entry("parameters_moved", transplant.parameters)
     yield Entry("parameters_moved_percent", transplant.percent)
+    if transplant.student_share is not None:
+        yield Entry("student_share", transplant.student_share)
     if transplant.differing is not None:
         yield Entry("parameters_changed", transplant.differing)
         share = transplant.differing / transplant.parameters_total if transplant.parameters_total else NAN
@@ -225,9 +227,10 @@ def _utility(name: str, subject: Subject) -> Iterator[Entry]:
             yield _number(metric, measure, subject=name)
     for key, measure in subject.tasks.items():
         yield _number("task", measure, subject=name, key=key)
-    for metric in ("kl_to_student", "kl_to_teacher"):
-        for temperature, measure in (getattr(subject, metric) or {}).items():
-            yield _number(metric, measure, subject=name, key=temperature)
+    by_key = {metric: getattr(subject, metric) or {} for metric in ("kl_to_student", "kl_to_teacher")}
+    for metric, numbers in {**by_key, **subject.metrics}.items():
+        for key, measure in numbers.items():
+            yield _number(metric, measure, subject=name, key=key)
 
 
 def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
@@ -241,7 +244,7 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
-        yield from _comparison("dsr", "report", _with_interval(comparison, evaluate))
+        yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -293,7 +296,7 @@ def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:
                 yield _number("attention_change", layer.attention, subject="hybrid", set=side, key=str(layer.layer))
 
 
-def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
+def with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
     """The comparison with Newcombe's interval, also for older records.
 
     Older records hold a bootstrap interval, which could have zero width. Newcombe's is computed from the counts if

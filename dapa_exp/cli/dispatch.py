@@ -21,7 +21,7 @@ USAGE = """usage: dapa VERB ...
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
-  report DIR...           tables from the records of a sweep or a run, printed and written
+  report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
   reproduce RUN [OUT]     a finished run again in another folder: identical, within numerics, or different and where
   gc DIR [--yes]          what no record needs in a sweep's folder; --yes removes it
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
@@ -61,7 +61,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror", "reproduce")
+PARSED = ("export", "apply", "mirror", "report", "reproduce")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

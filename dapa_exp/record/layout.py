@@ -206,6 +206,7 @@ class SweepLayout(_Layout):
     old_lock = _Place(".sweep.lock")
     jobs = _Place(".submitit/")
     report = _Place("report/")
+    page = _Place("report/report.html")
     localisations = _Place("localise/")
 
     def read_listing(self) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.progress import Progress, Report
+from dapa_exp.base.progress import Progress, Remark, Report
 
 _EVENTS = logging.getLogger("dapa_exp.run_log")
 _EVENTS.setLevel(logging.INFO)
@@ -69,7 +69,9 @@ def log_progress(report: Report) -> Report:
 
     def both(progress: Progress) -> None:
         task, said_now = progress.task, progress.note
-        if said.get(task) != said_now or progress.done == progress.total:
+        if isinstance(progress, Remark):
+            note(str(progress))
+        elif said.get(task) != said_now or progress.done == progress.total:
             of = "" if progress.total is None else f"/{progress.total}"
             note(f"{task}: {progress.done}{of}{'  ' if said_now else ''}{said_now}")
         said[task] = said_now

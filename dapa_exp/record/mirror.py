@@ -49,11 +49,12 @@ QUERY_FIELDS = (
 
 
 class Mirrored(NamedTuple):
-    """How many runs were sent, how many had been sent before, and how many are not finished."""
+    """How many runs were sent, how many had been sent before, how many are not finished, and why others failed."""
 
     mirrored: int
     skipped: int
     unfinished: int
+    failed: tuple[str, ...] = ()
 
 
 def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
@@ -88,11 +89,20 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
 
 
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
-    """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before."""
+    """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before.
+
+    A failure does not keep the others from being sent.
+    """
     runs = status(folder)
     finished: list[RunStatus] = [run for run in runs if run.state == "done"]
-    sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
-    return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent), unfinished=len(runs) - len(finished))
+    sent: list[bool] = []
+    failed: list[str] = []
+    for run in finished:
+        try:
+            sent.append(mirror(run.path, mode=mode, project=project, entity=entity))
+        except DapaError as error:
+            failed.append(str(error))
+    return Mirrored(sum(sent), len(sent) - sum(sent), len(runs) - len(finished), tuple(failed))
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:
