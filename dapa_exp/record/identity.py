@@ -15,7 +15,7 @@ from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Ro
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
-from dapa_exp.record.given import given_units
+from dapa_exp.record.given import given_units, within_units
 from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 2
@@ -53,13 +53,17 @@ def essence(config: Config) -> dict[str, Any]:
         # its batches, and so the rounding, which decides near ties.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
-    del body["search"]["units"], body["search"]["from_run"]
+    del body["search"]["units"], body["search"]["from_run"], body["search"]["within"]
+    if within := within_units(config.search):
+        body["search"]["within"] = sorted(set(within))
     if given := given_units(config.search):  # wherever they were found
         body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
+    if rows := getattr(config.transplant, "harmless", None):
+        body["transplant"]["harmless"]["digest"] = _rows_digest(rows)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
     for use in SINGLE_SETS:

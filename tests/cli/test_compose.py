@@ -22,7 +22,7 @@ from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.record.identity import identity
 from dapa_exp.sweep.job import Job
 
-PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml"))
+PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml") if p.stem != "own")
 OPTIONS = [
     f"{group}={file.stem}"
     for group in ("granularity", "dataset", "search", "transplant", "judge", "evaluate", "record", "runtime")
