@@ -39,7 +39,7 @@ class Totals:
     evaluations: int
     """How many models are evaluated: each teacher and student once, where runs share what they measure."""
     memory: int
-    """Bytes that the `processes` largest runs take together, since that many run at the same time."""
+    """Bytes that the `processes` largest runs take together, since that many run at the same time. `auto`: one's."""
     processes: int
     on_cpu: bool
     disks: tuple[Disk, ...]
@@ -62,12 +62,13 @@ def totals(
     evaluated = _shared_evaluations(done)
     shared = {evaluations(config)["student"]: run.shared for config, run in zip(configs, runs, strict=False)}
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
+    at_once = 1 if runtime.processes == "auto" else min(runtime.processes, len(runs))
     return Totals(
         runs=len(runs),
         queries=sum(run.queries.count for run in runs if run.queries),
         evaluations=len(_shared_evaluations(configs) - evaluated) + 3 * sum(not c.record.share for c in configs),
-        memory=sum(largest[: runtime.processes]),
-        processes=min(runtime.processes, len(runs)),
+        memory=sum(largest[:at_once]),
+        processes=at_once,
         on_cpu=runtime.device == "cpu",
         disks=(
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),
