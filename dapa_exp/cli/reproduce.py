@@ -27,7 +27,8 @@ def reproduce_command(words: list[str]) -> int:
     asked = parser.parse_args(words)
     in_folder = asked.run.is_dir()
     theirs = RunLayout(asked.run).read_reproducible() if in_folder else read_json(asked.run, TypeAdapter(Reproducible))
-    config, known = theirs.config, identity(theirs.config)
+    alone = theirs.config.record.model_copy(update={"share": False})  # what is taken from a run reproduces nothing
+    config, known = theirs.config.model_copy(update={"record": alone}), identity(theirs.config)
     out = asked.out or Path(config.record.dir) / "reproduced" / run_folder(config, known)
     if in_folder and out.resolve() == asked.run.resolve():
         raise DapaError(f"{out}: this is the run itself; name another folder")
