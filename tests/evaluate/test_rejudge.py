@@ -76,7 +76,7 @@ def finished_record(run: Path) -> Record:
 class Half(Judge):
     """Calls every second answer a defence, whatever it says; all of them once it is `lenient`."""
 
-    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})  # type: ignore[assignment]
+    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})
 
     def __init__(self, lenient: bool = False) -> None:
         self._lenient = lenient
@@ -92,7 +92,9 @@ def test_another_judges_view_joins_the_record(run: Path) -> None:
     assert found.provenance.judges["half"].model_dump() == kept
     hybrid = found.evaluate.hybrid
     assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)
-    assert hybrid.over_refusals["harmless"]["half"].value == 0.5
+    over_refusal = hybrid.over_refusals["harmless"]["half"]
+    assert over_refusal is not None
+    assert over_refusal.value == 0.5
     (agreed,) = found.evaluate.agreement
     assert agreed.judges == ("phrases", "half")
     assert (agreed.agreement.value, agreed.agreement.n) == (0.5, 48)
@@ -261,7 +263,7 @@ def test_verdicts_that_are_none_name_their_file(run: Path, damage: str) -> None:
 class Blind(Half):
     """Cannot tell refusals from other answers."""
 
-    sees = frozenset({"harmless", "harmful"})  # type: ignore[assignment]
+    sees = frozenset({"harmless", "harmful"})
 
 
 def test_over_refusal_by_a_judge_that_sees_no_refusals_is_null_with_a_reason(run: Path) -> None:

@@ -85,7 +85,7 @@ def write_gguf(file: Path, quantised: str, change: Change = lambda _: None) -> d
     return expected
 
 
-def quantised_type() -> object:
+def quantised_type() -> gguf.GGMLQuantizationType:
     return gguf.GGMLQuantizationType.Q8_0
 
 
@@ -207,7 +207,7 @@ def write_adapter(tmp_path: Path, tokens: int = SHAPE["vocab_size"], **more: Any
     model = AutoModelForCausalLM.from_pretrained(base)
     model.resize_token_embeddings(tokens)
     adapted = peft.get_peft_model(model, peft.LoraConfig(**settings))
-    adapted.save_pretrained(tmp_path / "adapter")
+    adapted.save_pretrained(str(tmp_path / "adapter"))
     return tmp_path / "adapter", adapted.merge_and_unload()
 
 
@@ -293,7 +293,7 @@ def test_an_adapter_that_lacks_a_matrix_is_refused(tmp_path: Path) -> None:
     parts = {"layers.1.mlp.down_proj.lora_B": "lacks 1 of the model's tensors, such as", "model.norm.": "KeyError:"}
     for part, said in parts.items():
         saved = load_file(file)
-        change_adapter(adapter, lambda tensors, part=part: {name: t for name, t in tensors.items() if part not in name})
+        save_file({name: tensor for name, tensor in saved.items() if part not in name}, file)
         with pytest.raises(DapaError, match=rf"{said} \S+{part}"):
             locate(model_at(adapter), weights=True)
         save_file(saved, file)
