@@ -8,7 +8,7 @@ from dataclasses import replace
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Completed
+from dapa_exp.record.layout import CompletionLine
 
 
 class CompletionStore:
@@ -16,7 +16,7 @@ class CompletionStore:
 
     def __init__(self, run: RunFolder, *name: str) -> None:
         self._run = run
-        self._file: Journal = run.journal(run.files.completions(*name), Completed)
+        self._file: Journal = run.journal(run.files.completions(*name), CompletionLine)
         self._kept = {
             (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"], line.get("cut", False))
             for line in self._file.lines

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from dapa_exp.config.schema import Sight
+from dapa_exp.config.schema import JudgedOutcome
 from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.metric import TASK_STEP, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import Side
@@ -60,7 +60,7 @@ class Comparer:
     harmful: Sequence[str]
     """Names of the harmful prompt sets, `report` among them. Other sets are harmless."""
     harmless: Sequence[Prompt]
-    sees: Mapping[str, Collection[Sight]]
+    sees: Mapping[str, Collection[JudgedOutcome]]
     """By judge: the outcomes that it tells from others."""
 
     def conclude(

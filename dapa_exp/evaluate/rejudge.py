@@ -46,7 +46,7 @@ class Rejudged(NamedTuple):
     asked: int
 
 
-Kept = Mapping[str, Mapping[str, Judged]]
+VerdictsBySet = Mapping[str, Mapping[str, Judged]]
 """By prompt set, then by judge."""
 
 
@@ -126,7 +126,7 @@ def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> R
     return new
 
 
-def _with_judge(subject: Subject, kept: Kept, name: str, sees: Collection[str]) -> Subject:
+def _with_judge(subject: Subject, kept: VerdictsBySet, name: str, sees: Collection[str]) -> Subject:
     why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
@@ -160,7 +160,7 @@ def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt])
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> Kept:
+def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> VerdictsBySet:
     """All judges' verdicts on a model's answers, as they are on disk."""
     return {
         rows: {judge: read_verdicts(files.verdicts(model, rows, judge)) for judge in judges}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, order=True)
-class Share:
+class RowShare:
     """One of `count` equal runs of a tensor's rows, its first dimension."""
 
     index: int
@@ -37,9 +37,9 @@ class Share:
         return slice(self.index * size, (self.index + 1) * size)
 
 
-WHOLE = Share(0, 1)
-FIRST_HALF = Share(0, 2)
-SECOND_HALF = Share(1, 2)
+WHOLE = RowShare(0, 1)
+FIRST_HALF = RowShare(0, 2)
+SECOND_HALF = RowShare(1, 2)
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Part:
     """What a unit moves: a tensor, by its name in the checkpoint, or a share of its rows."""
 
     tensor: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         """A view of the part in the tensor, or in anything of its shape, such as its gradient."""
@@ -62,12 +62,12 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Place:
+class ParameterSlice:
     """Where a loaded model keeps a tensor of its checkpoint: a parameter, or what one expert has of it."""
 
     parameter: str
     expert: int | None = None
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def of(self, parameter: torch.Tensor) -> torch.Tensor:
         """A view of the tensor in the parameter, or in its gradient, with the shape that the checkpoint gives it."""
@@ -79,11 +79,11 @@ Units = dict[str, tuple[Part, ...]]
 
 
 @dataclass(frozen=True)
-class Held:
+class ModuleTensors:
     """What a module of a layer holds: tensors of the checkpoint whose names match, `*` standing for anything."""
 
     tensors: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def holds(self, part: Part, layer: str) -> bool:
         """Whether a part is among these; `layer` is what the names of the layer's tensors start with."""
@@ -91,28 +91,28 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Kept:
+class RenamedTensors:
     """Tensors that a loaded model keeps elsewhere: ends of names, with `{expert}` for the number of an expert."""
 
     tensor: str
     parameter: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
-    def place(self, name: str) -> Place | None:
+    def parameter_of(self, name: str) -> ParameterSlice | None:
         """Where the tensor of a name is kept, if it is one of these."""
         pattern = "(?P<before>.+)" + re.escape(self.tensor).replace(r"\{expert\}", r"(?P<expert>\d+)")
         if not (match := re.fullmatch(pattern, name)):
             return None
         expert = match.groupdict().get("expert")
-        return Place(match["before"] + self.parameter, None if expert is None else int(expert), self.share)
+        return ParameterSlice(match["before"] + self.parameter, None if expert is None else int(expert), self.share)
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A row of the table. `modules` and `submodules` are relative to `layer`, which holds `{layer}`."""
 
-    modules: Mapping[str, Held]
-    kept: tuple[Kept, ...] = ()
+    modules: Mapping[str, ModuleTensors]
+    renamed: tuple[RenamedTensors, ...] = ()
     """Where checkpoint and loaded model differ."""
     layer: str = "model.layers.{layer}."
     submodules: Mapping[str, str] = field(default_factory=lambda: {"layer": "", "mlp": "mlp", "attention": "self_attn"})
@@ -120,9 +120,9 @@ class Architecture:
     activation: str = "hidden_act"
     """What the config calls the MLP's activation; where there is the other name too, nothing reads it."""
 
-    def place(self, tensor: str) -> Place:
+    def parameter_of(self, tensor: str) -> ParameterSlice:
         """Where a loaded model keeps a tensor of the checkpoint."""
-        return next((place for kept in self.kept if (place := kept.place(tensor))), Place(tensor))
+        return next((found for row in self.renamed if (found := row.parameter_of(tensor))), ParameterSlice(tensor))
 
     def submodule(self, layer: int, module: str) -> str:
         """The name, in a loaded model, of a whole layer or of its `mlp` or `attention`."""
@@ -131,12 +131,12 @@ class Architecture:
 
 _LLAMA_LIKE = Architecture(
     modules={
-        "layer": Held("*"),
-        "mlp": Held("mlp.*"),
-        "attention": Held("self_attn.*"),
-        "gate_proj": Held("mlp.gate_proj.*"),
-        "up_proj": Held("mlp.up_proj.*"),
-        "down_proj": Held("mlp.down_proj.*"),
+        "layer": ModuleTensors("*"),
+        "mlp": ModuleTensors("mlp.*"),
+        "attention": ModuleTensors("self_attn.*"),
+        "gate_proj": ModuleTensors("mlp.gate_proj.*"),
+        "up_proj": ModuleTensors("mlp.up_proj.*"),
+        "down_proj": ModuleTensors("mlp.down_proj.*"),
     },
 )
 
@@ -145,42 +145,42 @@ _GEMMA2 = replace(_LLAMA_LIKE, activation="hidden_activation")
 _PHI3 = Architecture(
     modules={
         **_LLAMA_LIKE.modules,
-        "gate_proj": Held("mlp.gate_up_proj.*", FIRST_HALF),
-        "up_proj": Held("mlp.gate_up_proj.*", SECOND_HALF),
+        "gate_proj": ModuleTensors("mlp.gate_up_proj.*", FIRST_HALF),
+        "up_proj": ModuleTensors("mlp.gate_up_proj.*", SECOND_HALF),
     },
 )
 
 _MIXTRAL = Architecture(
     modules={
-        "layer": Held("*"),
-        "mlp": Held("block_sparse_moe.*"),
-        "attention": Held("self_attn.*"),
-        "router": Held("block_sparse_moe.gate.*"),
-        "gate_proj": Held("block_sparse_moe.experts.*.w1.*"),
-        "up_proj": Held("block_sparse_moe.experts.*.w3.*"),
-        "down_proj": Held("block_sparse_moe.experts.*.w2.*"),
+        "layer": ModuleTensors("*"),
+        "mlp": ModuleTensors("block_sparse_moe.*"),
+        "attention": ModuleTensors("self_attn.*"),
+        "router": ModuleTensors("block_sparse_moe.gate.*"),
+        "gate_proj": ModuleTensors("block_sparse_moe.experts.*.w1.*"),
+        "up_proj": ModuleTensors("block_sparse_moe.experts.*.w3.*"),
+        "down_proj": ModuleTensors("block_sparse_moe.experts.*.w2.*"),
     },
-    kept=(
-        Kept(".block_sparse_moe.gate.weight", ".mlp.gate.weight"),
-        Kept(".block_sparse_moe.experts.{expert}.w1.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
-        Kept(".block_sparse_moe.experts.{expert}.w3.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
-        Kept(".block_sparse_moe.experts.{expert}.w2.weight", ".mlp.experts.down_proj"),
+    renamed=(
+        RenamedTensors(".block_sparse_moe.gate.weight", ".mlp.gate.weight"),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w1.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w3.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w2.weight", ".mlp.experts.down_proj"),
     ),
 )
 
 _QWEN3_MOE = Architecture(
     modules={
         **_LLAMA_LIKE.modules,
-        "router": Held("mlp.gate.*"),
+        "router": ModuleTensors("mlp.gate.*"),
         # With experts or, in the layers that have none, without.
-        "gate_proj": Held("mlp.*gate_proj.*"),
-        "up_proj": Held("mlp.*up_proj.*"),
-        "down_proj": Held("mlp.*down_proj.*"),
+        "gate_proj": ModuleTensors("mlp.*gate_proj.*"),
+        "up_proj": ModuleTensors("mlp.*up_proj.*"),
+        "down_proj": ModuleTensors("mlp.*down_proj.*"),
     },
-    kept=(
-        Kept(".mlp.experts.{expert}.gate_proj.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
-        Kept(".mlp.experts.{expert}.up_proj.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
-        Kept(".mlp.experts.{expert}.down_proj.weight", ".mlp.experts.down_proj"),
+    renamed=(
+        RenamedTensors(".mlp.experts.{expert}.gate_proj.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
+        RenamedTensors(".mlp.experts.{expert}.up_proj.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
+        RenamedTensors(".mlp.experts.{expert}.down_proj.weight", ".mlp.experts.down_proj"),
     ),
 )
 

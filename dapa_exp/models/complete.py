@@ -25,7 +25,7 @@ def read_whole(folder: Path) -> TensorReader:
     filled = dict.fromkeys(map(id, parameters.values()), 0)
     left_over = []
     for name, info in tensors.tensors.items():
-        place = row.place(name)
+        place = row.parameter_of(name)
         if (parameter := parameters.get(place.parameter)) is None:
             left_over.append(name)
             continue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from dapa_exp.models.architecture import Part, Share
+from dapa_exp.models.architecture import Part, RowShare
 from dapa_exp.models.tensors import TensorReader
 
 KIN = 0.5
@@ -53,7 +53,7 @@ def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: 
 
 def _first_rows(tensors: TensorReader, name: str) -> torch.Tensor:
     rows = tensors.tensors[name].shape[0]
-    return tensors.read(Part(name, Share(0, max(1, rows // _ROWS)))).double().flatten()
+    return tensors.read(Part(name, RowShare(0, max(1, rows // _ROWS)))).double().flatten()
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:

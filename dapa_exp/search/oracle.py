@@ -20,7 +20,7 @@ from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Asked
+from dapa_exp.record.layout import QueryLine
 from dapa_exp.record.schema import ROUNDING, Ledger, Work
 from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.evidence import Evidence
@@ -71,7 +71,7 @@ class Oracle:
         self._settings = run.config.search
         self._stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
         self._completions = CompletionStore(run, "search")
-        self._trace: Journal = run.journal(run.files.queries, Asked)
+        self._trace: Journal = run.journal(run.files.queries, QueryLine)
         self._difficulty = Difficulty(prompts)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
         """By prompt and answer: hybrids often answer alike."""

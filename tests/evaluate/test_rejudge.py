@@ -23,7 +23,7 @@ from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Completed, RunLayout
+from dapa_exp.record.layout import CompletionLine, RunLayout
 from dapa_exp.record.mirror import flatten
 from dapa_exp.record.schema import Record
 from dapa_exp.record.status import status
@@ -61,7 +61,7 @@ def finished(folder: Path, *words: str) -> Path:
                 {"weights": model, "prompt": p.id, "completion": text, "tokens": 5}
                 for p, text in zip(prompts, texts, strict=True)
             ]
-            Journal(RunLayout(folder).completions(model, rows), Completed).append(*lines)
+            Journal(RunLayout(folder).completions(model, rows), CompletionLine).append(*lines)
             verdicts = PhraseJudge().verdicts([p.text for p in prompts], texts)
             file = folder / "metrics" / f"{model}-{rows}-phrases.json"
             file.parent.mkdir(exist_ok=True)

@@ -229,7 +229,7 @@ def test_a_model_that_takes_no_temperature_is_asked_without_one(caplog: pytest.L
     with serving(own_temperature_only) as server:
         assert chat(server.url, concurrency=1).verdicts(PROMPTS, ANSWERS) == TRUTH
         assert len(server.asked) == len(PROMPTS) + 1, "it is told once"
-    assert "temperature: not taken, so the model's own is used" in caplog.text
+    assert "temperature: refused; the model's own temperature is used" in caplog.text
 
 
 def test_a_reply_in_parts_is_put_together() -> None:

@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import leftovers
 from dapa_exp.config.schema import Model
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.complete import read_whole
@@ -133,7 +134,7 @@ def test_a_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:
     written = (first / "model.safetensors").stat().st_mtime_ns
     again = locate(model_at(tmp_path / "a.gguf"), weights=False)
     assert (again, (again / "model.safetensors").stat().st_mtime_ns) == (first, written)
-    assert not list(cache.rglob("*.partial"))
+    assert not leftovers(first.parent)
 
 
 def test_a_folder_of_several_gguf_files_asks_which(tmp_path: Path) -> None:
