@@ -157,6 +157,8 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield Entry("parameters_total", transplant.parameters_total)
     yield Entry("parameters_moved", transplant.parameters)
     yield Entry("parameters_moved_percent", transplant.percent)
+    if transplant.student_share is not None:
+        yield Entry("student_share", transplant.student_share)
     if transplant.differing is not None:
         yield Entry("parameters_changed", transplant.differing)
         share = transplant.differing / transplant.parameters_total if transplant.parameters_total else NAN

@@ -123,6 +123,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["units_total"] = cells.number("units_total")
     table["parameters_changed_percent"] = cells.number("parameters_changed_percent")
     table["parameters_percent"] = cells.number("parameters_moved_percent")
+    table["student_share"] = cells.number("student_share")
     table["perplexity_change"] = change("perplexity")
     table["reasoning_change_points"] = 100 * change("reasoning")
     table["student_over_refusal"] = cells.number("over_refusal", subject="student")

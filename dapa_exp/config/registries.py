@@ -46,9 +46,16 @@ class Algorithm:
         return None
 
 
+DESCENDS = 0.5
+"""Share of the teacher's change since its base from which a student is taken to be tuned from the teacher: the middle
+of 0 and 1."""
+
+
 class MethodSettings(Group):
     """The settings of a transplant method: its name, and its own keys."""
 
+    of_teacher: ClassVar[bool] = False
+    """Whether the method is made for students that were tuned from the teacher only."""
     method: str
 
 

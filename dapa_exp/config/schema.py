@@ -191,6 +191,10 @@ class Rows(Group):
         return self
 
 
+SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
+"""The uses of a data set that have one prompt set each."""
+
+
 class Dataset(Group):
     """The rows of the search, and those of the report. A metric is left out if its prompt set is null."""
 
@@ -203,6 +207,7 @@ class Dataset(Group):
     text: Rows | None
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
+    skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
@@ -213,14 +218,14 @@ class Dataset(Group):
 
     def sets(self) -> dict[str, Rows]:
         """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
-        single = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
+        single = {use: getattr(self, use) for use in SINGLE_SETS}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
         return found | {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
 
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
-        taken = {"search", "report", "harmless", "text", "questions"}
+        taken = set(SINGLE_SETS)
         taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
         for name in (*self.more_report, *self.more_harmless):
             _refuse_strange(name)

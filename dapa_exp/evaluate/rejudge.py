@@ -28,7 +28,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
 
 MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
-NOT_JUDGED = ("search", "text", "questions")
+NOT_JUDGED = ("search", "text", "questions", "skill")
 """Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
 """Completions between two reports of progress, and after which a judge without a single verdict is given up."""

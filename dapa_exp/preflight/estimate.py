@@ -146,7 +146,8 @@ def files(config: Config, vocab_size: int, asked: int) -> int:
     """
     evaluate, dataset = config.evaluate, config.dataset
     report = dataset.report.count + sum(rows.count for rows in dataset.more_report.values())
-    others = [rows for rows in (dataset.harmless, *dataset.more_harmless.values(), dataset.questions) if rows]
+    more = (dataset.harmless, *dataset.more_harmless.values(), dataset.questions, dataset.skill)
+    others = [rows for rows in more if rows]
     searched = (asked + 1) * dataset.search.count  # + 1: the teacher's answers
     measured = 3 * (report + sum(rows.count for rows in others)) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)

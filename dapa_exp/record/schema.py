@@ -279,6 +279,11 @@ class TransplantRecord(_RecordPart):
     digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
     largest: float = Field(description="largest absolute value in the transplanted tensors; all are finite")
     largest_student: float = Field(description="largest absolute value in the student's tensors that they replace")
+    student_share: float | None = Field(
+        default=None,
+        description="what the student has of the teacher's change since its base: about 1 for a student tuned from the"
+        " teacher, 0 for one tuned from the base; null: the method takes any student",
+    )
 
 
 class ModelRecord(_RecordPart):

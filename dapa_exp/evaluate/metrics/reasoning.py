@@ -23,10 +23,20 @@ class Reasoning(Metric):
     sets = ("questions",)
 
     def measure(self, model: ModelInEngine) -> dict[str, Measure]:
-        return {"accuracy": accuracy(model.rows("questions"), model.answers("questions"))}
+        return {"accuracy": accuracy(model.rows(self.sets[0]), model.answers(self.sets[0]))}
+
+
+class Skill(Reasoning):
+    """Accuracy on questions about what the student was taught after its teacher, or instead of being aligned."""
+
+    name = "skill"
+    titles: ClassVar[dict[str, str]] = {"skill": "skill (%)"}
+    place = 31
+    sets = ("skill",)
 
 
 METRICS.register("reasoning", Reasoning())
+METRICS.register("skill", Skill())
 
 
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
