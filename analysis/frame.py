@@ -244,7 +244,7 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
-        yield from _comparison("dsr", "report", _with_interval(comparison, evaluate))
+        yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -296,7 +296,7 @@ def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:
                 yield _number("attention_change", layer.attention, subject="hybrid", set=side, key=str(layer.layer))
 
 
-def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
+def with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
     """The comparison with Newcombe's interval, also for older records.
 
     Older records hold a bootstrap interval, which could have zero width. Newcombe's is computed from the counts if

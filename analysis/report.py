@@ -1,4 +1,4 @@
-"""Prints all tables of some run folders, and writes tables and figures beside the runs."""
+"""Prints all tables of some run folders, and writes tables, figures and the page beside the runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
 from analysis import drawing
-from analysis.frame import load
+from analysis.frame import find_runs, frame_of
+from analysis.page.page import page
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
 from dapa_exp.base.files import leftovers, remove, write_atomically
@@ -25,20 +27,36 @@ STALE_SECONDS = 3600
 """A temporary file of this age is taken for one that a killed process left."""
 
 
-def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
-    """Print the tables of these sweep or run folders together, and write tables and figures. Returns the written paths.
+def report(
+    folders: Sequence[Path],
+    shown_on: Console,
+    only: Collection[Path] | None = None,
+    page_alone: bool = False,
+    answers: bool = False,
+) -> list[Path]:
+    """Print the tables of these sweep or run folders together; write tables, figures and the page. Returns the paths.
 
-    `only` restricts the report to these run folders. The files of an earlier report of the same folders are removed.
-    Each file is written atomically, so two reports at the same time do not disturb each other.
+    `only` restricts the report to these run folders. With `page_alone`, no table is printed, and no other file is
+    written. With `answers`, the page holds some answers to harmful prompts. The files of an earlier report of the same
+    folders are removed. Each file is written atomically, so two reports at the same time do not disturb each other.
     """
-    frame, folder = load(folders, only), report_folder(folders)
+    runs, folder = find_runs(folders, only), report_folder(folders)
+    frame = frame_of(runs)
     tables = tables_of(frame)
+    figures = {name: figure.draw(frame) for name, figure in FIGURES if figure.shows(frame)}
+    written = [] if page_alone else _write_all(tables, figures, folder, shown_on)
+    file = folder / SweepLayout(folder).page.name
+    write_atomically(file, page(frame, runs, tables, figures, answers))
+    shown_on.print(Text(f"all in one page: {file}"), soft_wrap=True)
+    return [*written, file]
+
+
+def _write_all(tables: list[Table], figures: dict[str, Figure], folder: Path, shown_on: Console) -> list[Path]:
     for table in tables:
         table.print(shown_on)
     written = [path for table in tables for path in _write(table, folder)]
-    for name, figure in FIGURES:
-        if figure.shows(frame):
-            written += drawing.save(figure.draw(frame), folder, name)
+    for name, figure in figures.items():
+        written += drawing.save(figure, folder, name)
     for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may belong to a report that is running now
         remove(left)
     for name, suffix in [*product(TABLES.names(), SUFFIXES), *product(FIGURES.names(), drawing.SUFFIXES)]:

@@ -104,7 +104,7 @@ def main_table(frame: pd.DataFrame) -> Table:
     runs = runs_of(frame)
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
-    measured = _with_significance(measure(frame, settings))
+    measured = with_significance(measure(frame, settings))
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [column for column in COLUMNS if column.about not in OPTIONAL or measured[column.about].notna().any()]
@@ -123,7 +123,7 @@ def main_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
+def with_significance(measured: pd.DataFrame) -> pd.DataFrame:
     """Add Holm's correction of the McNemar tests over all runs of the table."""
     tested = measured["p_value"].notna()
     measured["p_holm"] = float("nan")

@@ -172,6 +172,7 @@ class SweepLayout(_Layout):
     listing = _Place("sweep.json")
     claim = _Place(".sweep-claim")
     report = _Place("report/")
+    page = _Place("report/report.html")
     localisations = _Place("localise/")
 
     def read_listing(self) -> list[dict[str, Any]]:
