@@ -1,4 +1,4 @@
-"""What a transplant method has to know before the search, and the weights alone do not tell."""
+"""Prepares a transplant method that needs to measure something before the search."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dapa_exp.transplant.methods.contract import Method
 
 
 def prepare_method(run: RunFolder, method: Method, oracle: Oracle, teacher: Teacher) -> None:
-    """Have a method prepare itself; a gradient at the search rows is there for it."""
+    """Let a method prepare itself. It may ask for attributions, which are gradients on the search rows."""
 
     def attribution(axes: Mapping[Part, int]) -> dict[str, torch.Tensor]:
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
