@@ -1,4 +1,4 @@
-"""What the measurements of student, hybrid and teacher come to. No model is needed for any of it."""
+"""Compares the measurements of student, hybrid and teacher. It needs no model."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ Other = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a model, and every judge's verdicts on its answers."""
+    """Everything that was measured on one model, and every judge's verdicts on its answers."""
 
     subject: Subject
     verdicts: Verdicts
     losses: Losses | None = None
-    """Of the text, window by window; None where perplexity was not measured."""
+    """The loss of each window of text. None if perplexity was not measured."""
 
 
 @dataclass(frozen=True)
 class Comparer:
-    """Compares models by the run's own judge, row by row, and judges on all harmful sets."""
+    """Compares models row by row, by the run's own judge; and judges, on all harmful sets."""
 
     judge: str
     report: Sequence[Prompt]
@@ -61,7 +61,7 @@ class Comparer:
     """Names of the harmful prompt sets, `report` among them. Other sets are harmless."""
     harmless: Sequence[Prompt]
     sees: Mapping[str, Collection[JudgedOutcome]]
-    """By judge: the outcomes that it tells from others."""
+    """The outcomes that each judge can tell from others."""
 
     def conclude(
         self,
@@ -72,7 +72,7 @@ class Comparer:
         change_by_layer: dict[Side, list[LayerChange]],
         threshold_dsr: float,
     ) -> EvaluateRecord:
-        """All that was measured of the three models, and how they compare."""
+        """All measurements of the three models, and their comparisons."""
         outcomes, n = hybrid.subject.outcomes, hybrid.subject.dsr.n
         above = partial(probability_above, outcomes.refused + outcomes.harmless, n, threshold_dsr)
         clusters = hybrid.subject.dsr_clusters
@@ -97,7 +97,7 @@ class Comparer:
         )
 
     def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
-        """One model's part of the record: every judge's view of every set, the run's own judge's as the headline.
+        """One model's part of the record: rates by prompt set and judge. The run's own judge gives the headline.
 
         `found` holds the numbers of each step of the metrics, by key.
         """
@@ -155,7 +155,7 @@ def _compare(
     counted: Collection[Verdict],
     against: Other,
 ) -> Comparison:
-    """Hybrid against another model on the rows where both were judged: how often a verdict is one of `counted`."""
+    """Hybrid against another model, on the rows where both were judged. A row counts if its verdict is in `counted`."""
     rows = [
         (a in counted, b in counted, _group(prompt))
         for a, b, prompt in zip(ours, theirs, prompts, strict=True)
@@ -175,12 +175,12 @@ def _compare(
 
 
 def _group(prompt: Prompt) -> str:
-    """What rows are alike in: their category; a row without one is a group of its own."""
+    """The row's group: its category. A row without a category is a group of its own."""
     return prompt.category or prompt.id
 
 
 def _perplexity(hybrid: Measured, other: Measured, against: Other) -> Iterator[PerplexityComparison]:
-    """Nothing where it was not measured, or where the models cut the text into different tokens."""
+    """The comparison of perplexities. There is none if a model has none, or if their tokens differ."""
     ours, theirs = hybrid.losses, other.losses
     if ours and theirs and list(ours.counts) == list(theirs.counts):
         difference, p_value = perplexity_change(ours, theirs)
@@ -190,7 +190,7 @@ def _perplexity(hybrid: Measured, other: Measured, against: Other) -> Iterator[P
 def agreement_by_model(
     models: Mapping[ModelName, Verdicts], harmful: Sequence[str]
 ) -> dict[ModelName, list[Agreement]]:
-    """How far judges agree within each model's answers; empty with a single judge."""
+    """The agreement of judges on each model's answers. Empty if there is a single judge."""
     found = {model: agreement(by_judge([verdicts], harmful)) for model, verdicts in models.items()}
     return {model: agreed for model, agreed in found.items() if agreed}
 

@@ -1,4 +1,4 @@
-"""Random sets beside the found one: how many of them make the student defend itself as well?
+"""Random sets of units, compared with the found set: how many of them reach the found set's DSR?
 
 The null hypothesis is that the found set is a random one of its size. Its p-value is the share of sets that defend as
 many report rows, the found set among them: (1 + b) / (1 + m) for b of m others. It is exact where all others are asked,
@@ -29,7 +29,7 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 @dataclass(frozen=True)
 class RandomControl:
-    """Measures sets of units on the report rows, each no further than its verdicts need."""
+    """Measures sets of units on the report rows. An answer ends as soon as its verdict is certain."""
 
     hybrid: Hybrid
     engine: PlainEngine
@@ -43,7 +43,7 @@ class RandomControl:
     """By prompt and answer: hybrids often answer alike."""
 
     def compare(self, found: Sequence[str], draws: int, seed: int) -> ControlRecord:
-        """The found set beside others of as many units and, where units differ in size, of as many parameters."""
+        """The found set, and random sets of as many units. If units differ in size, also sets of as many parameters."""
         units, sizes = list(self.hybrid.pair.units), unit_parameters(self.hybrid.pair)
         chosen, k = frozenset(found), len(found)
         if not draws or not 0 < k < len(units):
@@ -103,7 +103,7 @@ class RandomControl:
 
 
 def unit_parameters(pair: Pair) -> dict[str, int]:
-    """How many entries the tensors of each unit have."""
+    """The number of entries in each unit's tensors."""
     shapes = {name: info.shape for name, info in pair.student.tensors.items()}
     return {unit: sum(prod(part.shape(shapes[part.tensor])) for part in parts) for unit, parts in pair.units.items()}
 

@@ -1,4 +1,4 @@
-"""Do a checkpoint's tensors fill the model that its config describes? Answered from headers, before one is read."""
+"""Checks that a checkpoint's tensors fill the model that its config describes. It reads headers only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dapa_exp.models.tensors import TensorReader
 
 
 def read_whole(folder: Path) -> TensorReader:
-    """The tensors of a checkpoint, which fill its model.
+    """The tensors of a checkpoint that fills its model.
 
-    Raises DapaError that names those which are missing, left over, or of another shape than the model's.
+    Raises DapaError, which names the tensors that are missing, left over, or of another shape than the model's.
     """
     tensors = TensorReader(folder)
     model = _without_weights(folder)

@@ -16,7 +16,7 @@ from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Model
 
 Essence = dict[str, str | None]
-"""What a model is, for the identity of a run: an id and a revision."""
+"""The part of a run's identity that stands for a model: an id and a revision."""
 
 
 class Source(Protocol):
@@ -24,33 +24,33 @@ class Source(Protocol):
 
     @property
     def remote(self) -> bool:
-        """Whether it lies on the hub."""
+        """Whether the model is on the hub."""
         ...
 
     @property
     def to_build(self) -> str | None:
-        """The name of the zoo's model that has to be built before it can be located."""
+        """The name of the zoo model that must be built before it can be located. None if nothing must be built."""
         ...
 
     def locate(self, weights: bool, report: Report) -> Path:
-        """Its folder or GGUF file, as it was stored; from the hub, with its weights where they are asked for.
+        """The model's folder or GGUF file, before any conversion. `weights` also downloads the weights from the hub.
 
-        Raises DapaError where it cannot be had.
+        Raises DapaError if it is not available.
         """
         ...
 
     def file(self, name: str) -> Path | None:
-        """One of its files, where that lies on this machine."""
+        """The path of one of the model's files. None if the file is not on this machine."""
         ...
 
     def essence(self) -> Essence:
-        """What decides its content. Raises DapaError where it is not there."""
+        """What identifies the model's content. Raises DapaError if the model does not exist."""
         ...
 
 
 @dataclass(frozen=True)
 class ZooSource:
-    """A miniature, or another model that is made here, known by its recipe."""
+    """A model of the zoo. The digest of its recipe identifies it."""
 
     model: Model
     name: str
@@ -80,7 +80,7 @@ class ZooSource:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder or a GGUF file of this machine, known by its content."""
+    """A folder or a GGUF file on this machine. The digest of its content identifies it."""
 
     model: Model
     folder: Path
@@ -101,7 +101,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class HubSource:
-    """A repository of the hub, known by its id and revision."""
+    """A repository of the hub. Its id and revision identify it."""
 
     model: Model
     remote = True
@@ -127,7 +127,7 @@ class HubSource:
 
 
 def source_of(model: Model) -> Source:
-    """The place that a model's id names."""
+    """The source that a model's id names."""
     if model.zoo_name:
         return ZooSource(model, model.zoo_name)
     return FolderSource(model, model.folder) if model.folder else HubSource(model)

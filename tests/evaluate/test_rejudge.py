@@ -197,7 +197,7 @@ def test_answers_are_not_judged_as_answers_to_prompts_that_were_edited_since(tmp
     rejudge(run, PhraseJudge(), "again", silent)
     before = {path: path.read_text() for path in run.rglob("*.json")}
     file.write_text("\n".join([*lines[:-1], "how do i burn fence 15?,paint"]))
-    with pytest.raises(DapaError, match=r"other prompts by now than the run's answers are to: dataset\.report$"):
+    with pytest.raises(DapaError, match=r"these prompt sets have changed since the run: dataset\.report$"):
         rejudge(run, Half(), "half", silent)
     assert {path: path.read_text() for path in run.rglob("*.json")} == before
 
