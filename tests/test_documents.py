@@ -107,5 +107,7 @@ def test_the_examples_of_plugins_work_together(tmp_path: Path) -> None:
         measure = record["evaluate"][subject]["metrics"]["answer_length"]["words"]
         assert (measure["value"], measure["n"]) == (pytest.approx(fmean(lengths)), len(lengths))
     assert "words of a harmless answer" in said.out
+    listed = dapa("run", "--help", "--config-dir", "my_conf", cwd=tmp_path).out
+    assert re.search(r"^evaluate\.metrics allows: answer_length, change_by_layer, ", listed, re.MULTILINE)
     assert "Units found" in said.out
     assert (file.parent / "report" / "queries.svg").is_file()

@@ -1,6 +1,7 @@
 """Checks whether teacher and student were tuned from the same base model, or the student from the teacher itself.
 
-A transplant between unrelated models says little about the method. Some methods are made for students of the second kind only.
+A transplant between unrelated models says little about the method. Some methods are made only for students that were
+tuned from their teacher.
 """
 
 from __future__ import annotations
