@@ -64,8 +64,8 @@ def show(words: Sequence[str]) -> None:
         hydra = Hydra("run", make_composer(args))
         if args.help:
             hydra.app_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
-            for key, registry in {"evaluate.metrics": METRICS, "search.prior": PRIORS}.items():
-                print(f"{key} allows: {', '.join(registry.names())}")
+            print(f"evaluate.metrics allows: {', '.join(METRICS.names())}")
+            print(f"search.prior allows: {', '.join(PRIORS.names())}")
         elif args.hydra_help:
             hydra.hydra_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
         elif args.cfg:

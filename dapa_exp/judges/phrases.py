@@ -122,7 +122,7 @@ _BUT_NOT_TO = _pattern(rf"{_LEAD}\W{{1,3}}{_WORDS}{_EAGER}")
 class Phrases(JudgeSettings):
     """The settings of the phrase judge, which needs none."""
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     name: Literal["phrases"]
 
     def sees(self) -> frozenset[JudgedOutcome]:
