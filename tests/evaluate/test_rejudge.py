@@ -120,7 +120,7 @@ def test_a_name_is_not_taken_from_another_judge(run: Path, tmp_path: Path, monke
         assert judge_command([*chat, "judge.model=a"]) == 0
         kept = {path: path.read_text() for path in run.rglob("*.json")}
         asked = len(server.asked)
-        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 3\).*as=NAME"):
+        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one \d+\).*as=NAME"):
             judge_command([str(run), "judge=phrases", "as=other"])
         with pytest.raises(DapaError, match=r"this one 1 \(b\)"):
             judge_command([*chat, "judge.model=b"])
