@@ -460,7 +460,10 @@ class Runtime(Group):
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
-    processes: Count = Field(description="how many runs of a sweep to carry out at a time")
+    processes: Count | Literal["auto"] = Field(
+        description="how many runs of a sweep to carry out at a time on one machine; auto: as many as fit into memory"
+    )
+    wait: bool = Field(default=True, description="false: return as soon as the runs are submitted to a cluster")
 
 
 class Config(Group):
