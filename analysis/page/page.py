@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.frame import SUBJECTS, Run
 from analysis.page.runs import first_line, runs_json
-from analysis.page.summary import Means, in_percent, means_of, summary
+from analysis.page.summary import Means, in_percent, summary
 from analysis.page.svg import picture_of
 from analysis.tables.cells import change, known
 from analysis.tables.table import Table
@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 GLANCE = ("DSR student (%)", "DSR hybrid (%)", "DSR teacher (%)", "gain (points)", "units found")
 GLANCE_AFTER = ("parameters moved (%)", "over-refusal (%)", "search queries", "certified")
 """Columns of the main table that the list of runs shows, before and after the picture."""
+WIDE = 5.0
+"""Inches: a wider figure has a row of the page for itself."""
 NO_NUMBER = "the record has no such number"
 
 
@@ -69,17 +71,17 @@ def page(
     )
     script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     sweeps = Counter(run.sweep for run in runs)
-    views = [_view(table, runs) for table in tables]
+    told = summary(frame, runs)
     return environment.get_template("page.html").render(
         names=list(sweeps),
         sweeps={name: Counter(run.status.state for run in runs if run.sweep == name) for name in sweeps},
         command=" ".join(["dapa report", *sweeps, *(["--answers"] if answers else [])]),
         answers=answers,
-        summary=summary(frame, runs),
-        means=[_mean(mean) for mean in means_of(frame)],
+        summary=told.answers,
+        means=[_mean(mean) for mean in told.means],
         runs=_glance(next(table for table in tables if table.name == "main"), runs),
-        tables=views,
-        figures=[(name, figure.get_suptitle() or name, picture_of(figure, name)) for name, figure in figures.items()],
+        tables=[_view(table, runs) for table in tables],
+        figures=[_figure(name, figure) for name, figure in figures.items()],
         families=_distinct(run.status.family for run in runs),
         granularities=_distinct(run.status.granularity for run in runs),
         data=runs_json(frame, runs, answers),
@@ -87,6 +89,11 @@ def page(
         style=style,
         script_digest=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _figure(name: str, figure: Figure) -> tuple[str, str, bool, str]:
+    """A figure's name, title, whether it is wide, and the figure as HTML."""
+    return name, figure.get_suptitle() or name, figure.get_figwidth() > WIDE, picture_of(figure, name)
 
 
 def _distinct(values: Any) -> list[str]:

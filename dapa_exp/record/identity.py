@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Ro
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
-from dapa_exp.record.given import given_units
+from dapa_exp.record.given import given_units, within_units
 from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 2
@@ -32,7 +33,7 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
-    "runtime": {"device", "threads", "processes", *ENGINE},
+    "runtime": {"device", "threads", "processes", "wait", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason"},
     "granularity": {"name"},
@@ -52,13 +53,17 @@ def essence(config: Config) -> dict[str, Any]:
         # its batches, and so the rounding, which decides near ties.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
-    del body["search"]["units"], body["search"]["from_run"]
+    del body["search"]["units"], body["search"]["from_run"], body["search"]["within"]
+    if within := within_units(config.search):
+        body["search"]["within"] = sorted(set(within))
     if given := given_units(config.search):  # wherever they were found
         body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
+    if rows := getattr(config.transplant, "harmless", None):
+        body["transplant"]["harmless"]["digest"] = _rows_digest(rows)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
     for use in SINGLE_SETS:
@@ -94,10 +99,16 @@ def identity(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_folder(config: Config) -> str:
-    """The name of a run's folder: its main settings, then the identity's first 8 digits, which make it unique."""
-    parts = (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name)
-    return "-".join((*parts, identity(config)[:8]))
+def run_folder(config: Config, known: str) -> str:
+    """The name of the folder of a run with this identity: its main settings, and 8 digits that make it unique."""
+    return "-".join(
+        (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name, known[:8])
+    )
+
+
+@cache
+def _zoo_digest(name: str) -> str:
+    return hashlib.sha256(json.dumps(world.prompt_set(name), sort_keys=True).encode()).hexdigest()
 
 
 def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
@@ -136,7 +147,6 @@ def _rows_digest(rows: Rows) -> str | None:
     if rows.fetched_name:
         return sets.find(rows.fetched_name).digest
     if rows.source.startswith("zoo:"):
-        content = world.prompt_set(rows.source.removeprefix("zoo:"))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return _zoo_digest(rows.source.removeprefix("zoo:"))
     path = Path(rows.source).expanduser()
     return file_digest(path) if is_table(path) else None

@@ -30,7 +30,7 @@ def test_sets_are_large_enough_stable_and_without_repetition(name: str, least: i
     assert len({row.get("prompt") or row["text"] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("name", world.SETS)
+@pytest.mark.parametrize("name", [name for name in world.SETS if name != "tuning"])
 def test_nothing_held_out_is_trained_on(name: str) -> None:
     drawn = world.examples(1, 20_000, EVEN, list(world.STYLES), HARMFUL[::2])
     seen = {example.prompt or example.answer for example in drawn}
