@@ -101,8 +101,8 @@ def out_of_time(folder: Path) -> None:
         (run,) = (file.parent for file in folder.glob("single/*/job.json") if f'"{job}"' in file.read_text())
         (claim,) = run.glob(".claim-*")
         os.kill(json.loads(claim.read_text())["pid"], signal.SIGSTOP)  # so that it is not done before
-        hours, minutes, _ = map(int, ask("squeue", "-h", "-j", job, "-O", "TimeUsed").strip().zfill(8).split(":"))
-        ask("scontrol", "update", f"jobid={job}", f"timelimit={60 * hours + minutes + 2}")
+        minutes, _ = map(int, ask("squeue", "-h", "-j", job, "-o", "%M").split(":"))
+        ask("scontrol", "update", f"jobid={job}", f"timelimit={minutes + 2}")
         wait_until(lambda: "Restarts=1" in ask("scontrol", "show", "job", job), PATIENCE)
         hurry(job)
         wait_until(lambda: done(folder) == RUNS, PATIENCE)
