@@ -32,6 +32,7 @@ OTHERS = {
 }
 """What else a checkpoint may hold, such as buffers."""
 WEIGHTS = "model.safetensors"
+UNPICKLE = "pair.student.allow_pickle=true reads a student's all the same, and runs no code in them"
 INDEX = "model.safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -111,7 +112,8 @@ def _stored(folder: Path) -> Iterator[TensorInfo]:
     elif (folder / INDEX).is_file():
         yield from _sharded(folder)
     else:
-        raise DapaError(f"{folder}: no {WEIGHTS} there, and no {INDEX} (pickled weights are not read)")
+        remedy = f"; {UNPICKLE}" if any(folder.glob("pytorch_model*.bin")) else ""
+        raise DapaError(f"{folder}: no {WEIGHTS} there, and no {INDEX} (pickled weights are not read{remedy})")
 
 
 def _sharded(folder: Path) -> Iterator[TensorInfo]:
@@ -147,15 +149,18 @@ def _header(file: Path) -> Iterator[TensorInfo]:
             raise DapaError(f"{file}: not a whole safetensors file ({size} bytes)")
         try:
             header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise DapaError(f"{file}: the safetensors header is damaged: {error}") from error
-    header.pop("__metadata__", None)
-    end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    if 8 + length + end != size:
-        raise DapaError(f"{file}: truncated: {8 + length + end} bytes expected, {size} found")
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        yield TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+            header.pop("__metadata__", None)
+            found = [
+                TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+                for name, entry in header.items()
+                for first, last in [entry["data_offsets"]]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DapaError(f"{file}: the safetensors header is damaged: {error!r}") from error
+    end = max((info.start + info.bytes for info in found), default=8 + length)
+    if end != size:
+        raise DapaError(f"{file}: truncated: {end} bytes expected, {size} found")
+    yield from found
 
 
 def remembered_tensors(path: Path, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
