@@ -422,6 +422,9 @@ class Evaluate(Group):
     divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
+    confirm: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None, description="error rate of a test of the found set and its certificate on report rows; null: none"
+    )
     random_repeats: Annotated[int, Field(ge=0)] = Field(
         description="random sets beside the found one, as a control; all if there are fewer"
     )

@@ -85,6 +85,8 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["pair"]["thinking"]
     if config.dataset.skill is None:
         del body["dataset"]["skill"]
+    if config.evaluate.confirm is None:
+        del body["evaluate"]["confirm"]
     if config.dataset.system_prompt is None:
         del body["dataset"]["system_prompt"]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
