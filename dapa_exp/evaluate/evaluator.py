@@ -136,7 +136,7 @@ class Evaluator:
 
         def compute() -> Confirmation:
             found = confirm(
-                self._reader(hybrid, engine, "confirm"),
+                self._reader(hybrid, engine, "random", "confirm"),
                 search.units_found,
                 [witness.without for witness in search.certificate],
                 search.threshold_dsr,
@@ -149,12 +149,12 @@ class Evaluator:
 
         return self.run.load_or_compute(self.run.files.metric("hybrid", "confirm"), _CONFIRMATION, compute)
 
-    def _reader(self, hybrid: Hybrid, engine: PlainEngine, name: str) -> SetReader:
+    def _reader(self, hybrid: Hybrid, engine: PlainEngine, *name: str) -> SetReader:
         return SetReader(
             hybrid,
             engine,
             self.judge,
-            CompletionStore(self.run, name),
+            CompletionStore(self.run, *name),
             tuple(self.prompts.report),
             self.config.search.max_new_tokens,
         )
