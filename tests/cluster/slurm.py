@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pandas as pd
@@ -137,7 +137,8 @@ def node_down(folder: Path) -> None:
         ids = ask("squeue", "-h", "-r", "-o", "%i").split()
         ask("scontrol", "update", f"nodename={platform.node()}", "state=down", "reason=test")
         time.sleep(5)
-        ask("scontrol", "update", f"nodename={platform.node()}", "state=resume")
+        with suppress(subprocess.CalledProcessError):  # it is back already
+            ask("scontrol", "update", f"nodename={platform.node()}", "state=resume")
         for job in ids:
             hurry(job)
         wait_until(lambda: done(folder) == RUNS, PATIENCE)
