@@ -1,4 +1,4 @@
-"""Completions on disk the moment they exist, so that none is generated twice."""
+"""Stores completions on disk as soon as they are generated, so that none is generated twice."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Completed
+from dapa_exp.record.layout import CompletionLine
 
 COMPLETIONS = TypeAdapter(list[Completion])
 
 
 class CompletionStore:
-    """One file of completions of a run, keyed by what the weights were and which prompt it is."""
+    """One file of completions of a run. A completion is identified by a name of the weights and the prompt's id."""
 
     def __init__(self, run: RunFolder, *name: str) -> None:
         self._run = run
         self.file = run.files.completions(*name)
-        self._lines: Journal = run.journal(self.file, Completed)
+        self._lines: Journal = run.journal(self.file, CompletionLine)
         self._kept = {
             (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"], line.get("cut", False))
             for line in self._lines.lines
@@ -44,9 +44,9 @@ class CompletionStore:
         self._keep(weights, {prompt.id: answer for prompt, answer in zip(prompts, answers, strict=True)})
 
     def complete(self, engine: PlainEngine, weights: str, request: Request) -> list[Completion]:
-        """The wanted answers, in the order of their prompts, by the weights now in the engine, which `weights` names.
+        """The requested answers, in the order of their prompts. `weights` names the weights that are in the engine.
 
-        Where they are wanted whole, one that is cut on disk is generated again.
+        An answer that is on disk is not generated again, unless it is cut there and the request wants whole answers.
         """
 
         def missing(place: int) -> bool:

@@ -34,7 +34,7 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 
 class _Defended(BaseModel):
-    """What a teacher reaches on the search rows."""
+    """The teacher's DSR on the search rows."""
 
     dsr: Rate
 
@@ -48,11 +48,11 @@ _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length
 
 @dataclass(frozen=True)
 class Teacher:
-    """What later stages need of the teacher once its weights are gone."""
+    """What later stages need of the teacher, whose weights are not in memory any more."""
 
     measured: Measured
     search_answers: list[str]
-    """To the search prompts, at the search's length."""
+    """The teacher's answers to the search prompts, of the search's length."""
     search_dsr: float
 
 
@@ -66,7 +66,7 @@ class Evaluator:
     prompts: PromptSets
     report: Report
     judges: Mapping[str, Judge] = field(default_factory=dict)
-    """Others, by name, that score the same answers."""
+    """Further judges of the same answers, by name."""
     keys: Mapping[str, Key] = field(default_factory=dict)
     """By the name of a model whose results the runs of the sweep share: all that its answers depend on."""
 
@@ -111,7 +111,7 @@ class Evaluator:
         return Measured(self.comparer.subject(verdicts, early_differs, found), verdicts, losses)
 
     def teacher(self, load: Callable[[], PlainEngine]) -> Teacher:
-        """All that later stages need of the teacher, which `load` returns in its engine."""
+        """Measure the teacher, which `load` returns in its engine."""
         model = self._model("teacher", load)
         with self.run.alone(model.result_key("evaluation")):
             return self._teacher(model)
@@ -128,7 +128,7 @@ class Evaluator:
             found = self.run.share(file, model.result_key("early"), json_format(_VERDICTS), verdicts, _none_failed)
             return _Defended(dsr=defended_share(found))
 
-        # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
+        # First, because a judge that does not work ends a search. On report rows its failures would be kept as data.
         file = self.run.files.metric("teacher", "search")
         search_dsr = self.run.load_or_compute(file, _DSR, dsr).dsr
         return Teacher(
@@ -138,7 +138,7 @@ class Evaluator:
         )
 
     def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> ControlRecord:
-        """The found set on the report rows beside random ones of its size."""
+        """The found set compared with random sets of its size, on the report rows."""
 
         def compute() -> ControlRecord:
             control = RandomControl(self._reader(hybrid, engine, "random"), partial(self._progress, "random control"))
@@ -156,7 +156,7 @@ class Evaluator:
 
         def compute() -> Confirmation:
             found = confirm(
-                self._reader(hybrid, engine, "confirm"),
+                self._reader(hybrid, engine, "random", "confirm"),
                 search.units_found,
                 [witness.without for witness in search.certificate],
                 search.threshold_dsr,
@@ -169,12 +169,12 @@ class Evaluator:
 
         return self.run.load_or_compute(self.run.files.metric("hybrid", "confirm"), _CONFIRMATION, compute)
 
-    def _reader(self, hybrid: Hybrid, engine: PlainEngine, name: str) -> SetReader:
+    def _reader(self, hybrid: Hybrid, engine: PlainEngine, *name: str) -> SetReader:
         return SetReader(
             hybrid,
             engine,
             self.judge,
-            CompletionStore(self.run, name),
+            CompletionStore(self.run, *name),
             tuple(self.prompts.report),
             self.config.search.max_new_tokens,
         )
@@ -230,7 +230,7 @@ def _none_failed(verdicts: Iterable[Verdict]) -> bool:
 
 
 def make_evaluator(run: RunFolder, config: Config, report: Report) -> Evaluator:
-    """The evaluator of a run, its prompt sets read. Raises DapaError where one of them cannot be had."""
+    """The evaluator of a run. Raises DapaError if a prompt set, a judge or a task is not available."""
     check_tasks(config.evaluate.tasks.names)
     others = {name: make_judge(judge) for name, judge in config.judges.items()}
     return Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report, others)
