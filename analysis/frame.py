@@ -122,12 +122,20 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
 def _settings(path: Path) -> Iterator[Entry]:
     """Yields the settings in the run's identity, with dotted keys; nothing if the run was never started."""
     try:
-        essence = json.loads(RunLayout(path).identity.read_text(encoding="utf-8"))["essence"]
-        flat = pd.json_normalize(essence).iloc[0].items()
+        essence = json.loads(RunLayout(path).identity.read_bytes())["essence"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    for key, value in flat:
-        yield Entry("setting", key=str(key), text=str(value))
+    for key, value in _flat(essence):
+        yield Entry("setting", key=key, text=str(value))
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts with dotted keys."""
+    if not isinstance(tree, dict):
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else key)
 
 
 def _entries(record: Record) -> Iterator[Entry]:

@@ -8,10 +8,13 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
 from analysis import drawing
+from analysis.figures.style import STYLE
 from analysis.frame import load
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
@@ -36,9 +39,8 @@ def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | 
     for table in tables:
         table.print(shown_on)
     written = [path for table in tables for path in _write(table, folder)]
-    for name, figure in FIGURES:
-        if figure.shows(frame):
-            written += drawing.save(figure.draw(frame), folder, name)
+    for name, figure in figures_of(frame).items():
+        written += drawing.save(figure, folder, name)
     for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may belong to a report that is running now
         remove(left)
     for name, suffix in [*product(TABLES.names(), SUFFIXES), *product(FIGURES.names(), drawing.SUFFIXES)]:
@@ -64,6 +66,13 @@ def report_folder(folders: Sequence[Path]) -> Path:
 def tables_of(frame: pd.DataFrame) -> list[Table]:
     """All tables for which the frame has data."""
     return [table.make(frame) for table in in_order() if table.shows(frame)]
+
+
+def figures_of(frame: pd.DataFrame) -> dict[str, Figure]:
+    """All figures for which the frame has data, by name."""
+    data = {name: figure.data(frame) for name, figure in FIGURES}
+    with rc_context(STYLE):
+        return {name: FIGURES.get(name).draw(found) for name, found in data.items() if len(found)}
 
 
 def _write(table: Table, folder: Path) -> list[Path]:
