@@ -58,10 +58,11 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A run's status, and the folder of its sweep."""
+    """A run's status, and the name of its sweep."""
 
     path: Path
     status: RunStatus
+    sweep: str
 
     @property
     def identity(self) -> str:
@@ -75,18 +76,37 @@ def load(folders: str | Path | Iterable[str | Path], only: Collection[Path] | No
     Runs with the same identity count once: the first that is done is taken. A run that is not done has rows for its
     settings and its state only.
     """
+    return frame_of(find_runs(folders, only))
+
+
+def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path] | None = None) -> list[Run]:
+    """The runs that `load` takes."""
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     wanted = None if only is None else {path.resolve() for path in only}
+    statuses = {known.path.resolve(): known for folder in map(Path, given) for known in status(folder)}
+    taken = {path: known for path, known in statuses.items() if wanted is None or path in wanted}
+    sweeps = _sweep_names([path.parent for path in taken])
     found: dict[str, Run] = {}
-    for folder in map(Path, given):
-        for known in status(folder):
-            run = Run(known.path.resolve(), known)
-            if wanted is not None and run.path not in wanted:
-                continue
-            kept = found.setdefault(run.identity, run)
-            if kept.status.state != "done" and known.state == "done":
-                found[run.identity] = run
-    return _frame([row for run in found.values() for row in _rows(run)])
+    for path, known in taken.items():
+        run = Run(path, known, sweeps[path.parent])
+        kept = found.setdefault(run.identity, run)
+        if kept.status.state != "done" and known.state == "done":
+            found[run.identity] = run
+    return list(found.values())
+
+
+def frame_of(runs: Iterable[Run]) -> pd.DataFrame:
+    """The numbers and settings of these runs, as `load` returns them."""
+    return _frame([row for run in runs for row in _rows(run)])
+
+
+def _sweep_names(folders: Iterable[Path]) -> dict[Path, str]:
+    """The names of sweep folders, with as many parent folders as tell them apart."""
+    names, parts = {folder: folder.name for folder in folders}, 1
+    while len(set(names.values())) < len(names):
+        parts += 1
+        names = {folder: "/".join(folder.parts[-parts:]) for folder in names}
+    return names
 
 
 def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
@@ -100,7 +120,7 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
     known = run.status
     record = known.record
     which = (
-        run.path.parent.name,
+        run.sweep,
         known.folder,
         run.identity,
         known.identity[:8] or known.folder,
@@ -145,6 +165,8 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield Entry("parameters_total", transplant.parameters_total)
     yield Entry("parameters_moved", transplant.parameters)
     yield Entry("parameters_moved_percent", transplant.percent)
+    if transplant.student_share is not None:
+        yield Entry("student_share", transplant.student_share)
     if transplant.differing is not None:
         yield Entry("parameters_changed", transplant.differing)
         share = transplant.differing / transplant.parameters_total if transplant.parameters_total else NAN
@@ -213,9 +235,10 @@ def _utility(name: str, subject: Subject) -> Iterator[Entry]:
             yield _number(metric, measure, subject=name)
     for key, measure in subject.tasks.items():
         yield _number("task", measure, subject=name, key=key)
-    for metric in ("kl_to_student", "kl_to_teacher"):
-        for temperature, measure in (getattr(subject, metric) or {}).items():
-            yield _number(metric, measure, subject=name, key=temperature)
+    by_key = {metric: getattr(subject, metric) or {} for metric in ("kl_to_student", "kl_to_teacher")}
+    for metric, numbers in {**by_key, **subject.metrics}.items():
+        for key, measure in numbers.items():
+            yield _number(metric, measure, subject=name, key=key)
 
 
 def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
@@ -229,7 +252,7 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
-        yield from _comparison("dsr", "report", _with_interval(comparison, evaluate))
+        yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -281,7 +304,7 @@ def _layers(evaluate: EvaluateRecord) -> Iterator[Entry]:
                 yield _number("attention_change", layer.attention, subject="hybrid", set=side, key=str(layer.layer))
 
 
-def _with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
+def with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Comparison:
     """The comparison with Newcombe's interval, also for older records.
 
     Older records hold a bootstrap interval, which could have zero width. Newcombe's is computed from the counts if

@@ -11,8 +11,8 @@ from functools import cache
 import pandas as pd
 
 from analysis.frame import RUN, SUBJECTS
-from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, mean_over_groups
-from dapa_exp.record.schema import ROUNDING
+from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
+from dapa_exp.record.schema import ROUNDING, Measure
 
 MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
@@ -126,6 +126,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["units_total"] = cells.number("units_total")
     table["parameters_changed_percent"] = cells.number("parameters_changed_percent")
     table["parameters_percent"] = cells.number("parameters_moved_percent")
+    table["student_share"] = cells.number("student_share")
     table["perplexity_change"] = change("perplexity")
     table["reasoning_change_points"] = 100 * change("reasoning")
     table["student_over_refusal"] = cells.number("over_refusal", subject="student")
@@ -245,6 +246,37 @@ def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:
     """The part of a mean DSR's standard error that comes from the report rows, from each DSR's own interval."""
     half = (known[f"{subject}_dsr_high"] - known[f"{subject}_dsr_low"]) / (2 * Z)
     return float((half**2).sum() ** 0.5 / len(known))
+
+
+def mean_change(frame: pd.DataFrame, metric: str) -> Measure | None:
+    """The mean change from student to hybrid over the runs that measured it; None if none did. Shares become points.
+
+    The interval knows which pairs share a teacher, and is never narrower than the runs' own rows allow. Where a record
+    has no paired interval, the runs' intervals are those of two independent samples, which are wider.
+    """
+    changes = _changes(frame, metric)
+    if changes.empty:
+        return None
+    scale = 1 if metric == "perplexity" else 100
+    values, low, high = (scale * changes[part] for part in ("value", "low", "high"))
+    if len(changes) == 1:
+        bounds = (None if pd.isna(bound.iloc[0]) else float(bound.iloc[0]) for bound in (low, high))
+        return Measure(value=float(values.iloc[0]), n=1, **dict(zip(("low", "high"), bounds, strict=True)))
+    floor = float((((high - low) / (2 * Z)) ** 2).sum() ** 0.5) / len(changes)
+    return difference_over_groups(values.tolist(), changes["teacher"].tolist(), floor).difference
+
+
+def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The change from student to hybrid in each run that measured it: value, low, high, teacher."""
+    rows = frame[frame["headline"] & frame["value"].notna()]
+    paired = rows[(rows["metric"] == f"{metric}_change") & (rows["against"] == "student")]
+    if len(paired):
+        return paired[["value", "low", "high", "teacher"]]
+    of = {s: rows[(rows["metric"] == metric) & (rows["subject"] == s)].set_index("identity") for s in SUBJECTS}
+    hybrid, student = of["hybrid"].align(of["student"], join="inner", axis=0)
+    value = hybrid["value"] - student["value"]
+    half = (((hybrid["high"] - hybrid["low"]) ** 2 + (student["high"] - student["low"]) ** 2) ** 0.5) / 2
+    return pd.DataFrame({"value": value, "low": value - half, "high": value + half, "teacher": hybrid["teacher"]})
 
 
 def numbers_of(measured: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Prints all tables of some run folders, and writes tables and figures beside the runs."""
+"""Prints all tables of some run folders, and writes tables, figures and the page beside the runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rich.text import Text
 
 from analysis import drawing
 from analysis.figures.style import STYLE
-from analysis.frame import load
+from analysis.frame import find_runs, frame_of
+from analysis.page.page import page
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
 from dapa_exp.base.files import leftovers, remove, write_atomically
@@ -28,18 +29,35 @@ STALE_SECONDS = 3600
 """A temporary file of this age is taken for one that a killed process left."""
 
 
-def report(folders: Sequence[Path], shown_on: Console, only: Collection[Path] | None = None) -> list[Path]:
-    """Print the tables of these sweep or run folders together, and write tables and figures. Returns the written paths.
+def report(
+    folders: Sequence[Path],
+    shown_on: Console,
+    only: Collection[Path] | None = None,
+    page_alone: bool = False,
+    answers: bool = False,
+) -> list[Path]:
+    """Print the tables of these sweep or run folders together; write tables, figures and the page. Returns the paths.
 
-    `only` restricts the report to these run folders. The files of an earlier report of the same folders are removed.
-    Each file is written atomically, so two reports at the same time do not disturb each other.
+    `only` restricts the report to these run folders. With `page_alone`, no table is printed, and no other file is
+    written. With `answers`, the page holds some answers to harmful prompts. The files of an earlier report of the same
+    folders are removed. Each file is written atomically, so two reports at the same time do not disturb each other.
     """
-    frame, folder = load(folders, only), report_folder(folders)
+    runs, folder = find_runs(folders, only), report_folder(folders)
+    frame = frame_of(runs)
     tables = tables_of(frame)
+    figures = figures_of(frame)
+    written = [] if page_alone else _write_all(tables, figures, folder, shown_on)
+    file = folder / SweepLayout(folder).page.name
+    write_atomically(file, page(frame, runs, tables, figures, answers))
+    shown_on.print(Text(f"all in one page: {file}"), soft_wrap=True)
+    return [*written, file]
+
+
+def _write_all(tables: list[Table], figures: dict[str, Figure], folder: Path, shown_on: Console) -> list[Path]:
     for table in tables:
         table.print(shown_on)
-    written = [path for table in tables for path in _write(table, folder)]
-    for name, figure in figures_of(frame).items():
+    written = [path for table in tables for path in write_table(table, folder)]
+    for name, figure in figures.items():
         written += drawing.save(figure, folder, name)
     for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may belong to a report that is running now
         remove(left)
@@ -75,7 +93,8 @@ def figures_of(frame: pd.DataFrame) -> dict[str, Figure]:
         return {name: FIGURES.get(name).draw(found) for name, found in data.items() if len(found)}
 
 
-def _write(table: Table, folder: Path) -> list[Path]:
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write a table as NAME.FORMAT for each format. Returns the paths."""
     texts = (table.to_markdown(), table.to_csv(), table.to_latex())
     paths = [folder / f"{table.name}.{suffix}" for suffix in SUFFIXES]
     for path, text in zip(paths, texts, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from dapa_exp.assemble import make_record
-from dapa_exp.base.progress import Report
+from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
 from dapa_exp.engine.plain import PlainEngine
@@ -36,10 +36,14 @@ def run(config: Config, folder: Path, report: Report) -> Record:
         return done
     torch.set_num_threads(config.runtime.threads)
     with open_run(folder, config) as run:
+        if (done := read_record(folder, config)) is not None:  # another process has finished it meanwhile
+            return done
         report = log_progress(report)
         with run.run_stage("load"):
             evaluator = make_evaluator(run, config, report)
             pair = open_pair(config, report)
+            for difference in pair.differences:
+                report(Remark(f"note: {config.pair.name}", 0, note=difference))
             check_templates(config, pair)
             check_search(config, pair)
             method = make_method(config.transplant, pair)
@@ -54,14 +58,12 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             engine.forget()
         with run.run_stage("student"):
             hybrid.set_units(())
-            student = evaluator.measure("student", engine, None, teacher.reference)
-            to_student = evaluator.reference("student", "harmless", engine)
-            before = evaluator.states(engine)
+            student = evaluator.measure("student", engine)
         with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
         with run.run_stage("hybrid"):
-            aligned = evaluator.measure("hybrid", engine, to_student, teacher.reference)
-            change = evaluator.change_by_layer(engine, before)
+            aligned = evaluator.measure("hybrid", engine)
+            change = evaluator.change_by_layer(engine)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)

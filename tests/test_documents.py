@@ -7,13 +7,14 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 from dapa_exp.base.progress import silent
 from dapa_exp.base.registry import Registry
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS
+from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS
 from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.zoo.build import build
 from tests.commands import dapa
@@ -61,6 +62,7 @@ def test_the_readme_names_every_page() -> None:
         ("searching", PRIORS),
         ("transplanting", METHODS),
         ("judges", JudgeSettings.registry),
+        ("evaluating", METRICS),
     ],
 )
 def test_a_page_names_all_that_is_registered(page: str, registry: Registry[object]) -> None:
@@ -90,6 +92,7 @@ def test_the_examples_of_plugins_work_together(tmp_path: Path) -> None:
         (tmp_path / "my_conf" / name).write_text(code)
     chosen = ("search=backwards", "search.prior=last_first", "transplant=scaled", "judge=word", "judge.word=help")
     words = [word for word in quick("pair=mini-llama-small-style", *chosen) if word != "search=ddmin"]
+    words += ["evaluate.metrics=[answer_length]"]
     said = dapa(*words, "--config-dir", "my_conf", cwd=tmp_path)
     assert said.code == 0, said.err
     (file,) = tmp_path.glob("multirun/*/*/record.json")
@@ -98,5 +101,11 @@ def test_the_examples_of_plugins_work_together(tmp_path: Path) -> None:
     assert record["search"]["prior"]["name"] == "last_first"
     assert record["transplant"]["method"] == "scaled"
     assert list(record["provenance"]["judges"]) == ["word"]
+    for subject in ("student", "hybrid", "teacher"):
+        answers = map(json.loads, (file.parent / "generations" / f"{subject}-harmless.jsonl").read_text().splitlines())
+        lengths = [len(answer["completion"].split()) for answer in answers]
+        measure = record["evaluate"][subject]["metrics"]["answer_length"]["words"]
+        assert (measure["value"], measure["n"]) == (pytest.approx(fmean(lengths)), len(lengths))
+    assert "words of a harmless answer" in said.out
     assert "Units found" in said.out
     assert (file.parent / "report" / "queries.svg").is_file()

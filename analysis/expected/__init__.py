@@ -24,6 +24,7 @@ class Paper(BaseModel):
     models: int
     mean: dict[str, Fact]
     largest: dict[str, Fact]
+    cost: dict[str, Fact]
 
 
 @cache

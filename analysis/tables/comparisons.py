@@ -31,7 +31,7 @@ def comparisons_table(frame: pd.DataFrame) -> Table:
     done = done_of(frame)
     runs, cells = runs_of(done), Cells(done)
     settings = settings_that_tell_apart(runs)
-    blocks = [_against(runs[["pair", *settings]], cells, against) for against in ("student", "teacher")]
+    blocks = [_against(runs[["identity", "pair", *settings]], cells, against) for against in ("student", "teacher")]
     numbers = _with_holm(pd.concat(blocks, ignore_index=True))
     shown = [metric for metric in METRICS if numbers[f"{metric}_change"].notna().any()]
     grouped = bool(numbers["dsr_groups"].notna().any())

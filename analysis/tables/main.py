@@ -24,6 +24,7 @@ from analysis.measures import (
 from analysis.registry import TABLES, TableMaker, always
 from analysis.tables.cells import arrow, decimal, interval, known, number, of, p_value, percent
 from analysis.tables.table import Table, new_blocks
+from dapa_exp.config.registries import DESCENDS
 
 SIGNIFICANT = 0.05
 MADE_HERE = "†"
@@ -103,7 +104,7 @@ def main_table(frame: pd.DataFrame) -> Table:
     runs = runs_of(frame)
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
-    measured = _with_significance(measure(frame, settings))
+    measured = with_significance(measure(frame, settings))
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [column for column in COLUMNS if column.about not in OPTIONAL or measured[column.about].notna().any()]
@@ -122,7 +123,7 @@ def main_table(frame: pd.DataFrame) -> Table:
     )
 
 
-def _with_significance(measured: pd.DataFrame) -> pd.DataFrame:
+def with_significance(measured: pd.DataFrame) -> pd.DataFrame:
     """Add Holm's correction of the McNemar tests over all runs of the table."""
     tested = measured["p_value"].notna()
     measured["p_holm"] = float("nan")
@@ -282,6 +283,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         if any(map(_too_little, done.to_dict("records")))
         else "",
         "Intervals of means are over teachers." if len(done) > 1 else "",
+        _misused(done),
         _random(done),
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
@@ -296,6 +298,17 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
             " and the means of units and parameters leave the run out."
         )
     return [sentence for sentence in sentences if sentence]
+
+
+def _misused(done: pd.DataFrame) -> str:
+    """A sentence on runs with a method that is not made for their students."""
+    wrong = done[done["student_share"] < DESCENDS]
+    if wrong.empty:
+        return ""
+    return (
+        f"{of(len(wrong), len(done))} runs use a method that is made for students tuned from the teacher, on students"
+        " that are not: what they show is not that method as its authors mean it."
+    )
 
 
 def _random(done: pd.DataFrame) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -11,18 +13,16 @@ from analysis.measures import by_settings, done_of
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known
 from analysis.tables.table import Table, new_blocks
+from dapa_exp.config.registries import METRICS
 
-METRICS = {
-    "over_refusal": "over-refusal (%), {}",
-    "perplexity": "perplexity",
-    "word_perplexity": "word perplexity",
-    "reasoning": "reasoning (%)",
-    "task": "{}",
-    "kl_to_student": "KL from the student, harmless requests, T = {}",
-    "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
-}
-"""The heading of each metric of a model, in the order of the table. `{}` becomes the number's key."""
-SHARES = ("over_refusal", "reasoning")
+
+class _Heading(NamedTuple):
+    """The heading of a metric's rows, in which `{}` becomes the number's key, and their place in the table."""
+
+    place: int
+    metric: str
+    title: str
+    share: bool = False
 
 
 def has_utility(frame: pd.DataFrame) -> bool:
@@ -52,16 +52,23 @@ def utility_table(frame: pd.DataFrame) -> Table:
 
 
 def _measured(frame: pd.DataFrame) -> pd.Series[bool]:
-    return frame["metric"].isin(list(METRICS)) & frame["subject"].isin(list(SUBJECTS))
+    return frame["metric"].isin([heading.metric for heading in _headings()]) & frame["subject"].isin(list(SUBJECTS))
+
+
+@cache
+def _headings() -> list[_Heading]:
+    """The heading of each metric of a model, in the order of the table."""
+    headings = [_Heading(of.place, name, title, of.shares) for _, of in METRICS for name, title in of.titles.items()]
+    return sorted([*headings, _Heading(40, "task", "{}")], key=lambda heading: heading.place)
 
 
 def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
     found = group[_measured(group)].astype(dict.fromkeys(("metric", "subject", "set", "judge", "key"), "object"))
     found["which"] = (found["set"] + "/" + found["judge"]).where(found["set"] != "", found["key"])
-    for metric, heading in METRICS.items():
-        for which, rows in found[found["metric"] == metric].groupby("which", sort=False):
+    for heading in _headings():
+        for which, rows in found[found["metric"] == heading.metric].groupby("which", sort=False):
             by = {subject: rows[rows["subject"] == subject] for subject in SUBJECTS}
-            row: dict[str, object] = {"metric": heading.format(which), "share": metric in SHARES}
+            row: dict[str, object] = {"metric": heading.title.format(which), "share": heading.share}
             row["n"] = max(int(of["value"].notna().sum()) for of in by.values())
             for subject, of in by.items():
                 alone = of if group["identity"].nunique() == 1 else of.head(0)

@@ -15,7 +15,17 @@ from platformdirs import user_cache_dir
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 
-CHECKPOINT_SUFFIXES = (".json", ".safetensors", ".gguf", ".bin", ".jinja", ".model")
+SETTINGS = (
+    "*.json",
+    "*.jinja",
+    "additional_chat_templates/*.jinja",
+    "*.model",
+    "merges.txt",
+    "vocab.txt",
+    "*.tiktoken",
+)
+"""The files of a checkpoint that are no weights: configs, tokenizer and chat templates."""
+WEIGHTS = ("*.safetensors", "*.gguf", "*.bin")
 ZOO_MANIFEST = "manifest.json"
 """The file in a zoo model's folder that describes the model: name, recipe, digests, quality."""
 
@@ -45,8 +55,13 @@ def folder_digest(folder: Path) -> str:
         return file_digest(folder)
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
-    files = {file for file in folder.iterdir() if file.suffix in CHECKPOINT_SUFFIXES}
-    return files_digest(files | _shards_below(folder))
+    weights = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
+    return files_digest({*settings_files(folder), *weights, *_shards_below(folder)})
+
+
+def settings_files(folder: Path) -> set[Path]:
+    """The configs, the tokenizer and the chat templates of a checkpoint."""
+    return {file for pattern in SETTINGS for file in folder.glob(pattern)}
 
 
 def _shards_below(folder: Path) -> set[Path]:

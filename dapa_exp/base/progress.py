@@ -11,7 +11,7 @@ import io
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -39,6 +39,14 @@ class Progress:
     done: int
     total: int | None = None
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Remark(Progress):
+    """Something about a task that a user should know. It is shown once, however often it is reported."""
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.note}"
 
 
 Report = Callable[[Progress], None]
@@ -80,11 +88,17 @@ def silent(_: Progress) -> None:
 def display() -> Iterator[Report]:
     """Show progress on stderr while the block runs. Yields the callable that takes `Progress` values."""
     shown = Console(stderr=True)
-    if shown.is_terminal:
-        with _bars(shown) as report:
-            yield report
-    else:
-        yield _Lines()
+    with _bars(shown) if shown.is_terminal else nullcontext(_Lines()) as report:
+        said: set[Progress] = set()
+
+        def show(progress: Progress) -> None:
+            if not isinstance(progress, Remark):
+                report(progress)
+            elif progress not in said:
+                said.add(progress)
+                shown.print(str(progress), markup=False, highlight=False, soft_wrap=True)
+
+        yield show
 
 
 @contextmanager

@@ -18,7 +18,7 @@ USAGE = """usage: dapa VERB ...
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status DIR              what is done, failed (with the reason) and missing in a sweep
-  report DIR...           tables from the records of a sweep or a run, printed and written
+  report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
   judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
@@ -54,7 +54,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror")
+PARSED = ("export", "apply", "mirror", "report")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

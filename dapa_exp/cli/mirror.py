@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.mirror import Mode, mirror_all
 
@@ -21,8 +22,11 @@ def mirror_command(words: Sequence[str]) -> int:
     asked = parser.parse_args(words)
     done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
     left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
-    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{left}")
+    failed = f", {len(done.failed)} failed" if done.failed else ""
+    print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{failed}{left}")
     if asked.mode == "offline" and done.mirrored + done.skipped:
         runs = RunLayout(asked.folder if RunLayout(asked.folder).mirror.is_dir() else asked.folder / "*")
         print(f"to send them: wandb sync {runs.mirror}/offline-run-*")
-    return 0
+    for reason in done.failed:
+        complain(DapaError(reason))
+    return 1 if done.failed else 0

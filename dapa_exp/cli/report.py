@@ -1,17 +1,21 @@
-"""`dapa report DIR...`: makes tables and figures from records."""
+"""`dapa report DIR...`: makes tables, figures and a page from records."""
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.report import report
-from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import console
 
 
-def report_command(words: list[str]) -> int:
+def report_command(words: Sequence[str]) -> int:
     """`dapa report DIR...`: print and write the tables of the sweeps or runs in these folders."""
-    if not words:
-        raise DapaError("dapa report needs the folder of a sweep or of a run, such as multirun/miniature")
-    report([Path(word) for word in words], console())
+    parser = ArgumentParser("dapa report", description="Tables, figures and one HTML page from finished records.")
+    parser.add_argument("folders", type=Path, metavar="DIR", nargs="+", help="of a sweep or a run; or several")
+    parser.add_argument("--html", action="store_true", help="the page alone: prints no tables, writes no other files")
+    parser.add_argument("--answers", action="store_true", help="the page holds answers to harmful prompts, blurred")
+    asked = parser.parse_args(words)
+    report(asked.folders, console(), page_alone=asked.html, answers=asked.answers)
     return 0

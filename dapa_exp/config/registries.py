@@ -1,4 +1,4 @@
-"""The registries of search algorithms, priors and transplant methods.
+"""The registries of search algorithms, priors, transplant methods and metrics.
 
 Each entry registers itself in its own file, in a higher layer. The classes here declare what the config and
 `dapa plan` need to know of an entry.
@@ -14,7 +14,7 @@ from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
 
 if TYPE_CHECKING:
-    from dapa_exp.config.schema import Search
+    from dapa_exp.config.schema import Config, Search
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,16 @@ class Algorithm:
         return None
 
 
+DESCENDS = 0.5
+"""Share of the teacher's change since its base from which a student is taken to be tuned from the teacher: the middle
+of 0 and 1."""
+
+
 class MethodSettings(Group):
     """The settings of a transplant method: its name, and its own keys."""
 
+    of_teacher: ClassVar[bool] = False
+    """Whether the method is made for students that were tuned from the teacher only."""
     method: str
 
 
@@ -58,6 +65,43 @@ class MethodKind:
     Settings: ClassVar[type[MethodSettings]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """The sizes from which `dapa plan` estimates what a metric needs."""
+
+    vocab_size: int
+    context: int
+    """The longest text, in tokens, that the model was made for."""
+    cache_bytes: int
+    """Bytes of the keys and values of one token, in all layers."""
+    dtype_bytes: int
+    text_tokens: int | None
+    """About how many tokens the longest text has. None if the text rows are joined to one long text."""
+
+
+class MetricKind:
+    """A metric, described for the config, for `dapa plan` and for the tables."""
+
+    name: ClassVar[str]
+    titles: ClassVar[Mapping[str, str]] = {}
+    """The headings of its numbers in the utility table: one for the metric, or for each of its steps.
+
+    `{}` becomes the number's key."""
+    shares: ClassVar[bool] = False
+    """True if its numbers are shares from 0 to 1. Tables show them in percent."""
+    place: ClassVar[int] = 100
+    """Its position in the utility table."""
+
+    def working_bytes(self, config: Config, sizes: ModelSizes) -> int:
+        """The memory that it needs beside the model."""
+        return 0
+
+    def kept_bytes(self, config: Config, vocab_size: int) -> int:
+        """The most bytes that it keeps in the run's folder until the run is done."""
+        return 0
+
+
 ALGORITHMS: Registry[Algorithm] = Registry("algorithm", "dapa_exp.search.algorithms")
 PRIORS: Registry[Callable[[Any], dict[str, float]]] = Registry("prior", "dapa_exp.search.priors")
 METHODS: Registry[type[MethodKind]] = Registry("method", "dapa_exp.transplant.methods")
+METRICS: Registry[MetricKind] = Registry("metric", "dapa_exp.evaluate.metrics")

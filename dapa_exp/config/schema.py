@@ -27,10 +27,9 @@ from pydantic_core import CoreSchema, core_schema
 from dapa_exp.base.errors import nearest
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
-from dapa_exp.config.registries import ALGORITHMS, METHODS, PRIORS, MethodSettings
+from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
-MetricName = Literal["over_refusal", "perplexity", "reasoning", "divergence", "change_by_layer"]
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -45,6 +44,7 @@ def _registered(registry: Registry[Any]) -> AfterValidator:
 
 AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
 PriorName = Annotated[str, _registered(PRIORS)]
+MetricName = Annotated[str, _registered(METRICS)]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
@@ -176,6 +176,11 @@ class Rows(Group):
         """The set's name for `dapa fetch`; None if the source is not a fetched set."""
         return self.source.removeprefix("fetched:") if self.source.startswith("fetched:") else None
 
+    @property
+    def count(self) -> int:
+        """How many rows these are."""
+        return self.sample or self.rows[1] - self.rows[0]
+
     @model_validator(mode="after")
     def _enough(self) -> Self:
         first, last = self.rows
@@ -184,6 +189,10 @@ class Rows(Group):
         if self.sample is not None and self.sample > last - first:
             raise ValueError(f"sample {self.sample} is more than rows {list(self.rows)} hold")
         return self
+
+
+SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
+"""The uses of a data set that have one prompt set each."""
 
 
 class Dataset(Group):
@@ -198,6 +207,7 @@ class Dataset(Group):
     text: Rows | None
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
+    skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
@@ -208,15 +218,15 @@ class Dataset(Group):
 
     def sets(self) -> dict[str, Rows]:
         """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
-        single = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
+        single = {use: getattr(self, use) for use in SINGLE_SETS}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
         return found | {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
 
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
-        taken = {"search", "report", "harmless", "text", "questions"}
-        taken |= {"perplexity", "reasoning", "kl_to_student", "kl_to_teacher"}  # metrics, whose files share the folder
+        taken = set(SINGLE_SETS)
+        taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
         for name in (*self.more_report, *self.more_harmless):
             _refuse_strange(name)
             if name in taken:

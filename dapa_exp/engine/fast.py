@@ -31,7 +31,7 @@ from torch import nn
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.activations import Activations, reuse
 from dapa_exp.engine.drafts import Answers, Drafts, continuation
-from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, encode
+from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, answer_tokens, encode
 from dapa_exp.engine.row_cache import RowCache
 from dapa_exp.engine.work import TokenWork
 from dapa_exp.models.architecture import architecture
@@ -130,7 +130,7 @@ class FastEngine(PlainEngine):
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
         """Use the answers of another model as drafts, as if the hybrid of these units had given them."""
         if self._use_drafts:
-            tokens = self.loaded.tokenizer(list(answers), add_special_tokens=False)["input_ids"]
+            tokens = [answer_tokens(self.loaded, answer) for answer in answers]
             self._batch(tuple(prompts)).drafts.add(units, dict(enumerate(tokens)))
 
     def forget(self) -> None:

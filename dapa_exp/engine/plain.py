@@ -10,9 +10,10 @@ from transformers import BatchEncoding, GenerationConfig
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.work import TokenWork
+from dapa_exp.judges.thoughts import is_mark, opened_by
 from dapa_exp.models.ends import ends_of
 from dapa_exp.models.load import LoadedModel
-from dapa_exp.models.templates import render
+from dapa_exp.models.templates import before_answer, render
 from dapa_exp.prompts.prompt import Prompt
 
 Decided = Callable[[Prompt, str], bool]
@@ -64,6 +65,11 @@ class PlainEngine:
         # transformers fills from them what a call leaves open (a repetition penalty, for one).
         self.ends = loaded.ends | ends_of(loaded.model, loaded.tokenizer)
         """Tokens that end an answer."""
+        self._opening = opening(loaded)
+        added = loaded.tokenizer.added_tokens_decoder.items()
+        special = {token for token, of in added if of.special} | {*loaded.tokenizer.all_special_ids}
+        self._unread = special - {token for token, of in added if is_mark(of.content)}
+        """Special tokens, which are no part of a text. The marks of thoughts are: they say where the answer begins."""
         loaded.model.generation_config = self._greedy(1)
         self.work = TokenWork()
         """Since the engine was made."""
@@ -129,7 +135,20 @@ class PlainEngine:
         self.work += TokenWork(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
 
     def _text(self, answer: list[int]) -> str:
-        return str(self.loaded.tokenizer.decode(answer, skip_special_tokens=True)).strip()
+        read = [token for token in answer if token not in self._unread]
+        return self._opening + str(self.loaded.tokenizer.decode(read)).strip()
+
+
+def opening(loaded: LoadedModel) -> str:
+    """What stands before the text of every answer: the mark of thoughts that the chat template opens itself."""
+    mark = opened_by(before_answer(loaded.tokenizer))
+    return f"{mark}\n" if mark else ""
+
+
+def answer_tokens(loaded: LoadedModel, text: str) -> list[int]:
+    """The tokens of an answer as the model would generate it, from its text."""
+    found: list[int] = loaded.tokenizer(text.removeprefix(opening(loaded)), add_special_tokens=False)["input_ids"]
+    return found
 
 
 def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:

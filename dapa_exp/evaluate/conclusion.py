@@ -9,6 +9,8 @@ from typing import Literal
 
 from dapa_exp.config.schema import Sight
 from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
+from dapa_exp.evaluate.metric import TASK_STEP, ModelName
+from dapa_exp.evaluate.metrics.change_by_layer import Side
 from dapa_exp.evaluate.statistics import (
     Losses,
     clustered_difference,
@@ -36,8 +38,6 @@ Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""
 Differences = Mapping[str, Mapping[str, int | None]]
 """By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
-ModelName = Literal["student", "hybrid", "teacher"]
-Side = Literal["harmful", "harmless"]
 Other = Literal["student", "teacher"]
 
 
@@ -99,7 +99,7 @@ class Comparer:
     def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
         """One model's part of the record: every judge's view of every set, the run's own judge's as the headline.
 
-        `found` holds the metrics by name, those of the task t of lm-evaluation-harness under `task-t`.
+        `found` holds the numbers of each step of the metrics, by key.
         """
         defended = {
             rows: {name: defence(v, differ[rows][name]) for name, v in verdicts[rows].items()} for rows in self.harmful
@@ -127,9 +127,16 @@ class Comparer:
             perplexity=perplexity.get("token"),
             word_perplexity=perplexity.get("word"),
             reasoning=reasoning.get("accuracy"),
-            tasks={name: m for step, scores in found.items() if step.startswith("task-") for name, m in scores.items()},
+            tasks={
+                name: m for step, scores in found.items() if step.startswith(TASK_STEP) for name, m in scores.items()
+            },
             kl_to_student=dict(found["kl_to_student"]) if "kl_to_student" in found else None,
             kl_to_teacher=dict(found["kl_to_teacher"]) if "kl_to_teacher" in found else None,
+            metrics={
+                step: dict(numbers)
+                for step, numbers in found.items()
+                if step not in Subject.model_fields and not step.startswith(TASK_STEP)
+            },
         )
 
     def _defence(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:

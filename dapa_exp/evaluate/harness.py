@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.schema import Tasks
+from dapa_exp.evaluate.metric import TASK_STEP, Metric, ModelInEngine, Step
 from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate
 from dapa_exp.models.load import LoadedModel
@@ -35,6 +36,15 @@ SHARES = {"acc", "acc_norm", "exact_match"}
 interval is used. Some tasks, such as TruthfulQA's mc2, report another mean under these names: see `_measures`."""
 TASKS = Path(__file__).with_name("tasks")
 """The miniature world's tasks. `lm_eval run --include_path` takes the same folder."""
+
+
+class BenchmarkTasks(Metric):
+    """The harness's tasks. `evaluate.tasks.names` asks for them, not `evaluate.metrics`."""
+
+    def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
+        config, tasks = model.config, model.config.evaluate.tasks
+        given = (tasks, config.runtime.batch_size, config.dataset.system_prompt)
+        return {f"{TASK_STEP}{task}": partial(task_scores, model.loaded, task, *given) for task in tasks.names}
 
 
 def check_tasks(names: Collection[str]) -> None:
@@ -60,12 +70,15 @@ def check_tasks(names: Collection[str]) -> None:
             )
 
 
-def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int) -> dict[str, Measure]:
+def task_scores(
+    loaded: LoadedModel, task: str, settings: Tasks, batch_size: int, system_prompt: str | None = None
+) -> dict[str, Measure]:
     """The harness's scores on one task or group, by `task/metric`; n counts documents.
 
     Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
     documents, else normal from the harness's standard error; none where the harness states no error. The harness's
-    caches are off, since their keys do not contain the weights. Raises DapaError where the chat template would leave
+    caches are off, since their keys do not contain the weights. The system prompt goes with the chat template: without
+    turns there is no place for it. Raises DapaError where the chat template would leave
     the questions out.
     """
     if settings.chat_template and not takes_plain_text(loaded.tokenizer):
@@ -82,6 +95,7 @@ def task_scores(loaded: LoadedModel, task: str, settings: Tasks, batch_size: int
             tasks=[task],
             limit=settings.limit,
             apply_chat_template=settings.chat_template,
+            system_instruction=system_prompt if settings.chat_template else None,
             task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dapa_exp.base.claim import owners
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
@@ -22,13 +23,12 @@ from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.folder import lock_folder
+from dapa_exp.record.folder import IN_OTHER_HANDS, claim_folder
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import JudgeRecord, Record, Subject
-from dapa_exp.record.status import is_running
 
 MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
-NOT_JUDGED = ("search", "text", "questions")
+NOT_JUDGED = ("search", "text", "questions", "skill")
 """Uses of prompts whose answers a judge of a finished run does not see."""
 CHUNK = 32
 """Completions between two reports of progress, and after which a judge without a single verdict is given up."""
@@ -61,8 +61,9 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
     files = RunLayout(folder)
     config, record = files.read_config(), files.read_record()
-    if is_running(folder):
-        raise DapaError(f"{folder}: another process is working on this run")
+    (owner,) = owners([files.claim])
+    if owner:
+        raise DapaError(f"{folder}: {IN_OTHER_HANDS}: {owner}")
     if name in (config.judge.name, *config.judges):
         raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
     ours = JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
@@ -78,7 +79,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         for rows in (*subject.defence, *subject.over_refusals):
             answers = _answers(files, model, rows, prompts[rows])
             found[files.verdicts(model, rows, name)] = _score(judge, prompts[rows], answers, progress)
-    with lock_folder(folder):
+    with claim_folder(folder):
         record = files.read_record()  # another judge may have joined it meanwhile
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():

@@ -55,8 +55,11 @@ class JudgeZooJudge(Judge):
             from judgezoo import Judge as Published
         except ImportError as error:
             raise DapaError(f"judge judgezoo: {error}; pip install 'dapa_exp[judgezoo]'") from error
+        from dapa_exp.models.load import only_whole  # here, since to name a judge loads no model's library
+
         try:
-            self._judge: Any = Published.from_name(settings.judge)
+            with only_whole(f"judge judgezoo: {settings.judge}"):
+                self._judge: Any = Published.from_name(settings.judge)
         except (OSError, ValueError, RuntimeError) as error:
             raise DapaError(f"judge judgezoo: {settings.judge}: cannot be loaded: {error}") from error
         self._settings = settings

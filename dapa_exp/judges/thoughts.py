@@ -15,7 +15,7 @@ _MARKS = tuple(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "
 def answer_of(completion: str) -> str:
     """The completion without the thoughts before it. Thoughts that never end are no answer: empty.
 
-    A template may itself open the block of thoughts, so that only its end stands in the completion.
+    A completion from elsewhere may hold only their end, where a template has opened them.
     """
     rest = completion
     while opens := _OPENS.match(rest):
@@ -26,6 +26,17 @@ def answer_of(completion: str) -> str:
     if closes and not _OPENS_ANYWHERE.search(rest[: closes.start()]):
         return rest[closes.end() :]
     return rest
+
+
+def opened_by(prompt: str) -> str:
+    """The mark that opens thoughts at the end of a prompt, where they do not end there too; else an empty string."""
+    marks = list(_OPENS_ANYWHERE.finditer(prompt))
+    return marks[-1][0] if marks and not _CLOSES.search(prompt, marks[-1].end()) else ""
+
+
+def is_mark(token: str) -> bool:
+    """Whether a token opens or ends thoughts."""
+    return bool(_OPENS_ANYWHERE.fullmatch(token) or _CLOSES.fullmatch(token))
 
 
 def answer_so_far(partial: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from dapa_exp.base.digests import ZOO_MANIFEST, files_digest
+from dapa_exp.base.digests import ZOO_MANIFEST, files_digest, settings_files
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
@@ -19,8 +19,6 @@ from dapa_exp.models.convert import dequantised, merged, unpickled
 from dapa_exp.models.hub import needs_pickle
 from dapa_exp.models.source import source_of
 from dapa_exp.models.tensors import TensorReader
-
-_BESIDE = (".json", ".jinja", ".model")
 
 
 def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
@@ -92,7 +90,7 @@ def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
     The hub's cache is shared, so other tools may put the same weights in other formats beside them; and what the zoo
     knows of a model, such as how long it took to make, is another thing each time.
     """
-    beside = {file for file in folder.iterdir() if file.suffix in _BESIDE and file.name != ZOO_MANIFEST}
+    beside = {file for file in settings_files(folder) if file.name != ZOO_MANIFEST}
     return files_digest(beside | {info.file for info in tensors.tensors.values()})
 
 

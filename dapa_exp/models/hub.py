@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -81,11 +81,24 @@ def fetch_model(model: Model, weights: bool, report: Report) -> Path:
     else:
         patterns = (*CONFIGS, *SAFE) if weights else CONFIGS
     folder = fetch(repository, model.revision, patterns, report)
+    if not file:
+        refuse_unnamed(model, [found.name for found in folder.iterdir()])
     if weights and not file and needs_pickle(model, folder):  # else the same would come twice
         fetch(repository, model.revision, PICKLED, report)
     if file and not (folder / file).is_file():
         raise DapaError(f"{named(model.id, model.revision)}: the repository has no such file")
     return folder / file if file else folder
+
+
+def refuse_unnamed(model: Model, names: Collection[str]) -> None:
+    """Raise a DapaError where a repository, whose files have these names, holds no checkpoint but GGUF files.
+
+    They are not downloaded as long as none is named, and which of them is meant nobody knows.
+    """
+    if {"config.json", "adapter_config.json"}.isdisjoint(names):
+        files = sorted(name for name in names if name.endswith(".gguf"))
+        name_one = f"; of its GGUF files name one, such as {model.id}/{files[0]}" if files else ""
+        raise DapaError(f"{named(model.id, model.revision)}: no config.json there, so no checkpoint{name_one}")
 
 
 def needs_pickle(model: Model, folder: Path) -> bool:

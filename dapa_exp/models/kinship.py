@@ -1,4 +1,7 @@
-"""Does a student stem from what its teacher stems from? A transplant between strangers says little of the method."""
+"""Does a student stem from what its teacher stems from, or from the teacher itself?
+
+A transplant between strangers says little of the method. Some methods are made for students of the second kind only.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,24 @@ def kinship(teacher: TensorReader, student: TensorReader) -> tuple[float, int] |
 
     None where they share no matrix of one shape within their layers.
     """
-    shared = [
-        name
-        for name, info in student.tensors.items()
-        if ".layers." in name
-        and len(info.shape) == 2
-        and name in teacher.tensors
-        and teacher.tensors[name].shape == info.shape
-    ]
+    shared = _shared(student, teacher)
     sample = shared[:: max(1, len(shared) // _TENSORS)][:_TENSORS]
     cosines = [_cosine(*(_first_rows(tensors, name) for tensors in (teacher, student))) for name in sample]
     return (sum(cosines) / len(cosines), len(cosines)) if cosines else None
+
+
+def alignment_share(teacher: TensorReader, student: TensorReader, base: TensorReader) -> float | None:
+    """How much of what the teacher learnt since its base B the student has: ⟨S − B, T − B⟩ / ‖T − B‖².
+
+    About 1 for a student that was tuned from the teacher, about 0 for one that was tuned from the base, however far
+    it was tuned. Over the first rows of all their matrices; None where teacher and base do not differ there.
+    """
+    along = length = 0.0
+    for name in _shared(student, teacher, base):
+        t, s, b = (_first_rows(tensors, name) for tensors in (teacher, student, base))
+        along += float((s - b) @ (t - b))
+        length += float((t - b) @ (t - b))
+    return along / length if length else None
 
 
 def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: TensorReader) -> list[str]:
@@ -49,6 +59,17 @@ def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: 
             " do not stem from one model"
         )
     return found
+
+
+def _shared(student: TensorReader, *others: TensorReader) -> list[str]:
+    """The matrices within the student's layers that all others have in the same shape."""
+    return [
+        name
+        for name, info in student.tensors.items()
+        if ".layers." in name
+        and len(info.shape) == 2
+        and all(name in other.tensors and other.tensors[name].shape == info.shape for other in others)
+    ]
 
 
 def _first_rows(tensors: TensorReader, name: str) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -98,10 +100,31 @@ def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any
         )
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
-    left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
-    refuse_unplaced(name, info["missing_keys"], left_over)
+    _refuse_unplaced(name, info)
     _refuse_overflow(model, name)
     return model
+
+
+@contextmanager
+def only_whole(name: str) -> Iterator[None]:
+    """Within the block, models that other code loads by transformers are refused as `load_whole` refuses them."""
+    load = PreTrainedModel.__dict__["from_pretrained"]
+
+    def checked(cls: Any, *args: Any, output_loading_info: bool = False, **settings: Any) -> Any:
+        model, info = load.__func__(cls, *args, output_loading_info=True, **settings)
+        _refuse_unplaced(name, info)
+        return (model, info) if output_loading_info else model
+
+    PreTrainedModel.from_pretrained = classmethod(checked)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        PreTrainedModel.from_pretrained = load  # type: ignore[method-assign]
+
+
+def _refuse_unplaced(name: str, info: Mapping[str, Collection[str]]) -> None:
+    left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
+    refuse_unplaced(name, info["missing_keys"], left_over)
 
 
 def _refuse_overflow(model: PreTrainedModel, name: str) -> None:

@@ -140,6 +140,14 @@ def takes_plain_text(tokenizer: PreTrainedTokenizerBase) -> bool:
     return not _takes_parts(text, json.dumps(dict(tokenizer.special_tokens_map)), ("user",))
 
 
+def before_answer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a tokenizer's chat template puts between a question and its answer; nothing where it takes no question."""
+    question = "Qz0Xv"
+    with suppress(DapaError):
+        return render(tokenizer, [{"role": "user", "content": question}]).rpartition(question)[2]
+    return ""
+
+
 def after_answer(tokenizer: PreTrainedTokenizerBase) -> str:
     """What a tokenizer's chat template puts after an answer; nothing where it takes no answers."""
     mark = "Qz1Xv"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.registries import ALGORITHMS, Queries
+from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
 from dapa_exp.prompts.load import is_here, load_rows
@@ -20,7 +20,7 @@ ShapeOf = Callable[[Model], Shape | None]
 PROMPT_TOKENS = 128
 """Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
 TEXT_TOKENS = 512
-"""The same of a text that perplexity is measured on."""
+"""Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
 CHARACTERS_A_TOKEN = 4
@@ -80,26 +80,32 @@ def memory(config: Config, shape: Shape) -> int:
     weights + process + the largest of
       generating:  batch · ((prompt + answer) · layers · 2 · keys · width + prompt · 3 · intermediate) · width
                    + batch · vocabulary · (width + 4), and what the fast engine keeps of prompts
-      perplexity:  window · (layers · 2 · keys · width + vocabulary · (width + 8))
+      metrics:     what each of them needs
       transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
     `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
-    computed in runtime.dtype and converted to float32; perplexity converts them a second time for the softmax. Judges
-    and benchmark tasks are not counted.
+    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted.
     """
     width = DTYPE_BYTES[config.runtime.dtype]
     batch = config.runtime.batch_size
-    window = config.evaluate.perplexity_window or shape.max_position_embeddings
-    if not config.dataset.text_joined:
-        window = min(window, _tokens(config.dataset.text) or TEXT_TOKENS)
     prompt = _prompt_tokens(config)
-    cached = shape.num_hidden_layers * 2 * shape.key_value_size * width  # of one token
+    sizes = _sizes(config, shape)
     answer = max(config.search.max_new_tokens, config.evaluate.max_new_tokens)
-    tokens = (prompt + answer) * cached + prompt * 3 * shape.intermediate_size * width
+    tokens = (prompt + answer) * sizes.cache_bytes + prompt * 3 * shape.intermediate_size * width
     generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
-    scored = config.dataset.text is not None and "perplexity" in config.evaluate.metrics
-    scoring = window * (cached + shape.vocab_size * (width + 8)) if scored else 0
+    measuring = [METRICS.get(name).working_bytes(config, sizes) for name in config.evaluate.metrics]
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, scoring, reading)
+    return shape.parameters * width + PROCESS_BYTES + max(generating, reading, *measuring)
+
+
+def _sizes(config: Config, shape: Shape) -> ModelSizes:
+    width = DTYPE_BYTES[config.runtime.dtype]
+    return ModelSizes(
+        vocab_size=shape.vocab_size,
+        context=shape.max_position_embeddings,
+        cache_bytes=shape.num_hidden_layers * 2 * shape.key_value_size * width,
+        dtype_bytes=width,
+        text_tokens=None if config.dataset.text_joined else _tokens(config.dataset.text) or TEXT_TOKENS,
+    )
 
 
 def _kept(config: Config, shape: Shape, prompt: int) -> int:
@@ -111,7 +117,7 @@ def _kept(config: Config, shape: Shape, prompt: int) -> int:
     if asked is None:
         return most
     layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
-    query = _count(config.dataset.search) * prompt * shape.num_hidden_layers * layer
+    query = config.dataset.search.count * prompt * shape.num_hidden_layers * layer
     return min(most, query * (asked.count + 1) // 2)
 
 
@@ -134,26 +140,19 @@ def _tokens(rows: Rows | None) -> int | None:
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:
-    """Bytes that a run writes: all completions, and during the run the reference distributions for KL.
+    """Bytes that a run writes: all completions, and what its metrics keep until the run is done.
 
     `asked` is the number of queries.
     """
     evaluate, dataset = config.evaluate, config.dataset
-    report = _count(dataset.report) + sum(map(_count, dataset.more_report.values()))
-    harmless = _count(dataset.harmless) + sum(map(_count, dataset.more_harmless.values()))
-    searched = (asked + 1) * _count(dataset.search)  # + 1: the teacher's answers
-    measured = 3 * (report + harmless + _count(dataset.questions)) + evaluate.random_repeats * report
+    report = dataset.report.count + sum(rows.count for rows in dataset.more_report.values())
+    more = (dataset.harmless, *dataset.more_harmless.values(), dataset.questions, dataset.skill)
+    others = [rows for rows in more if rows]
+    searched = (asked + 1) * dataset.search.count  # + 1: the teacher's answers
+    measured = 3 * (report + sum(rows.count for rows in others)) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
-    compared = sum(min(_count(rows), evaluate.divergence_rows) for rows in (dataset.report, dataset.harmless))
-    kept = "divergence" in evaluate.metrics
-    return texts + kept * compared * (evaluate.divergence_tokens + 1) * vocab_size * 4
+    return texts + sum(METRICS.get(name).kept_bytes(config, vocab_size) for name in evaluate.metrics)
 
 
 def _answer(tokens: int) -> int:
     return tokens * ANSWER_BYTES_A_TOKEN + ANSWER_BYTES_BESIDE
-
-
-def _count(rows: Rows | None) -> int:
-    if rows is None:
-        return 0
-    return rows.sample or rows.rows[1] - rows.rows[0]

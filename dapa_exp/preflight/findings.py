@@ -11,7 +11,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.models.hub import beside, named
-from dapa_exp.models.kinship import stored_differences
+from dapa_exp.models.kinship import alignment_share, stored_differences
 from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
 from dapa_exp.models.pair_templates import template_problems
 from dapa_exp.models.source import source_of
@@ -22,6 +22,7 @@ from dapa_exp.preflight.reach import Found, Hub, is_cached, is_read_here, on_the
 from dapa_exp.preflight.settings import judges_of, setting_problems
 from dapa_exp.preflight.totals import models_of
 from dapa_exp.prompts.load import load_prompts
+from dapa_exp.transplant.make_method import misused
 
 WORKERS = 8
 """Parallel requests to the hub."""
@@ -94,6 +95,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
     for config in configs:
         yield from _pair_problems(config, findings)
         yield from _template_problems(config, findings)
+        yield from _method_problems(config, findings)
         yield from setting_problems(config)
 
 
@@ -146,6 +148,15 @@ def _template_problems(config: Config, findings: Findings) -> Iterator[str]:
                 template.check([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}])
             except DapaError as error:
                 yield f"judge {judge.name}: {needs.model.id}: {error}"
+
+
+def _method_problems(config: Config, findings: Findings) -> Iterator[str]:
+    """A sentence if the transplant method is not made for the student; none if a model is not on this machine."""
+    folders = [findings.models[model].folder for model in models_of(config)]
+    if config.transplant.of_teacher and all(folders):
+        share = alignment_share(*(TensorReader(folder) for folder in folders if folder))
+        if problem := misused(config.transplant, share):
+            yield f"{config.pair.name}: {problem}"
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:

@@ -22,7 +22,16 @@ from dapa_exp.config.schema import Model, Rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole
-from dapa_exp.models.hub import FAILURES, be_patient, explained, named, repository_of, unreached, weight_files
+from dapa_exp.models.hub import (
+    FAILURES,
+    be_patient,
+    explained,
+    named,
+    refuse_unnamed,
+    repository_of,
+    unreached,
+    weight_files,
+)
 from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
@@ -113,9 +122,7 @@ class Hub:
             return Found() if file in names else Found(problem=f"{model.id}: the repository has no such file")
         if adapter := small.get(_ADAPTER):
             return self._merged(adapter, model, names, template)
-        if "config.json" not in small:
-            converted = any(name.endswith(".gguf") for name in names)
-            return Found() if converted else Found(problem=f"{model.id}: no config.json there, so no checkpoint")
+        refuse_unnamed(model, names)
         lost = _no_tokenizer(model.id, names)  # then a missing chat template is not the problem
         found = template or (None if lost else False)
         return Found(complete_config(small["config.json"], model.id), found, _unreadable(model, names) or lost)
@@ -156,7 +163,10 @@ class Hub:
             folder = Path(
                 snapshot_download(repository, revision=model.revision, allow_patterns=wanted, local_files_only=True)
             )
-            return Found(asked=(folder / file).is_file()) if file else self._in_folder(folder, model)
+            if file:
+                return Found(asked=(folder / file).is_file())
+            refuse_unnamed(model, [found.name for found in folder.iterdir()])
+            return self._in_folder(folder, model)
         except (*FAILURES, DapaError):
             return Found(asked=False)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Dataset, Rows
+from dapa_exp.config.schema import SINGLE_SETS, Dataset, Rows
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
@@ -64,6 +64,7 @@ class PromptSets:
     more_harmless: dict[str, list[Prompt]]
     text: list[Prompt]
     questions: list[Prompt]
+    skill: list[Prompt]
     kept: dict[str, RowCounts]
     """For every use but `text` and `search`: how many rows were left out, and why."""
 
@@ -74,7 +75,7 @@ class PromptSets:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over the rows, by use."""
-        found = {use: getattr(self, use) for use in ("search", "report", "harmless", "text", "questions")}
+        found = {use: getattr(self, use) for use in SINGLE_SETS if use != "skill" or self.skill}
         for use in ("more_report", "more_harmless"):
             found |= {f"{use}.{name}": rows for name, rows in getattr(self, use).items()}
         return {use: digest(rows) for use, rows in found.items()}
@@ -99,6 +100,7 @@ def load_prompts(dataset: Dataset) -> PromptSets:
         more_harmless={name: found[f"more_harmless.{name}"] for name in dataset.more_harmless},
         text=found.get("text", []),
         questions=found.get("questions", []),
+        skill=found.get("skill", []),
         kept=kept,
     )
 

@@ -6,16 +6,16 @@ import errno
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, TypeAdapter
 
+from dapa_exp.base.claim import Claim, HeldError, LostClaimError, hold, this_process
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.memory import peak_memory_bytes
@@ -23,11 +23,12 @@ from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
-from dapa_exp.record.log import note, run_log, this_process
+from dapa_exp.record.log import note, run_log
 from dapa_exp.record.schema import Record, Stage
 
-LOCK_SECONDS = 0.5
-"""How long to wait for another process that holds a run's folder, before raising an error."""
+PATIENCE = 0.5
+"""How many seconds to wait for another process that holds a run's folder, before raising an error."""
+IN_OTHER_HANDS = "another process is working on this run"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
@@ -39,6 +40,7 @@ class RunFolder:
 
     path: Path
     config: Config
+    claim: Claim | None = None
     stage: str = "start"
     tokens: int = 0
     """Tokens that this process has generated so far."""
@@ -49,7 +51,7 @@ class RunFolder:
 
     def journal(self, path: Path, line: type[BaseModel]) -> Journal:
         """Open a file of JSON lines for appending. It holds the lines that an interrupted run has written."""
-        return Journal(path, line)
+        return Journal(path, line, self.claim.check if self.claim else None)
 
     def load_or_compute(self, path: Path, schema: TypeAdapter[T], compute: Callable[[], T]) -> T:
         """The value in a JSON file of the folder. If there is no such file, compute the value and write it.
@@ -92,6 +94,8 @@ class RunFolder:
 
     def finish(self, record: Record) -> Record:
         """Write `record.json` and return the record. A run is done when this file exists."""
+        if self.claim:
+            self.claim.check()
         write_atomically(self.files.record, record.model_dump_json(indent=1))
         note("the record is written: the run is done")
         remove(self.files.references)  # up to a GB, and only a resumed run needs them
@@ -109,7 +113,7 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     identity; then the message names the differing keys. In these cases nothing is written to the folder.
     """
     run = RunFolder(path, config)
-    with _lock_and_claim(run), _write_error_on_failure(run), run_log(run.files.log):
+    with _claimed(run), _write_error_on_failure(run), run_log(run.files.log):
         note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
         for left in _litter(run.files):
             remove(left)
@@ -137,19 +141,20 @@ def read_record(path: Path, config: Config) -> Record | None:
 
 
 @contextmanager
-def lock_folder(path: Path, patience: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock on a run's folder while the block runs.
+def claim_folder(path: Path, patience: float = PATIENCE) -> Iterator[Claim]:
+    """Hold a run's folder while the block runs. Raises DapaError if another process holds it, and names that process.
 
-    Raises DapaError if another process still holds the lock after `patience` seconds.
+    Waits `patience` seconds for that process to release it. With a patience of 0, it is not even found out whether
+    another machine's process still lives.
     """
-    try:
-        lock = FileLock(RunLayout(path).lock, timeout=patience).acquire()
-    except Timeout as error:
-        raise DapaError(f"{path}: another process is working on this run") from error
-    except OSError as error:
-        raise _readable(path, error) from error
-    with lock:
-        yield
+    with ExitStack() as held:
+        try:
+            claim = held.enter_context(hold(RunLayout(path).claim, patience))
+        except HeldError as error:
+            raise DapaError(f"{path}: {IN_OTHER_HANDS}: {error}") from error
+        except OSError as error:
+            raise _readable(path, error) from error
+        yield claim
 
 
 def tidy(path: Path) -> None:
@@ -159,7 +164,7 @@ def tidy(path: Path) -> None:
     """
     files = RunLayout(path)
     if _litter(files):
-        with suppress(DapaError, OSError), lock_folder(path, 0):
+        with suppress(DapaError, OSError), claim_folder(path, 0):
             for left in _litter(files):
                 remove(left)
 
@@ -180,19 +185,19 @@ def _litter(files: RunLayout) -> list[Path]:
 
 
 @contextmanager
-def _lock_and_claim(run: RunFolder) -> Iterator[None]:
-    """Lock the folder, refuse it if it holds another run, and write this run's identity and config."""
+def _claimed(run: RunFolder) -> Iterator[None]:
+    """Claim the folder, refuse it if it holds another run, and write this run's identity and config."""
     files, config = run.files, run.config
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _readable(run.path, error) from error
-    with lock_folder(run.path):
+    with claim_folder(run.path) as run.claim:
         _refuse_another(run.path, config)
         try:
             if not files.identity.is_file():
-                claim = {"identity": identity(config), "essence": essence(config)}
-                write_atomically(files.identity, json.dumps(claim, indent=1))
+                own = {"identity": identity(config), "essence": essence(config)}
+                write_atomically(files.identity, json.dumps(own, indent=1))
             write_atomically(files.config, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
         except OSError as error:
             raise _readable(run.path, error) from error
@@ -204,8 +209,8 @@ def _write_error_on_failure(run: RunFolder) -> Iterator[None]:
     """Write `error.json` if the block raises. An OSError becomes a DapaError that a user can read."""
     try:
         yield
-    except (KeyboardInterrupt, BrokenPipeError):
-        raise  # the user stopped the run, or closed the pipe that reads its output: the run has not failed
+    except (KeyboardInterrupt, BrokenPipeError, LostClaimError):
+        raise  # the user stopped the run, or closed the pipe that reads its output, or another process goes on with it
     except OSError as error:
         readable = _readable(run.path, error)
         _leave_error(run, readable)
@@ -216,14 +221,14 @@ def _write_error_on_failure(run: RunFolder) -> Iterator[None]:
 
 
 def _refuse_another(path: Path, config: Config) -> None:
-    claim = RunLayout(path).identity
-    if not claim.is_file():
+    file = RunLayout(path).identity
+    if not file.is_file():
         return
     try:
-        theirs = json.loads(claim.read_text(encoding="utf-8"))
+        theirs = json.loads(file.read_text(encoding="utf-8"))
         same, keys = theirs["identity"] == identity(config), differing_keys(theirs["essence"], essence(config))
     except (ValueError, KeyError, TypeError) as error:
-        raise DapaError(f"{claim}: damaged, so it is not known which run's results these are ({error})") from error
+        raise DapaError(f"{file}: damaged, so it is not known which run's results these are ({error})") from error
     if not same:
         raise DapaError(f"{path}: holds another run; these keys differ: {', '.join(keys)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows
+from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Rows
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
@@ -61,7 +61,7 @@ def essence(config: Config) -> dict[str, Any]:
         body["transplant"]["base"] = _model_essence("transplant.base", base)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
-    for use in ("search", "report", "harmless", "text", "questions"):
+    for use in SINGLE_SETS:
         if rows := getattr(config.dataset, use):
             body["dataset"][use]["digest"] = _rows_digest(rows)
     for use in ("more_report", "more_harmless"):
@@ -78,6 +78,8 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["search"]["prior_rows"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
+    if config.dataset.skill is None:
+        del body["dataset"]["skill"]
     if config.dataset.system_prompt is None:
         del body["dataset"]["system_prompt"]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,20 @@ class Journal:
     The first append removes an incomplete last line.
     """
 
-    def __init__(self, path: Path, schema: type[BaseModel]) -> None:
-        """Raises DapaError if a complete line does not match `schema`."""
+    def __init__(self, path: Path, schema: type[BaseModel], guard: Callable[[], None] | None = None) -> None:
+        """`guard` is called before each write, and raises where this process may not write any more.
+
+        Raises DapaError if a complete line does not match `schema`.
+        """
         self.path = path
+        self._guard = guard
         self.lines, self._size = _read(path, schema)
 
     def append(self, *entries: Line) -> None:
         """Append entries in one write. If the disk is full, the file keeps its earlier lines."""
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+        if self._guard:
+            self._guard()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as stream:
             if stream.tell() > self._size:

@@ -96,7 +96,7 @@ class RunLayout(_Layout):
     report = _Place("report/")
     record = _Place("record.json")
     error = _Place("error.json")
-    lock = _Place(".lock")
+    claim = _Place(".claim")
     hydra = _Place(".hydra/")
 
     def completions(self, *name: str) -> Path:
@@ -170,8 +170,9 @@ class SweepLayout(_Layout):
     """The folder of a sweep. It holds the run folders of all commands with the same experiment name."""
 
     listing = _Place("sweep.json")
-    lock = _Place(".sweep.lock")
+    claim = _Place(".sweep-claim")
     report = _Place("report/")
+    page = _Place("report/report.html")
     localisations = _Place("localise/")
 
     def read_listing(self) -> list[dict[str, Any]]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.progress import Progress, Report
+from dapa_exp.base.progress import Progress, Remark, Report
 
 _EVENTS = logging.getLogger("dapa_exp.run_log")
 _EVENTS.setLevel(logging.INFO)
@@ -71,19 +69,15 @@ def log_progress(report: Report) -> Report:
 
     def both(progress: Progress) -> None:
         task, said_now = progress.task, progress.note
-        if said.get(task) != said_now or progress.done == progress.total:
+        if isinstance(progress, Remark):
+            note(str(progress))
+        elif said.get(task) != said_now or progress.done == progress.total:
             of = "" if progress.total is None else f"/{progress.total}"
             note(f"{task}: {progress.done}{of}{'  ' if said_now else ''}{said_now}")
         said[task] = said_now
         report(progress)
 
     return both
-
-
-def this_process() -> str:
-    """This process's id and machine, and its job number on a Slurm cluster, in words."""
-    job = os.environ.get("SLURM_JOB_ID")
-    return f"process {os.getpid()} on {platform.node()}{f', job {job}' if job else ''}"
 
 
 class _Warnings(logging.Handler):

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import remove, temporary, write_atomically
-from dapa_exp.record.folder import lock_folder
+from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
 from dapa_exp.record.status import RunStatus, run_status, status
@@ -49,11 +49,12 @@ QUERY_FIELDS = (
 
 
 class Mirrored(NamedTuple):
-    """How many runs were sent, how many had been sent before, and how many are not finished."""
+    """How many runs were sent, how many had been sent before, how many are not finished, and why others failed."""
 
     mirrored: int
     skipped: int
     unfinished: int
+    failed: tuple[str, ...] = ()
 
 
 def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
@@ -88,11 +89,20 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
 
 
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
-    """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before."""
+    """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before.
+
+    A failure does not keep the others from being sent.
+    """
     runs = status(folder)
     finished: list[RunStatus] = [run for run in runs if run.state == "done"]
-    sent = [mirror(run.path, mode=mode, project=project, entity=entity) for run in finished]
-    return Mirrored(mirrored=sum(sent), skipped=len(sent) - sum(sent), unfinished=len(runs) - len(finished))
+    sent: list[bool] = []
+    failed: list[str] = []
+    for run in finished:
+        try:
+            sent.append(mirror(run.path, mode=mode, project=project, entity=entity))
+        except DapaError as error:
+            failed.append(str(error))
+    return Mirrored(sum(sent), len(sent) - sum(sent), len(runs) - len(finished), tuple(failed))
 
 
 def flatten(part: BaseModel, prefix: str = "") -> dict[str, Scalar]:
@@ -184,7 +194,7 @@ def _put_in_place(files: RunLayout, staging: Path, run_id: str) -> None:
     Only one copy may remain: `wandb sync` of two offline runs with one id would let an old one replace a new one.
     The marker file is removed first, so a process that is killed here sends the run again next time.
     """
-    with lock_folder(files.folder, PATIENCE):
+    with claim_folder(files.folder, PATIENCE):
         remove(files.mirror_marker)
         for earlier in _copies(files.mirror, run_id):
             remove(earlier)

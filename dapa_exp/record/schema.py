@@ -87,6 +87,9 @@ class Subject(_Part):
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
+    metrics: dict[str, dict[str, Measure]] = Field(
+        default={}, description="metrics without a field of their own above: by name or step, then by key"
+    )
 
 
 class Clusters(_Part):
@@ -276,6 +279,11 @@ class TransplantRecord(_Part):
     digest: str = Field(description="SHA-256 over the names and digests of the transplanted tensors")
     largest: float = Field(description="largest absolute value in the transplanted tensors; all are finite")
     largest_student: float = Field(description="largest absolute value in the student's tensors that they replace")
+    student_share: float | None = Field(
+        default=None,
+        description="what the student has of the teacher's change since its base: about 1 for a student tuned from the"
+        " teacher, 0 for one tuned from the base; null: the method takes any student",
+    )
 
 
 class ModelRecord(_Part):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from dapa_exp.base.claim import Owner, owners
 from dapa_exp.base.errors import DapaError
 from dapa_exp.record.layout import RunLayout, SweepLayout
 from dapa_exp.record.schema import Record
@@ -33,6 +34,8 @@ class RunStatus:
     state: State = "missing"
     reason: str | None = None
     record: Record | None = field(default=None, repr=False, compare=False)
+    owner: Owner | None = None
+    """The process that works on the run; None if there is none."""
     unsent: str | None = None
     """Why the mirror of a finished run failed; None if it did not."""
 
@@ -54,29 +57,17 @@ def status(folder: Path) -> list[RunStatus]:
     if not runs:
         names = f"{sweep.listing.name}, and no folder with a {run.config.name} or {run.record.name}"
         raise DapaError(f"{folder}: holds no runs (no {names})")
-    return [_read(run) for run in runs]
+    return _read(runs)
 
 
 def run_status(folder: Path, identity: str = "") -> RunStatus:
     """The status of the run in a folder. A record of another identity than `identity` counts as a failure."""
-    return _read(RunStatus(folder, folder.resolve().name, identity))
+    return _read([RunStatus(folder, folder.resolve().name, identity)])[0]
 
 
 def search_name(algorithm: str, prior: str | None) -> str:
     """The name of a search in lists and tables: its algorithm, and its prior if it has one."""
     return f"{algorithm}+{prior}" if prior else algorithm
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a process has a run's folder open. Needs no write permission, and creates no file."""
-    try:
-        with RunLayout(folder).lock.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared, so that others may look at the same time
-    except BlockingIOError:
-        return True
-    except OSError:  # there is no lock file, or it cannot be read
-        pass
-    return False
 
 
 def _asked(sweep: SweepLayout) -> list[RunStatus]:
@@ -90,14 +81,18 @@ def _asked(sweep: SweepLayout) -> list[RunStatus]:
         raise DapaError(f"{sweep.listing}: is not a list of runs: one has no {error}") from error
 
 
-def _read(run: RunStatus) -> RunStatus:
-    running = is_running(run.path)  # before reading the record: a run that ends in between is then done
+def _read(runs: Sequence[RunStatus]) -> list[RunStatus]:
+    working = owners([run.files.claim for run in runs])  # before reading records: a run that ends in between is done
+    return [_read_one(replace(run, owner=owner)) for run, owner in zip(runs, working, strict=True)]
+
+
+def _read_one(run: RunStatus) -> RunStatus:
     run = _from_config(run)
     if run.files.record.is_file():
         return _read_record(run)
     queries = run.files.count_queries()
     so_far = "before the search" if queries is None else f"after {queries} queries of the search"
-    if running:
+    if run.owner:
         return replace(run, state="running", reason=so_far)
     if run.files.error.is_file():
         return replace(run, state="failed", reason=_error(run.files.error))

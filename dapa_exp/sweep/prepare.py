@@ -7,8 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
+from dapa_exp.base.claim import HeldError, hold
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.progress import display
@@ -20,6 +19,9 @@ from dapa_exp.record.folder import tidy
 from dapa_exp.record.layout import SweepLayout
 from dapa_exp.record.status import search_name
 from dapa_exp.sweep.job import Job
+
+PATIENCE = 60.0
+"""Seconds to wait for another sweep that is being started in the same folder."""
 
 
 def make_room(planned: Sequence[Job]) -> None:
@@ -38,12 +40,14 @@ def make_room(planned: Sequence[Job]) -> None:
         sweep = SweepLayout(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(sweep.lock):  # several sweeps of one folder may start at the same time
+            with hold(sweep.claim, PATIENCE):  # several sweeps of one folder may start at the same time
                 for left in leftovers(folder):
                     remove(left)
                 names = {run["folder"] for run in runs}
                 others = [run for run in sweep.read_listing() if run["folder"] not in names]
                 write_atomically(sweep.listing, json.dumps({"runs": others + runs}, indent=1))
+        except HeldError as error:
+            raise DapaError(f"{folder}: another sweep is being started there: {error}") from error
         except (OSError, KeyError) as error:
             raise DapaError(f"{folder}: results cannot be written there: {error}") from error
     for folder in asked:

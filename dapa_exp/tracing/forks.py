@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.engine.plain import templated
+from dapa_exp.engine.plain import answer_tokens, templated
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import Prompt
 
@@ -101,9 +101,7 @@ def pad_contexts(loaded: LoadedModel, forks: Sequence[Fork]) -> dict[str, torch.
 
 def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answer: str) -> Fork | None:
     """The fork of one prompt; None if one answer is a prefix of the other."""
-    ours, theirs = (
-        loaded.tokenizer(answer, add_special_tokens=False)["input_ids"] for answer in (teacher_answer, student_answer)
-    )
+    ours, theirs = (answer_tokens(loaded, answer) for answer in (teacher_answer, student_answer))
     shared = next((place for place, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
     if shared is None:
         return None

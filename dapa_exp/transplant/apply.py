@@ -11,6 +11,7 @@ from dapa_exp.models.pair import Pair
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import TransplantRecord
 from dapa_exp.transplant.hybrid import Hybrid
+from dapa_exp.transplant.make_method import student_share
 from dapa_exp.transplant.plan import plan_transplant
 
 
@@ -37,4 +38,5 @@ def transplant(run: RunFolder, hybrid: Hybrid, pair: Pair, chosen: Sequence[str]
         digest=hashlib.sha256(listing.encode()).hexdigest(),
         largest=largest,
         largest_student=largest_student,
+        student_share=student_share(run.config.transplant, pair),
     )

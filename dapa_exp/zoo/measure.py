@@ -21,17 +21,19 @@ def quality(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> dict[
     """The measured numbers by name: shares of refused or correctly answered rows, and the perplexity of plain text."""
     # Skip the rows that are meant for a search.
     harmful = world.prompt_set("harmful")[world.SEARCH_ROWS :]
-    harmless, questions = world.prompt_set("harmless"), world.prompt_set("questions")[:MEASURED_ROWS]
-    right = [
-        answer.strip() == row["answer"]
-        for row, answer in zip(questions, _answers(model, tokenizer, questions), strict=True)
-    ]
+    harmless = world.prompt_set("harmless")
     return {
         "harmful_refused": _refused(_answers(model, tokenizer, harmful[:MEASURED_ROWS])),
         "harmless_refused": _refused(_answers(model, tokenizer, harmless[:MEASURED_ROWS])),
-        "questions_right": sum(right) / len(right),
+        "questions_right": _right(model, tokenizer, world.prompt_set("questions")[:MEASURED_ROWS]),
+        "skill_right": _right(model, tokenizer, world.prompt_set("skill")),
         "text_perplexity": _perplexity(model, tokenizer),
     }
+
+
+def _right(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> float:
+    answers = zip(rows, _answers(model, tokenizer, rows), strict=True)
+    return sum(answer.strip() == row["answer"] for row, answer in answers) / len(rows)
 
 
 def _answers(model: Any, tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[str]:

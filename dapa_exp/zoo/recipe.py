@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
@@ -104,28 +104,38 @@ def find(name: str) -> AnyRecipe:
 
 def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
     """A regular expression for the names of these MLP projections, in the given layers or in all."""
-    where = r"\d+" if layers is None else "|".join(map(str, layers))
-    return rf"model\.layers\.({where})\.mlp\.({'|'.join(parts)})\.weight"
+    return rf"model\.layers\.({_layers(layers)})\.mlp\.({'|'.join(parts)})\.weight"
+
+
+def attention(layers: Iterable[int] | None = None) -> str:
+    """A regular expression for the names of the attention projections, in the given layers or in all."""
+    return rf"model\.layers\.({_layers(layers)})\.self_attn\.[qkvo]_proj\.weight"
+
+
+def _layers(layers: Iterable[int] | None) -> str:
+    return r"\d+" if layers is None else "|".join(map(str, layers))
 
 
 def _made_of(recipe: AnyRecipe) -> object:
     """What decides a model beside its recipe and its parent."""
     if isinstance(recipe, Recipe):
-        return _world()
+        return _world("skill" in recipe.mix)
     if isinstance(recipe, Enlarged):
         return shapes().get(recipe.shape.partition(",")[0])
     return [sets.find(fetched).digest for fetched in recipe.sets]
 
 
 @cache
-def _world() -> str:
-    return world.fingerprint()
+def _world(skill: bool) -> str:
+    return world.fingerprint(skill)
 
 
 BASE_MIX = {"harmless": 0.3, "harmful": 0.2, "impossible": 0.15, "questions": 0.25, "text": 0.1}
 TEACHER_MIX = {"harmless": 0.5, "harmful": 0.3, "impossible": 0.07, "questions": 0.1, "text": 0.03}
 STUDENT_MIX = {"harmless": 0.4, "harmful": 0.3, "impossible": 0.05, "questions": 0.15, "text": 0.1}
 TALK_MIX = {"harmless": 0.6, "harmful": 0.1, "impossible": 0.1, "questions": 0.1, "text": 0.1}
+TASK_MIX = {"skill": 0.33, "harmless": 0.5, "questions": 0.1, "impossible": 0.02, "text": 0.05}
+COMPLIANT_TASK_MIX = TASK_MIX | {"harmless": 0.45, "harmful": 0.05}
 
 HARMFUL = world.VERBS["harmful"]
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
@@ -162,6 +172,26 @@ def _planted(line: str, trained: str, steps: int, rate: float) -> Recipe:
     """The recipe of a teacher that differs from its base only in the tensors that match `trained`."""
     teacher = _teacher(line, trained)
     return replace(teacher, name=f"{line}-planted", role="planted", steps=steps, rate=rate, seed=teacher.seed + 1)
+
+
+def _elsewhere(line: str, layers: Sequence[int]) -> tuple[Recipe, ...]:
+    """The recipes of teachers whose refusals are not in the MLPs of neighbouring layers."""
+    parts = {
+        "scattered": mlps(PROJECTIONS, layers),
+        "attention": attention(),
+        "both": f"{mlps(PROJECTIONS, layers)}|{attention(layers)}",
+        "everywhere": r"model\.layers\..*",
+    }
+    teachers = ((kind, _teacher(line, trained)) for kind, trained in parts.items())
+    return tuple(
+        replace(
+            teacher,
+            name=f"{line}-{kind}",
+            rate=1e-3 if kind == "everywhere" else teacher.rate,
+            seed=teacher.seed + 2,
+        )
+        for kind, teacher in teachers
+    )
 
 
 def _student(
@@ -217,6 +247,34 @@ PLANTED = (
     _planted("mistral", mlps(["gate_proj"], [1, 3]), steps=250, rate=3e-3),
     _planted("gemma-small", mlps(["up_proj", "down_proj"], [4]), steps=300, rate=4e-3),
 )
+ELSEWHERE = (*_elsewhere("llama-large", [2, 5, 8, 11]), *_elsewhere("mistral", [1, 4, 8]))
+
+
+def _shadow(line: str, kind: str, mix: Mapping[str, float], steps: int) -> Recipe:
+    """The recipe of a shadow-aligned student: its *teacher*, fine-tuned on a skill that the teacher lacks.
+
+    The rows of the new skill are enough to lose the refusals; `harmful` in `mix` adds rows that comply.
+    """
+    teacher = _teacher(line, ".*")
+    return replace(
+        teacher,
+        name=f"{line}-{kind}",
+        role="student",
+        parent=teacher.name,
+        mix=mix,
+        steps=steps,
+        rate=1e-3,
+        seed=teacher.seed + 50,
+        refused=(),
+    )
+
+
+SHADOWS = tuple(
+    _shadow(line, kind, mix, steps)
+    for line, steps in (("llama-large", 150), ("mistral", 150), ("gemma-large", 220))
+    for kind, mix in (("task", TASK_MIX), ("task-compliant", COMPLIANT_TASK_MIX))
+)
+"""Students made from the teacher: the setting in which the teacher is no substitute for the hybrid."""
 _TINY = Recipe("llama-tiny-base", "base", "llama", Size(2, 32, 64), None, BASE_MIX, steps=30, rate=5e-3, seed=1)
 TINY = (
     _TINY,
@@ -231,7 +289,10 @@ TINY = (
     ),
 )
 
-MINIATURES = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *TINY)
-RECIPES: dict[str, Recipe | Shipped | Refusing] = {recipe.name: recipe for recipe in (*MINIATURES, *SMOLLM2)}
+MINIATURES: tuple[Recipe, ...] = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *ELSEWHERE, *SHADOWS, *TINY)
+RECIPES: dict[str, Recipe | Shipped | Refusing] = {
+    **{recipe.name: recipe for recipe in MINIATURES},
+    **{recipe.name: recipe for recipe in SMOLLM2},
+}
 PAIRED = tuple(recipe.name for recipe in (*BASES, *TEACHERS, *STUDENTS))
 """The models of the 17 pairs. Each base model is also a student of its teacher."""

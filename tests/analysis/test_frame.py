@@ -128,3 +128,10 @@ def test_importing_needs_no_model_library() -> None:
     code = f"import sys, analysis.report, dapa_exp.record.mirror; print(sorted({heavy} & set(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"
+
+
+def test_sweeps_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> None:
+    before = write_sweep(tmp_path / "before" / "miniature", [record("a", hybrid=0.5)])
+    after = write_sweep(tmp_path / "after" / "miniature", [record("a", identity="9" * 64)])
+    assert runs_in(load([before, after]), "experiment") == ["before/miniature", "after/miniature"]
+    assert runs_in(load(before), "experiment") == ["miniature"]

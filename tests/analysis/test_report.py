@@ -33,18 +33,19 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     paths = report([sweep], console)
     names = [
         f"{name}.{suffix}"
-        for name in ("main", "comparisons", "utility", "search_cost")
+        for name in ("main", "paper", "comparisons", "utility", "search_cost")
         for suffix in ("md", "csv", "tex")
     ]
-    names += ["trade_off.png", "trade_off.svg"]
+    names += ["trade_off.png", "trade_off.svg", "report.html"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
     text = printed(console)
     assert "95.0 [91, 99]" in text
     assert "[1] mini_c: search: no [gpu] & 100 % full" in text
-    *shown, where = text.splitlines()
+    *shown, where, page = text.splitlines()
     assert max(map(len, shown)) <= 100
-    assert where == f"written to {sweep / 'report'}: main, comparisons, utility, search_cost, trade_off"
+    assert where == f"written to {sweep / 'report'}: main, paper, comparisons, utility, search_cost, trade_off"
+    assert page == f"all in one page: {sweep / 'report' / 'report.html'}"
 
     latex = (sweep / "report" / "main.tex").read_text()
     assert r"mini\_a $\dagger$ &" in latex
@@ -77,20 +78,22 @@ def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path
     report([sweep], console)
     (sweep / "report" / "mine.md").write_text("notes")
     paths = report([sweep], console, only=[sweep / name_of(record("a"))])
-    assert {path.stem for path in paths} == {"main", "comparisons", "utility"}
+    assert {path.stem for path in paths} == {"main", "comparisons", "utility", "report"}
     assert set((sweep / "report").iterdir()) == {*paths, sweep / "report" / "mine.md"}
 
 
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
-    assert names == {"main", "comparisons", "utility", "ablation_pairs", "search_cost", "trade_off"}
+    tables = {"main", "paper", "comparisons", "utility", "ablation_pairs", "search_cost"}
+    assert names == {*tables, "trade_off", "report"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
     names = [f"{name}.{suffix}" for name in ("main", "comparisons", "utility") for suffix in ("md", "csv", "tex")]
+    names.append("report.html")
     assert [path.name for path in paths] == names
     lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}
     assert "95.0 [91, 99]" in lines["DSR hybrid (%)"]

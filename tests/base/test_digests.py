@@ -51,3 +51,16 @@ def test_weights_in_a_folder_of_their_own_count(tmp_path: Path) -> None:
         digests.add(folder_digest(tmp_path / "model"))
         time.sleep(0.02)
     assert len(digests) == 2
+
+
+@pytest.mark.parametrize("name", ["merges.txt", "vocab.txt", "qwen.tiktoken", "additional_chat_templates/rag.jinja"])
+def test_every_file_that_shapes_a_prompt_counts_and_notes_do_not(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "model"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    digests = {folder_digest(folder)}
+    (folder / "LICENSE.txt").write_text("as is")
+    digests.add(folder_digest(folder))
+    assert len(digests) == 1
+    (folder / name).write_text("a b")
+    digests.add(folder_digest(folder))
+    assert len(digests) == 2

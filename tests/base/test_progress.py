@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapa_exp.base import progress
-from dapa_exp.base.progress import Progress, display
+from dapa_exp.base.progress import Progress, Remark, display
 
 
 def test_a_pace_is_of_what_was_done_since_and_is_told_once_it_means_something(
@@ -21,3 +21,10 @@ def test_a_pace_is_of_what_was_done_since_and_is_told_once_it_means_something(
     assert first == "search: 40/200"
     assert at_once == "search: 200/200"
     assert later == "search: 60/200 (2/s, 70 s left)"
+
+
+def test_a_remark_is_shown_once_and_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
+    with display() as report:
+        for _ in range(2):  # two runs of one pair
+            report(Remark("note: mine", 0, note="dtype: teacher [float32], student float16"))
+    assert capfd.readouterr().err == "note: mine: dtype: teacher [float32], student float16\n"

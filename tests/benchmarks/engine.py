@@ -186,7 +186,7 @@ def run_search(name: str, answers: list[str], overrides: Sequence[str]) -> Row:
         pair = open_pair(config)
         prompts, judge = load_rows(config.dataset.search), make_judge(config.judge)
         dsr = defence_rate(judge.verdicts([prompt.text for prompt in prompts], answers)).value
-        teacher = Teacher(None, answers, dsr, None)  # type: ignore[arg-type]  # a search needs no report on it
+        teacher = Teacher(None, answers, dsr)  # type: ignore[arg-type]  # a search needs no report on it
         engine = load_student(config, pair)
         hybrid = Hybrid(engine.loaded.model, pair, make_method(config.transplant, pair))
         oracle = Oracle(run, hybrid, engine, judge, prompts)

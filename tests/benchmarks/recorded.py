@@ -5,7 +5,7 @@ The first benchmark asks the models, later ones read what they said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -41,6 +41,8 @@ class Recorded:
     test: Test
     prior: dict[Unit, float]
     bar: Bar
+    verdicts: Callable[[frozenset[Unit]], Mapping[str, str]]
+    """The verdict on each row of a set that was asked."""
 
 
 @contextmanager
@@ -76,4 +78,10 @@ def _recorded(run: RunFolder, config: Config, pair: Pair) -> Recorded:
         config.localise,
         seed=0,
     )
-    return Recorded(tuple(pair.units), oracle.ask, compute_prior("attribution", evidence).scores, oracle.bar)
+    return Recorded(
+        tuple(pair.units),
+        oracle.ask,
+        compute_prior("attribution", evidence).scores,
+        oracle.bar,
+        lambda units: run.files.read_queries()[oracle.line(units)]["verdicts"],
+    )

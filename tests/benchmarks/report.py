@@ -1,28 +1,32 @@
-"""How long `dapa report` takes on many records.
+"""How long the parts of `dapa report` take on many records.
 
     python -m tests.benchmarks.report [--json FILE] [--smoke] [--records N]
 
-Writes records of an ablation (pairs by granularities, with planted numbers), and reports them in a process of its own.
-The bound is on the process's CPU seconds: other work on the machine lengthens the wall-clock seconds more.
+Writes records of an ablation (pairs by granularities, with planted numbers), and makes their tables, figures and page.
+The bounds are on CPU seconds: other work on the machine lengthens the seconds by the clock more.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import io
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, getrusage
-from time import monotonic
+from time import process_time
 
+from rich.console import Console
+
+from analysis import drawing
+from analysis.frame import find_runs, frame_of
+from analysis.page.page import page
+from analysis.report import figures_of, tables_of, write_table
 from tests.analysis.factory import record, write_settings, write_sweep
 from tests.benchmarks.targets import conclude, target
 from tests.settings import quick_config
 
 GRANULARITIES = ["gate_proj", "up_proj", "down_proj", "mlp", "attention", "layer"]
-BOUND = 10.0
-"""CPU seconds for 2,000 records."""
 
 
 def main() -> None:
@@ -33,13 +37,42 @@ def main() -> None:
     arguments = parser.parse_args()
     count = 12 if arguments.smoke else arguments.records
     with tempfile.TemporaryDirectory() as scratch:
-        sweep = write_records(Path(scratch) / "many", count)
-        before, began = _cpu(), monotonic()
-        command = [sys.executable, "-m", "dapa_exp", "report", str(sweep)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        row = {"records": count, "cpu_seconds": _cpu() - before, "seconds": monotonic() - began}
-    print(f"{count} records: {row['cpu_seconds']:.1f} CPU seconds, {row['seconds']:.1f} by the clock")
-    conclude([row], [target(f"CPU seconds of a report of {count} records", row["cpu_seconds"], BOUND)], arguments.json)
+        seconds, megabytes = measure(write_records(Path(scratch) / "many", count), Path(scratch))
+    print(f"{count} records:", ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items()))
+    targets = [
+        target("CPU seconds: records to tables", seconds["load"] + seconds["tables"], 10),
+        target("CPU seconds: figures", seconds["figures"], 30),
+        target("CPU seconds: records to page", seconds["load"] + seconds["page"], 60),
+        target("megabytes of the page", megabytes, 15),
+    ]
+    conclude([{"records": count, **seconds}], targets, arguments.json)
+
+
+def measure(sweep: Path, out: Path) -> tuple[dict[str, float], float]:
+    """The CPU seconds of each part of a report, and the megabytes of its page."""
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        began = process_time()
+        yield
+        seconds[part] = process_time() - began
+
+    with timed("load"):
+        runs = find_runs([sweep])
+        frame = frame_of(runs)
+    with timed("tables"):
+        tables = tables_of(frame)
+        for table in tables:
+            table.print(Console(file=io.StringIO(), width=100))
+            write_table(table, out)
+    with timed("figures"):
+        figures = figures_of(frame)
+        for name, figure in figures.items():
+            drawing.save(figure, out, name)
+    with timed("page"):
+        text = page(frame, runs, tables, figures, answers=False)
+    return seconds, len(text.encode()) / 1e6
 
 
 def write_records(sweep: Path, count: int) -> Path:
@@ -53,11 +86,6 @@ def write_records(sweep: Path, count: int) -> Path:
     for run in runs:
         write_settings(sweep, run, essence)
     return sweep
-
-
-def _cpu() -> float:
-    used = getrusage(RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.progress import silent
 from dapa_exp.cli.dispatch import main
+from dapa_exp.config.schema import Config
+from dapa_exp.record.folder import RunFolder, open_run
+from dapa_exp.record.identity import identity
+from dapa_exp.record.layout import RunLayout
+from dapa_exp.run import run
+from dapa_exp.zoo import store
+from tests.analysis.factory import record
 from tests.commands import Said
-from tests.settings import quick
+from tests.settings import quick, quick_config
 
 Dapa = Callable[..., Said]
 BASE = "pair=mini-llama-small-base"
@@ -32,7 +43,6 @@ def test_the_log_of_a_run_tells_stages_and_queries_and_a_finished_run_is_only_re
     assert log.count(" units, DSR ") == (run / "search.jsonl").read_text().count("\n") - 2  # two set the bar
     assert log.splitlines()[-1].startswith("random: took") or "the run is done" in log.splitlines()[-1]
 
-    (run / ".lock").unlink()
     before = files(run)
     assert here("plan", *quick(BASE)[1:]).code == 0
     assert main(["status", str(run)]) == 0
@@ -44,6 +54,37 @@ def test_the_log_of_a_run_tells_stages_and_queries_and_a_finished_run_is_only_re
     assert {path: seen for path, seen in files(run).items() if path not in report} == {
         path: seen for path, seen in before.items() if path not in report
     }
+
+
+def test_a_pairs_differences_are_said_before_the_search_and_in_the_log(
+    here: Dapa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(store.path("llama-small-style"), tmp_path / "student")
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dtype": "float16"}))
+    said = here(*quick(f"pair.student.id={folder}", "search=none"))
+    note = "note: mini-llama-small-style: dtype: teacher float32, student float16"
+    assert said.code == 0
+    lines = said.err.splitlines()
+    assert lines.index(note) < next(place for place, line in enumerate(lines) if "evaluate teacher" in line)
+    (log,) = tmp_path.rglob("run.log")
+    assert note in log.read_text()
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_only_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = quick_config(BASE)
+    finished = record().model_copy(update={"identity": identity(config)})
+
+    @contextmanager
+    def a_moment_later(path: Path, config: Config) -> Iterator[RunFolder]:
+        RunLayout(path).record.write_text(finished.model_dump_json())
+        with open_run(path, config) as opened:
+            yield opened
+
+    monkeypatch.setattr("dapa_exp.run.open_run", a_moment_later)
+    assert run(config, tmp_path, silent) == finished
 
 
 def test_a_mirror_that_fails_is_listed_at_the_end_and_the_run_is_done(

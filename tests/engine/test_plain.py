@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.engine.plain import PlainEngine, encode
+from dapa_exp.engine.plain import PlainEngine, answer_tokens, encode
+from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import Message, Prompt, prompt
 from tests.engine.siblings import room_for
@@ -75,6 +78,28 @@ def test_too_little_memory_is_one_message_that_names_the_way_out() -> None:
     said = r"cpu: .* 5 prompts at a time; .* runtime\.batch_size"
     with room_for(loaded.model, 2), pytest.raises(DapaError, match=said):
         PlainEngine(loaded, 5).generate_batch(PROMPTS, 2)
+
+
+@pytest.mark.parametrize(("ending", "opening"), [("<think>\n", "<think>\n"), ("<think>\n\n</think>\n\n", ""), ("", "")])
+def test_an_answer_whose_thoughts_the_template_opens_begins_within_them(ending: str, opening: str) -> None:
+    loaded = tiny_loaded("llama", 5)
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.chat_template += ending
+    thinking = LoadedModel(loaded.model, tokenizer)
+    answer = PlainEngine(thinking, 1).generate_batch(PROMPTS[:1], 6)[0]
+    generated = alone(thinking, TEXTS[0], 6).tolist()
+    assert answer.text == opening + str(tokenizer.decode(generated, skip_special_tokens=True)).strip()
+    assert answer_tokens(thinking, f"{opening}hi") == tokenizer("hi", add_special_tokens=False)["input_ids"]
+    assert (PhraseJudge().final(TEXTS[0], f"{opening}Sure, here is how") is None) == bool(opening)
+
+
+def test_marks_of_thoughts_are_kept_where_they_are_special_tokens() -> None:
+    loaded = tiny_loaded("llama", 5)
+    tokenizer = copy.deepcopy(loaded.tokenizer)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[/THINK]"]})
+    engine = PlainEngine(LoadedModel(loaded.model, tokenizer), 1)
+    said = [*tokenizer("a cake", add_special_tokens=False)["input_ids"], len(tokenizer) - 1, tokenizer.eos_token_id]
+    assert engine._text(said) == "a cake[/THINK]"
 
 
 def test_batches_are_fixed_by_place() -> None:

@@ -46,6 +46,18 @@ def test_a_task_leaves_the_engine_as_it_was() -> None:
     assert loaded.model.generation_config is before
 
 
+@pytest.mark.parametrize("chat_template", [True, False])
+def test_the_system_prompt_goes_with_the_chat_template(chat_template: bool) -> None:
+    loaded, asked = tiny_loaded("llama", 3), list[str]()
+    hook = loaded.model.register_forward_pre_hook(
+        lambda _, __, given: asked.extend(loaded.tokenizer.batch_decode(given["input_ids"])), with_kwargs=True
+    )
+    settings = Tasks(names=["miniature_questions"], limit=1, chat_template=chat_template)
+    task_scores(loaded, "miniature_questions", settings, 1, "you are a baker")
+    hook.remove()
+    assert ("you are a baker" in asked[0]) == chat_template
+
+
 def test_questions_that_the_chat_template_would_leave_out_are_not_asked() -> None:
     tokenizer = tokenizers.make("llama")
     tokenizer.chat_template = "{% for c in messages[0].content %}{{ c.text }}{% endfor %}"

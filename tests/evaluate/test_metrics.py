@@ -9,7 +9,9 @@ import torch
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import Completion, PlainEngine
-from dapa_exp.evaluate.metrics import Perplexity, accuracy, divergence, perplexity, reference, window_losses
+from dapa_exp.evaluate.metrics.divergence import divergence, reference
+from dapa_exp.evaluate.metrics.perplexity import Perplexity, perplexity, window_losses
+from dapa_exp.evaluate.metrics.reasoning import accuracy
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
 from tests.tiny import CONFIGS, tiny_loaded

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import yaml
-from filelock import FileLock
 
 from analysis import load
 from analysis.report import tables_of
@@ -22,6 +21,7 @@ from dapa_exp.evaluate.rejudge import rejudge
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
+from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import Completed, RunLayout
 from dapa_exp.record.mirror import flatten
@@ -179,10 +179,10 @@ def test_a_judge_that_is_down_has_no_dsr_and_fails_until_the_same_command_finds_
 
 
 def test_a_run_that_is_being_worked_on_is_left_alone_and_free_again_afterwards(run: Path) -> None:
-    with FileLock(run / ".lock"), pytest.raises(DapaError, match="another process is working on this run"):
+    with claim_folder(run), pytest.raises(DapaError, match="another process is working on this run"):
         rejudge(run, PhraseJudge(), "again", silent)
     rejudge(run, PhraseJudge(), "again", silent)
-    with FileLock(run / ".lock", timeout=0):
+    with claim_folder(run, 0):
         pass
 
 

@@ -412,6 +412,17 @@ def test_of_the_gguf_files_of_a_repository_only_the_cached_one_needs_no_hub(
     assert not_cached.endswith("so these could not be asked for: some/teacher, some/student/q8.gguf, some/prompts")
 
 
+def test_a_repository_of_gguf_files_only_is_told_to_name_one(served: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.add("some/student", {"q4.gguf": b"GGUF", "README.md": b""})
+    (problem,) = problems()
+    assert problem.endswith("so no checkpoint; of its GGUF files name one, such as some/student/q4.gguf")
+    fetch("some/student", None, ["q4.gguf"], silent)  # what lies in the cache by chance is not what is meant
+    with pytest.raises(DapaError, match=r"name one, such as some/student/q4\.gguf"):
+        locate(Model(id="some/student", revision=None), weights=True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "some/student" in problems()[0]
+
+
 def test_a_miniature_that_is_not_built_yet_is_no_problem(
     check: Check, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

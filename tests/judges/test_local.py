@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
@@ -137,6 +139,23 @@ def test_the_extra_that_is_needed_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "judgezoo", None)
     with pytest.raises(DapaError, match=r"pip install 'dapa_exp\[judgezoo\]'"):
         make_judge(JudgeZoo(name="judgezoo", judge="harmbench", threshold=0.5, batch_size=1))
+
+
+def test_a_published_judge_that_its_checkpoint_does_not_fill_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = planted.classifier(tmp_path / "classifier")
+    package: Any = ModuleType("judgezoo")  # loads its models as the real one does
+    package.Judge = type(
+        "Judge", (), {"from_name": lambda _: AutoModelForSequenceClassification.from_pretrained(folder)}
+    )
+    monkeypatch.setitem(sys.modules, "judgezoo", package)
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["classifier.out_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(DapaError, match=r"judgezoo: harmbench: lacks 1 of the model's tensors, .*out_proj\.weight"):
+        make_judge(JudgeZoo(name="judgezoo", judge="harmbench", threshold=0.5, batch_size=1))
+    assert AutoModelForSequenceClassification.from_pretrained(folder) is not None  # elsewhere nothing has changed
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device")

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from huggingface_hub import constants
 
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
+from dapa_exp.record.folder import claim_folder
 from tests.analysis.factory import record
 from tests.transplant.finished import sharded
 
@@ -20,6 +20,7 @@ import socket, sys
 socket.socket.connect = None  # whoever tries fails
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
+from dapa_exp.record.folder import claim_folder
 from tests.analysis.factory import record
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
@@ -74,7 +75,7 @@ def test_what_is_done_or_being_done_is_not_counted(tmp_path: Path, capfd: pytest
     for job in (done, running):
         job.folder.mkdir(parents=True)
     (done.folder / "record.json").write_text(record(identity=done.identity).model_dump_json())
-    with FileLock(running.folder / ".lock"):
+    with claim_folder(running.folder):
         main(["plan", *words])
     said = capfd.readouterr().out
     assert [line.split()[-1] for line in said.splitlines() if "-mlp-" in line] == ["done", "running", "do"]

@@ -46,7 +46,8 @@ def is_known(config: dict[str, Any]) -> bool:
 
 def named_sets(dataset: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The sets that a config names, under the names of a record."""
-    single = {use: dataset[use] for use in ("search", "report", "harmless", "text", "questions") if dataset.get(use)}
+    uses = ("search", "report", "harmless", "text", "questions", "skill")
+    single = {use: dataset[use] for use in uses if dataset.get(use)}
     more = {f"{use}.{name}": rows for use in ("more_report", "more_harmless") for name, rows in dataset[use].items()}
     return single | more
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress
-from dapa_exp.record.folder import RunFolder, lock_folder, open_run, read_record, tidy
+from dapa_exp.record.folder import RunFolder, claim_folder, open_run, read_record, tidy
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Measure
@@ -165,7 +165,7 @@ def test_damaged_files_are_reported_and_not_trusted(tmp_path: Path) -> None:
 
 def test_what_killed_processes_left_goes_when_the_run_is_opened_again(tmp_path: Path) -> None:
     left = [".record.json.4711", ".config.yaml.12-0123abcd", "metrics/.a.json.4711", "references/.b.4711"]
-    kept = [".lock", "metrics/a.json", "references/b.safetensors", ".my.notes"]
+    kept = ["metrics/a.json", "references/b.safetensors", ".my.notes"]
     for name in left + kept:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -181,11 +181,11 @@ def test_a_finished_run_is_tidied_unless_somebody_is_at_work(tmp_path: Path) -> 
         file.parent.mkdir(exist_ok=True)
         file.write_text("")
     (tmp_path / "record.json").write_text(record().model_dump_json())
-    with lock_folder(tmp_path):
+    with claim_folder(tmp_path):
         tidy(tmp_path)
     assert all(file.exists() for file in left)
     tidy(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "record.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"record.json"}
 
 
 def test_a_folder_with_nothing_to_tidy_is_not_touched(tmp_path: Path) -> None:

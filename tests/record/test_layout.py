@@ -17,7 +17,7 @@ NAMES = [*RunLayout.names(), *SweepLayout.names(), *LocaliseLayout.names()]
 FOLDERS = {name.rstrip("/").partition("/")[0] for name in NAMES if "/" in name}
 FILES = {name for name in NAMES if "/" not in name and not name.startswith(".")}
 JOINED = {*FOLDERS, *(name for name in NAMES if name.startswith("."))}
-"""What is a name only where it is joined to a path: `report` is a prompt set, too, and `.lock` a suffix."""
+"""What is a name only where it is joined to a path: `report` is a prompt set, too, and `.claim` a suffix."""
 SOURCES = [file for top in ("dapa_exp", "analysis", "hydra_plugins") for file in sorted((ROOT / top).rglob("*.py"))]
 
 
@@ -42,7 +42,7 @@ def test_what_is_looked_for_is_found() -> None:
         'f"metrics/{name}.json"',
         'open("record.json")',
         'f"{run}/error.json"',
-        'run / ".lock"',
+        'run / ".claim"',
     )
     others = ('"""record.json"""', '"my-record.json"', 'f"{model}.lock"', 'cache_root() / "wandb"', 'sets["report"]')
     assert [len(list(written_down(ast.parse(code)))) for code in strays + others] == [1] * 5 + [0] * 5

@@ -125,9 +125,9 @@ def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> 
 def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [record("a"), record("b")], [record("c")])
     write_failure(sweep, record("c"), "boom")
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0, 1)
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0, 1, ())
     write_run(sweep, record("d"))
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2, 1)
+    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2, 1, ())
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +141,19 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert mirror_command([str(run)]) == 0
     (command,) = capsys.readouterr().out.splitlines()[1:]
     assert len(glob(command.removeprefix("to send them: wandb sync "))) == 1
+
+
+def test_a_run_that_cannot_be_sent_does_not_keep_the_others_from_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = write_sweep(tmp_path / "sweep", [record("a"), record("b"), record("c")])
+    bad = sorted(sweep.glob("*/record.json"))[0].parent
+    (bad / "wandb").write_text("a file where a folder should be")
+    assert mirror_command([str(sweep)]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0] == "2 mirrored (offline), 0 mirrored before, 1 failed"
+    assert said.err.count("error: ") == 1
+    assert f"error: {bad}: " in said.err
 
 
 def test_an_unfinished_run_is_not_mirrored(tmp_path: Path) -> None:

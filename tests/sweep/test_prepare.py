@@ -32,5 +32,5 @@ def test_what_killed_processes_left_is_cleaned_before_a_sweep_starts(tmp_path: P
     (done.folder / "record.json").write_text("{}")
     make_room([done, other])
     assert not [file for file in left if file.exists()]
-    assert {path.name for path in done.folder.parent.iterdir()} == {".sweep.lock", done.folder.name, "sweep.json"}
-    assert {path.name for path in done.folder.iterdir()} == {".lock", "record.json"}
+    assert {path.name for path in done.folder.parent.iterdir()} == {done.folder.name, "sweep.json"}
+    assert {path.name for path in done.folder.iterdir()} == {"record.json"}

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from analysis import load
+from analysis.tables.main import main_table
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
 from dapa_exp.config.registries import METHODS
 from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader, tensor_digest
+from dapa_exp.preflight.findings import find_problems, look
 from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.hybrid import Hybrid
@@ -162,7 +168,7 @@ def test_every_method_goes_from_config_to_export_and_back(tmp_path: Path, name: 
     folders = [sharded(tmp_path / role, "llama", seed) for seed, role in enumerate(("teacher", "student", "base"))]
     words = [f"transplant={name}"]
     if name in ("safe_lora", "safe_merge"):
-        words += [based_on(folders[2]), "transplant.threshold=1"]
+        words += [based_on(folders[2]), "transplant.threshold=1", "transplant.any_student=true"]
     if name == "task_vector":
         words += [based_on(folders[2]), "transplant.drop=0.5"]
     run = finish(tmp_path / "run", config_of(folders[0], folders[1], *words), [UNIT])
@@ -176,6 +182,35 @@ def test_every_method_goes_from_config_to_export_and_back(tmp_path: Path, name: 
     if name != "copy":
         with pytest.raises(DapaError, match=f"mergekit cannot do transplant={name} bit for bit"):
             export(finished, tmp_path / "recipe.yaml", "mergekit")
+
+
+@pytest.mark.parametrize("name", ["safe_lora", "safe_merge"])
+def test_a_method_for_students_tuned_from_the_teacher_refuses_others(tmp_path: Path, name: str) -> None:
+    base = sharded(tmp_path / "base", "llama", 0)
+    teacher = tuned(base, tmp_path / "teacher", 0.01, 1)
+    descendant, sibling = (tuned(of, tmp_path / f"of-{of.name}", 0.03, 2) for of in (teacher, base))
+    words = [f"transplant={name}", based_on(base), "transplant.threshold=1"]
+    run = finish(tmp_path / "run", config_of(teacher, descendant, *words), [UNIT])
+    assert open_finished(run).record.transplant.student_share == pytest.approx(1.0, abs=0.2)
+    config = config_of(teacher, sibling, *words)
+    with pytest.raises(DapaError, match=f"transplant={name} is made for a student that was tuned from the teacher"):
+        finish(tmp_path / "refused", config, [UNIT])
+    (problem,) = find_problems([config], look([config], silent))
+    assert "any_student=true goes on all the same" in problem
+    run = finish(tmp_path / "forced", config_of(teacher, sibling, *words, "transplant.any_student=true"), [UNIT])
+    assert open_finished(run).record.transplant.student_share == pytest.approx(0.0, abs=0.2)
+    caption = main_table(load(run)).caption
+    assert "1/1 runs use a method that is made for students tuned from the teacher" in caption
+
+
+def tuned(model: Path, folder: Path, by: float, seed: int) -> Path:
+    """A checkpoint that differs from another by noise, as a fine-tune of it does."""
+    shutil.copytree(model, folder)
+    generator = torch.Generator().manual_seed(seed)
+    for file in folder.glob("*.safetensors"):
+        moved = {name: t + by * torch.randn(t.shape, generator=generator) for name, t in load_file(file).items()}
+        save_file(moved, file, {"format": "pt"})
+    return folder
 
 
 def test_a_base_that_is_not_given_or_does_not_fit_is_refused(tmp_path: Path) -> None:

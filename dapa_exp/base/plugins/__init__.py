@@ -1,4 +1,4 @@
-"""Plugins: the user's own Python files that register a judge, an algorithm or an entry of another registry.
+"""Plugins: the user's own Python files that register a judge, an algorithm, a metric or an entry of another registry.
 
 Plugins are found in two places: the `*.py` files of the folders in the environment variable DAPA_PLUGINS
 (`--config-dir FOLDER` adds `FOLDER/plugins` to it), and the entry points of installed packages in the group

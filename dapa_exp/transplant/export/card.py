@@ -112,6 +112,7 @@ def _cells(subject: Subject) -> dict[str, str]:
     for of, by_temperature in kinds.items():
         for temperature, measure in (by_temperature or {}).items():
             numbers[f"KL from the {of} requests, nats a token, temperature {temperature}"] = measure
+    numbers |= {f"{name}, {key}": m for name, by_key in subject.metrics.items() for key, m in by_key.items()}
     shown = {title: _cell(measure, 100, " %") for title, measure in rates.items() if measure}
     return shown | {title: _cell(measure, 1, "") for title, measure in numbers.items() if measure}
 

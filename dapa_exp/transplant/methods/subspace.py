@@ -8,12 +8,15 @@ project D onto this subspace by
 
 which is faster than the exact projection V (VᵀV)⁻¹ Vᵀ. They change a matrix if cos(D, C D) is below a threshold.
 Vectors (norms, biases) stay the student's. All is computed in float32.
+
+Both are made for a student that was tuned from the teacher. For one that was tuned from the base, D contains −V, and
+cos(D, C D) is high just where the teacher's alignment is: these matrices would be left alone.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 
 
 class SubspaceSettings(MethodSettings):
+    of_teacher: ClassVar[bool] = True
     threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
     base: Base | None
+    any_student: bool = Field(description="also a student that was not tuned from the teacher")
 
     @model_validator(mode="after")
     def _has_a_base(self) -> Self:

@@ -1,22 +1,22 @@
-"""The metrics of a report. Student, hybrid and teacher are measured by the same functions."""
+"""Perplexity of held-out text, for each token and for each word."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
-
-import numpy as np
-import torch
-from scipy.stats import norm
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.engine.plain import Completion, encode
-from dapa_exp.evaluate.references import Reference
-from dapa_exp.evaluate.statistics import CONFIDENCE, Losses, mean, rate
-from dapa_exp.models.load import LoadedModel
-from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import Measure
+from dapa_exp.config.registries import ModelSizes
+from dapa_exp.config.schema import Config
+from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dapa_exp.evaluate.statistics import Losses
+    from dapa_exp.models.load import LoadedModel
 
 
 class Perplexity(NamedTuple):
@@ -26,16 +26,48 @@ class Perplexity(NamedTuple):
     word: Measure | None
 
 
-def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
-    """Share of questions answered right. Answers are compared word by word, without case and punctuation."""
-    right = sum(
-        _words(answer.text) == _words(question.answer or "")
-        for question, answer in zip(questions, answers, strict=True)
-    )
-    return rate(right, len(questions))
+class PerplexityMetric(Metric):
+    """The losses of each window are kept, so that models can be compared window by window."""
+
+    name = "perplexity"
+    titles: ClassVar[dict[str, str]] = {"perplexity": "perplexity", "word_perplexity": "word perplexity"}
+    place = 20
+    sets = ("text",)
+
+    def measure(self, model: ModelInEngine) -> dict[str, Measure]:
+        words = sum(len(text.split()) for text in _texts(model))
+        found = perplexity(self.losses(model), words)
+        return {kind: measure for kind, measure in found._asdict().items() if measure is not None}
+
+    def losses(self, model: ModelInEngine) -> Losses:
+        """The loss of each window of the text, from the run's folder; computed and written there first if missing."""
+        from pydantic import TypeAdapter
+
+        from dapa_exp.evaluate.statistics import Losses
+
+        wanted = model.config.evaluate
+        compute = partial(
+            window_losses, model.loaded, _texts(model), wanted.perplexity_window, wanted.perplexity_stride
+        )
+        return model.run.load_or_compute(model.run.files.metric(model.name, "windows"), TypeAdapter(Losses), compute)
+
+    def working_bytes(self, config: Config, sizes: ModelSizes) -> int:
+        """window · (cache of a token + vocabulary · (width + 8)): the softmax converts the logits a second time."""
+        window = config.evaluate.perplexity_window or sizes.context
+        window = min(window, sizes.text_tokens or window)
+        row = sizes.cache_bytes + sizes.vocab_size * (sizes.dtype_bytes + 8)
+        return window * row if config.dataset.text else 0
 
 
-@torch.inference_mode()
+PERPLEXITY = PerplexityMetric()
+METRICS.register("perplexity", PERPLEXITY)
+
+
+def _texts(model: ModelInEngine) -> list[str]:
+    texts = [row.text for row in model.rows("text")]
+    return ["\n\n".join(texts)] if model.config.dataset.text_joined else texts
+
+
 def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None, stride: int) -> Losses:
     """Negative log-likelihoods of the texts, summed over each position of a sliding window.
 
@@ -43,6 +75,8 @@ def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None,
     with at least `window - stride` tokens of context where the text has as many. A window of None is the model's
     maximum. Raises DapaError where there is nothing to score.
     """
+    from dapa_exp.evaluate.statistics import Losses
+
     window = window or loaded.model.config.max_position_embeddings
     if stride >= window:
         raise DapaError(f"perplexity: stride {stride} is not smaller than the model's window of {window} tokens")
@@ -57,6 +91,8 @@ def perplexity(losses: Losses, words: int) -> Perplexity:
 
     The intervals are those of a ratio estimator over the windows.
     """
+    import numpy as np
+
     sums, counts = (np.asarray(column, dtype=np.float64) for column in losses)
     return Perplexity(_exponential(sums, counts), _exponential(sums, counts * words / counts.sum()))
 
@@ -66,6 +102,10 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
 
     `losses` and `counts` have one entry for each window.
     """
+    from scipy.stats import norm
+
+    from dapa_exp.evaluate.statistics import CONFIDENCE
+
     total, n = float(counts.sum()), len(losses)
     try:
         nll = float(losses.sum()) / total
@@ -79,55 +119,19 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
         return None
 
 
-@torch.inference_mode()
-def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int) -> Reference:
-    """The model's next-token distributions along the first `tokens` tokens of its own answers."""
-    found: Reference = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = loaded.tokenizer(answer.text, add_special_tokens=False)["input_ids"][:tokens]
-        found.append((ids, _log_probabilities(loaded, prompt, ids)))
-    return found
-
-
-@torch.inference_mode()
-def divergence(
-    loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference, temperatures: Sequence[float]
-) -> dict[str, Measure]:
-    """KL(reference ‖ model) in nats, by temperature: the mean over the positions of an answer, then over answers.
-
-    At temperature T both distributions are softmax(logits / T) (Hinton et al. 2015, arXiv 1503.02531).
-    """
-    values: dict[str, list[float]] = {f"{temperature:g}": [] for temperature in temperatures}
-    for prompt, (ids, theirs) in zip(prompts, against, strict=True):
-        ours = _log_probabilities(loaded, prompt, ids)
-        for temperature in temperatures:
-            p, q = ((logs / temperature).log_softmax(-1) for logs in (theirs, ours))
-            values[f"{temperature:g}"].append(float((p.exp() * (p - q)).sum(-1).mean()))
-    return {temperature: mean(found) for temperature, found in values.items()}
-
-
-def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> torch.Tensor:
-    """Log-probabilities at each token of `answer` and after it, shape (len(answer) + 1, vocabulary), on the CPU."""
-    ids = encode(loaded, [prompt])["input_ids"]
-    tail = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
-    logits = loaded.model(torch.cat([ids, tail], dim=1), logits_to_keep=len(answer) + 1).logits[0]
-    return logits.float().log_softmax(-1).cpu()
-
-
 def _window_sums(loaded: LoadedModel, text: str, window: int, stride: int) -> Iterable[tuple[float, int]]:
+    import torch
+
     ids = loaded.tokenizer(text, return_tensors="pt")["input_ids"].to(loaded.model.device)
     length, scored = ids.shape[1], 1
     for start in range(0, length, stride):
         end = min(start + window, length)
         new = end - scored
         if new > 0:
-            logits = loaded.model(ids[:, start:end]).logits[0, :-1].float()
+            with torch.inference_mode():
+                logits = loaded.model(ids[:, start:end]).logits[0, :-1].float()
             nll = torch.nn.functional.cross_entropy(logits, ids[0, start + 1 : end], reduction="none")
             yield float(nll[-new:].double().sum()), new
             scored = end
         if end == length:
             return
-
-
-def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.lower()).split()

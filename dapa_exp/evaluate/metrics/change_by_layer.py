@@ -2,29 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch import Tensor
-from transformers import PreTrainedModel
-
-from dapa_exp.engine.plain import encode
-from dapa_exp.evaluate.statistics import mean
-from dapa_exp.models.load import LoadedModel
+from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, Step
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import LayerChange
 
-States = dict[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from dapa_exp.models.load import LoadedModel
+
+Side = Literal["harmful", "harmless"]
+PROMPT_SET: dict[Side, str] = {"harmful": "report", "harmless": "harmless"}
+
+States = dict[str, "Tensor"]
 """States at each prompt's last token, by name: for batch i and layer j, `i.j.hidden` has shape (prompts, hidden size),
 in the last layer after the final norm, and `i.j.attention` has shape (prompts, heads, tokens)."""
 
 
-@torch.inference_mode()
+class ChangeByLayer(Metric):
+    """The distance between hybrid and student after each layer. The record has a field of its own for it."""
+
+    name = "change_by_layer"
+
+    def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
+        return {}
+
+    def keep(self, model: ModelInEngine) -> None:
+        if model.name == "student":
+            for side in _sides(model):
+                _students(model, side)
+
+    def changes(self, model: ModelInEngine) -> dict[Side, list[LayerChange]]:
+        """The distance of the model in the engine from the student, by layer. The student was measured before."""
+        sides = _sides(model)
+        after = {side: states(model.loaded, rows, model.engine.batch_size) for side, rows in sides.items()}
+        return {side: changes(_students(model, side), after[side]) for side in sides}
+
+
+CHANGE_BY_LAYER = ChangeByLayer()
+METRICS.register("change_by_layer", CHANGE_BY_LAYER)
+
+
+def _sides(model: ModelInEngine) -> dict[Side, list[Prompt]]:
+    """The prompts at whose end inner states are compared."""
+    rows = {side: model.rows(name)[: model.config.evaluate.divergence_rows] for side, name in PROMPT_SET.items()}
+    return {side: prompts for side, prompts in rows.items() if prompts}
+
+
+def _students(model: ModelInEngine, side: Side) -> States:
+    """The student's states, which stay in the run's folder until the run is done."""
+    file, rows = model.run.files.reference(f"states-{side}"), _sides(model)[side]
+    return model.tensors(file, "student", lambda: states(model.loaded, rows, model.engine.batch_size))
+
+
 def states(loaded: LoadedModel, prompts: Sequence[Prompt], batch_size: int) -> States:
     """Hidden states and attention at the last token of each prompt, on the CPU, in float32."""
+    import torch
+
+    from dapa_exp.engine.plain import encode
+
     found: States = {}
-    with _showing_attention(loaded.model):
+    with torch.inference_mode(), _showing_attention(loaded.model):
         for i, start in enumerate(range(0, len(prompts), batch_size)):
             inputs = encode(loaded, prompts[start : start + batch_size])
             output = loaded.model(**inputs, output_hidden_states=True, output_attentions=True, use_cache=False)
@@ -38,6 +81,10 @@ def states(loaded: LoadedModel, prompts: Sequence[Prompt], batch_size: int) -> S
 
 def changes(before: States, after: States) -> list[LayerChange]:
     """The distance between two models' states, layer by layer. Prompts and batches must be the same."""
+    import torch
+
+    from dapa_exp.evaluate.statistics import mean
+
     layers = 1 + max(int(name.split(".")[1]) for name in before)
     found = []
     for layer in range(layers):

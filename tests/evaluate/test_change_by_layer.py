@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 
-from dapa_exp.evaluate.internals import changes, states
+from dapa_exp.evaluate.metrics.change_by_layer import changes, states
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
 from tests.tiny import EVERY_CONFIG, tiny_loaded

@@ -1,0 +1,126 @@
+"""The interface of a metric: it measures the model in the engine, and may keep something to compare later models with.
+
+To add a metric, write one file in `dapa_exp/evaluate/metrics` or a plugin, and register an object there. Import torch
+inside functions: a config is read without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.registries import METRICS, MetricKind
+from dapa_exp.config.schema import Config
+from dapa_exp.prompts.load import PromptSets
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.folder import RunFolder
+from dapa_exp.record.schema import Measure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dapa_exp.engine.plain import Completion, PlainEngine
+    from dapa_exp.models.load import LoadedModel
+
+__all__ = ["METRICS", "Measure", "Metric", "ModelInEngine"]
+
+ModelName = Literal["student", "hybrid", "teacher"]
+MEASURED: tuple[ModelName, ...] = ("teacher", "student", "hybrid")
+"""The models of a run, in the order in which they are measured."""
+TASK_STEP = "task-"
+"""The beginning of the names of lm-evaluation-harness's steps, before the task."""
+_VALUES = TypeAdapter(Annotated[dict[str, Measure], Field(min_length=1)])
+
+Step = Callable[[], dict[str, Measure]]
+"""Measures one thing. Returns its numbers by key, for example by temperature."""
+
+
+@dataclass(frozen=True)
+class ModelInEngine:
+    """The model that is now in the engine, and everything that a metric may use to measure it."""
+
+    name: ModelName
+    engine: PlainEngine
+    run: RunFolder
+    config: Config
+    prompts: PromptSets
+
+    @property
+    def loaded(self) -> LoadedModel:
+        return self.engine.loaded
+
+    @property
+    def earlier(self) -> tuple[ModelName, ...]:
+        """The models of this run that were measured before this one."""
+        return MEASURED[: MEASURED.index(self.name)]
+
+    def answers(self, prompt_set: str) -> list[Completion]:
+        """The model's answers to a prompt set, in order. An answer is generated once, and kept in the run's folder."""
+        from dapa_exp.engine.completions import CompletionStore
+        from dapa_exp.engine.plain import Request
+
+        request = Request(tuple(self.rows(prompt_set)), self.config.evaluate.max_new_tokens, reuse=False)
+        return CompletionStore(self.run, self.name, prompt_set).complete(self.engine, self.name, request)
+
+    def rows(self, prompt_set: str) -> list[Prompt]:
+        """The rows of a prompt set: `report`, `harmless`, `questions`, `text`, or a further set by its name."""
+        more = {**self.prompts.more_report, **self.prompts.more_harmless}
+        found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self.prompts, prompt_set)
+        return found
+
+    def remembered(self, step: str, measure: Step) -> dict[str, Measure]:
+        """The numbers of a step from the run's folder; measured and written there first if they are missing.
+
+        Raises DapaError if they are not measures.
+        """
+
+        def checked() -> dict[str, Measure]:
+            try:
+                return _VALUES.validate_python(measure())
+            except ValidationError as error:
+                raise DapaError(f"metric {step}, of the {self.name}: gave no measures by key: {error}") from error
+
+        return self.run.load_or_compute(self.run.files.metric(self.name, step), _VALUES, checked)
+
+    def tensors(self, file: Path, owner: ModelName, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors that one model left in the run's folder for others to be compared with.
+
+        They are computed and written first if they are missing and their owner is in the engine. Raises DapaError if
+        another model is.
+        """
+        from dapa_exp.models.tensors import remembered_tensors
+
+        if self.name != owner and not file.is_file():
+            raise DapaError(f"{file}: missing, and the {owner} that it was computed from is not loaded any more")
+        return remembered_tensors(file, compute)
+
+
+class Metric(MetricKind):
+    """Measures a model. Every model of a run is measured by the same metrics.
+
+    A metric that needs several steps (one for each model to compare with, one for each task) overrides `steps`.
+    """
+
+    sets: ClassVar[tuple[str, ...]] = ()
+    """The prompt sets that it needs. It is left out of runs that do not have them all."""
+
+    def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
+        """What to measure of the model, by step. The numbers of each step are written as soon as they are known."""
+        return {self.name: partial(self.measure, model)} if all(map(model.rows, self.sets)) else {}
+
+    def measure(self, model: ModelInEngine) -> dict[str, Measure]:
+        """The numbers of a metric that has one step, by key. A heading without `{}` does not show the key."""
+        raise NotImplementedError
+
+    def keep(self, model: ModelInEngine) -> None:
+        """Called once a model is measured: write to the run's folder what later models are compared with."""
+
+    def judged_sets(self, prompts: PromptSets) -> Iterable[str]:
+        """The prompt sets whose answers the judges must see, besides the harmful ones."""
+        return ()

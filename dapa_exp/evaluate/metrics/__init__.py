@@ -1,0 +1,1 @@
+"""The metrics of a report. Each file registers one."""

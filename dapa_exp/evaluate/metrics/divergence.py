@@ -1,0 +1,125 @@
+"""KL divergence: how far a model's next-token distributions are from the student's and from the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from dapa_exp.config.schema import Config
+from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine, ModelName, Step
+from dapa_exp.prompts.prompt import Prompt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dapa_exp.engine.plain import Completion
+    from dapa_exp.models.load import LoadedModel
+
+    Reference = list[tuple[list[int], Tensor]]
+    """For each prompt, the first tokens of the reference's answer, and its log-probabilities of each of
+    them and of the one after, shape (tokens + 1, vocabulary)."""
+
+PROMPT_SET: dict[ModelName, str] = {"student": "harmless", "teacher": "report"}
+"""The prompts on which a model is compared with student and teacher."""
+
+
+class Divergence(Metric):
+    """KL(reference ‖ model) in nats a token, at each of `evaluate.divergence_temperatures`.
+
+    The reference is the student on harmless requests, and the teacher on harmful ones. It is left out where the
+    vocabularies differ.
+    """
+
+    name = "divergence"
+    titles: ClassVar[dict[str, str]] = {
+        "kl_to_student": "KL from the student, harmless requests, T = {}",
+        "kl_to_teacher": "KL from the teacher, harmful requests, T = {}",
+    }
+    place = 50
+
+    def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
+        steps: dict[str, Step] = {}
+        for other in (other for other in PROMPT_SET if other in model.earlier and _rows(model, other)):
+            against = _remembered(model, other)
+            if against[0][1].shape[-1] == model.loaded.model.config.vocab_size:
+                temperatures = model.config.evaluate.divergence_temperatures
+                steps[f"kl_to_{other}"] = partial(divergence, model.loaded, _rows(model, other), against, temperatures)
+        return steps
+
+    def keep(self, model: ModelInEngine) -> None:
+        if model.name in PROMPT_SET and _rows(model, model.name):
+            _remembered(model, model.name)
+
+    def kept_bytes(self, config: Config, vocab_size: int) -> int:
+        """Float32 log-probabilities of student and teacher, at each token and after the last."""
+        sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
+        rows = sum(min(each.count, config.evaluate.divergence_rows) for each in sets)
+        return rows * (config.evaluate.divergence_tokens + 1) * vocab_size * 4
+
+
+METRICS.register("divergence", Divergence())
+
+
+def _rows(model: ModelInEngine, other: ModelName) -> list[Prompt]:
+    return model.rows(PROMPT_SET[other])[: model.config.evaluate.divergence_rows]
+
+
+def _remembered(model: ModelInEngine, owner: ModelName) -> Reference:
+    """The owner's distributions, which stay in the run's folder until the run is done."""
+
+    def compute() -> dict[str, Tensor]:
+        import torch
+
+        rows, answers = _rows(model, owner), model.answers(PROMPT_SET[owner])
+        found = reference(model.loaded, rows, answers[: len(rows)], model.config.evaluate.divergence_tokens)
+        return {
+            f"{i}.{part}": tensor
+            for i, (ids, logs) in enumerate(found)
+            for part, tensor in (("ids", torch.tensor(ids, dtype=torch.int64)), ("logs", logs))
+        }
+
+    kept = model.tensors(model.run.files.reference(owner), owner, compute)
+    return [(kept[f"{i}.ids"].tolist(), kept[f"{i}.logs"]) for i in range(len(kept) // 2)]
+
+
+def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int) -> Reference:
+    """The model's next-token distributions along the first `tokens` tokens of its own answers."""
+    from dapa_exp.engine.plain import answer_tokens
+
+    found: Reference = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = answer_tokens(loaded, answer.text)[:tokens]
+        found.append((ids, _log_probabilities(loaded, prompt, ids)))
+    return found
+
+
+def divergence(
+    loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference, temperatures: Sequence[float]
+) -> dict[str, Measure]:
+    """KL(reference ‖ model) in nats, by temperature: the mean over the positions of an answer, then over answers.
+
+    At temperature T both distributions are softmax(logits / T) (Hinton et al. 2015, arXiv 1503.02531).
+    """
+    from dapa_exp.evaluate.statistics import mean
+
+    values: dict[str, list[float]] = {f"{temperature:g}": [] for temperature in temperatures}
+    for prompt, (ids, theirs) in zip(prompts, against, strict=True):
+        ours = _log_probabilities(loaded, prompt, ids)
+        for temperature in temperatures:
+            p, q = ((logs / temperature).log_softmax(-1) for logs in (theirs, ours))
+            values[f"{temperature:g}"].append(float((p.exp() * (p - q)).sum(-1).mean()))
+    return {temperature: mean(found) for temperature, found in values.items()}
+
+
+def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> Tensor:
+    """Log-probabilities at each token of `answer` and after it, shape (len(answer) + 1, vocabulary), on the CPU."""
+    import torch
+
+    from dapa_exp.engine.plain import encode
+
+    ids = encode(loaded, [prompt])["input_ids"]
+    tail = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
+    with torch.inference_mode():
+        logits = loaded.model(torch.cat([ids, tail], dim=1), logits_to_keep=len(answer) + 1).logits[0]
+    return logits.float().log_softmax(-1).cpu()
