@@ -59,6 +59,8 @@ def essence(config: Config) -> dict[str, Any]:
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
+    if rows := getattr(config.transplant, "harmless", None):
+        body["transplant"]["harmless"]["digest"] = _rows_digest(rows)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
     for use in SINGLE_SETS:

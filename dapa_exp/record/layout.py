@@ -89,6 +89,7 @@ class RunLayout(_Layout):
     _completions = _Place("generations/*.jsonl")
     _metrics = _Place("metrics/*.json")
     neurons = _Place("neurons.safetensors")
+    tuned = _Place("tuned.safetensors")
     references = _Place("references/")
     cost = _Place("cost.jsonl")
     log = _Place("run.log")

@@ -144,6 +144,12 @@ class Oracle:
             seed=seed,
         )
 
+    def student_answers(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The student's whole answers to other prompts, at the search's length."""
+        self._hybrid.set_units(())
+        request = Request(tuple(prompts), self._settings.max_new_tokens, reuse=False)
+        return [answer.text for answer in self._completions.complete(self._engine, "", request)]
+
     def samples(self, teacher_answers: Sequence[str], most: int) -> list[Sample]:
         """The first prompts and their answers, at most so many. The student must have been asked."""
         places = range(len(self._prompts))[:most]

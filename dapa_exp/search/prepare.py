@@ -1,4 +1,4 @@
-"""What a transplant method has to know before the search, and the weights alone do not tell."""
+"""What a transplant method has to compute before the search, and the weights alone do not tell."""
 
 from __future__ import annotations
 
@@ -8,17 +8,31 @@ import torch
 
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import Part
+from dapa_exp.prompts.load import load_rows
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.search.attribution import neuron_attribution
 from dapa_exp.search.oracle import Oracle
-from dapa_exp.transplant.methods.contract import Method
+from dapa_exp.search.tuning import make_examples, tune
+from dapa_exp.transplant.methods.contract import Method, Sources
+from dapa_exp.transplant.methods.tuned import TuningSettings
 
 
 def prepare_method(run: RunFolder, method: Method, oracle: Oracle, teacher: Teacher) -> None:
-    """Have a method prepare itself; a gradient at the search rows is there for it."""
+    """Have a method prepare itself. It finds the student in memory, and the search rows with both models' answers."""
 
-    def attribution(axes: Mapping[Part, int]) -> dict[str, torch.Tensor]:
+    def attribute(axes: Mapping[Part, int]) -> dict[str, torch.Tensor]:
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
         return neuron_attribution(evidence.loaded, evidence.pair, axes, evidence.forks, evidence.batch_size)
 
-    method.prepare(run.path, attribution)
+    def tuned(settings: TuningSettings) -> dict[str, torch.Tensor]:
+        evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)
+        harmful = zip(evidence.prompts, evidence.teacher_answers, evidence.student_answers, strict=True)
+        harmless = load_rows(settings.harmless)
+        examples = make_examples(
+            list(harmful), list(zip(harmless, oracle.student_answers(harmless), strict=True)), settings.seed
+        )
+        tensors, tokens = tune(evidence.loaded, evidence.pair, examples, settings)
+        run.tokens += tokens
+        return tensors
+
+    method.prepare(run.path, Sources(attribute, tuned))

@@ -18,6 +18,7 @@ from dapa_exp.record.schema import PairRecord
 from dapa_exp.transplant.apply import transplant
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.make_method import make_method
+from dapa_exp.transplant.methods.contract import Sources
 from tests.analysis import factory
 from tests.tiny import tiny_loaded, tiny_model
 
@@ -43,10 +44,18 @@ def finish(folder: Path, config: Config, chosen: Sequence[str]) -> Path:
         pair = open_pair(config)
         dtype = getattr(torch, config.runtime.dtype)
         model = AutoModelForCausalLM.from_pretrained(pair.student_folder, dtype=dtype)
-        moved = transplant(run, Hybrid(model, pair, make_method(config.transplant, pair)), pair, chosen)
+        method = make_method(config.transplant, pair)
+        method.prepare(run.path, planted_sources(pair))
+        moved = transplant(run, Hybrid(model, pair, method), pair, chosen)
         planted = factory.record(units_found=list(chosen), identity=identity(config))
         run.finish(planted.model_copy(update={"transplant": moved, "pair": _pair(config, pair, planted.pair)}))
     return folder
+
+
+def planted_sources(pair: Pair) -> Sources:
+    """Of a student that is said to be tuned: every entry has grown by 0.01. There is no model to attribute by."""
+    parts = [part for parts in pair.units.values() for part in parts]
+    return Sources(lambda axes: {}, lambda settings: {str(part): pair.student.read(part) + 0.01 for part in parts})
 
 
 def _pair(config: Config, pair: Pair, planted: PairRecord) -> PairRecord:

@@ -27,8 +27,9 @@ from dapa_exp.transplant.methods.contract import Method
 from dapa_exp.transplant.methods.elementwise import Blend, Copy, TaskVector
 from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.transplant.methods.subspace import SafeLora, SafeMerge
+from dapa_exp.transplant.methods.tuned import FineTune
 from tests.tiny import tiny_checkpoint, tiny_model
-from tests.transplant.finished import config_of, finish, sharded
+from tests.transplant.finished import config_of, finish, planted_sources, sharded
 from tests.transplant.test_hybrid import make_pair
 
 UNIT = "layers.1.mlp"
@@ -61,7 +62,20 @@ def every_method(pair: Pair, base: TensorReader) -> list[Method]:
         SafeLora(pair, base, 1.0),
         SafeMerge(pair, base, 1.0, 0.2),
         SwapNeurons(pair, 0.1, "difference"),
+        tuned_method(pair),
     ]
+
+
+def tuned_method(pair: Pair) -> FineTune:
+    """A fine-tuned student, from the file that its preparation leaves."""
+    method = FineTune(
+        pair,
+        **config_of(pair.teacher_folder, pair.student_folder, "transplant=fine_tune").transplant.model_dump(
+            exclude={"method"}
+        ),
+    )
+    method.prepare(pair.student_folder, planted_sources(pair))
+    return method
 
 
 def test_every_method_is_tried_here(pair: Pair, base: TensorReader) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import MethodKind
 
 if TYPE_CHECKING:
@@ -16,8 +18,15 @@ if TYPE_CHECKING:
     from dapa_exp.models.architecture import Part
     from dapa_exp.models.pair import Pair
 
-    Attribution = Callable[[Mapping[Part, int]], dict[str, torch.Tensor]]
+
+@dataclass(frozen=True)
+class Sources:
+    """What a method may compute before the search, with the student in memory and the search rows at hand."""
+
+    attribute: Callable[[Mapping[Part, int]], dict[str, torch.Tensor]]
     """Takes the neuron axis of each part. Returns each neuron's gain in refusal log-odds: by unit, shape (neurons,)."""
+    tune: Callable[[Any], dict[str, torch.Tensor]]
+    """Takes how to tune (`TuningSettings`). Returns the tuned student's tensors, by the name of the part."""
 
 
 class Method(MethodKind, ABC):
@@ -34,7 +43,7 @@ class Method(MethodKind, ABC):
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
 
-    def prepare(self, folder: Path, attribution: Attribution) -> None:
+    def prepare(self, folder: Path, sources: Sources) -> None:
         """Called before the search: compute what the weights alone do not tell, and write it to the run's folder."""
 
     def restore(self, folder: Path) -> None:
@@ -58,3 +67,14 @@ class Method(MethodKind, ABC):
 
     def _entries(self, part: Part) -> int:
         return prod(self._shape(part))
+
+
+def read_prepared(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors that `prepare` has written. Raises DapaError if the file is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise DapaError(f"{file}: missing or damaged: {error}") from error

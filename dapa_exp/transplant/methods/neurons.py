@@ -13,13 +13,13 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.models.architecture import Part, units
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.transplant.methods.contract import Method
+from dapa_exp.transplant.methods.contract import Method, read_prepared
 
 if TYPE_CHECKING:
     import torch
 
     from dapa_exp.models.pair import Pair
-    from dapa_exp.transplant.methods.contract import Attribution
+    from dapa_exp.transplant.methods.contract import Sources
 
 NEURON_AXES = {"gate_proj": 0, "up_proj": 0, "down_proj": 1}
 """The axis of each projection's matrix that indexes the MLP's neurons."""
@@ -53,23 +53,15 @@ class SwapNeurons(Method):
             if not any(part in self.axes for part in parts):
                 raise DapaError(f"{unit}: holds no neurons; swap_neurons needs a unit with {', '.join(NEURON_AXES)}")
 
-    def prepare(self, folder: Path, attribution: Attribution) -> None:
+    def prepare(self, folder: Path, sources: Sources) -> None:
         from dapa_exp.models.tensors import remembered_tensors  # imported here: reading a config must not import torch
 
         if self._by == "attribution":
-            self._attributed = remembered_tensors(RunLayout(folder).neurons, lambda: attribution(self.axes))
+            self._attributed = remembered_tensors(RunLayout(folder).neurons, lambda: sources.attribute(self.axes))
 
     def restore(self, folder: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        if self._by != "attribution":
-            return
-        file = RunLayout(folder).neurons
-        try:
-            self._attributed = load_file(file)
-        except (OSError, SafetensorError) as error:
-            raise DapaError(f"{file}: missing or damaged: {error}") from error
+        if self._by == "attribution":
+            self._attributed = read_prepared(RunLayout(folder).neurons)
 
     def written(self, unit: str, part: Part) -> int:
         if part not in self.axes:
