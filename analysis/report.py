@@ -19,10 +19,11 @@ from analysis.frame import find_runs, frame_of
 from analysis.page.page import page
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
-from dapa_exp.base.files import leftovers, remove, write_atomically
+from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.record.layout import SweepLayout
 
 SUFFIXES = ("md", "csv", "tex")
+FRAME = "frame.parquet"
 LONGEST_NAME = 100
 """The most characters of a report folder's name that lists several folders."""
 STALE_SECONDS = 3600
@@ -35,18 +36,24 @@ def report(
     only: Collection[Path] | None = None,
     page_alone: bool = False,
     answers: bool = False,
+    parquet: bool = False,
 ) -> list[Path]:
     """Print the tables of these sweep or run folders together; write tables, figures and the page. Returns the paths.
 
     `only` restricts the report to these run folders. With `page_alone`, no table is printed, and no other file is
-    written. With `answers`, the page holds some answers to harmful prompts. The files of an earlier report of the same
-    folders are removed. Each file is written atomically, so two reports at the same time do not disturb each other.
+    written. With `answers`, the page holds some answers to harmful prompts. With `parquet`, the frame is written, too.
+    The files of an earlier report of the same folders are removed. Each file is written atomically, so two reports at
+    the same time do not disturb each other.
     """
     runs, folder = find_runs(folders, only), report_folder(folders)
     frame = frame_of(runs)
     tables = tables_of(frame)
     figures = figures_of(frame)
     written = [] if page_alone else _write_all(tables, figures, folder, shown_on)
+    if parquet:
+        with atomic(folder / FRAME) as part:
+            frame.to_parquet(part, index=False)
+        written.append(folder / FRAME)
     file = folder / SweepLayout(folder).page.name
     write_atomically(file, page(frame, runs, tables, figures, answers))
     shown_on.print(Text(f"all in one page: {file}"), soft_wrap=True)
