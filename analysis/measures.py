@@ -262,7 +262,8 @@ def mean_change(frame: pd.DataFrame, metric: str) -> Measure | None:
     if len(changes) == 1:
         bounds = (None if pd.isna(bound.iloc[0]) else float(bound.iloc[0]) for bound in (low, high))
         return Measure(value=float(values.iloc[0]), n=1, **dict(zip(("low", "high"), bounds, strict=True)))
-    floor = float((((high - low) / (2 * Z)) ** 2).sum() ** 0.5) / len(changes)
+    variance = ((high - low) / (2 * Z)) ** 2
+    floor = float(variance.fillna(variance.mean()).sum() ** 0.5) / len(changes)
     return difference_over_groups(values.tolist(), changes["teacher"].tolist(), floor).difference
 
 

@@ -55,7 +55,7 @@ def make_record(
             teacher=_model(config.family.teacher, pair.teacher_folder, pair.teacher),
             student=_model(config.pair.student, pair.student_folder, pair.student),
             differences=list(pair.differences),
-            chat_template=config.pair.chat_template,
+            chat_template=pair.chat_template,
             template_date=template_date(config, pair),
             thinking=config.pair.thinking,
             end_tokens=sorted(end_tokens),

@@ -82,6 +82,6 @@ def load_teacher(config: Config, pair: Pair) -> PlainEngine:
 
 def load_student(config: Config, pair: Pair) -> PlainEngine:
     """An engine with the student."""
-    template = pair.teacher_folder if config.pair.chat_template == "teacher" else None
+    template = pair.teacher_folder if pair.chat_template == "teacher" else None
     loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
     return make_engine(loaded, config.runtime)

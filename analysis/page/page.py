@@ -26,6 +26,8 @@ HERE = Path(__file__).parent
 GLANCE = ("DSR student (%)", "DSR hybrid (%)", "DSR teacher (%)", "gain (points)", "units found")
 GLANCE_AFTER = ("parameters moved (%)", "over-refusal (%)", "search queries", "certified")
 """Columns of the main table that the list of runs shows, before and after the picture."""
+WIDE = 5.0
+"""Inches: a wider figure has a row of the page for itself."""
 NO_NUMBER = "the record has no such number"
 
 
@@ -79,7 +81,7 @@ def page(
         means=[_mean(mean) for mean in means_of(frame)],
         runs=_glance(next(table for table in tables if table.name == "main"), runs),
         tables=views,
-        figures=[(name, figure.get_suptitle() or name, picture_of(figure, name)) for name, figure in figures.items()],
+        figures=[_figure(name, figure) for name, figure in figures.items()],
         families=_distinct(run.status.family for run in runs),
         granularities=_distinct(run.status.granularity for run in runs),
         data=runs_json(frame, runs, answers),
@@ -87,6 +89,11 @@ def page(
         style=style,
         script_digest=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def _figure(name: str, figure: Figure) -> tuple[str, str, bool, str]:
+    """A figure's name, title, whether it is wide, and the figure as HTML."""
+    return name, figure.get_suptitle() or name, figure.get_figwidth() > WIDE, picture_of(figure, name)
 
 
 def _distinct(values: Any) -> list[str]:

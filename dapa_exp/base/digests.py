@@ -49,12 +49,38 @@ def file_digest(path: Path) -> str:
 def folder_digest(folder: Path) -> str:
     """SHA-256, in hex, over the names and digests of a checkpoint folder's configs, tokenizer and weights.
 
-    `folder` may also be one file, such as a GGUF file: then the file's own digest. Raises DapaError if it is missing.
+    `folder` may also be one file, such as a GGUF file: then the file's own digest. An adapter's digest includes that of
+    the folder which it names as its base. Raises DapaError if the folder is missing, or an adapter is its own base.
     """
     if folder.is_file():
         return file_digest(folder)
     if not folder.is_dir():
         raise DapaError(f"{folder}: no such folder")
+    if len(folders := adapter_folders(folder)) > 1:
+        return hashlib.sha256("|".join(map(_own_digest, folders)).encode()).hexdigest()
+    return _own_digest(folder)
+
+
+def adapter_folders(folder: Path) -> list[Path]:
+    """A folder and, where it holds an adapter, the folder of its base, and so on. Raises DapaError on a circle."""
+    found = [folder]
+    while base := _base_folder(found[-1]):
+        if any(base.samefile(known) for known in found):
+            raise DapaError(
+                f"{found[-1]}/adapter_config.json: base_model_name_or_path leads back to the adapter itself"
+            )
+        found.append(base)
+    return found
+
+
+def _base_folder(folder: Path) -> Path | None:
+    with suppress(OSError, ValueError, KeyError, TypeError):  # loading reports a broken adapter
+        name = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+        return Path(name) if name and Path(name).is_dir() else None
+    return None
+
+
+def _own_digest(folder: Path) -> str:
     weights = {file for pattern in WEIGHTS for file in folder.glob(pattern)}
     return files_digest({*settings_files(folder), *weights, *_shards_below(folder)})
 

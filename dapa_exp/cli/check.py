@@ -70,7 +70,7 @@ def _states(config: Config, findings: Findings) -> tuple[str, str, str, str, str
     teacher, student = (_state(findings.models[m]) for m in (config.family.teacher, config.pair.student))
     sets = [_state(findings.sets[set_key(rows)]) for rows in config.dataset.sets().values()]
     data = next((state for state in (PROBLEM, UNKNOWN) if state in sets), OK)
-    template = findings.models[template_of(config)].template
+    template = findings.models[template_of(config, findings)].template
     prompted = UNKNOWN if template is None else "yes" if template else "missing"
     return teacher, student, data, _fit(config, findings), prompted
 

@@ -25,8 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.cli.composer import CONFIG_NAME, SEARCH_PATH, Composer, conf_dir
+from dapa_exp.cli.pair_list import take_pairs
 from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
 from dapa_exp.config.schema import Config
+from dapa_exp.preflight.machine import this_machine
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
 
@@ -50,9 +52,10 @@ class Composed:
 
 
 def register_resolvers() -> None:
-    """Register the resolvers that the YAML files use: `${run_folder:}`, and Hydra's own such as `${now:%Y}`."""
+    """Register the resolvers that the YAML files use: ours, and Hydra's own such as `${now:%Y}`."""
     setup_globals()
     OmegaConf.register_new_resolver("run_folder", _run_folder, replace=True)
+    OmegaConf.register_new_resolver("this_machine", this_machine, replace=True)
 
 
 def parse_words(argv: Sequence[str]) -> Namespace:
@@ -113,11 +116,12 @@ def compose(argv: Sequence[str]) -> Composed:
     and contradictions. Each problem names its file, or "command line".
     """
     args = parse_words(argv)
+    args.overrides, pairs = take_pairs(args.overrides, args.multirun)
     composer = make_composer(args)
     problems: list[str] = []
     words = _sound_overrides(composer, args.overrides, problems)
     try:
-        composed = _compose(composer, words, args.multirun, problems)
+        composed = _compose(composer, words, args.multirun, pairs, problems)
     except (HydraException, OmegaConfBaseException) as error:
         problems.append(_first_line(error))
     if problems:
@@ -138,7 +142,9 @@ def note_unmeasurable(planned: Sequence[Job]) -> None:
             print(f"note: evaluate.metrics: {why}", file=sys.stderr, flush=True)
 
 
-def _compose(composer: Composer, words: list[str], multirun: bool, problems: list[str]) -> Composed:
+def _compose(
+    composer: Composer, words: list[str], multirun: bool, pairs: Sequence[list[str]], problems: list[str]
+) -> Composed:
     params, words = _given_params(composer, words, problems)
     common = composer.load_configuration(CONFIG_NAME, words, RunMode.MULTIRUN)
     if common.hydra.sweeper._target_ != _BASIC:
@@ -161,7 +167,8 @@ def _compose(composer: Composer, words: list[str], multirun: bool, problems: lis
     assert isinstance(given, dict)
     every = [composer.parse(word) for word in [*swept, *given["task"]]]
     found: list[Job] = []
-    for number, run in enumerate(BasicSweeper.split_arguments(every, None)[0]):
+    runs = [[*pair, *run] for pair in pairs for run in BasicSweeper.split_arguments(every, None)[0]]
+    for number, run in enumerate(runs):
         cfg = _view(composer, [*given["hydra"], *run], problems)
         if cfg is None:
             continue

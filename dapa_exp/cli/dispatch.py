@@ -13,13 +13,15 @@ from dapa_exp.base.errors import DapaError, complain, nearest
 
 USAGE = """usage: dapa VERB ...
 
+  align STUDENT --teacher TEACHER   the aligned model of a pair, by one command (--out, --time, --keep)
   run [-m] [OVERRIDES]    one run, or with -m a sweep; takes Hydra's flags (dapa run --help)
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
   status DIR              what is done, failed (with the reason) and missing in a sweep
   report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
-  export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format)
+  export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format, --push)
+  chat RUN                talk to a finished run's student and hybrid, side by side (--say TEXT)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
   judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
   calibrate judge=NAME    a judge against people's labels: precision, recall, agreement (labels=FILE)
@@ -33,6 +35,7 @@ dapa --version prints the version; eval "$(dapa -sc install=bash)" completes wor
 
 
 VERBS = {
+    "align": "dapa_exp.cli.align:align_command",
     "run": "dapa_exp.cli.run:run_command",
     "plan": "dapa_exp.cli.plan:plan_command",
     "check": "dapa_exp.cli.check:check_command",
@@ -40,6 +43,7 @@ VERBS = {
     "status": "dapa_exp.cli.status:status_command",
     "report": "dapa_exp.cli.report:report_command",
     "export": "dapa_exp.cli.export:export_command",
+    "chat": "dapa_exp.cli.chat:chat_command",
     "apply": "dapa_exp.cli.export:apply_command",
     "judge": "dapa_exp.cli.judge:judge_command",
     "calibrate": "dapa_exp.cli.calibrate:calibrate_command",
@@ -54,7 +58,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("export", "apply", "mirror", "report")
+PARSED = ("align", "chat", "export", "apply", "mirror", "report")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.transplant.export.export import FORMATS, apply, export
 from dapa_exp.transplant.export.finished import open_finished
+from dapa_exp.transplant.export.manifest import exported_identity
+from dapa_exp.transplant.export.push import push
 
 _BY_SUFFIX = {".safetensors": "patch", ".yaml": "mergekit", ".yml": "mergekit"}
 
@@ -18,10 +20,19 @@ def export_command(words: list[str]) -> int:
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("out", type=Path, help="a file for a patch or recipe, a folder for a checkpoint")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT, .safetensors, .yaml, or a folder")
+    parser.add_argument(
+        "--push", metavar="OWNER/NAME", help="upload the checkpoint to the hub; OUT may be there already"
+    )
     arguments = parser.parse_args(words)
     kind = arguments.format or _by_suffix(arguments.out)
-    export(open_finished(arguments.run), arguments.out, kind)
+    if arguments.push and kind != "checkpoint":
+        raise DapaError(f"--push {arguments.push}: only a checkpoint is uploaded, and {arguments.out} is a {kind}")
+    finished = open_finished(arguments.run)
+    if not (arguments.push and exported_identity(arguments.out) == finished.record.identity):
+        export(finished, arguments.out, kind)
     print(f"{kind}: {arguments.out}")
+    if arguments.push:
+        print(f"uploaded: {push(arguments.out, arguments.push)}")
     return 0
 
 

@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 from dapa_exp.base.errors import nearest
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
+from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
 ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
@@ -121,14 +122,20 @@ class Family(Group):
 
     name: str
     title: str
-    model_type: str
+    model_type: str | None = Field(description="what the checkpoints must be; null: whatever they are")
     teacher: Model
-    num_layers: Count
-    paper_layers: tuple[int, int] = Field(description="first and last layer that the paper's released code transplants")
+    num_layers: Count | None = Field(description="of the model that paper_layers is of")
+    paper_layers: tuple[int, int] | None = Field(
+        description="first and last layer that the paper's released code transplants; null: unknown"
+    )
     made_here: bool = Field(description="true: models trained by this project, which are no evidence about real ones")
 
     @model_validator(mode="after")
     def _layers_exist(self) -> Self:
+        if (self.paper_layers is None) != (self.num_layers is None):
+            raise ValueError("paper_layers and num_layers: one of them is null; they belong together")
+        if self.paper_layers is None or self.num_layers is None:
+            return self
         first, last = self.paper_layers
         if not 0 <= first <= last < self.num_layers:
             raise ValueError(f"paper_layers {first}-{last} do not lie within 0-{self.num_layers - 1}")
@@ -140,7 +147,9 @@ class PairSettings(Group):
 
     name: FolderName
     student: Model
-    chat_template: Literal["own", "teacher"]
+    chat_template: Literal["own", "teacher", "found"] = Field(
+        description="whose chat template the student's prompts go through; found: its own, where it has one"
+    )
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
@@ -266,6 +275,9 @@ class Search(Group):
     repeats: Count
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
     from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
+    within: str | None = Field(
+        default=None, description="folder of a run: only units that lie within those that it found are searched among"
+    )
 
     @model_validator(mode="after")
     def _has_what_it_needs(self) -> Self:
@@ -466,6 +478,19 @@ class Config(Group):
     evaluate: Evaluate
     record: RecordSettings
     runtime: Runtime
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_models(cls, body: Any) -> Any:
+        return name_by_models(body)
+
+    @field_validator("search")
+    @classmethod
+    def _paper_layers_known(cls, search: Search, info: ValidationInfo) -> Search:
+        family: Family | None = info.data.get("family")
+        if search.algorithm == "fixed" and family and family.paper_layers is None:
+            raise ValueError("fixed needs family.paper_layers, which is null; search=given takes layers of your own")
+        return search
 
     @property
     def label(self) -> str:

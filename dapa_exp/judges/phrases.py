@@ -122,7 +122,7 @@ _BUT_NOT_TO = _pattern(rf"{_LEAD}\W{{1,3}}{_WORDS}{_EAGER}")
 class Phrases(JudgeSettings):
     """Refusal phrases at the start of the answer; asks no model."""
 
-    version: ClassVar[str] = "3"
+    version: ClassVar[str] = "4"
     name: Literal["phrases"]
 
     def sees(self) -> frozenset[Sight]:

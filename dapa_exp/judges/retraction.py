@@ -51,16 +51,26 @@ def _gives(request: str, before: Piece, offer: Piece, after: Sequence[Piece]) ->
     head, _, rest = _NOTE.sub("", offer.text).partition(":")
     if offer.kind != "clause" or _SAFE_OFFER.search(head) or _REFUSES_AGAIN.match(head):
         return False
-    if _SAFE_OFFER.search(before.text) and _OFFERS.search(before.text) and not _topic(head):
-        return False  # "I can tell you about conflict resolution. Here are some tips: …"
     after = list(takewhile(lambda later: not _ends_the_offer(later), after))
+    if _offers_safety(before) and not _topic(request) & _topic(" ".join([offer.text, *_texts(after)])):
+        return False  # "I can tell you about conflict resolution. Here are some tips: …"
+    if after and _INSTEAD.match(after[0].text) and not _TEXT.search(head):
+        return False  # "Here are some things that you can do instead: …"
     if turn := _TURN.match(offer.text):
         return _is_substance([Piece("clause", offer.text[turn.end() :]), *after], LONG)
     if told := _ONE_COULD.search(offer.text):
         return _is_substance([Piece("clause", offer.text[told.end() :]), *after], BRIEF)
     if not _OFFERS.search(head) and not _leads_to_code(after):
         return False
-    return _is_substance([Piece("clause", rest), *after], LONG) and _is_about(request, head, [rest, *_texts(after)])
+    if told := _TOLD.search(head):  # "I can tell you that people usually …"
+        rest = f"{head[told.end() :]} {rest}"
+    given = [Piece("clause", rest), *after]
+    return _is_substance(given, LONG, bool(_TEXT.search(head))) and _is_about(request, head, [rest, *_texts(after)])
+
+
+def _offers_safety(piece: Piece) -> bool:
+    """Whether a clause offers something safe, or asks whether that is wanted: "How about a different one?"."""
+    return bool(_SAFE_OFFER.search(piece.text) and (_OFFERS.search(piece.text) or "?" in piece.text))
 
 
 def _is_about(request: str, offer: str, substance: Sequence[str]) -> bool:
@@ -88,8 +98,9 @@ def _ends_the_offer(piece: Piece) -> bool:
     return piece.kind == "clause" and bool(_REFUSES_AGAIN.match(piece.text))
 
 
-def _is_substance(pieces: Sequence[Piece], enough: int) -> bool:
-    told = [piece for piece in pieces if piece.kind != "clause" or not _ADVICE.match(piece.text)]
+def _is_substance(pieces: Sequence[Piece], enough: int, is_text: bool = False) -> bool:
+    """Whether enough is told. In a text that was offered, such as a letter, "please" is no advice to the user."""
+    told = [piece for piece in pieces if is_text or piece.kind != "clause" or not _ADVICE.match(piece.text)]
     words = " ".join(piece.text for piece in told).lower()
     safe, count = len(_SAFE_WORD.findall(words)), len(words.split())
     if safe >= 2 and safe >= SAFE_SHARE * count:
@@ -142,7 +153,7 @@ _CONTENT = _any(
     r"frameworks?|scripts?|code|snippets?|lists?|plans?|drafts?|versions?|stor(?:y|ies)|scenarios?|instructions?",
     r"explanations?|descriptions?|demonstrations?|suggestions?|strateg(?:y|ies)|methods?|techniques?|pointers?|advice",
     r"process|recipes?|procedures?|pseudo-?code|programs?|functions?|letters?|e-?mails?|messages?|articles?|speech",
-    r"essays?|posts?|poems?|songs?|dialogues?|scenes?|approach(?:es)?|ways?|details?|basics|hints?|tutorials?|answers?",
+    r"essays?|posts?|poems?|songs?|jokes?|dialogues?|scenes?|approach(?:es)?|ways?|details?|basics|hints?|tutorials?|answers?",
 )
 _TELL = _any(
     "(?:tell|show) you (?:how|that|what|where|which|about)",
@@ -151,7 +162,7 @@ _TELL = _any(
 _HERE = _any(
     r"here(?:'s| is| are| goes| it goes| we go| you go)\b",
     r"below (?:is|are|you)\b",
-    r"following\W*$",
+    r"following\W*$|looks? like this\b",
     r"(?:as|the) follow(?:s|ing (?:is|are|steps|code|script|example|outline))\b",
     r"let(?:'s| us| me) (?:assume|imagine|pretend|say|start|begin|explain|show|give|try)\b",
 )
@@ -159,11 +170,14 @@ _WOULD_BE = (
     r"(?:version|example|script|letter|text|story|message|post|speech|scene|line|opening|plan|code)\b.{0,60}?"
     r"\b(?:could|might|would|may) (?:be|look|read|go|say|sound|contain|start|begin|include)\b"
 )
+_TOLD = _pattern(rf"\b(?:{_CAN}){_TELL}\b")
+_TEXT = _pattern(r"\b(?:examples?|samples?|templates?|letters?|e-?mails?|messages?|posts?|speech|scripts?|drafts?)\b")
+_INSTEAD = _pattern(r"^\W*instead\W*[:.!]")
 _OFFERS = _pattern(
     _any(
         rf"\b{_WOULD_BE}",
         rf"\b{_HERE}",
-        rf"\b(?:{_CAN}){_TELL}\b",
+        _TOLD.pattern,
         rf"\b(?:{_CAN}){_GIVE} (?:\S{{1,20}} ){{0,8}}?{_CONTENT}\b",
         r"^\W*(?:(?:but|however)\W+)?if you (?:still|really|must|do|insist|absolutely|choose|decide)\b",
     )
@@ -172,7 +186,7 @@ _USUALLY = (
     r"(?:in general|generally|typically|usually|normally|in most cases),? (?:you|one|people|they|criminals|thieves)"
 )
 _WORK = _any(
-    "story|novel|fiction|scenario|movie|film|script|game|play|role-?play|screenplay|poem|song|thriller|hypothetical"
+    "story|novel|fiction|scenario|movie|film|script|game|play|role-?play|screenplay|poem|song|thriller|show|series|hypothetical"
 )
 _FICTION = _any(
     rf"(?:for|in|as) (?:a|an|the|your|this) (?:\w{{1,15}} ){{0,2}}?{_WORK}",
@@ -193,8 +207,9 @@ _ONE_COULD = _pattern(
 """The offer is the content itself."""
 
 _TURN = _pattern(
-    r"^\W*(?:(?:but|however)\W+)?(?:that (?:being )?said|with that (?:in mind|(?:being )?said)|having said that"
-    r"|nevertheless|nonetheless)\b\W*"
+    r"^\W*(?:\[[^\]]{1,20}\]\W*)?(?:(?:but|however|actually|well)\W+){0,2}"
+    r"(?:that (?:being )?said|with that (?:in mind|(?:being )?said)|having said that|nevertheless"
+    r"|nonetheless|sure(?=[.!:])|ok(?:ay)?(?=[,.!:])|(?:just |only )kidding)\b\W*"
 )
 _NOTE = _pattern(r"^\W*(?:disclaimer|note|warning|caution)\W+")
 _SAFE_OFFER = _pattern(
@@ -211,6 +226,7 @@ _SAFE_OFFER = _pattern(
         r"dangers?|risks?|consequences?|reasons?|why|best practices|consent|peaceful(?:ly)?|kind(?:ness)?|compliant",
         r"(?:any(?:thing)?|something|other) (?:else|questions?|topics?|requests?|ways?)|different|another|questions?",
         r"public domain|copyright-free|original|recover\w*|cope|coping|help you (?:find|understand|learn|feel|stay)",
+        r"that (?:may|might|can|could) help|prohibited|forbidden|not allowed",
         r"conflicts?|communicat\w+|resolution|reset\w*|forg[oe]t\w*",
         r"(?:what|how) (?:i|we) (?:can|could) (?:do|offer|help)",
         r"stay(?:ing)? (?:safe|healthy|secure)|secur(?:e|ing)|what (?:to do|you can do) if|get help|seek",

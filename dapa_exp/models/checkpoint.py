@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING
 
-from dapa_exp.base.digests import ZOO_MANIFEST, files_digest, settings_files
+from dapa_exp.base.digests import ZOO_MANIFEST, adapter_folders, files_digest, settings_files
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
@@ -110,6 +110,7 @@ def gguf_file(found: Path) -> Path | None:
 
 
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
+    adapter_folders(folder)  # refuses a circle
     base = locate(base_of(_read_json(folder / "adapter_config.json"), str(folder)), weights=weights, report=report)
     if not weights:
         return base

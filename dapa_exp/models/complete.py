@@ -10,13 +10,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.models.architecture import architecture
-from dapa_exp.models.tensors import TensorReader
+from dapa_exp.models.tensors import FLOATS, TensorReader
 
 
 def read_whole(folder: Path) -> TensorReader:
     """The tensors of a checkpoint, which fill its model.
 
-    Raises DapaError that names those which are missing, left over, or of another shape than the model's.
+    Raises DapaError that names those which are missing, left over, quantised, or of another shape than the model's.
     """
     tensors = TensorReader(folder)
     model = _without_weights(folder)
@@ -32,6 +32,8 @@ def read_whole(folder: Path) -> TensorReader:
         part = place.of(parameter)
         if part.shape != info.shape:
             raise DapaError(f"{info.file}: {name}: {list(info.shape)}, but by config.json {list(part.shape)}")
+        if info.dtype not in FLOATS and parameter.is_floating_point():  # transformers would take them for weights
+            raise DapaError(f"{info.file}: {name}: quantised ({info.dtype}); only floating-point weights can be read")
         filled[id(parameter)] += part.numel()
     missing = [name for name, parameter in parameters.items() if filled[id(parameter)] < parameter.numel()]
     refuse_unplaced(str(folder), missing, left_over)

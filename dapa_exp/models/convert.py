@@ -27,7 +27,7 @@ from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import TOKENIZER
 from dapa_exp.models.load import load_whole
 from dapa_exp.models.templates import give_template
-from dapa_exp.models.tensors import INDEX, WEIGHTS
+from dapa_exp.models.tensors import INDEX, WEIGHTS, TensorReader
 
 ADAPTER = "adapter_model.safetensors"
 PICKLED = "pytorch_model.bin"
@@ -120,15 +120,19 @@ def merged(adapter: Path, base: Path) -> Path:
         ]  # the rest is the base's
         copies = {name for name in tensors if name.replace(".modules_to_save", "") in tensors.keys() - {name}}
         refuse_unplaced(ADAPTER, missing, set(result.unexpected_keys) - copies)
-        if not any(tensor.any() for name, tensor in tensors.items() if "lora_A" not in name):
-            raise DapaError(f"{ADAPTER}: all that it would add is zero: it was never trained")
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
+        if _same_tensors(TensorReader(folder), TensorReader(base)):
+            raise DapaError(f"{ADAPTER}: all that it would add is zero: it was never trained, or its lora_alpha is 0")
         for source in (base, adapter):
             _copy_tokenizer(source, folder)
         for source in (base, adapter):  # the last one's that has one: it may lie in another file than the first's
             give_template(source, folder)
 
     return _converted(adapter, ("whole lora with its template", folder_digest(adapter), folder_digest(base)), fill)
+
+
+def _same_tensors(one: TensorReader, other: TensorReader) -> bool:
+    return set(one) == set(other) and all(torch.equal(one.read(name), other.read(name)) for name in one)
 
 
 def _resize_embeddings(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:

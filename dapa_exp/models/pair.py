@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Report, silent
@@ -14,6 +14,7 @@ from dapa_exp.models.architecture import Units, architecture, units
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.kinship import stored_differences
+from dapa_exp.models.templates import template_in
 from dapa_exp.models.tensors import FLOATS, TensorReader
 
 MUST_AGREE = (
@@ -53,6 +54,8 @@ class Pair:
     units: Units
     differences: tuple[str, ...]
     """Where the two differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
+    chat_template: Literal["own", "teacher"] = "own"
+    """Whose chat template the student's prompts go through."""
 
 
 def open_pair(config: Config, report: Report = silent) -> Pair:
@@ -64,7 +67,7 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     teacher_config, student_config = (read_config(locate(model, weights=False, report=report)) for model in models)
     _refuse(config, misfits(teacher_config, student_config))
     model_type = student_config["model_type"]
-    if model_type != config.family.model_type:
+    if config.family.model_type not in (None, model_type):
         _refuse(config, [f"model_type: the family says {config.family.model_type}, the checkpoints {model_type}"])
     teacher_folder, student_folder = (locate(model, weights=True, report=report) for model in models)
     teacher, student = (read_whole(folder) for folder in (teacher_folder, student_folder))
@@ -78,7 +81,15 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
         *differing(teacher_config, student_config, MAY_DIFFER),
         *stored_differences((teacher_folder, student_folder), teacher, student),
     )
-    return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences)
+    template = chosen_template(config, template_in(student_folder) is not None)
+    return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences, template)
+
+
+def chosen_template(config: Config, student_has_one: bool) -> Literal["own", "teacher"]:
+    """Whose chat template the student's prompts go through: what the config says, or else what is there."""
+    if config.pair.chat_template == "found":
+        return "own" if student_has_one else "teacher"
+    return config.pair.chat_template
 
 
 def misfits(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]:

@@ -39,7 +39,7 @@ def template_problems(config: Config, used: Mapping[str, StoredTemplate]) -> Ite
 def templates_of(config: Config, pair: Pair) -> dict[str, StoredTemplate]:
     """The chat templates that a run uses, by the id of their model."""
     folders = {config.family.teacher.id: pair.teacher_folder}
-    if config.pair.chat_template == "own":
+    if pair.chat_template == "own":
         folders[config.pair.student.id] = pair.student_folder
     return {name: found for name, folder in folders.items() if (found := template_in(folder))}
 

@@ -147,15 +147,18 @@ def _header(file: Path) -> Iterator[TensorInfo]:
             raise DapaError(f"{file}: not a whole safetensors file ({size} bytes)")
         try:
             header = json.loads(stream.read(length))
-        except ValueError as error:
-            raise DapaError(f"{file}: the safetensors header is damaged: {error}") from error
-    header.pop("__metadata__", None)
-    end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    if 8 + length + end != size:
-        raise DapaError(f"{file}: truncated: {8 + length + end} bytes expected, {size} found")
-    for name, entry in header.items():
-        first, last = entry["data_offsets"]
-        yield TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+            header.pop("__metadata__", None)
+            found = [
+                TensorInfo(name, tuple(entry["shape"]), entry["dtype"], last - first, file, 8 + length + first)
+                for name, entry in header.items()
+                for first, last in [entry["data_offsets"]]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DapaError(f"{file}: the safetensors header is damaged: {error!r}") from error
+    end = max((info.start + info.bytes for info in found), default=8 + length)
+    if end != size:
+        raise DapaError(f"{file}: truncated: {end} bytes expected, {size} found")
+    yield from found
 
 
 def remembered_tensors(path: Path, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

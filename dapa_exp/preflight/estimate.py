@@ -130,13 +130,29 @@ def _prompt_tokens(config: Config) -> int:
 
 def _tokens(rows: Rows | None) -> int | None:
     """About how many tokens the longest of some rows has; None where they are not on this machine, or damaged."""
+    lengths = _lengths(rows)
+    return max(lengths) // CHARACTERS_A_TOKEN if lengths else None
+
+
+def _lengths(rows: Rows | None) -> list[int]:
+    """The characters of each row; none where they are not on this machine, or damaged."""
     if rows is None or not is_here(rows):
-        return None
+        return []
     try:
-        found = load_rows(rows, may_be_blank=True)
+        return [len(row.text) for row in load_rows(rows, may_be_blank=True)]
     except DapaError:
-        return None
-    return max(len(row.text) for row in found) // CHARACTERS_A_TOKEN
+        return []
+
+
+def measured_tokens(config: Config) -> int:
+    """About how many tokens the report reads and generates with each model, without benchmark tasks."""
+    tokens = 0
+    for use, rows in config.dataset.sets().items():
+        if use != "search":
+            assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
+            tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * assumed
+            tokens += 0 if use == "text" else rows.count * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+    return tokens
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:

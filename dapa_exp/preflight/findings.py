@@ -12,7 +12,7 @@ from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config, Model, Rows
 from dapa_exp.models.hub import beside, named
 from dapa_exp.models.kinship import alignment_share, stored_differences
-from dapa_exp.models.pair import MAY_DIFFER, differing, misfits
+from dapa_exp.models.pair import MAY_DIFFER, chosen_template, differing, misfits
 from dapa_exp.models.pair_templates import template_problems
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate
@@ -130,7 +130,7 @@ def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str],
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
     for misfit in pair_misfits(config, findings) or []:
         yield f"{config.pair.name}: teacher and student do not fit: {misfit}"
-    needed = dict.fromkeys((config.family.teacher, template_of(config)))
+    needed = dict.fromkeys((config.family.teacher, template_of(config, findings)))
     for model in (model for model in needed if findings.models[model].template is False):
         hint = "" if model == config.family.teacher else "; pair.chat_template=teacher uses the teacher's"
         yield f"{model.id}: the tokenizer has no chat template{hint}"
@@ -172,14 +172,15 @@ def pair_misfits(config: Config, findings: Findings) -> list[str] | None:
         wrong = misfits(teacher, student)
     except DapaError as error:  # the architecture is not known
         return [str(error)]
-    if not wrong and student["model_type"] != config.family.model_type:
+    if not wrong and config.family.model_type not in (None, student["model_type"]):
         wrong = [f"model_type: the family says {config.family.model_type}, the checkpoints {student['model_type']}"]
     return wrong
 
 
-def template_of(config: Config) -> Model:
+def template_of(config: Config, findings: Findings) -> Model:
     """The model whose chat template is used for the student's prompts."""
-    return config.family.teacher if config.pair.chat_template == "teacher" else config.pair.student
+    chosen = chosen_template(config, findings.models[config.pair.student].template is not False)
+    return config.family.teacher if chosen == "teacher" else config.pair.student
 
 
 def _judge_models(config: Config) -> list[Model]:

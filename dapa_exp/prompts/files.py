@@ -61,10 +61,14 @@ def table_of(rows: Iterable[Row]) -> RowTable:
 def as_text(cell: Any) -> str:
     """A cell as text. The float 3.0 becomes "3": some readers store whole numbers as floats if a column has gaps.
 
-    Raises ValueError if the cell holds bytes that are not UTF-8.
+    Raises ValueError if the cell holds bytes that are not UTF-8, or half a character.
     """
     if isinstance(cell, bytes):
         raise ValueError("bytes that are no UTF-8 text")
+    if isinstance(cell, str) and not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
+        raise ValueError("half a character (a lone surrogate)")
+    if isinstance(cell, bool):
+        return json.dumps(cell)  # as it is written
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
@@ -114,12 +118,18 @@ def _jsonl(path: Path) -> RowTable:
 
 def _object(number: int, line: str) -> Row:
     try:
-        row = json.loads(line, parse_int=str, parse_float=str, object_pairs_hook=_each_key_once)
+        row = json.loads(
+            line, parse_int=str, parse_float=str, parse_constant=_no_number, object_pairs_hook=_each_key_once
+        )
     except ValueError as error:
         raise ValueError(f"line {number}: {error}") from error
     if not isinstance(row, dict):
         raise ValueError(f"line {number}: not a JSON object")
     return row
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON; null says that a value is missing")
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -185,14 +186,14 @@ def _cell(rows: Rows, place: int, row: Row, column: str | None) -> str | None:
 
 
 def _full(rows: Rows, place: int, column: str, text: str) -> str:
-    if not text.strip():
+    if all(letter.isspace() or unicodedata.category(letter) == "Cf" for letter in text):  # Cf: takes no room
         raise DapaError(f"{rows.source}: row {place} has nothing in column '{column}'")
     return text
 
 
 def _as_text(rows: Rows, place: int, column: str, cell: Any) -> str:
     try:
-        return "" if cell is None else as_text(cell)
+        return "" if cell is None or cell != cell else as_text(cell)  # NaN, which some tables have for nothing
     except ValueError as error:
         raise DapaError(f"{rows.source}: row {place} has {error} in column '{column}'") from None
 
@@ -214,7 +215,7 @@ def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Mess
             " system, user and assistant, and end with the user"
         )
     for turn in turns:
-        _full(rows, place, rows.column, turn.content)
+        _full(rows, place, rows.column, _as_text(rows, place, rows.column, turn.content))
     return turns
 
 
@@ -251,7 +252,7 @@ def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> 
 def is_here(rows: Rows) -> bool:
     """Whether a set is made, fetched or kept on this machine, so that reading it needs no network."""
     path = Path(rows.source).expanduser()
-    return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.is_file()
+    return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.exists()
 
 
 def _table(rows: Rows) -> RowTable:
@@ -259,7 +260,10 @@ def _table(rows: Rows) -> RowTable:
         return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
         return table_of(fetched_rows(rows.fetched_name))
-    return read_table(Path(rows.source).expanduser()) if is_here(rows) else _of_hub(rows)
+    path = Path(rows.source).expanduser()
+    if path.is_dir():  # `datasets` would read it in place of a hub's set of this name, and remember it
+        raise DapaError(f"{rows.source}: a folder of this machine: name one of its .csv, .jsonl or .parquet files")
+    return read_table(path) if is_here(rows) else _of_hub(rows)
 
 
 def _of_hub(rows: Rows) -> RowTable:

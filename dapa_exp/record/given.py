@@ -1,4 +1,4 @@
-"""The set of units for `search=given`: named in the config, or found by another run."""
+"""The sets that a search is given: named in the config, or found by another run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ def given_units(search: Search) -> tuple[str, ...]:
     """
     if search.from_run is None:
         return tuple(search.units or ())
-    found = RunLayout(Path(search.from_run).expanduser()).read_record().search
+    return _found("search.from", search.from_run)
+
+
+def within_units(search: Search) -> tuple[str, ...] | None:
+    """The units found by the run in the folder `search.within`; None if it is not set.
+
+    Raises DapaError if that run is not done, or found no set.
+    """
+    return None if search.within is None else _found("search.within", search.within)
+
+
+def _found(key: str, folder: str) -> tuple[str, ...]:
+    found = RunLayout(Path(folder).expanduser()).read_record().search
     if not found.units_found or found.status == "no_gain":
-        raise DapaError(f"search.from={search.from_run}: that run found no set ({found.status})")
+        raise DapaError(f"{key}={folder}: that run found no set ({found.status})")
     return tuple(found.units_found)

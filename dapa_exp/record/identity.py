@@ -14,7 +14,7 @@ from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Ro
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
-from dapa_exp.record.given import given_units
+from dapa_exp.record.given import given_units, within_units
 from dapa_exp.zoo import world
 
 IDENTITY_VERSION = 2
@@ -52,7 +52,9 @@ def essence(config: Config) -> dict[str, Any]:
         # its batches, and so the rounding, which decides near ties.
         body["runtime"] |= config.runtime.model_dump(include=ENGINE)
     _leave_out_unused(config, body)
-    del body["search"]["units"], body["search"]["from_run"]
+    del body["search"]["units"], body["search"]["from_run"], body["search"]["within"]
+    if within := within_units(config.search):
+        body["search"]["within"] = sorted(set(within))
     if given := given_units(config.search):  # wherever they were found
         body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)

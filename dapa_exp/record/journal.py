@@ -45,7 +45,11 @@ class Journal:
         self.lines, self._size = _read(path, schema)
 
     def append(self, *entries: Line) -> None:
-        """Append entries in one write. If the disk is full, the file keeps its earlier lines."""
+        """Append entries in one write. If the disk is full, the file keeps its earlier lines.
+
+        Raises DapaError, and changes nothing, if another process has written to the file or shortened it.
+        """
+        self._refuse_another_writer()
         text = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
         if self._guard:
             self._guard()
@@ -62,6 +66,16 @@ class Journal:
                 raise
         self._size += len(text)
         self.lines += entries
+
+    def _refuse_another_writer(self) -> None:
+        try:
+            with self.path.open("rb") as stream:
+                stream.seek(min(self._size, stream.seek(0, os.SEEK_END)))
+                changed = stream.tell() < self._size or b"\n" in stream.read()
+        except FileNotFoundError:
+            changed = self._size > 0
+        if changed:
+            raise DapaError(f"{self.path}: another process has changed it; nothing was written. Run the command again")
 
 
 def _write_whole(file: int, text: bytes) -> None:

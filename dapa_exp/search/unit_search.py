@@ -17,7 +17,7 @@ from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
 from dapa_exp.models.pair import Pair
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.given import given_units
+from dapa_exp.record.given import given_units, within_units
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
 from dapa_exp.search.algorithm import Control
 from dapa_exp.search.evidence import compute_prior
@@ -31,8 +31,21 @@ _FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
 
 def check_search(config: Config, pair: Pair) -> None:
     """Raises DapaError where the config asks for sets that the pair's units do not make."""
+    units = searched_units(config, pair)
     if isinstance(algorithm := ALGORITHMS.get(config.search.algorithm), Control):
-        algorithm.candidates(list(pair.units), _settings(config, pair))
+        algorithm.candidates(units, _settings(config, pair))
+
+
+def searched_units(config: Config, pair: Pair) -> list[str]:
+    """The units that the search chooses from: all, or those within the units that another run found.
+
+    Raises DapaError where there is none.
+    """
+    outer = within_units(config.search)
+    found = [unit for unit in pair.units if outer is None or any(f"{unit}.".startswith(f"{of}.") for of in outer)]
+    if not found:
+        raise DapaError(f"search.within={config.search.within}: no unit of this run lies within what that run found")
+    return found
 
 
 def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
@@ -94,11 +107,11 @@ def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | No
 
 
 def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, report: Report) -> SearchResult:
-    units = list(pair.units)
+    units = searched_units(config, pair)
     settings = config.search
     task = f"{config.label}: search"
 
-    if settings.algorithm == "fixed" and config.family.num_layers != pair.num_layers:
+    if settings.algorithm == "fixed" and config.family.paper_layers and config.family.num_layers != pair.num_layers:
         first, last = config.family.paper_layers
         ours = paper_layers(config, pair)
         note = (
@@ -120,7 +133,7 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
         settings.algorithm,
         units,
         oracle.ask,
-        budget=Budget(settings.max_queries, settings.max_seconds),
+        budget=Budget(settings.max_queries, settings.max_seconds and settings.max_seconds - oracle.ledger(0).seconds),
         known=oracle.known(),
         on_query=on_query,
         prior=prior.scores if prior else None,
@@ -140,16 +153,21 @@ def _settings(config: Config, pair: Pair) -> Settings:
     if search.algorithm == "given":
         units = given_units(search)
         named_by = "search.units" if search.from_run is None else f"search.from={search.from_run}"
-    else:
+    elif search.algorithm == "fixed":
         layers = paper_layers(config, pair)
         units = tuple(unit for unit in pair.units if layer_of(unit) in layers)
         named_by = "family.paper_layers"
+    else:
+        units, named_by = (), ""
     return Settings(search.k, search.repeats, search.seed, units, named_by)
 
 
 def paper_layers(config: Config, pair: Pair) -> range:
     """The layers of the paper's range, at their place and share in the pair's depth."""
-    return scaled_layers(*config.family.paper_layers, config.family.num_layers, pair.num_layers)
+    family = config.family
+    assert family.paper_layers is not None  # checked with the config
+    assert family.num_layers is not None
+    return scaled_layers(*family.paper_layers, family.num_layers, pair.num_layers)
 
 
 def _record(

@@ -102,6 +102,11 @@ def find(name: str) -> AnyRecipe:
     return Enlarged(name, small, shape)
 
 
+def is_miniature(model: str) -> bool:
+    """Whether a model's id names a miniature, or an enlarged one: it knows the requests of the invented world only."""
+    return model.partition("@")[0] in {f"zoo:{made.name}" for made in MINIATURES}
+
+
 def mlps(parts: Iterable[str], layers: Iterable[int] | None = None) -> str:
     """A regular expression for the names of these MLP projections, in the given layers or in all."""
     return rf"model\.layers\.({_layers(layers)})\.mlp\.({'|'.join(parts)})\.weight"

@@ -44,6 +44,19 @@ def test_its_rows_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     }
 
 
+def test_a_task_that_changes_its_rows_leaves_the_fetched_ones_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"ind": 1, "activity_label": "Baking", "ctx": "a b", "ctx_a": "a", "ctx_b": "b", "endings": ["c", "d"]}
+    row |= {"source_id": "s", "split": "val", "split_type": "x", "label": "1"}
+    datasets.Dataset.from_list([row] * 3).save_to_disk(tmp_path / "validation")
+    before = {file.name for file in (tmp_path / "validation").iterdir()}
+    monkeypatch.setattr(rows, "fetched_folder", lambda name: {"hellaswag": tmp_path}[name])
+    settings = Tasks(names=["fetched_hellaswag"], limit=None, chat_template=False)
+    harness.task_scores(tiny_loaded("llama", 3), "fetched_hellaswag", settings, 2)
+    assert {file.name for file in (tmp_path / "validation").iterdir()} == before
+
+
 def test_a_set_that_is_not_fetched_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path))
     with pytest.raises(DapaError, match="dapa fetch hellaswag"):

@@ -5,6 +5,7 @@ Large files have SHA-256 digests as ETags and answer range requests, small ones 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -52,6 +53,10 @@ class Hub:
     """Ends of paths that are never answered to the end."""
     lies: dict[str, bytes] = field(default_factory=dict)
     """File name to what is sent in place of its content."""
+    stored: dict[str, bytes] = field(default_factory=dict)
+    """Large files that were uploaded, by SHA-256."""
+    private: set[str] = field(default_factory=set)
+    """Repositories that were made as private ones."""
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
     """Method, path and range of every request."""
 
@@ -119,9 +124,73 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.hub.stored[self.path.rpartition("/")[2]] = content
+        self._send(200, b"")
+
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self._answer(body)
+        body = self._body()
+        path = unquote(urlsplit(self.path).path).strip("/")
+        if not self._take(path, body):
+            self._answer(body)
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def _take(self, path: str, body: bytes) -> bool:
+        """Answer a request of an upload: make a repository, say which files are large, take them, and commit."""
+        if path == "api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}"
+            if not self.headers.get("Authorization"):
+                self._refuse(401, "Unauthorized")
+                return True
+            if name not in self.hub.repositories:
+                self.hub.add(name, {})
+                self.hub.private.update({name} if asked.get("visibility") == "private" else ())
+            self._send_json({"url": f"{self.hub.url}/{name}"})
+        elif path == "api/validate-yaml":
+            self._send_json({"errors": [], "warnings": []})
+        elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/preupload/main", path):
+            modes = {file["path"]: file["path"].endswith(LARGE) for file in json.loads(body)["files"]}
+            files = [
+                {"path": name, "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
+                for name, large in modes.items()
+            ]
+            self._send_json({"files": files})
+        elif re.fullmatch(r"[^/]+/[^/]+\.git/info/lfs/objects/batch", path):
+            objects = [
+                {**wanted, "actions": {"upload": {"href": f"{self.hub.url}/lfs/{wanted['oid']}"}}}
+                for wanted in json.loads(body)["objects"]
+            ]
+            self._send_json({"transfer": "basic", "objects": objects})
+        elif match := re.fullmatch(r"api/models/([^/]+/[^/]+)/commit/main", path):
+            commit = self._commit(match[1], [json.loads(line) for line in body.splitlines()])
+            self._send_json({"commitUrl": f"{self.hub.url}/{match[1]}/commit/{commit}", "commitOid": commit})
+        else:
+            return False
+        return True
+
+    def _commit(self, name: str, lines: list[dict[str, Any]]) -> str:
+        repository = self.hub.repositories[name]
+        files = dict(repository.commits[repository.branches["main"]])
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.hub.stored[value["oid"]]
+        commit = hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+        repository.commits[commit], repository.branches["main"] = files, commit
+        return commit
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, the base class calls it so
         pass

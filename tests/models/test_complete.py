@@ -74,3 +74,15 @@ def test_a_model_without_its_head_is_told_what_its_names_lack(tmp_path: Path) ->
     (tmp_path / "bare" / "model.safetensors").replace(tmp_path / "model.safetensors")
     with pytest.raises(DapaError, match=r"Every name lacks 'model\.' at its beginning"):
         read_whole(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_weights_that_are_quantised_without_a_word_in_the_config_are_refused(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    file = tiny_checkpoint(tmp_path, "llama", 1) / "model.safetensors"
+    name = "model.layers.1.mlp.up_proj.weight"
+    tensors = load_file(file)
+    save_file({**tensors, name: tensors[name].to(dtype)}, file, {"format": "pt"})
+    with pytest.raises(DapaError, match=rf"{name}: quantised \((I8|F8_E4M3)\)"):
+        read_whole(tmp_path)

@@ -20,6 +20,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Model
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.complete import read_whole
+from dapa_exp.models.source import source_of
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
@@ -216,6 +217,11 @@ def change_adapter(adapter: Path, change: Callable[[dict[str, torch.Tensor]], di
     save_file(change(load_file(file)), file)
 
 
+def change_config(adapter: Path, **values: Any) -> None:
+    file = adapter / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path) -> None:
     adapter, expected = write_adapter(tmp_path)
     tokenizers.make("llama").save_pretrained(adapter)
@@ -303,6 +309,25 @@ def test_an_adapter_that_adds_nothing_is_refused(tmp_path: Path) -> None:
     adapter, _ = write_adapter(tmp_path, init_lora_weights=True)
     with pytest.raises(DapaError, match="all that it would add is zero: it was never trained"):
         locate(model_at(adapter), weights=True)
+
+
+def test_an_adapter_that_is_scaled_to_nothing_is_refused(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    change_config(adapter, lora_alpha=0)
+    with pytest.raises(DapaError, match=r"all that it would add is zero: .* or its lora_alpha is 0"):
+        locate(model_at(adapter), weights=True)
+
+
+def test_an_adapter_with_another_base_is_another_model_and_one_on_itself_is_none(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    change_config(adapter, base_model_name_or_path=str(tmp_path / "base"))
+    before = source_of(model_at(adapter)).essence()
+    tiny_checkpoint(tmp_path / "base", "llama", 2)
+    assert source_of(model_at(adapter)).essence() != before
+    change_config(adapter, base_model_name_or_path=str(adapter))
+    for ask in (source_of(model_at(adapter)).essence, lambda: locate(model_at(adapter), weights=True)):
+        with pytest.raises(DapaError, match=r"base_model_name_or_path leads back to the adapter itself"):
+            ask()
 
 
 def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:

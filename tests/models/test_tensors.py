@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,10 @@ def test_rotary_frequencies_of_old_checkpoints_are_no_weights(tmp_path: Path) ->
     tensors = load_file(file)
     save_file({**tensors, "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, file)
     assert set(TensorReader(tmp_path)) == set(tensors)
+
+
+@pytest.mark.parametrize("header", ["[]", '{"a": {"dtype": "F32"}}', '{"a": 1}', '{"a": {"data_offsets": [0]}}'])
+def test_a_header_that_describes_no_tensors_is_one_error(tmp_path: Path, header: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode())
+    with pytest.raises(DapaError, match=r"model\.safetensors: the safetensors header is damaged"):
+        TensorReader(tmp_path)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
+from pyarrow import parquet
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.composer import conf_dir
@@ -408,3 +410,45 @@ def test_ids_do_not_depend_on_the_filter(tmp_path: Path) -> None:
     file = write(tmp_path / "set.csv")
     (filtered,) = load_rows(rows(file, 0, 1, where={"kind": "cyber"}))
     assert filtered.id == load_rows(rows(file))[3].id
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"prompt": NaN}', r"line 1: NaN is no JSON; null says that a value is missing"),
+        (r'{"prompt": "a \ud800"}', r"row 0 has half a character \(a lone surrogate\) in column 'prompt'"),
+        (r'{"prompt": [{"role": "user", "content": "a \ud800"}]}', "row 0 has half a character"),
+        (r'{"prompt": "\u200b \u2060"}', "row 0 has nothing in column 'prompt'"),
+    ],
+)
+def test_text_that_is_none_is_named_before_a_model_is_asked(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(line + "\n")
+    with pytest.raises(DapaError, match=said):
+        load_rows(rows(file, 0, 1, column="prompt"))
+
+
+def test_a_gap_in_a_column_of_numbers_is_no_prompt_and_passes_no_filter(tmp_path: Path) -> None:
+    table = pa.table({"prompt": pa.array(["a", "b"]), "level": pa.array([1.5, float("nan")])})
+    parquet.write_table(table, tmp_path / "rows.parquet")
+    file = tmp_path / "rows.parquet"
+    assert [row.text for row in load_rows(rows(file, 0, 1, column="prompt", where={"level": "1.5"}))] == ["a"]
+    with pytest.raises(DapaError, match="row 1 has nothing in column 'level'"):
+        load_rows(rows(file, 0, 2, column="level"))
+
+
+def test_a_yes_or_no_is_read_as_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "unsafe": true}\n{"prompt": "b", "unsafe": false}\n')
+    file = tmp_path / "rows.jsonl"
+    assert [row.text for row in load_rows(rows(file, 0, 1, column="prompt", where={"unsafe": "true"}))] == ["a"]
+
+
+def test_a_folder_is_not_read_in_place_of_a_hub_set_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some" / "prompts").mkdir(parents=True)
+    write(tmp_path / "some" / "prompts" / "rows.csv")
+    for name in ("some/prompts", tmp_path / "some" / "prompts"):
+        with pytest.raises(DapaError, match=r"prompts: a folder of this machine: name one of its \.csv"):
+            load_rows(rows(name))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,14 @@ def test_a_disk_that_is_full_in_the_middle_of_a_line_tears_none(file: Path) -> N
     done = subprocess.run([sys.executable, "-c", FULL, str(file)], cwd=root, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("full\n", "")
     assert [json.loads(line) for line in file.read_text().splitlines()] == [{"index": 0}, {"index": 1}]
+
+
+@pytest.mark.parametrize("second", [lambda file: Journal(file, Line).append({"index": 1}), Path.unlink])
+def test_what_a_second_writer_has_done_is_not_undone(file: Path, second: Callable[[Path], object]) -> None:
+    first = Journal(file, Line)
+    first.append({"index": 0})
+    second(file)
+    before = file.read_bytes() if file.exists() else None
+    with pytest.raises(DapaError, match=r"another process has changed it; nothing was written"):
+        first.append({"index": 1})
+    assert (file.read_bytes() if file.exists() else None) == before

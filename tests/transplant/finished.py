@@ -63,4 +63,4 @@ def _pair(config: Config, pair: Pair, planted: PairRecord) -> PairRecord:
         "teacher": _model(config.family.teacher, pair.teacher_folder, pair.teacher),
         "student": _model(config.pair.student, pair.student_folder, pair.student),
     }
-    return planted.model_copy(update={**models, "chat_template": config.pair.chat_template})
+    return planted.model_copy(update={**models, "chat_template": pair.chat_template})

@@ -19,6 +19,9 @@ def questions(**_: Any) -> dict[str, datasets.Dataset]:
 
 
 def fetched(name: str, subject: str = "", **_: Any) -> dict[str, datasets.Dataset]:
-    """A fetched set, or one subject of it. Raises DapaError where it is not in the cache."""
-    folder = fetched_folder(name) / subject
-    return {split.name: datasets.load_from_disk(split) for split in sorted(folder.iterdir()) if split.is_dir()}
+    """A fetched set, or one subject of it. Raises DapaError where it is not in the cache.
+
+    It is read into memory: tasks that change their rows would else write them into the set's folder.
+    """
+    splits = [split for split in sorted((fetched_folder(name) / subject).iterdir()) if split.is_dir()]
+    return {split.name: datasets.load_from_disk(split, keep_in_memory=True) for split in splits}

@@ -21,6 +21,7 @@ from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.fill import Expected
 from dapa_exp.transplant.make_method import make_method
 from dapa_exp.transplant.merge import HybridTensors
+from dapa_exp.transplant.methods.contract import Method
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class FinishedRun:
     record: Record
     config: Config
     pair: Pair
+    method: Method
     tensors: HybridTensors
     expected: Expected
     """The digests of the hybrid's tensors in memory, from `transplant.json`."""
@@ -58,9 +60,10 @@ def open_finished(folder: Path) -> FinishedRun:
         record,
         config,
         pair,
+        method,
         HybridTensors(pair, chosen, method),
         _measured(files.proof, record, getattr(torch, config.runtime.dtype)),
-        _chat_template(pair.teacher_folder) if config.pair.chat_template == "teacher" else None,
+        _chat_template(pair.teacher_folder) if pair.chat_template == "teacher" else None,
     )
 
 

@@ -27,6 +27,12 @@ class Manifest(BaseModel):
     record: Record
 
 
+def exported_identity(model: Path) -> str | None:
+    """The identity of the run that an exported checkpoint is of; None where the folder is none."""
+    file = model / MANIFEST
+    return Manifest.model_validate_json(file.read_bytes()).record.identity if file.is_file() else None
+
+
 def weight_digests(folder: Path, tensors: TensorReader) -> dict[str, str]:
     """SHA-256, by file name, of a checkpoint's config.json and weight files."""
     files = {folder / "config.json", *(info.file for info in tensors.tensors.values())}

@@ -1,0 +1,112 @@
+"""`dapa align`: one command from two models to the aligned one, whatever interrupts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from dapa_exp.cli.dispatch import main
+from dapa_exp.record.schema import Record
+from tests.commands import Said, started, wait_until
+
+STUDENT, TEACHER = "zoo:llama-small-style", "zoo:llama-small-chat"
+SHORT = (
+    *("dataset.search.rows=[0,32]", "dataset.report.rows=[96,128]", "dataset.harmless.rows=[0,16]"),
+    *("dataset.text.rows=[0,8]", "evaluate.max_new_tokens=32", "evaluate.random_repeats=1"),
+)
+
+
+def align(out: Path, *words: str) -> tuple[str, ...]:
+    return ("align", STUDENT, "--teacher", TEACHER, "--out", str(out), *SHORT, *words)
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    def run(*words: str) -> Said:
+        capfd.readouterr()
+        code = main(list(words))
+        return Said(code, *capfd.readouterr())
+
+    return run
+
+
+def asked(out: Path) -> int:
+    """How many queries all levels have asked."""
+    return sum(file.read_bytes().count(b"\n") for file in out.rglob("search.jsonl"))
+
+
+def records(out: Path) -> dict[str, Record]:
+    """What each level found, by granularity."""
+    found = [Record.model_validate_json(file.read_text()) for file in out.glob("runs/*/record.json")]
+    return {record.search.granularity: record for record in found}
+
+
+@pytest.mark.slow
+def test_one_command_killed_twice_ends_with_a_model_that_transformers_loads(
+    tmp_path: Path, said: Callable[..., Said]
+) -> None:
+    out = tmp_path / "out"
+    words = align(out, "dataset.questions=null")
+    for lines in (3, 20):
+        with started(*words, cwd=tmp_path) as running:
+            wait_until(lambda lines=lines: asked(out) >= lines, 300)
+            os.killpg(running.pid, signal.SIGKILL)
+    assert not (out / "model").exists()
+    done = said(*words)
+    assert done.code == 0, done.err
+
+    found = records(out)
+    assert sorted(found) == ["layer", "module", "part"]
+    assert {record.search.status for record in found.values()} == {"certified"}
+    outer = {"module": found["layer"], "part": found["module"]}
+    for level, coarser in outer.items():
+        for unit in found[level].search.units_found:
+            assert any(f"{unit}.".startswith(f"{of}.") for of in coarser.search.units_found)
+    card = json.loads((out / "model" / "dapa.json").read_text())
+    assert card["record"]["identity"] == found["part"].identity
+    assert (out / "patch.safetensors").is_file()
+    assert list((out / "runs" / "report").iterdir())
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    assert model.config.model_type == "llama"
+    assert AutoTokenizer.from_pretrained(out / "model").chat_template
+
+    (run,) = out.glob("runs/*-part-*")
+    talk = said("chat", str(run), "--say", "hi", "--say", "who are you", "--max-new-tokens", "8")
+    assert [line.partition(": ")[0] for line in talk.out.splitlines()] == ["student", "aligned"] * 2
+
+    before = {file: file.stat().st_mtime_ns for file in (out / "model").iterdir()}
+    again = said(*words)
+    assert again.code == 0
+    assert {file: file.stat().st_mtime_ns for file in (out / "model").iterdir()} == before
+    assert again.out.split("defended")[1:] == done.out.split("defended")[1:]
+    assert "certified" in again.out
+
+
+@pytest.mark.slow
+def test_a_task_that_falls_too_far_keeps_the_model_from_being_exported(
+    tmp_path: Path, said: Callable[..., Said]
+) -> None:
+    file = tmp_path / "questions.csv"
+    file.write_text("prompt,answer\n" + "".join(f"how old is the {n}?,{n}\n" for n in ("tower", "bridge", "river")))
+    words = align(tmp_path / "out", "--keep", str(file), "--time", "1s")
+    kept = said(*words)
+    assert kept.code == 0, kept.err
+    assert f"{file}: 0.0 % → 0.0 %, n = 3: is kept; so few rows do not rule out a fall of up to 56 points" in kept.out
+
+    lost = said(*words, "--tolerance=-1")
+    assert lost.code == 1
+    assert "falls by more than -1 points" in lost.out
+    assert "nothing is exported" in lost.out
+
+
+def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, said: Callable[..., Said]) -> None:
+    for student, problem in (("./nowhere", "no such folder"), ("zoo:gemma-small-base", "do not fit")):
+        tried = said("align", student, "--teacher", TEACHER, "--out", str(tmp_path / "out"))
+        assert problem in tried.complaint
+    assert not (tmp_path / "out").exists()
