@@ -26,6 +26,7 @@ STYLE: dict[Any, Any] = {
     "xtick.labelsize": SIZE,
     "ytick.labelsize": SIZE,
     "legend.fontsize": SIZE,
+    "legend.title_fontsize": SIZE,
     "figure.titlesize": 8,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
