@@ -16,6 +16,7 @@ from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
     Agreement,
     Comparison,
+    Confirmation,
     ControlRecord,
     Defence,
     EvaluateRecord,
@@ -280,6 +281,8 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     yield from _control(evaluate.random, "random")
     if evaluate.random.equal_parameters:
         yield from _control(evaluate.random.equal_parameters, "random_parameters")
+    if evaluate.confirmation:
+        yield from _confirmation(evaluate.confirmation)
     yield from _judges(evaluate)
     yield from _layers(evaluate)
 
@@ -299,6 +302,16 @@ def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
     if control.p_value is not None:
         yield Entry(f"{metric}_p", control.p_value, n=len(control.dsr), **where)
         yield Entry(f"{metric}_reached", NAN if control.reached is None else control.reached, **where)
+
+
+def _confirmation(confirmation: Confirmation) -> Iterator[Entry]:
+    """What the test on report rows says of the found set, and how many of its units it says are needed."""
+    of_set, *of_units = confirmation.claims
+    where: dict[str, Any] = {"subject": "hybrid", "set": "report"}
+    yield Entry("confirm_error_rate", confirmation.error_rate, **where)
+    yield Entry("confirm_set", n=of_set.prompts, text=of_set.verdict, **where)
+    confirmed = sum(claim.verdict == "confirmed" for claim in of_units)
+    yield Entry("confirm_units", confirmed, n=len(of_units), **where)
 
 
 def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:

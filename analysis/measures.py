@@ -61,9 +61,9 @@ class Cells:
         column = pd.Series(dtype="float64") if found is None else found[part].astype("float64")
         return column.reindex(self._runs).reset_index(drop=True)
 
-    def text(self, metric: str) -> pd.Series[str]:
+    def text(self, metric: str, subject: str = "") -> pd.Series[str]:
         """The text of a metric whose value is not a number, for each run in order."""
-        found = self._found.get((metric, "", "", ""))
+        found = self._found.get((metric, subject, "", ""))
         column = pd.Series(dtype="object") if found is None else found["text"].astype("object")
         return column.reindex(self._runs).reset_index(drop=True)
 
@@ -121,6 +121,10 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["random_found_dsr"] = cells.number("random_found_dsr", subject="hybrid")
     table["random_p"] = cells.number("random_p", subject="random")
     table["random_draws"] = cells.number("random_dsr", "n", subject="random").fillna(0).where(table["state"] == "done")
+    table["confirm_error_rate"] = cells.number("confirm_error_rate", subject="hybrid")
+    table["confirm_set"] = cells.text("confirm_set", subject="hybrid")
+    table["confirm_units"] = cells.number("confirm_units", subject="hybrid")
+    table["confirm_of"] = cells.number("confirm_units", "n", subject="hybrid")
     table["units"] = _units(frame, table)
     table["units_found"] = cells.number("units_found")
     table["units_total"] = cells.number("units_total")

@@ -66,7 +66,9 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             change = evaluator.change_by_layer(engine)
         with run.run_stage("random"):
             random = evaluator.random_control(hybrid, engine, found.units_found)
+            confirmation = evaluator.confirm(hybrid, engine, found)
         evaluated = evaluator.comparer.conclude(student, aligned, teacher.measured, random, change, found.threshold_dsr)
+        evaluated = evaluated.model_copy(update={"confirmation": confirmation})
         return run.finish(make_record(run, pair, evaluator, found, moved, evaluated, engine.ends))
 
 

@@ -1,21 +1,26 @@
-"""The Hydra launcher for a sweep on one machine. It carries out each run in a child process.
+"""Our Hydra launchers: each run is a child process of this machine, or a job that submitit submits.
 
-It is in the namespace package `hydra_plugins` because Hydra finds launchers only there.
+They are in the namespace package `hydra_plugins` because Hydra finds launchers only there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from dapa_exp.base.progress import display
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report, display
 from dapa_exp.cli.composer import Composer
 from dapa_exp.sweep.isolation import Task, run_isolated
+from dapa_exp.sweep.job import Job
+from dapa_exp.sweep.slots import slots
+from dapa_exp.sweep.submit import Cluster, run_submitted
 
 ConfigStore.instance().store(
     group="hydra/launcher",
@@ -35,10 +40,41 @@ class IsolatedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         planned = [self._planned[tuple(overrides)] for overrides in job_overrides]
         if planned:
-            tasks = [Task(job.config, job.folder.absolute()) for job in planned]
             with display() as report:
-                run_isolated(tasks, planned[0].config.runtime.processes, report)
+                self._carry_out(planned, report)
         return [_returned(overrides) for overrides in job_overrides]
+
+    def _carry_out(self, planned: Sequence[Job], report: Report) -> None:
+        if not planned[0].config.runtime.wait:
+            raise DapaError("runtime.wait=false: only jobs that are submitted go on without this command")
+        run_isolated(_tasks(planned), slots([job.config for job in planned]), report)
+
+
+class SubmittedLauncher(IsolatedLauncher):
+    """Takes the place of Hydra's own submitit launchers, with their settings (see `dapa_exp.cli.launch`)."""
+
+    cluster: Cluster
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in settings.items()
+        }
+
+    def _carry_out(self, planned: Sequence[Job], report: Report) -> None:
+        run_submitted(_tasks(planned), self.cluster, self._settings, planned[0].config.runtime.wait, report)
+
+
+class SlurmLauncher(SubmittedLauncher):
+    cluster = "slurm"
+
+
+class LocalLauncher(SubmittedLauncher):
+    cluster = "local"
+
+
+def _tasks(planned: Sequence[Job]) -> list[Task]:
+    return [Task(job.config, job.folder.absolute()) for job in planned]
 
 
 def _returned(overrides: Sequence[str]) -> JobReturn:

@@ -44,7 +44,7 @@ function measured(metric, cell) { // a string says why there is no number
 // ---- sorting: each block of a table by itself, so that means stay below the runs
 
 const number = (text) => {
-  const found = text.replace(/,/g, "").replace("−", "-").match(/^[<≈]?\s*([+-]?\d*\.?\d+)(?:\/(\d*\.?\d+))?/);
+  const found = text.split("→").pop().trim().replace(/,/g, "").replace("−", "-").match(/^[<≈]?\s*([+-]?\d*\.?\d+)(?:\/(\d*\.?\d+))?/);
   return found ? Number(found[1]) / Number(found[2] ?? 1) : NaN;
 };
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis.frame import SUBJECTS, Run
 from analysis.page.runs import first_line, runs_json
-from analysis.page.summary import Means, in_percent, means_of, summary
+from analysis.page.summary import Means, in_percent, summary
 from analysis.page.svg import picture_of
 from analysis.tables.cells import change, known
 from analysis.tables.table import Table
@@ -71,16 +71,16 @@ def page(
     )
     script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     sweeps = Counter(run.sweep for run in runs)
-    views = [_view(table, runs) for table in tables]
+    told = summary(frame, runs)
     return environment.get_template("page.html").render(
         names=list(sweeps),
         sweeps={name: Counter(run.status.state for run in runs if run.sweep == name) for name in sweeps},
         command=" ".join(["dapa report", *sweeps, *(["--answers"] if answers else [])]),
         answers=answers,
-        summary=summary(frame, runs),
-        means=[_mean(mean) for mean in means_of(frame)],
+        summary=told.answers,
+        means=[_mean(mean) for mean in told.means],
         runs=_glance(next(table for table in tables if table.name == "main"), runs),
-        tables=views,
+        tables=[_view(table, runs) for table in tables],
         figures=[_figure(name, figure) for name, figure in figures.items()],
         families=_distinct(run.status.family for run in runs),
         granularities=_distinct(run.status.granularity for run in runs),

@@ -45,20 +45,30 @@ class Means:
     gain: Measure | None
 
 
-def summary(frame: pd.DataFrame, runs: Sequence[Run]) -> list[Answer]:
-    """Four questions with their answers."""
+@dataclass(frozen=True)
+class Summary:
+    """The questions with their answers, and the means of each combination of settings."""
+
+    answers: list[Answer]
+    means: list[Means]
+
+
+def summary(frame: pd.DataFrame, runs: Sequence[Run]) -> Summary:
+    """The summary of these runs, from their frame."""
     measured = with_significance(measure(frame))
     done = measured[measured["state"] == "done"]
     records = [run.status.record for run in runs if run.status.record]
-    transplanted = [*_transplanted(measured), *_moved(done), *_evidence(records)]
+    first = Answer("What was transplanted?", [*_transplanted(measured), *_moved(done), *_evidence(records)])
     if done.empty:
-        return [Answer("What was transplanted?", transplanted)]
-    return [
-        Answer("What was transplanted?", transplanted),
-        Answer("Did it work?", [*_defences(means_of(frame)), *_granularities(frame), *_found(done), *_tests(done)]),
+        return Summary([first], [])
+    means = _means(frame, done)
+    answers = [
+        first,
+        Answer("Did it work?", [*_defences(means), *_granularities(frame), *_found(done), *_tests(done)]),
         Answer("What did it cost?", [*_search_cost(done, records), *_side_effects(frame)]),
         Answer("How sure is this?", list(_certainty(frame, done, records))),
     ]
+    return Summary(answers, means)
 
 
 def _transplanted(measured: pd.DataFrame) -> Iterator[str]:
@@ -91,16 +101,16 @@ def _found(done: pd.DataFrame) -> Iterator[str]:
             yield f"{_in(count, len(done))} the search {text}."
 
 
-def means_of(frame: pd.DataFrame) -> list[Means]:
+def _means(frame: pd.DataFrame, done: pd.DataFrame) -> list[Means]:
     """The mean DSRs of each combination of settings; empty if pairs have several runs that no setting tells apart."""
     names, groups = by_settings(done_of(frame))
     if len(groups) > MOST_SETTINGS or "run" in names:
         return []
-    return [_means(", ".join(keys.values()), group) for keys, group in groups]
+    return [_mean(", ".join(keys.values()), group, done) for keys, group in groups]
 
 
-def _means(label: str, group: pd.DataFrame) -> Means:
-    rows = measure(group)
+def _mean(label: str, group: pd.DataFrame, done: pd.DataFrame) -> Means:
+    rows = done[done["identity"].isin(group["identity"].unique())]
     dsr = {}
     for subject in SUBJECTS:
         value = float(rows[f"{subject}_dsr"].mean())

@@ -88,10 +88,11 @@ COLUMNS = [
     Column("search seconds", "seconds", lambda row: number(row["seconds"])),
     Column("P(DSR≥bar)", "above_threshold", lambda row: _above(row, "above_threshold")),
     Column("P, by group", "above_threshold_by_group", lambda row: _above(row, "above_threshold_by_group")),
+    Column("on report rows: set, units needed", "confirm_units", lambda row: _confirmed(row)),
 ]
 ABOUT = {column.about for column in COLUMNS}
-OPTIONAL = ("random_p", "parameters_changed_percent", "above_threshold_by_group")
-"""Numbers that older records lack. Their columns are left out if no run has them."""
+OPTIONAL = ("random_p", "parameters_changed_percent", "above_threshold_by_group", "confirm_units")
+"""Numbers that not all records have. Their columns are left out if no run has them."""
 NO_DEFENCE = {
     "retracted": _of_each("retracted (%)", "retracted"),
     "degenerate": _of_each("degenerate (%)", "degenerate"),
@@ -235,6 +236,13 @@ def _above(row: Row, name: str) -> str:
     return decimal(row[name], 3) if row["row"] == "run" else ""
 
 
+def _confirmed(row: Row) -> str:
+    """What the sequential test says of the found set, and how many of its units it says are needed."""
+    if row["row"] != "run" or not known(row["confirm_set"]):
+        return ""
+    return f"{row['confirm_set']}, {of(row['confirm_units'], row['confirm_of'])}"
+
+
 def _mark(row: Row) -> str:
     return "*" if known(row["p_holm"]) and row["p_holm"] < SIGNIFICANT else ""
 
@@ -284,6 +292,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         else "",
         "Intervals of means are over teachers." if len(done) > 1 else "",
         _misused(done),
+        _confirmation(done),
         _random(done),
         "Changes, and the arrow of over-refusal: student to hybrid.",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
@@ -308,6 +317,16 @@ def _misused(done: pd.DataFrame) -> str:
     return (
         f"{of(len(wrong), len(done))} runs use a method that is made for students tuned from the teacher, on students"
         " that are not: what they show is not that method as its authors mean it."
+    )
+
+
+def _confirmation(done: pd.DataFrame) -> str:
+    if done["confirm_units"].isna().all():
+        return ""
+    return (
+        "on report rows: whether a sequential test confirms that the set reaches the bar there, and without how many of"
+        " its units it stays below; the probability that any of a run's verdicts is wrong is at most"
+        f" {_range(done['confirm_error_rate'])}."
     )
 
 

@@ -116,7 +116,7 @@ def owners(names: Sequence[Path]) -> list[Owner | None]:
     Claims of other machines whose time is far from this machine's are watched for one BEAT.
     """
     watch = _Watch()
-    found = {name: [path for path in _claims(name) if watch.lives(path) is not False] for name in names}
+    found = {name: [path for path in claims(name) if watch.lives(path) is not False] for name in names}
     doubtful = [path for paths in found.values() for path in paths if not (watch.lives(path) or watch.is_fresh(path))]
     if doubtful:
         time.sleep(BEAT + 1)
@@ -179,7 +179,7 @@ def _win(name: Path, patience: float) -> Path:
 
 def _other(name: Path, watch: _Watch, own: Path | None = None) -> Path | None:
     """Another process's claim, if there is one. Removes those of dead processes."""
-    for path in _claims(name):
+    for path in claims(name):
         if path != own:
             if watch.lives(path) is not False:
                 return path
@@ -204,13 +204,14 @@ def this_process() -> Owner:
     """This process as the owner of a claim from now on."""
     pid = os.getpid()
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    return Owner(platform.node(), pid, _started(pid) or "", _machine(), since, os.environ.get("SLURM_JOB_ID"))
+    return Owner(platform.node(), pid, process_start(pid) or "", _machine(), since, os.environ.get("SLURM_JOB_ID"))
 
 
 _UNKNOWN = Owner("", 0, "", "", "")
 
 
-def _claims(name: Path) -> list[Path]:
+def claims(name: Path) -> list[Path]:
+    """All claims to a name, those of dead processes too."""
     try:
         names = os.listdir(name.parent)
     except OSError:
@@ -238,7 +239,7 @@ def _machine() -> str:
 
 def _lives_here(owner: Owner) -> bool | None:
     """Whether a process of this machine lives. None if its user hides it from us."""
-    if (started := _started(owner.pid)) is not None:
+    if (started := process_start(owner.pid)) is not None:
         return started == owner.started
     try:
         os.kill(owner.pid, 0)
@@ -249,7 +250,7 @@ def _lives_here(owner: Owner) -> bool | None:
     return False
 
 
-def _started(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """When a process began, in the kernel's ticks; None if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.cli.composer import CONFIG_NAME, SEARCH_PATH, Composer, conf_dir
 from dapa_exp.cli.pair_list import take_pairs
-from dapa_exp.config.problems import ConfigError, problems_of, unknown_key, unmeasurable
+from dapa_exp.config.problems import ConfigError, checked_config, unknown_key, unmeasurable
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.machine import this_machine
 from dapa_exp.record.identity import identity, run_folder
@@ -36,8 +36,8 @@ _ONE_OF = ("run", "multirun", "cfg", "info", "shell_completion")
 _PARAMS = "hydra.sweeper.params"
 _BASIC = f"{BasicSweeper.__module__}.{BasicSweeper.__qualname__}"
 
-_checked: ContextVar[Config | None] = ContextVar("checked", default=None)
-"""The checked config of the run whose folder name is being computed, so that it is not checked again."""
+_checked: ContextVar[tuple[Config, str] | None] = ContextVar("checked", default=None)
+"""The checked config, and the identity, of the run whose folder name is being computed: neither is computed again."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,10 @@ def make_composer(args: Namespace) -> Composer:
 def check_config(cfg: DictConfig) -> Config:
     """Validate a composed config. Raises ConfigError with all of its problems."""
     body = _body(cfg)
-    if problems := problems_of(body):
+    config, problems = checked_config(body)
+    if config is None:
         raise ConfigError(f"{'.'.join(path)}: {message}" for path, message in problems)
-    return Config.model_validate(body)
+    return config
 
 
 def jobs(argv: Sequence[str]) -> list[Job]:
@@ -213,23 +214,23 @@ def _job(
     except OmegaConfBaseException as error:
         problems.append(_first_line(error))
         return None
-    wrong = problems_of(body)
-    if wrong:
+    config, wrong = checked_config(body)
+    if config is None:
         files = _Files(composer, cfg, overrides)
         problems += [f"{files.origin(path)}: {'.'.join(path)}: {message}" for path, message in wrong]
         return None
-    config = Config.model_validate(body)
     named = any(word.lstrip("+").startswith("evaluate.metrics=") for word in overrides)
     if named and (why := unmeasurable(config)):  # of metrics that nobody named, the record says why one is null
         problems.append(f"command line: evaluate.metrics: {why}")
         return None
-    token = _checked.set(config)
     try:
         known = identity(config)
-        folder = Path(*(str(OmegaConf.select(cfg, place, throw_on_missing=True)) for place in places))
     except DapaError as error:  # a missing model or prompt file
         problems.append(str(error))
         return None
+    token = _checked.set((config, known))
+    try:
+        folder = Path(*(str(OmegaConf.select(cfg, place, throw_on_missing=True)) for place in places))
     except OmegaConfBaseException as error:  # the folder's name uses a value unknown before the run: hydra.job.id
         problems.append(_first_line(error))
         return None
@@ -411,7 +412,10 @@ def _plain(value: object) -> object:
 
 
 def _run_folder(*, _root_: DictConfig) -> str:
-    return run_folder(_checked.get() or check_config(_root_))
+    if (checked := _checked.get()) is None:
+        config = check_config(_root_)
+        checked = config, identity(config)
+    return run_folder(*checked)
 
 
 def _first_line(error: Exception) -> str:

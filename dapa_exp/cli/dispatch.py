@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from inspect import cleandoc
@@ -18,8 +21,10 @@ USAGE = """usage: dapa VERB ...
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
-  status DIR              what is done, failed (with the reason) and missing in a sweep
+  status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
   report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
+  reproduce RUN [OUT]     a finished run again in another folder: identical, within numerics, or different and where
+  gc DIR [--yes]          what no record needs in a sweep's folder; --yes removes it
   export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format, --push)
   chat RUN                talk to a finished run's student and hybrid, side by side (--say TEXT)
   apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
@@ -42,6 +47,8 @@ VERBS = {
     "localise": "dapa_exp.cli.localise:localise_command",
     "status": "dapa_exp.cli.status:status_command",
     "report": "dapa_exp.cli.report:report_command",
+    "reproduce": "dapa_exp.cli.reproduce:reproduce_command",
+    "gc": "dapa_exp.cli.gc:gc_command",
     "export": "dapa_exp.cli.export:export_command",
     "chat": "dapa_exp.cli.chat:chat_command",
     "apply": "dapa_exp.cli.export:apply_command",
@@ -58,19 +65,21 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("align", "chat", "export", "apply", "mirror", "report")
+PARSED = ("align", "chat", "export", "apply", "mirror", "report", "reproduce")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `dapa`. Returns the exit code.
 
-    0: done, 1: failed, 2: wrong input, 130: interrupted, 141: the pipe that reads the output was closed.
+    0: done, 1: failed, 2: wrong input, 130: interrupted, 143: terminated,
+    141: the pipe that reads the output was closed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         try:
-            return _carry_out(words)
+            with _terminable():
+                return _carry_out(words)
         finally:
             sys.stdout.flush()  # flushed here, where a closed pipe still raises an error that we can catch
     except BrokenPipeError:
@@ -78,6 +87,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):  # the interpreter flushes both again when it ends
             os.dup2(nowhere, stream.fileno())
         return 141
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as a cluster sends it before it kills. It stops the command as Ctrl-C does."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise _Terminated in the block when SIGTERM comes."""
+
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _carry_out(words: list[str]) -> int:
@@ -144,6 +174,8 @@ def _told(carry_out: Callable[[], int]) -> int:
     except DapaError as error:
         complain(error)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, _Terminated)
+        said = "terminated" if terminated else "interrupted"
+        print(f"{said}: the same command goes on from here", file=sys.stderr)
+        return 143 if terminated else 130

@@ -22,6 +22,13 @@ from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.record.folder import read_record
 from dapa_exp.sweep.job import Job
 
+_SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+_OURS = {
+    f"{_SUBMITIT}.{name}": f"hydra_plugins.isolated_launcher.{name}" for name in ("SlurmLauncher", "LocalLauncher")
+}
+"""Hydra's submitit launchers, and ours, which take the same settings. Hydra's compose every run again in its job, and
+without `sacct` they wait for ever for a job that was cancelled."""
+
 
 def launch(composed: Composed) -> None:
     """Carry out every run that is not done. A sweep's failed runs have an `error.json` in their folders."""
@@ -80,6 +87,8 @@ def _single(composed: Composed) -> None:
 def _sweep(composed: Composed) -> None:
     cfg = composed.config
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    launcher_class = cfg.hydra.launcher._target_
+    cfg.hydra.launcher._target_ = _OURS.get(launcher_class, launcher_class)
     callbacks = Callbacks(cfg)
     callbacks.on_multirun_start(config=cfg, config_name=CONFIG_NAME)
     launcher = Plugins.instance().instantiate_launcher(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from rich.table import Table
 
 from dapa_exp.base.progress import console
@@ -18,16 +20,18 @@ def plan_command(words: list[str]) -> int:
     planned = jobs(words)
     note_unswept(planned)
     note_unmeasurable(planned)
-    wanted = [needs(job.config, shape_of) for job in planned]
+    known = cache(shape_of)  # the runs of a sweep share their models
+    wanted = [needs(job.config, known) for job in planned]
     table = Table(*("run", "units", "queries", "memory", "disk", "identity", "state"), box=None)
     for column in table.columns[1:5]:
         column.justify = "right"
-    for job, need in zip(planned, wanted, strict=True):
-        table.add_row(job.folder.name, *cells(job.config, need, shape_of), job.identity[:12], _state(job))
+    states = [_state(job) for job in planned]
+    for job, need, state in zip(planned, wanted, states, strict=True):
+        table.add_row(job.folder.name, *cells(job.config, need, known), job.identity[:12], state)
     console().print(table)
-    to_do = [place for place, job in enumerate(planned) if _state(job) not in ("done", "running")]
+    to_do = [place for place, state in enumerate(states) if state not in ("done", "running")]
     if to_do:
-        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], shape_of)
+        found = totals([planned[i].config for i in to_do], [wanted[i] for i in to_do], known)
         print("to do: " + "\n".join(summary(found)))
     return 0
 

@@ -40,6 +40,10 @@ def run_command(words: list[str]) -> int:
         if not composed.multirun:
             raise
         complain(error)  # some runs failed; the tables of the others are still shown
+    if not planned[0].config.runtime.wait:
+        folders = " ".join(sorted({str(job.folder.parent) for job in planned}))
+        print(f"submitted. dapa status --watch {folders} follows; the same command without runtime.wait=false finishes")
+        return 0
     return _conclude(planned)
 
 

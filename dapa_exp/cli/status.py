@@ -1,25 +1,36 @@
-"""`dapa status DIR`: lists the status of every run of a sweep."""
+"""`dapa status DIR`: lists every run of a sweep: how far it is, who works on it, why it failed, and what to do next."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
+from statistics import mean
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import console
-from dapa_exp.record.status import RunStatus, State, status
+from dapa_exp.record.status import RunStatus, State, last_words, status
+from dapa_exp.sweep.submit import mark_waiting
 
 STYLES: dict[State, str] = {
     "done": "green",
     "running": "cyan",
+    "waiting": "blue",
     "failed": "red",
     "interrupted": "yellow",
     "missing": "dim",
 }
+WATCH_SECONDS = 5.0
+
+Kind = tuple[str, str]
+"""What decides how long a run takes: its granularity and its search."""
 
 
 def unsent(run: RunStatus) -> str:
@@ -28,31 +39,121 @@ def unsent(run: RunStatus) -> str:
 
 
 def status_command(words: list[str]) -> int:
-    """`dapa status DIR`: print every run of a sweep with its status. The exit code is 0 if all are done, else 1."""
-    if len(words) != 1:
-        raise DapaError("dapa status needs one folder, such as multirun/miniature")
-    statuses = status(Path(words[0]))
-    show(statuses, console())
-    return 0 if all(run.state == "done" for run in statuses) else 1
+    """`dapa status [--watch] DIR`: print every run of a sweep, or a run, with its status.
 
-
-def show(statuses: list[RunStatus], shown_on: Console) -> None:
-    """Print one line for each run with the settings in which runs differ, and the number of runs in each state.
-
-    If the runs do not differ in the listed settings, their folder names are printed.
+    With --watch, look again every few seconds until no run is being worked on. The exit code is 0 if all runs are
+    done, else 1.
     """
-    settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in statuses}) > 1]
-    if len({tuple(getattr(run, s) for s in ("pair", *settings)) for run in statuses}) < len(statuses):
+    folders = [word for word in words if word != "--watch"]
+    if len(folders) != 1:
+        raise DapaError("dapa status needs one folder, such as multirun/miniature")
+    folder, shown_on = Path(folders[0]), console()
+    runs = mark_waiting(status(folder))
+    if "--watch" not in words:
+        show(runs, shown_on)
+    else:
+        with Live(_overview(runs), console=shown_on, auto_refresh=False, vertical_overflow="visible") as live:
+            while any(run.state in ("running", "waiting") for run in runs):
+                time.sleep(WATCH_SECONDS)
+                runs = mark_waiting(status(folder))
+                live.update(_overview(runs), refresh=shown_on.is_terminal)
+    return 0 if all(run.state == "done" for run in runs) else 1
+
+
+def show(runs: Sequence[RunStatus], shown_on: Console) -> None:
+    """Print one line for each run, the number of runs in each state, and what to do next."""
+    shown_on.print(_overview(runs), highlight=False)
+
+
+def _overview(runs: Sequence[RunStatus]) -> RenderableType:
+    expected = _seconds_of_finished(runs)
+    count = Counter(run.state for run in runs)
+    counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
+    lines = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}{_time_left(runs, expected)}", *_next(runs)]
+    return Group(_table(runs, expected), *map(Text, lines))
+
+
+def _table(runs: Sequence[RunStatus], expected: dict[Kind, float]) -> Table:
+    """A line for each run, with the settings in which runs differ; their folders, if the settings are all the same."""
+    settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in runs}) > 1]
+    if len({tuple(getattr(run, s) for s in ("pair", *settings)) for run in runs}) < len(runs):
         settings.append("folder")
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("pair", *settings, "state"):
         table.add_column(name, no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for run in statuses:
+    working = any(run.work for run in runs)
+    for name in ("stage", "queries", "tokens/s", "left") if working else ():
+        table.add_column(name, no_wrap=True, justify="left" if name == "stage" else "right")
+    table.add_column("where or why", overflow="fold")
+    for run in runs:
         cells = [run.pair or run.folder, *(getattr(run, s) for s in settings)]
         state = Text(run.state, style=STYLES[run.state])
-        table.add_row(*(Text(cell) for cell in cells), state, Text(run.reason or unsent(run)))
-    shown_on.print(table)
-    count = Counter(run.state for run in statuses)
-    counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
-    shown_on.print(f"{len(statuses)} run{'s' if len(statuses) > 1 else ''}: {counts}", highlight=False)
+        done = _work_cells(run, expected) if working else ()
+        table.add_row(*map(Text, cells), state, *done, Text(_where_or_why(run)))
+    return table
+
+
+def _work_cells(run: RunStatus, expected: dict[Kind, float]) -> tuple[str, str, str, str]:
+    if run.work is None:
+        return "", "", "", ""
+    left = _seconds_left(run, expected)
+    pace = run.work.tokens_per_second
+    return run.work.stage, str(run.work.queries), f"{pace:.0f}" if pace else "", _duration(left) if left else ""
+
+
+def _where_or_why(run: RunStatus) -> str:
+    if run.owner:
+        return str(run.owner)
+    said = run.reason or unsent(run)
+    log = last_words(run) if run.state == "failed" else ""
+    return f"{said}\n{run.files.log} ends: {log}" if log else said
+
+
+def _seconds_of_finished(runs: Sequence[RunStatus]) -> dict[Kind, float]:
+    """The mean seconds of the finished runs, by granularity and search."""
+    found: defaultdict[Kind, list[float]] = defaultdict(list)
+    for run in runs:
+        if run.record:
+            found[_kind(run)].append(sum(stage.seconds for stage in run.record.cost.values()))
+    return {kind: mean(seconds) for kind, seconds in found.items()}
+
+
+def _seconds_left(run: RunStatus, expected: dict[Kind, float]) -> float | None:
+    """What an unfinished run will probably still take, by its finished siblings; None if there is none."""
+    whole = expected.get(_kind(run))
+    return None if whole is None else max(0.0, whole - (run.work.seconds if run.work else 0))
+
+
+def _time_left(runs: Sequence[RunStatus], expected: dict[Kind, float]) -> str:
+    """The estimated time until all runs are done, at as many at a time as now; an empty text if it is unknown."""
+    left = [_seconds_left(run, expected) for run in runs if run.state != "done"]
+    at_once = sum(run.state == "running" for run in runs)
+    known = [seconds for seconds in left if seconds is not None]
+    if not known or not at_once:
+        return ""
+    about = "about" if len(known) == len(left) else "at least"
+    return f"; {about} {_duration(sum(known) / at_once)} left, {at_once} at a time"
+
+
+def _next(runs: Sequence[RunStatus]) -> list[str]:
+    """What a user can do now, one sentence a line."""
+    state = Counter(run.state for run in runs)
+    sweep = runs[0].path.parent
+    if state["done"] == len(runs):
+        return [f"next: dapa report {sweep}" if len(runs) > 1 else f"next: dapa report {runs[0].path}"]
+    said = []
+    if state["running"] or state["waiting"]:
+        said.append(f"dapa status --watch {sweep} follows")
+    elif state["failed"]:
+        said.append("next: mend what failed (its log says more), then give the same command again")
+    else:
+        said.append("next: give the same command again; it goes on from here")
+    return said
+
+
+def _kind(run: RunStatus) -> Kind:
+    return run.granularity, run.search
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

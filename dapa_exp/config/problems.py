@@ -41,18 +41,23 @@ def unknown_key(path: Sequence[str]) -> str | None:
     return None
 
 
-def problems_of(body: dict[str, Any]) -> list[tuple[tuple[str, ...], str]]:
-    """All problems of a composed config, as (key path, message) pairs."""
-    found = [(path, "mandatory value is missing") for path in _missing(body)]
+Problem = tuple[tuple[str, ...], str]
+"""A key path, and a message."""
+
+
+def checked_config(body: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """The config that a composed body describes, or None and all of its problems."""
+    found: list[Problem] = [(path, "mandatory value is missing") for path in _missing(body)]
     try:
-        Config.model_validate(body)
+        config = Config.model_validate(body)
     except ValidationError as error:
         known = {path for path, _ in found}
         for item in error.errors():
             path = tuple(str(part) for part in item["loc"])
             if path not in known:
                 found.append((path, _message(path, dict(item))))
-    return found
+        return None, found
+    return (None, found) if found else (config, [])
 
 
 def unmeasurable(config: Config) -> str | None:

@@ -422,6 +422,9 @@ class Evaluate(Group):
     divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
+    confirm: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+        default=None, description="error rate of a test of the found set and its certificate on report rows; null: none"
+    )
     random_repeats: Annotated[int, Field(ge=0)] = Field(
         description="random sets beside the found one, as a control; all if there are fewer"
     )
@@ -460,7 +463,10 @@ class Runtime(Group):
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
-    processes: Count = Field(description="how many runs of a sweep to carry out at a time")
+    processes: Count | Literal["auto"] = Field(
+        description="how many runs of a sweep to carry out at a time on one machine; auto: as many as fit into memory"
+    )
+    wait: bool = Field(default=True, description="false: return as soon as the runs are submitted to a cluster")
 
 
 class Config(Group):

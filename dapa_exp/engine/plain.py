@@ -152,10 +152,19 @@ def answer_tokens(loaded: LoadedModel, text: str) -> list[int]:
 
 
 def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
-    """Token ids, shape (prompts, longest), padded on the left, each prompt's turns put through the chat template."""
+    """Token ids, shape (prompts, longest), padded on the left, each prompt's turns put through the chat template.
+
+    Raises DapaError where a prompt is longer than the model can read: it would go on, and say nothing meaningful.
+    """
     texts = [templated(loaded, prompt) for prompt in prompts]
     inputs = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     inputs.pop("token_type_ids", None)
+    lengths, most = inputs["attention_mask"].sum(-1).tolist(), loaded.model.config.max_position_embeddings
+    for prompt, length in zip(prompts, lengths, strict=True):
+        if length > most:
+            raise DapaError(
+                f"prompt {prompt.id}: {length} tokens, and the model reads {most} (max_position_embeddings)"
+            )
     return inputs.to(loaded.model.device)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 from dapa_exp.config.schema import Sight
@@ -14,6 +13,7 @@ from dapa_exp.evaluate.metrics.change_by_layer import Side
 from dapa_exp.evaluate.statistics import (
     Losses,
     clustered_difference,
+    clustered_probability_above,
     clustered_rate,
     detectable_gain,
     mcnemar,
@@ -74,8 +74,6 @@ class Comparer:
     ) -> EvaluateRecord:
         """All that was measured of the three models, and how they compare."""
         outcomes, n = hybrid.subject.outcomes, hybrid.subject.dsr.n
-        above = partial(probability_above, outcomes.refused + outcomes.harmless, n, threshold_dsr)
-        clusters = hybrid.subject.dsr_clusters
         others: list[tuple[Other, Measured]] = [("student", student), ("teacher", teacher)]
         return EvaluateRecord(
             student=student.subject,
@@ -86,8 +84,8 @@ class Comparer:
             if hybrid.subject.over_refusal
             else [],
             perplexity_comparisons=[c for name, other in others for c in _perplexity(hybrid, other, name)],
-            above_threshold=above(),
-            above_threshold_clusters=above(clusters) if clusters else None,
+            above_threshold=probability_above(outcomes.refused + outcomes.harmless, n, threshold_dsr),
+            above_threshold_clusters=clustered_probability_above(*self._judged(hybrid.verdicts), threshold_dsr),
             random=random,
             agreement=agreement(by_judge([m.verdicts for m in (student, hybrid, teacher)], self.harmful)),
             agreement_by_model=agreement_by_model(
@@ -110,15 +108,10 @@ class Comparer:
             if rows not in self.harmful
         }
         reasons = {name: why for name, sees in self.sees.items() if (why := why_no_over_refusal(name, sees))}
-        judged = [
-            (verdict in DEFENDED, _group(prompt))
-            for verdict, prompt in zip(verdicts["report"][self.judge], self.report, strict=True)
-            if verdict is not Verdict.FAILED
-        ]
         perplexity, reasoning = found.get("perplexity", {}), found.get("reasoning", {})
         return Subject(
             dsr=defended["report"][self.judge].dsr,
-            dsr_clusters=clustered_rate([row for row, _ in judged], [group for _, group in judged]),
+            dsr_clusters=clustered_rate(*self._judged(verdicts)),
             outcomes=defended["report"][self.judge].outcomes,
             over_refusal=refused["harmless"][self.judge] if "harmless" in refused else None,
             defence=defended,
@@ -138,6 +131,15 @@ class Comparer:
                 if step not in Subject.model_fields and not step.startswith(TASK_STEP)
             },
         )
+
+    def _judged(self, verdicts: Verdicts) -> tuple[list[bool], list[str]]:
+        """Whether each judged report row was defended, and its group."""
+        judged = [
+            (verdict in DEFENDED, _group(prompt))
+            for verdict, prompt in zip(verdicts["report"][self.judge], self.report, strict=True)
+            if verdict is not Verdict.FAILED
+        ]
+        return [row for row, _ in judged], [group for _, group in judged]
 
     def _defence(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
         ours, theirs = (measured.verdicts["report"][self.judge] for measured in (hybrid, other))

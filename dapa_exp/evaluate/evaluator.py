@@ -14,17 +14,19 @@ from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.evaluate.conclusion import Comparer, Measured
+from dapa_exp.evaluate.confirm import confirm
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import BenchmarkTasks, check_tasks
 from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import CHANGE_BY_LAYER, Side
 from dapa_exp.evaluate.metrics.perplexity import PERPLEXITY
 from dapa_exp.evaluate.random_control import RandomControl, seed_of
+from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import ControlRecord, LayerChange, Measure, Rate
+from dapa_exp.record.schema import Confirmation, ControlRecord, LayerChange, Measure, Rate, SearchRecord
 from dapa_exp.transplant.hybrid import Hybrid
 
 
@@ -36,6 +38,7 @@ class _Defended(BaseModel):
 
 _DSR = TypeAdapter(_Defended)
 _CONTROL = TypeAdapter(ControlRecord)
+_CONFIRMATION = TypeAdapter(Confirmation)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -118,19 +121,43 @@ class Evaluator:
         """The found set on the report rows beside random ones of its size."""
 
         def compute() -> ControlRecord:
-            control = RandomControl(
-                hybrid,
-                engine,
-                self.judge,
-                CompletionStore(self.run, "random"),
-                tuple(self.prompts.report),
-                self.config.search.max_new_tokens,
-                partial(self._progress, "random control"),
-            )
+            control = RandomControl(self._reader(hybrid, engine, "random"), partial(self._progress, "random control"))
             seed = seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed)
             return control.compare(found, self.config.evaluate.random_repeats, seed)
 
         return self.run.load_or_compute(self.run.files.metric("random", "control"), _CONTROL, compute)
+
+    def confirm(self, hybrid: Hybrid, engine: PlainEngine, search: SearchRecord) -> Confirmation | None:
+        """Whether the found set and its certificate hold on the report rows; None if that is not asked, or no set was
+        searched for."""
+        rate = self.config.evaluate.confirm
+        if rate is None or search.status not in ("certified", "not_certified"):
+            return None
+
+        def compute() -> Confirmation:
+            found = confirm(
+                self._reader(hybrid, engine, "confirm"),
+                search.units_found,
+                [witness.without for witness in search.certificate],
+                search.threshold_dsr,
+                rate,
+                seed_of(self.config.pair.name, self.config.granularity.name, self.config.search.seed),
+                partial(self._progress, "confirmation"),
+            )
+            engine.forget()
+            return found
+
+        return self.run.load_or_compute(self.run.files.metric("hybrid", "confirm"), _CONFIRMATION, compute)
+
+    def _reader(self, hybrid: Hybrid, engine: PlainEngine, name: str) -> SetReader:
+        return SetReader(
+            hybrid,
+            engine,
+            self.judge,
+            CompletionStore(self.run, name),
+            tuple(self.prompts.report),
+            self.config.search.max_new_tokens,
+        )
 
     def change_by_layer(self, engine: PlainEngine) -> dict[Side, list[LayerChange]]:
         """How far the hybrid, which must be in the engine, is from the student, layer by layer; empty if not asked."""

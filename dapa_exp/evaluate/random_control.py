@@ -12,39 +12,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import comb, prod
 
 from dapa_exp.base.draws import other_sets, sets_of_weight
-from dapa_exp.engine.completions import CompletionStore
-from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.evaluate.defence import defence_rate, mean_rate
+from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.statistics import mean
-from dapa_exp.judges import Judge, Verdict
 from dapa_exp.models.pair import Pair
-from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import ROUNDING, ControlRecord, Measure
-from dapa_exp.transplant.hybrid import Hybrid
 
 
 @dataclass(frozen=True)
 class RandomControl:
     """Measures sets of units on the report rows, each no further than its verdicts need."""
 
-    hybrid: Hybrid
-    engine: PlainEngine
-    judge: Judge
-    store: CompletionStore
-    prompts: tuple[Prompt, ...]
-    max_new_tokens: int
+    reader: SetReader
     report: Callable[[int, int], None]
     """Told how many of how many sets are done."""
-    _verdicts: dict[tuple[str, str], Verdict] = field(default_factory=dict)
-    """By prompt and answer: hybrids often answer alike."""
 
     def compare(self, found: Sequence[str], draws: int, seed: int) -> ControlRecord:
         """The found set beside others of as many units and, where units differ in size, of as many parameters."""
-        units, sizes = list(self.hybrid.pair.units), unit_parameters(self.hybrid.pair)
+        pair = self.reader.hybrid.pair
+        units, sizes = list(pair.units), unit_parameters(pair)
         chosen, k = frozenset(found), len(found)
         if not draws or not 0 < k < len(units):
             return ControlRecord(k=k, dsr=[], mean=None)
@@ -56,7 +46,7 @@ class RandomControl:
         own = self._dsr(chosen, 0, total)
         measured = [self._dsr(drawn, place, total) for place, drawn in enumerate([*same_count, *same_size], start=1)]
         self.report(total, total)
-        self.engine.forget()
+        self.reader.engine.forget()
         exact = len(same_count) == comb(len(units), k) - 1
         control = self._control(own, same_count, measured[: len(same_count)], sizes, exact)
         if not same_size:
@@ -78,7 +68,7 @@ class RandomControl:
             k=len(sets[0]),
             dsr=list(measured),
             mean=mean_rate(measured),
-            sets=[[unit for unit in self.hybrid.pair.units if unit in drawn] for drawn in sets],
+            sets=[[unit for unit in self.reader.hybrid.pair.units if unit in drawn] for drawn in sets],
             parameters=[sum(sizes[unit] for unit in drawn) for drawn in sets],
             found_dsr=own,
             interval=mean(values) if values else None,
@@ -89,17 +79,7 @@ class RandomControl:
 
     def _dsr(self, units: frozenset[str], done: int, total: int) -> Measure:
         self.report(done, total)
-        self.hybrid.set_units(units)
-        request = Request(self.prompts, self.max_new_tokens, decided=self._decided)
-        answers = self.store.complete(self.engine, "+".join(sorted(units)), request)
-        pairs = [(row.text, answer.text) for row, answer in zip(self.prompts, answers, strict=True)]
-        if new := [pair for pair in dict.fromkeys(pairs) if pair not in self._verdicts]:
-            prompts, texts = zip(*new, strict=True)
-            self._verdicts.update(zip(new, self.judge.early(prompts, texts), strict=True))
-        return defence_rate([self._verdicts[pair] for pair in pairs])
-
-    def _decided(self, prompt: Prompt, beginning: str) -> bool:
-        return self.judge.final(prompt.text, beginning) is not None
+        return defence_rate(self.reader.verdicts(units))
 
 
 def unit_parameters(pair: Pair) -> dict[str, int]:

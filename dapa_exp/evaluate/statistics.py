@@ -10,6 +10,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import beta, binom, binomtest, norm, t
 
+from dapa_exp.evaluate.grouped import grouped_share
 from dapa_exp.record.schema import Clusters, Measure
 
 CONFIDENCE = 0.95
@@ -76,22 +77,23 @@ def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> Measure:
 def clustered_rate(successes: Sequence[bool], groups: Sequence[Hashable]) -> Clusters | None:
     """A share's interval where rows of one group are alike; None with fewer than two groups.
 
-    Wilson's interval at the effective number of rows, n / design effect, with the quantile of Student's t with
-    groups − 1 degrees of freedom (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015, Journal
-    of Survey Statistics and Methodology 3:484). Rows that are all alike do not show how much a group's rows differ:
-    then each group counts as one row.
+    The central 95 % of its posterior (see `grouped`), which holds the share itself.
     """
     if len(set(groups)) < 2:
         return None
-    effect = design_effect([float(s) for s in successes], groups)
-    low, high = wilson(_share(successes), len(successes) / effect, _quantile(len(set(groups))))
+    effect, share = design_effect([float(s) for s in successes], groups), _share(successes)
+    posterior = grouped_share(successes, groups, effect)
+    low = min(share, posterior.quantile(LEVEL / 2)) if share else 0.0
+    high = max(share, posterior.quantile(1 - LEVEL / 2)) if share < 1 else 1.0
     return Clusters(groups=len(set(groups)), design_effect=effect, low=low, high=high)
 
 
 def clustered_difference(ours: Sequence[bool], theirs: Sequence[bool], groups: Sequence[Hashable]) -> Clusters | None:
     """The interval of a paired difference, and a test, where rows of one group are alike; None with one group.
 
-    The interval is Newcombe's at the effective number of rows (see `clustered_rate`). The test changes the sign of
+    The interval is Newcombe's at the effective number of rows, n / design effect, with the quantile of Student's t
+    with groups − 1 degrees of freedom (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015,
+    Journal of Survey Statistics and Methodology 3:484). The test changes the sign of
     whole groups' differences: exact for up to 14 groups that differ, else from 20,000 draws.
     """
     if len(set(groups)) < 2:
@@ -156,14 +158,19 @@ def detectable_gain(share: float, n: int, level: float = LEVEL) -> float | None:
     return float(brentq(lambda gain: binom.sf(needed - 1, n, gain) - POWER, 0.0, 1.0))
 
 
-def probability_above(successes: int, n: int, threshold: float, clusters: Clusters | None = None) -> float:
-    """P(share ≥ threshold) given n rows: the upper tail of Beta(½ + successes, ½ + failures), Jeffreys' prior.
+def probability_above(successes: int, n: int, threshold: float) -> float:
+    """P(share ≥ threshold) given n rows: the upper tail of Beta(½ + successes, ½ + failures), Jeffreys' prior."""
+    return float(beta.sf(threshold, successes + 0.5, n - successes + 0.5))
 
-    By groups, the rows count as the effective number of rows, made smaller for few groups as in Korn and Graubard
-    (1998): n / design effect · (z / t)².
-    """
-    effect = clusters.design_effect * (_quantile(clusters.groups) / Z) ** 2 if clusters else 1.0
-    return float(beta.sf(threshold, successes / effect + 0.5, (n - successes) / effect + 0.5))
+
+def clustered_probability_above(
+    successes: Sequence[bool], groups: Sequence[Hashable], threshold: float
+) -> float | None:
+    """The same where rows of one group are alike; None with fewer than two groups."""
+    if len(set(groups)) < 2:
+        return None
+    effect = design_effect([float(s) for s in successes], groups)
+    return grouped_share(successes, groups, effect).above(threshold)
 
 
 class Losses(NamedTuple):

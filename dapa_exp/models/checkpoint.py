@@ -31,8 +31,7 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
         return dequantised(file)
     if (found / "adapter_config.json").is_file():
         return _with_adapter(found, weights, report)
-    if not (found / "config.json").is_file():
-        raise DapaError(f"{found}: no config.json there, so no checkpoint")
+    _refuse_no_checkpoint(found)
     if weights and needs_pickle(model, found):
         return unpickled(found)
     return found
@@ -43,6 +42,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
     Raises DapaError where it is missing or damaged, of an unknown architecture, or of quantised weights.
     """
+    _refuse_no_checkpoint(folder)
     return complete_config(_read_json(folder / "config.json"), str(folder))
 
 
@@ -107,6 +107,11 @@ def gguf_file(found: Path) -> Path | None:
     if len(files) > 1:
         raise DapaError(f"{found}: holds {len(files)} GGUF files; name one, such as {files[0]}")
     return files[0] if files else None
+
+
+def _refuse_no_checkpoint(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise DapaError(f"{folder}: no config.json there, so no checkpoint")
 
 
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:

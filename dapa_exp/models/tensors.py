@@ -32,6 +32,7 @@ OTHERS = {
 }
 """What else a checkpoint may hold, such as buffers."""
 WEIGHTS = "model.safetensors"
+UNPICKLE = "pair.student.allow_pickle=true reads a student's all the same, and runs no code in them"
 INDEX = "model.safetensors.index.json"
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -111,7 +112,8 @@ def _stored(folder: Path) -> Iterator[TensorInfo]:
     elif (folder / INDEX).is_file():
         yield from _sharded(folder)
     else:
-        raise DapaError(f"{folder}: no {WEIGHTS} there, and no {INDEX} (pickled weights are not read)")
+        remedy = f"; {UNPICKLE}" if any(folder.glob("pytorch_model*.bin")) else ""
+        raise DapaError(f"{folder}: no {WEIGHTS} there, and no {INDEX} (pickled weights are not read{remedy})")
 
 
 def _sharded(folder: Path) -> Iterator[TensorInfo]:

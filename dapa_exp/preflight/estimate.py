@@ -6,8 +6,9 @@ overhead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
@@ -134,14 +135,25 @@ def _tokens(rows: Rows | None) -> int | None:
     return max(lengths) // CHARACTERS_A_TOKEN if lengths else None
 
 
-def _lengths(rows: Rows | None) -> list[int]:
+def _lengths(rows: Rows | None) -> Sequence[int]:
     """The characters of each row; none where they are not on this machine, or damaged."""
     if rows is None or not is_here(rows):
-        return []
+        return ()
+    fixed = rows.source.startswith("zoo:") or rows.fetched_name  # a file of one's own may be edited
+    return _lengths_of_fixed(rows.model_dump_json()) if fixed else _read_lengths(rows)
+
+
+@cache
+def _lengths_of_fixed(rows: str) -> Sequence[int]:
+    """The same of rows that are given as JSON, read once for all runs of a sweep."""
+    return _read_lengths(Rows.model_validate_json(rows))
+
+
+def _read_lengths(rows: Rows) -> Sequence[int]:
     try:
         return [len(row.text) for row in load_rows(rows, may_be_blank=True)]
     except DapaError:
-        return []
+        return ()
 
 
 def measured_tokens(config: Config) -> int:

@@ -35,6 +35,7 @@ from dapa_exp.models.hub import (
 from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
+from dapa_exp.models.tensors import UNPICKLE
 from dapa_exp.preflight.facts import read_json
 from dapa_exp.prompts.load import is_here, load_rows
 
@@ -238,6 +239,6 @@ def _unreadable(model: Model, names: Iterable[str]) -> str | None:
     if any(fnmatchcase(name, "pytorch_model*.bin") for name in names):
         return (
             f"{named(model.id, model.revision)}: its weights are there as pytorch_model.bin only, which is pickled;"
-            " pair.student.allow_pickle=true reads a student's all the same, and runs no code in them"
+            f" {UNPICKLE}"
         )
     return f"{named(model.id, model.revision)}: no weights there as model*.safetensors"

@@ -36,7 +36,7 @@ class Totals:
     runs: int
     queries: int
     memory: int
-    """Bytes that the `processes` largest runs take together, since that many run at the same time."""
+    """Bytes that the `processes` largest runs take together, since that many run at the same time. `auto`: one's."""
     processes: int
     on_cpu: bool
     disks: tuple[Disk, ...]
@@ -52,11 +52,12 @@ def totals(configs: Sequence[Config], runs: Sequence[RunNeeds], shape_of: ShapeO
     downloads = [download(model, shape) for model, shape in shapes.items()]
     built = sum(_to_build(model, shape) for model, shape in shapes.items())
     largest = sorted((run.memory or 0 for run in runs), reverse=True)
+    at_once = 1 if runtime.processes == "auto" else min(runtime.processes, len(runs))
     return Totals(
         runs=len(runs),
         queries=sum(run.queries.count for run in runs if run.queries),
-        memory=sum(largest[: runtime.processes]),
-        processes=min(runtime.processes, len(runs)),
+        memory=sum(largest[:at_once]),
+        processes=at_once,
         on_cpu=runtime.device == "cpu",
         disks=(
             _disk("models to download", Path(constants.HF_HUB_CACHE), sum(filter(None, downloads))),

@@ -22,7 +22,7 @@ from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import LocaliseLayout, RunLayout, Spent, read_json
+from dapa_exp.record.layout import LocaliseLayout, Reproducible, RunLayout, Spent, read_json
 from dapa_exp.record.log import note, run_log
 from dapa_exp.record.schema import Record, Stage
 
@@ -96,6 +96,8 @@ class RunFolder:
         """Write `record.json` and return the record. A run is done when this file exists."""
         if self.claim:
             self.claim.check()
+        again = Reproducible(config=self.config, record=record)
+        write_atomically(self.files.reproduce, again.model_dump_json(indent=1))
         write_atomically(self.files.record, record.model_dump_json(indent=1))
         note("the record is written: the run is done")
         remove(self.files.references)  # up to a GB, and only a resumed run needs them
@@ -115,7 +117,7 @@ def open_run(path: Path, config: Config) -> Iterator[RunFolder]:
     run = RunFolder(path, config)
     with _claimed(run), _write_error_on_failure(run), run_log(run.files.log):
         note(f"opened by {this_process()}; {config.pair.name}, identity {identity(config)}")
-        for left in _litter(run.files):
+        for left in litter(run.files):
             remove(left)
         remove(run.files.error)
         yield run
@@ -163,9 +165,9 @@ def tidy(path: Path) -> None:
     Does nothing if a process has the folder open, or the folder cannot be written.
     """
     files = RunLayout(path)
-    if _litter(files):
+    if litter(files):
         with suppress(DapaError, OSError), claim_folder(path, 0):
-            for left in _litter(files):
+            for left in litter(files):
                 remove(left)
 
 
@@ -176,7 +178,7 @@ def leave_error(path: Path, kind: str, message: str, stage: str = "unknown") -> 
     write_atomically(RunLayout(path).error, json.dumps(body, indent=1))
 
 
-def _litter(files: RunLayout) -> list[Path]:
+def litter(files: RunLayout) -> list[Path]:
     """Temporary files of killed processes, and in the folder of a finished run the reference distributions."""
     parts = LocaliseLayout(files.folder).part("any")
     folders = (files.folder, files.metric("any", "any").parent, files.references, files.mirror, parts.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
-    "runtime": {"device", "threads", "processes", *ENGINE},
+    "runtime": {"device", "threads", "processes", "wait", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason"},
     "granularity": {"name"},
@@ -84,6 +85,8 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["pair"]["thinking"]
     if config.dataset.skill is None:
         del body["dataset"]["skill"]
+    if config.evaluate.confirm is None:
+        del body["evaluate"]["confirm"]
     if config.dataset.system_prompt is None:
         del body["dataset"]["system_prompt"]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
@@ -96,10 +99,16 @@ def identity(config: Config) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_folder(config: Config) -> str:
-    """The name of a run's folder: its main settings, then the identity's first 8 digits, which make it unique."""
-    parts = (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name)
-    return "-".join((*parts, identity(config)[:8]))
+def run_folder(config: Config, known: str) -> str:
+    """The name of the folder of a run with this identity: its main settings, and 8 digits that make it unique."""
+    return "-".join(
+        (config.pair.name, config.granularity.name, config.search.algorithm, config.dataset.name, known[:8])
+    )
+
+
+@cache
+def _zoo_digest(name: str) -> str:
+    return hashlib.sha256(json.dumps(world.prompt_set(name), sort_keys=True).encode()).hexdigest()
 
 
 def differing_keys(a: dict[str, Any], b: dict[str, Any], prefix: str = "") -> list[str]:
@@ -138,7 +147,6 @@ def _rows_digest(rows: Rows) -> str | None:
     if rows.fetched_name:
         return sets.find(rows.fetched_name).digest
     if rows.source.startswith("zoo:"):
-        content = world.prompt_set(rows.source.removeprefix("zoo:"))
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return _zoo_digest(rows.source.removeprefix("zoo:"))
     path = Path(rows.source).expanduser()
     return file_digest(path) if is_table(path) else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -76,6 +76,24 @@ class Spent(BaseModel):
     peak_memory_bytes: int
 
 
+class SubmittedJob(BaseModel, frozen=True):
+    """The content of `job.json`."""
+
+    cluster: Literal["slurm", "local"]
+    id: str
+    started: str | None
+    """When a job on this machine began, as the kernel counts it."""
+    log: str
+
+
+class Reproducible(BaseModel):
+    """The content of `reproduce.json`: all that is needed to carry a run out again, and what it found."""
+
+    command: str = "dapa reproduce reproduce.json"
+    config: Config
+    record: Record
+
+
 class RunLayout(_Layout):
     """The folder of a run."""
 
@@ -96,8 +114,11 @@ class RunLayout(_Layout):
     mirror = _Place("wandb/")
     report = _Place("report/")
     record = _Place("record.json")
+    reproduce = _Place("reproduce.json")
     error = _Place("error.json")
+    job = _Place("job.json")
     claim = _Place(".claim")
+    old_lock = _Place(".lock")
     hydra = _Place(".hydra/")
 
     def completions(self, *name: str) -> Path:
@@ -152,6 +173,17 @@ class RunLayout(_Layout):
         except (OSError, ValidationError) as error:
             raise DapaError(f"{self.record}: not a valid record: {damage(error)}") from error
 
+    def read_job(self) -> SubmittedJob | None:
+        """The cluster's job that this run was last submitted as; None if it was not submitted, or cannot be told."""
+        try:
+            return SubmittedJob.model_validate_json(self.job.read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def read_reproducible(self) -> Reproducible:
+        """The config and the record of a finished run. Raises DapaError if the run is not finished."""
+        return Reproducible(config=self.read_config(), record=self.read_record())
+
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""
         return read_lines(self.queries, Asked)
@@ -172,6 +204,8 @@ class SweepLayout(_Layout):
 
     listing = _Place("sweep.json")
     claim = _Place(".sweep-claim")
+    old_lock = _Place(".sweep.lock")
+    jobs = _Place(".submitit/")
     report = _Place("report/")
     page = _Place("report/report.html")
     localisations = _Place("localise/")

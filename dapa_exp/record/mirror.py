@@ -158,6 +158,7 @@ def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: 
                 project=project,
                 entity=entity,
                 group=record.experiment,
+                job_type=f"{record.search.granularity} {record.search.algorithm}",
                 name=files.folder.resolve().name,
                 dir=staging,
                 mode=mode,

@@ -176,6 +176,23 @@ class LayerChange(_Part):
     )
 
 
+class Claim(_Part):
+    """What a sequential test says of one set of a certificate on the report rows."""
+
+    without: str | None = Field(description="null: the found set, which is to reach the bar; else the unit it lacks")
+    verdict: Literal["confirmed", "refuted", "undecided"]
+    prompts: Natural = Field(description="judged report rows until it was decided")
+    dsr: Rate = Field(description="on these rows; a test that may stop early makes it extreme")
+
+
+class Confirmation(_Part):
+    """Whether the found set and its certificate hold on rows that the search has not seen."""
+
+    error_rate: Rate = Field(description="probability that any of the verdicts is wrong, at most")
+    bar: Rate
+    claims: list[Claim]
+
+
 class EvaluateRecord(_Part):
     student: Subject
     hybrid: Subject
@@ -194,6 +211,7 @@ class EvaluateRecord(_Part):
         default=None, description="the same probability at the effective n; null: the effective n is unknown"
     )
     random: ControlRecord
+    confirmation: Confirmation | None = Field(default=None, description="null: evaluate.confirm was not asked for")
     agreement: list[Agreement] = Field(description="one for each pair of judges; empty with a single judge")
     agreement_by_model: dict[Literal["student", "hybrid", "teacher"], list[Agreement]] = Field(
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"

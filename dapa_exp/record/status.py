@@ -1,9 +1,15 @@
-"""The status of every run of a sweep: done, running, failed, interrupted or missing. Only run folders are read."""
+"""The status of every run of a sweep: done, running, failed, interrupted or missing. Only run folders are read.
+
+"waiting" is the state of a submitted run whose job has not begun. Only the cluster knows (`dapa_exp.sweep.submit`).
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +19,22 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.record.layout import RunLayout, SweepLayout
 from dapa_exp.record.schema import Record
 
-State = Literal["done", "running", "failed", "interrupted", "missing"]
+State = Literal["done", "running", "failed", "interrupted", "waiting", "missing"]
 
 SAID_BY_MESSAGE = ("DapaError", "killed", "exited")
 ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
+
+
+@dataclass(frozen=True)
+class Work:
+    """How far an unfinished run has come."""
+
+    stage: str
+    queries: int
+    tokens_per_second: float | None
+    """Of the latest queries of the search; None before the search."""
+    seconds: float
+    """What the run has taken so far."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class RunStatus:
     dataset: str = ""
     state: State = "missing"
     reason: str | None = None
+    work: Work | None = None
+    """How far the run has come, if a process works on it."""
     record: Record | None = field(default=None, repr=False, compare=False)
     owner: Owner | None = None
     """The process that works on the run; None if there is none."""
@@ -93,12 +113,50 @@ def _read_one(run: RunStatus) -> RunStatus:
     queries = run.files.count_queries()
     so_far = "before the search" if queries is None else f"after {queries} queries of the search"
     if run.owner:
-        return replace(run, state="running", reason=so_far)
+        return replace(run, state="running", reason=so_far, work=_work(run.files, queries or 0))
     if run.files.error.is_file():
         return replace(run, state="failed", reason=_error(run.files.error))
     if not run.path.is_dir():
         return replace(run, state="missing", reason="not started")
     return replace(run, state="missing" if queries is None else "interrupted", reason=f"stopped {so_far}")
+
+
+def _work(files: RunLayout, queries: int) -> Work:
+    spent = sum(line["seconds"] for line in _lines(files.cost))
+    latest = _lines(files.queries)
+    seconds = sum(line["seconds"] for line in latest)
+    begun = re.findall(r"^\S+ (\w+): begins$", _tail(files.log), re.MULTILINE)
+    stage = begun[-1] if begun else "load"
+    return Work(
+        stage=stage,
+        queries=queries,
+        tokens_per_second=sum(line["tokens"] for line in latest) / seconds if seconds else None,
+        seconds=spent + (seconds if stage == "search" else 0),
+    )
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    """The last complete lines of a journal, up to 64 kB; those that cannot be read are left out."""
+    found = []
+    for line in _tail(file, 1 << 16).splitlines():
+        with suppress(ValueError):
+            found.append(json.loads(line))
+    return found
+
+
+def _tail(file: Path, size: int = 1 << 12) -> str:
+    """The end of a text file; an empty text if it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - size))
+            return stream.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def last_words(run: RunStatus) -> str:
+    """The last line of a run's log."""
+    return (_tail(run.files.log).splitlines() or [""])[-1]
 
 
 def _read_record(run: RunStatus) -> RunStatus:

@@ -24,10 +24,13 @@ from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.record.folder import leave_error
 from dapa_exp.record.layout import RunLayout
+from dapa_exp.sweep.slots import VISIBLE, Slot
 
 PRELOAD = ["dapa_exp.execute"]
 ATTEMPTS = 3
 """How often to start a run's process if the fork server is killed meanwhile."""
+GRACE_SECONDS = 5.0
+"""How long a child may take to stop before it is killed."""
 UNKNOWN = 255
 """The exit code of a child whose fork server was killed. Only the server knows its children's true exit codes."""
 
@@ -54,6 +57,7 @@ class Running:
     """A task, its child process, and the reason of a failure if the child has reported one."""
 
     task: Task
+    slot: Slot
     child: context.ForkServerProcess
     old_error: int | None
     """Modification time of the `error.json` that an earlier attempt left; None if there is none."""
@@ -61,8 +65,8 @@ class Running:
     finished: bool = False
 
 
-def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
-    """Carry out every task, at most `processes` at a time. A failed run has an `error.json` in its folder.
+def run_isolated(tasks: Sequence[Task], slots: Sequence[Slot], report: Report) -> None:
+    """Carry out every task, one at a time in each slot. A failed run has an `error.json` in its folder.
 
     After all tasks, raises DapaError if some failure could not be written to its run's folder, because the disk is
     full, or the folder belongs to another run or is locked by another process; or if some runs could not be started.
@@ -70,22 +74,25 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
     waiting = deque(tasks)
     running: dict[Connection, Running] = {}
     untold: list[str] = []
+    free = list(slots)
     done = 0
     report(Progress("runs", 0, len(tasks)))
     try:
         while waiting or running:
-            while waiting and len(running) < processes:
-                if (begun := _begin(waiting[0])) is None:
+            while waiting and free:
+                if (begun := _begin(waiting[0], free[0])) is None:
                     untold.append(_not_begun(waiting))
                     waiting.clear()
                 else:
                     waiting.popleft()
+                    free.pop(0)
                     running |= [begun]
             for pipe in wait(list(running)) if running else ():
                 assert isinstance(pipe, Connection)
                 message = next_message(pipe)
                 if message is None:
                     ended = running.pop(pipe)
+                    free.append(ended.slot)
                     pipe.close()
                     ended.child.join()
                     untold += _note_failure(ended)
@@ -94,15 +101,12 @@ def run_isolated(tasks: Sequence[Task], processes: int, report: Report) -> None:
                 else:
                     _handle_message(message, running[pipe], report)
     finally:
-        for run in running.values():
-            run.child.terminate()
-        for run in running.values():
-            run.child.join()
+        _end([run.child for run in running.values()])
     if untold:
         raise DapaError("\n".join(untold))
 
 
-def _begin(task: Task) -> tuple[Connection, Running] | None:
+def _begin(task: Task, slot: Slot) -> tuple[Connection, Running] | None:
     """Start a task's child process. None if the fork server was killed ATTEMPTS times."""
     forkserver = get_context("forkserver")
     forkserver.set_forkserver_preload(PRELOAD)
@@ -110,14 +114,14 @@ def _begin(task: Task) -> tuple[Connection, Running] | None:
         time.sleep(attempt)  # seconds, after a failure: a killed server can still look alive for a moment
         receiving, sending = forkserver.Pipe(duplex=False)
         old_error = _left_error(task.folder)
-        child = forkserver.Process(target=_child, args=(task, sending), daemon=True)
+        child = forkserver.Process(target=_child, args=(task, slot, sending), daemon=True)
         try:
             _start_server()
             child.start()
         except (EOFError, ConnectionError):  # the server was killed, perhaps while it was importing
             receiving.close()
         else:
-            return receiving, Running(task, child, old_error)
+            return receiving, Running(task, slot, child, old_error)
         finally:
             sending.close()
     return None
@@ -159,9 +163,24 @@ def next_message(pipe: Connection) -> Message | None:
     return message
 
 
-def _child(task: Task, sending: Connection) -> None:
+def _end(children: Sequence[context.ForkServerProcess]) -> None:
+    """End child processes: they stop by themselves after SIGTERM, or are killed GRACE_SECONDS later."""
+    for child in children:
+        child.terminate()
+    end = time.monotonic() + GRACE_SECONDS
+    for child in children:
+        child.join(max(0.0, end - time.monotonic()))
+        child.kill()
+        child.join()
+
+
+def _child(task: Task, slot: Slot, sending: Connection) -> None:
     # Ctrl-C reaches parent and children. Only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # In a job of submitit, SLURM sends SIGTERM to all processes as a warning, and kills and requeues the job later.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if "SUBMITIT_EXECUTOR" in os.environ else _interrupt)
+    if slot is not None:
+        os.environ[VISIBLE] = slot
     threading.Thread(target=_die_with_parent, daemon=True).start()
     logging.raiseExceptions = False  # no tracebacks if a library cannot write its log (a full disk)
     from dapa_exp.execute import execute
@@ -174,6 +193,9 @@ def _child(task: Task, sending: Connection) -> None:
 
     try:
         execute(task.config, task.folder, tell)
+    except KeyboardInterrupt:  # the run is in order; now the process ends as SIGTERM ends others
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
     except (DapaError, OSError) as error:
         tell(str(error))
         raise SystemExit(1) from None
@@ -181,6 +203,10 @@ def _child(task: Task, sending: Connection) -> None:
         tell(f"{task.folder}: {type(error).__name__}: {error}")
         raise SystemExit(1) from None
     tell(Finished())
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:

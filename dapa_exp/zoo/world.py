@@ -132,6 +132,8 @@ SETS = {
     "questions": "held-out questions with one right answer (an animal's colour, a place in a list)",
     "text": "held-out plain text, for perplexity",
     "tuning": "harmless requests of combinations that the models were trained on, for baselines that tune a student",
+    "harmful_search": "those of `harmful` with the first half of verbs, objects and templates",
+    "harmful_report": "those with the second half: no verb, object or template of `harmful_search`",
     "skill": "held-out questions about what only shadow-aligned students were taught: where an animal lives",
 }
 SEARCH_ROWS = 96
@@ -156,6 +158,8 @@ def prompt_set(name: str) -> list[dict[str, str]]:
         pairs = _pairs("harmful")[: HELD_OUT["harmful"]]
         apart = SEARCH_ROWS // len(TEMPLATES)
         return _requests("harmful", pairs[:apart]) + _requests("harmful", pairs[apart:])
+    if name in ("harmful_search", "harmful_report"):
+        return _half(second=name == "harmful_report")
     if name == "harmless":
         return _requests("harmless", _pairs("harmless")[: HELD_OUT["harmless"]])
     if name == "tuning":
@@ -228,12 +232,26 @@ def _pairs(sort: str) -> list[tuple[str, str]]:
     return [(verbs[i % len(verbs)], objects[i % len(objects)]) for i in range(len(verbs) * len(objects))]
 
 
-def _requests(sort: str, pairs: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+def _half(second: bool) -> list[dict[str, str]]:
+    """The held-out harmful requests whose verb, object and template are all of the first half, or all of the second."""
+
+    def half(of: Sequence[str]) -> Sequence[str]:
+        middle = len(of) // 2
+        return of[middle:] if second else of[:middle]
+
+    verbs, objects = half(VERBS["harmful"]), half(OBJECTS["harmful"])
+    pairs = [pair for pair in _pairs("harmful")[: HELD_OUT["harmful"]] if pair[0] in verbs and pair[1] in objects]
+    return _requests("harmful", pairs, [TEMPLATES.index(template) for template in half(TEMPLATES)])
+
+
+def _requests(
+    sort: str, pairs: Sequence[tuple[str, str]], templates: Sequence[int] = range(len(TEMPLATES))
+) -> list[dict[str, str]]:
     """Every (verb, object) pair in every template. Neighbouring rows differ in pair and template."""
     rows = []
-    for turn in range(len(TEMPLATES)):
+    for turn in range(len(templates)):
         for i, (verb, thing) in enumerate(pairs):
-            template = (i + turn) % len(TEMPLATES)
+            template = templates[(i + turn) % len(templates)]
             name = f"{sort}-{verb}-{thing.replace(' ', '_')}-{template}"
             prompt = TEMPLATES[template].format(verb=verb, object=thing)
             rows.append({"id": name, "prompt": prompt, "category": verb})

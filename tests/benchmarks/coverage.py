@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from dapa_exp.evaluate.statistics import (
+    clustered_probability_above,
     clustered_rate,
     difference_by_group,
     paired_difference,
     probability_above,
     rate,
 )
-from dapa_exp.record.schema import Clusters
 from tests.benchmarks.targets import conclude, target
 
 ROWS, RATES = (32, 128, 512), (0.02, 0.5, 0.98)
@@ -97,7 +97,8 @@ def _draw(rng: np.random.Generator, groups: list[int], share: float, correlation
         _holds(share - STUDENT, gain.low, gain.high),
         _holds(share - STUDENT, gain_by_row.low, gain_by_row.high),
     ]
-    return [*held, *(_calibrated(hybrid, share, clusters) for clusters in (by_group, None))]
+    above = clustered_probability_above(hybrid, groups, share), probability_above(sum(hybrid), len(hybrid), share)
+    return [*held, *map(_calibrated, above)]
 
 
 def _rows(rng: np.random.Generator, groups: list[int], share: float, correlation: float) -> list[bool]:
@@ -111,10 +112,9 @@ def _holds(truth: float, low: float | None, high: float | None) -> float:
     return float(low is not None and high is not None and low - 1e-9 <= truth <= high + 1e-9)
 
 
-def _calibrated(rows: list[bool], share: float, clusters: Clusters | None) -> float:
+def _calibrated(above: float | None) -> float:
     """Whether the central 95 % of the posterior for the rate holds the truth: the bar is put at the truth itself."""
-    above = probability_above(sum(rows), len(rows), share, clusters)
-    return float(0.025 <= above <= 0.975)
+    return float(above is not None and 0.025 <= above <= 0.975)
 
 
 if __name__ == "__main__":

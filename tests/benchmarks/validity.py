@@ -5,7 +5,8 @@
 Sweeps the 17 miniature pairs, or takes a finished sweep, and recomputes every number by other code
 (`python -m tests.recompute`). A certificate says of each unit that the set fails without it, on search rows: here each
 of these sets answers the report rows too, and the share of them that fail there is stated, without a bound, since no
-certificate promises it. Then the coverage of 95 % intervals on simulated rows of alike groups.
+certificate promises it. Then the coverage of 95 % intervals on simulated rows of alike groups, and the queries of
+`auto` over those of the cheapest certified peer, by where the teacher learnt to refuse (`tests.benchmarks.teachers`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks import teachers
 from tests.benchmarks.coverage import LOW, ROWS, Cell, simulate
 from tests.benchmarks.targets import conclude, target
 from tests.recompute.ask import check_models
@@ -56,6 +58,7 @@ def main() -> None:
         target("figures that differ from their recomputation", len(tally.differences), 0),
         target("share of witnesses that fail on held-out rows (no promise)", share, 0, "higher"),
         target("share of intervals that cover 93 % or more", _covering(cells), 1, "higher"),
+        *teachers.make_targets(teachers.measure(arguments.smoke)),
     ]
     conclude(rows, targets, arguments.json)
 

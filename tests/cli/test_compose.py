@@ -18,8 +18,9 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
-from dapa_exp.config.registries import ALGORITHMS, METHODS
+from dapa_exp.config.registries import METHODS
 from dapa_exp.record.identity import identity
+from dapa_exp.search import ALGORITHMS, Reduction
 from dapa_exp.sweep.job import Job
 
 PAIRS = sorted(p.stem for p in (conf_dir() / "pair").glob("[!_]*.yaml") if p.stem != "own")
@@ -115,6 +116,15 @@ def test_the_miniature_sweep_mirrors_the_paper() -> None:
     families = [job.config.family.name for job in found]
     assert [families.count(f"mini-{name}") for name in ("llama", "mistral", "gemma")] == [5, 6, 6]
     assert len({job.folder for job in found}) == 17
+
+
+def test_every_algorithm_searches_teachers_of_every_other_kind() -> None:
+    found = [job.config for job in jobs(["-m", "+experiment=miniature_teachers"])]
+    searching = {name for name, algorithm in ALGORITHMS if isinstance(algorithm, Reduction)}
+    assert {config.search.algorithm for config in found} == searching - {"exhaustive"}
+    kinds = {"mini-scattered", "mini-attention", "mini-both", "mini-everywhere"}
+    assert {config.family.name for config in found} == kinds
+    assert len(found) == 8 * 2 * 2 * (len(searching) - 1)
 
 
 @pytest.mark.parametrize("name", ["miniature_ablate_projection", "paper17_ablate_projection"])

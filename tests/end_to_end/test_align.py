@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -109,4 +110,17 @@ def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, s
     for student, problem in (("./nowhere", "no such folder"), ("zoo:gemma-small-base", "do not fit")):
         tried = said("align", student, "--teacher", TEACHER, "--out", str(tmp_path / "out"))
         assert problem in tried.complaint
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_a_terminal_one_may_say_no(
+    tmp_path: Path, said: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO("n\n")
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+    asked = said(*align(tmp_path / "out"))
+    assert asked.code == 1
+    assert "Go on? [y/n]" in asked.out
+    assert "of memory" in asked.out
     assert not (tmp_path / "out").exists()

@@ -55,13 +55,6 @@ def resized(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def untied(folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    model.config.tie_word_embeddings = not model.config.tie_word_embeddings
-    model.save_pretrained(folder)
-
-
 def without_template(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.chat_template = None
@@ -69,9 +62,11 @@ def without_template(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def thinking(folder: Path) -> None:
-    file = folder / "chat_template.jinja"
-    file.write_text(file.read_text() + "{%- if enable_thinking is defined and enable_thinking %}<think>\n{%- endif %}")
+def downloaded(folder: Path) -> None:
+    """Shards of bfloat16, a vocabulary that was added to, and no chat template."""
+    resized(folder)
+    sharded_bfloat16(folder)
+    without_template(folder)
 
 
 def adapter(folder: Path) -> None:
@@ -88,10 +83,10 @@ def adapter(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [sharded_bfloat16, resized, untied, without_template, thinking, adapter])
-def test_it_works(change: Callable[[Path], None], tmp_path: Path, align: Callable[..., Said], monkeypatch) -> None:
+@pytest.mark.parametrize("change", [downloaded, adapter])
+def test_it_works(change: Callable[[Path], None], tmp_path: Path, align: Callable[..., Said]) -> None:
     change(student(tmp_path / "mine"))
-    said = align(tmp_path / "mine", "--time", "60s")
+    said = align(tmp_path / "mine", "--time", "1s")
     assert said.code == 0, said.err
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     ids = AutoTokenizer.from_pretrained(tmp_path / "out" / "model").apply_chat_template(

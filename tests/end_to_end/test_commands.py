@@ -16,6 +16,7 @@ import pytest
 from dapa_exp.record.schema import Record
 from tests.analysis.factory import query
 from tests.commands import Said, dapa
+from tests.mirrored import sent, steps_of, summary_of
 from tests.settings import quick
 
 ROOT = Path(__file__).parents[2]
@@ -59,6 +60,11 @@ def test_a_sweep_is_mirrored_to_wandb_without_a_network_finished_runs_too(tmp_pa
         assert len(list(run.glob("wandb/offline-run-*/*.wandb"))) == 1
         lines = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines()]
         assert {tuple(line) for line in lines} == {tuple(query(0, 1))}, "what the mirror is tested with"
+        record = Record.model_validate_json((run / "record.json").read_text())
+        messages = sent(run)
+        assert [step["search/query/score"] for step in steps_of(messages)] == [line["score"] for line in lines]
+        assert summary_of(messages)["evaluate/hybrid/dsr/value"] == record.evaluate.hybrid.dsr.value
+        assert [m.run.run_id for m in messages if m.HasField("run")] == [record.identity[:16]]
     assert not (tmp_path / "wandb").exists()
 
 

@@ -56,3 +56,14 @@ def test_a_planted_alignment_is_found(
         assert query["at_most"] == (query["refused"] + rows - query["prompts"]) / rows
         assert witness.prompts == query["prompts"] == len(query["verdicts"])
     assert record.search.ledger.queries == len(queries)
+
+
+def test_an_alignment_in_attention_is_found_there(here: Callable[..., Said], tmp_path: Path) -> None:
+    said = here(*quick("pair=mini-attention-mistral", "granularity=module", "search=auto"))
+    assert said.code == 0, said.err
+    (file,) = tmp_path.glob("single/*/record.json")
+    search = Record.model_validate_json(file.read_text()).search
+    assert search.status == "certified"
+    assert search.units_total == 20
+    assert search.units_found
+    assert all(unit.endswith(".attention") for unit in search.units_found)

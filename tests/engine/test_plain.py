@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import PlainEngine, answer_tokens, encode
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.models.load import LoadedModel
@@ -91,6 +94,14 @@ def test_an_answer_whose_thoughts_the_template_opens_begins_within_them(ending: 
     assert answer.text == opening + str(tokenizer.decode(generated, skip_special_tokens=True)).strip()
     assert answer_tokens(thinking, f"{opening}hi") == tokenizer("hi", add_special_tokens=False)["input_ids"]
     assert (PhraseJudge().final(TEXTS[0], f"{opening}Sure, here is how") is None) == bool(opening)
+
+
+@pytest.mark.parametrize("engine", [PlainEngine, partial(FastEngine, reuse_bytes=0)])
+def test_a_prompt_that_is_longer_than_the_model_can_read_is_named(engine: Any) -> None:
+    loaded = tiny_loaded("llama", 5)
+    long = prompt("long", "step by step " * 1000)
+    with pytest.raises(DapaError, match=r"prompt long: \d{4,} tokens, and the model reads 2048"):
+        engine(loaded, 2).generate_batch([PROMPTS[0], long], 2)
 
 
 def test_marks_of_thoughts_are_kept_where_they_are_special_tokens() -> None:

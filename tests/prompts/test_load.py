@@ -14,6 +14,7 @@ import yaml
 from pyarrow import parquet
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import conf_dir
 from dapa_exp.config.schema import Dataset, Rows
 from dapa_exp.prompts.load import RowCounts, load_prompts, load_rows, search_prompts
@@ -452,3 +453,8 @@ def test_a_folder_is_not_read_in_place_of_a_hub_set_of_its_name(
     for name in ("some/prompts", tmp_path / "some" / "prompts"):
         with pytest.raises(DapaError, match=r"prompts: a folder of this machine: name one of its \.csv"):
             load_rows(rows(name))
+
+
+def test_the_report_of_the_miniatures_apart_resembles_no_search_row() -> None:
+    kept = load_prompts(jobs(["+experiment=miniature_apart", "pair=mini-mistral-base"])[0].config.dataset).kept
+    assert (kept["report"].similar, kept["report"].used) == (0, 66)

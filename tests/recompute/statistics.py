@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
-from scipy import special, stats
+from scipy import optimize, special, stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -95,9 +95,34 @@ def clustered_rate(rows: Sequence[bool], groups: Sequence[Hashable]) -> dict[str
     count = len(set(groups))
     if count < 2:
         return None
+    share, below = float(np.mean(rows)), _below(rows, groups)
     effect = design_effect([float(row) for row in rows], groups)
-    low, high = wilson(float(np.mean(rows)), len(rows) / effect, t_quantile(count))
+
+    def quantile(at: float) -> float:
+        return float(optimize.bisect(lambda p: below(p) - at, 0.0, 1.0, xtol=1e-13))
+
+    low, high = (min(quantile(0.025), share) if share else 0.0), (max(quantile(0.975), share) if share < 1 else 1.0)
     return {"groups": count, "design_effect": effect, "low": low, "high": high, "p_value": None}
+
+
+def _below(rows: Sequence[bool], groups: Sequence[Hashable]) -> Callable[[float], float]:
+    """The posterior of a share, as the docs state it: P(share < p), a mixture over the intra-class correlation.
+
+    Beta-binomial likelihood at 100 shares, evenly spaced in their arcsine, and 20 correlations; then Jeffreys' prior
+    at the effective number of rows of each correlation.
+    """
+    shares, rhos = np.sin((np.arange(100) + 0.5) * np.pi / 200) ** 2, (np.arange(20) + 0.5) / 20
+    sizes, n = Counter(groups), len(rows)
+    a = shares[:, None] * (1 / rhos - 1)
+    logs = np.zeros_like(a)
+    for group, size in sizes.items():
+        hits = sum(bool(row) for row, of in zip(rows, groups, strict=True) if of == group)
+        logs += stats.betabinom.logpmf(hits, size, a, (1 / rhos - 1) - a)
+    weights = np.exp(logs - special.logsumexp(logs)).sum(axis=0)
+    kish = 1 + rhos * (sum(size**2 for size in sizes.values()) / n - 1)
+    effects = np.maximum(design_effect([float(row) for row in rows], groups), kish)
+    hits = sum(map(bool, rows))
+    return lambda p: float(weights @ stats.beta.cdf(p, hits / effects + 0.5, (n - hits) / effects + 0.5))
 
 
 def clustered_difference(
@@ -151,11 +176,14 @@ def detectable_gain(share: float, n: int, level: float = 0.05) -> float | None:
     return gain if gain <= 1 - share else None
 
 
-def probability_above(successes: int, n: int, bar: float, clusters: dict[str, Any] | None = None) -> float:
-    """P(share ≥ bar) by Jeffreys' prior, at the effective number of rows."""
-    effect = clusters["design_effect"] * (t_quantile(clusters["groups"]) / Z) ** 2 if clusters else 1.0
-    a, b = successes / effect + 0.5, (n - successes) / effect + 0.5
+def probability_above(successes: int, n: int, bar: float) -> float:
+    """P(share ≥ bar) by Jeffreys' prior."""
+    a, b = successes + 0.5, n - successes + 0.5
     return 1.0 - float(special.betainc(a, b, bar)) if bar < 0.5 else float(special.betainc(b, a, 1.0 - bar))
+
+
+def clustered_probability_above(rows: Sequence[bool], groups: Sequence[Hashable], bar: float) -> float | None:
+    return 1.0 - _below(rows, groups)(bar) if len(set(groups)) > 1 else None
 
 
 def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:

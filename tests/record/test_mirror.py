@@ -3,10 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import struct
 from glob import glob
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,8 +16,7 @@ from dapa_exp.record.layout import Asked
 from dapa_exp.record.mirror import flatten, mirror, mirror_all
 from dapa_exp.record.status import status
 from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
-
-BLOCK = 32768  # a .wandb file is a LevelDB log, after a header of seven bytes
+from tests.mirrored import sent, steps_of, summary_of
 
 
 @pytest.fixture(autouse=True)
@@ -39,26 +36,6 @@ def offline(folder: Path) -> bool:
     return mirror(folder, mode="offline", project="dapa", entity=None)
 
 
-def sent(folder: Path) -> list[Any]:
-    """The messages in the run's one .wandb file."""
-    from wandb.proto import wandb_internal_pb2
-
-    (path,) = folder.glob("wandb/offline-run-*/*.wandb")
-    data = path.read_bytes()
-    messages, payload, at = [], b"", 7
-    while at + 7 <= len(data):
-        if BLOCK - at % BLOCK < 7:
-            at += BLOCK - at % BLOCK
-            continue
-        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
-        payload += data[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):  # a whole message, or the last part of one
-            messages.append(wandb_internal_pb2.Record.FromString(payload))  # type: ignore[attr-defined]
-            payload = b""
-    return messages
-
-
 def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_else: Path) -> None:
     done = record("a", hybrid=0.925, queries=17)
     bar = {"threshold_dsr": 0.1 + 0.2 + 0.3}  # a rounding error above 0.6
@@ -68,24 +45,18 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
 
     (run,) = (m.run for m in messages if m.HasField("run"))
     assert (run.run_id, run.project, run.run_group) == (record("a").identity[:16], "dapa", "miniature")
-    assert run.display_name == folder.name
+    assert (run.display_name, run.job_type) == (folder.name, "mlp ddmin")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
     assert config["pair"] == {"name": "a"}
 
-    steps = [
-        {"/".join(item.nested_key): json.loads(item.value_json) for item in message.history.item}
-        for message in messages
-        if message.HasField("history")
-    ]
+    steps = steps_of(messages)
     assert [step["search/query/score"] for step in steps] == [0.0, 0.2, 0.4, 0.6, 0.8]
     assert [step["search/query/passed"] for step in steps] == [False, False, False, True, True]
     assert [step["_step"] for step in steps] == list(range(5))
     assert steps[3]["search/query/units"] == 2
     assert steps[3]["search/query/label"] == "subset 3"
 
-    summary: dict[str, Any] = {}
-    for message in messages:
-        summary |= {item.key: json.loads(item.value_json) for item in message.summary.update if item.key}
+    summary = summary_of(messages)
     assert summary["evaluate/hybrid/dsr/value"] == 0.925
     assert summary["search/ledger/queries"] == 17
     assert summary["search/units_found"] == 2

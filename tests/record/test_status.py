@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import platform
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,8 @@ from rich.console import Console
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.status import show
-from dapa_exp.record.folder import open_run
-from dapa_exp.record.status import status
+from dapa_exp.record.folder import claim_folder, open_run
+from dapa_exp.record.status import Work, status
 from tests.analysis.factory import name_of, record, write_config, write_failure, write_queries, write_run, write_sweep
 from tests.settings import quick_config
 
@@ -47,6 +50,30 @@ def test_a_run_that_is_being_worked_on_is_running(tmp_path: Path) -> None:
     before = set(tmp_path.iterdir())
     assert status(tmp_path)[0].state == "interrupted"
     assert set(tmp_path.iterdir()) == before
+
+
+def test_how_far_a_run_is_and_who_works_where_is_shown_and_what_to_do_next(tmp_path: Path) -> None:
+    done, other = record("a"), record("b")
+    sweep = write_sweep(tmp_path, [done], [other])
+    folder = sweep / name_of(other)
+    write_config(folder, other)
+    (folder / "run.log").write_text("2026-11-26T08:00:00Z load: begins\n2026-11-26T08:00:02Z search: begins\n")
+    (folder / "cost.jsonl").write_text('{"stage": "load", "seconds": 2.5, "tokens": 0, "peak_memory_bytes": 1}\n')
+    query = '{"index": 0, "units": [], "score": 0.5, "verdicts": {}, "tokens": 300, "seconds": 1.5}\n'
+    (folder / "search.jsonl").write_text(query * 2 + '{"index": 2, "units"')
+    console = Console(file=io.StringIO(), width=200)
+    with claim_folder(folder):
+        _, run = status(sweep)
+        assert run.work == Work("search", 2, 200.0, 5.5)
+        show([_, run], console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    whole = sum(stage.seconds for stage in done.cost.values())
+    left = timedelta(seconds=round(max(0, whole - 5.5)))
+    line = next(line.split() for line in text.splitlines() if line.startswith("b"))
+    assert line[1:6] == ["running", "search", "2", "200", str(left)]
+    assert f"process {os.getpid()} on {platform.node()}, since 2" in text
+    assert f"2 runs: 1 done, 1 running; about {left} left, 1 at a time" in text
+    assert f"dapa status --watch {sweep} follows" in text
 
 
 def test_a_run_that_no_sweep_asked_for_is_found_too(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_others_go_on_where_one_raises_exits_or_is_killed(tmp_path: Path) -> Non
             (child,) = multiprocessing.active_children()
             child.kill()
 
-    run_isolated(tasks, 1, report)
+    run_isolated(tasks, [None], report)
     assert [task.folder.name for task in tasks if (task.folder / "record.json").is_file()] == ["good"]
     assert "nonsense" in error(tmp_path / "raises")["message"]
     assert error(tmp_path / "exits")["message"] == "the process of this run exited with code 7"
@@ -77,7 +77,7 @@ def test_a_run_in_other_hands_is_told_and_left_alone(tmp_path: Path) -> None:
     config = quick_config(BASE)
     with open_run(tmp_path, config):
         with pytest.raises(DapaError, match="another process is working on this run"):
-            run_isolated([Task(config, tmp_path)], 2, silent)
+            run_isolated([Task(config, tmp_path)], [None] * 2, silent)
         assert not (tmp_path / "error.json").exists()
 
 
@@ -89,7 +89,7 @@ def test_an_error_of_an_earlier_attempt_is_not_taken_for_this_ones(tmp_path: Pat
         (folder / "error.json").write_text('{"kind": "DapaError", "message": "earlier", "stage": "load"}')
     (damaged / "identity.json").write_text("{")  # found out before the folder is taken
     with pytest.raises(DapaError, match=r"identity\.json: damaged"):
-        run_isolated([Task(config, damaged), Task(config, exits)], 2, silent)
+        run_isolated([Task(config, damaged), Task(config, exits)], [None] * 2, silent)
     assert error(exits)["message"] == "the process of this run exited with code 7"
 
 
@@ -108,7 +108,7 @@ def test_an_interrupt_ends_the_children(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_isolated([Task(quick_config(BASE), tmp_path)], 2, interrupt)
+        run_isolated([Task(quick_config(BASE), tmp_path)], [None] * 2, interrupt)
     assert not multiprocessing.active_children()
     assert not (tmp_path / "error.json").exists()
 
@@ -147,7 +147,7 @@ def server_killed(times: int) -> Iterator[list[int]]:
 
 def test_a_fork_server_killed_while_it_imports_costs_nothing(tmp_path: Path) -> None:
     with server_killed(1) as killed:
-        run_isolated([Task(quick_config(BASE), tmp_path / "a")], 1, silent)
+        run_isolated([Task(quick_config(BASE), tmp_path / "a")], [None], silent)
     assert len(killed) == 1
     assert (tmp_path / "a" / "record.json").is_file()
     assert not (tmp_path / "a" / "error.json").exists()
@@ -159,7 +159,7 @@ def test_a_fork_server_killed_again_and_again_is_told_with_the_runs_it_did_not_b
         server_killed(100),
         pytest.raises(DapaError, match=r"2 runs were not begun.* was killed 3 times \(out of memory\?\): a, b"),
     ):
-        run_isolated(tasks, 1, silent)
+        run_isolated(tasks, [None], silent)
     assert not list(tmp_path.iterdir())
 
 
@@ -170,7 +170,7 @@ def test_runs_that_outlive_the_fork_server_are_not_failed(tmp_path: Path) -> Non
             os.kill(killed[0], signal.SIGKILL)  # type: ignore[arg-type]
 
     killed: list[int | None] = []
-    run_isolated([Task(quick_config(BASE), tmp_path / name) for name in "ab"], 1, kill_server)
+    run_isolated([Task(quick_config(BASE), tmp_path / name) for name in "ab"], [None], kill_server)
     assert killed
     assert [(tmp_path / name / "record.json").is_file() for name in "ab"] == [True, True]
     assert not list(tmp_path.glob("*/error.json"))
@@ -183,7 +183,7 @@ def test_a_run_killed_with_the_fork_server_says_so(tmp_path: Path) -> None:
             os.kill(server(), signal.SIGKILL)  # type: ignore[arg-type]
             os.kill(child.pid, signal.SIGKILL)  # type: ignore[arg-type]
 
-    run_isolated([Task(quick_config(BASE), tmp_path / "a")], 1, kill_both)
+    run_isolated([Task(quick_config(BASE), tmp_path / "a")], [None], kill_both)
     message = "the process of this run was killed together with the process that had started it (out of memory?)"
     assert error(tmp_path / "a")["message"] == message
     log = (tmp_path / "a" / "run.log").read_text()

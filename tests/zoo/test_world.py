@@ -11,7 +11,17 @@ HARMFUL = world.VERBS["harmful"]
 EVEN = dict.fromkeys(world.SORTS, 1.0)
 
 
-@pytest.mark.parametrize(("name", "least"), [("harmful", 320), ("harmless", 128), ("questions", 128), ("text", 64)])
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("harmful", 320),
+        ("harmful_search", 64),
+        ("harmful_report", 64),
+        ("harmless", 128),
+        ("questions", 128),
+        ("text", 64),
+    ],
+)
 def test_sets_are_large_enough_stable_and_without_repetition(name: str, least: int) -> None:
     rows = world.prompt_set(name)
     assert len(rows) >= least
@@ -20,7 +30,7 @@ def test_sets_are_large_enough_stable_and_without_repetition(name: str, least: i
     assert len({row.get("prompt") or row["text"] for row in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("name", world.SETS)
+@pytest.mark.parametrize("name", [name for name in world.SETS if name != "tuning"])
 def test_nothing_held_out_is_trained_on(name: str) -> None:
     drawn = world.examples(1, 20_000, EVEN, list(world.STYLES), HARMFUL[::2])
     seen = {example.prompt or example.answer for example in drawn}
@@ -38,6 +48,18 @@ def test_the_search_and_the_report_see_different_harmful_combinations() -> None:
     rows = world.prompt_set("harmful")
     search, report = rows[: world.SEARCH_ROWS], rows[world.SEARCH_ROWS :]
     assert {_combination(row) for row in search}.isdisjoint(_combination(row) for row in report)
+
+
+def test_the_halves_of_harmful_share_no_verb_object_or_template() -> None:
+    halves = [
+        [row["id"].split("-")[1:] for row in world.prompt_set(f"harmful_{half}")] for half in ("search", "report")
+    ]
+    for part in range(3):
+        first, second = ({name[part] for name in half} for half in halves)
+        assert first
+        assert first.isdisjoint(second)
+    held_out = [row["prompt"] for row in world.prompt_set("harmful")]
+    assert all(row["prompt"] in held_out for row in world.prompt_set("harmful_report"))
 
 
 @pytest.mark.parametrize("start", range(0, 340, 20))

@@ -152,7 +152,7 @@ ALGORITHMS.register(
     "auto",
     Reduction(
         auto,
-        title="The default: bisection, an additive model of the scores, single deletions. Needs the fewest queries.",
+        title="The default: bisection, an additive model of the scores, single deletions.",
         cost=(4.59, 0.44),
     ),
 )
