@@ -235,15 +235,24 @@ def counts(measured: pd.DataFrame) -> pd.Series[int]:
     return numbers_of(measured).count()
 
 
+def mean_bounds(values: pd.Series[float], teachers: pd.Series[str], error: float = 0.0) -> tuple[float, float]:
+    """The 95 % interval of a mean over runs, with teachers as clusters of pairs; NaN for fewer than two values.
+
+    `error` is the standard error that the mean has by the runs' own rows.
+    """
+    known = values.notna()
+    if known.sum() < 2 or (not error and values.max() - values.min() < ROUNDING):
+        return float("nan"), float("nan")
+    found = mean_over_groups(values[known].tolist(), teachers[known].tolist(), error)
+    return (float("nan"), float("nan")) if found.low is None or found.high is None else (found.low, found.high)
+
+
 def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[float, float]:
-    """The 95 % interval of a mean DSR, with teachers as clusters of pairs; NaN for fewer than two runs."""
+    """`mean_bounds` of a DSR, within 0 to 1."""
     known = measured[measured[f"{subject}_dsr"].notna()]
-    if len(known) < 2:
-        return float("nan"), float("nan")
-    found = mean_over_groups(known[f"{subject}_dsr"].tolist(), known["teacher"].tolist(), row_error(known, subject))
-    if found.low is None or found.high is None:
-        return float("nan"), float("nan")
-    return max(0.0, found.low), min(1.0, found.high)
+    error = row_error(known, subject) if len(known) else 0.0
+    low, high = mean_bounds(known[f"{subject}_dsr"], known["teacher"], error)
+    return (max(0.0, low), min(1.0, high)) if low == low else (low, high)
 
 
 def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:

@@ -81,7 +81,9 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize("words", commands())
-def test_every_command_is_allowed(words: str) -> None:
+def test_every_command_is_allowed(words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.csv").write_text("student,teacher\nzoo:mistral-style,zoo:mistral-chat\n")
     assert jobs(shlex.split(words))
 
 
@@ -110,5 +112,7 @@ def test_the_examples_of_plugins_work_together(tmp_path: Path) -> None:
         measure = record["evaluate"][subject]["metrics"]["answer_length"]["words"]
         assert (measure["value"], measure["n"]) == (pytest.approx(fmean(lengths)), len(lengths))
     assert "words of a harmless answer" in said.out
+    listed = dapa("run", "--help", "--config-dir", "my_conf", cwd=tmp_path).out
+    assert re.search(r"^evaluate\.metrics allows: answer_length, change_by_layer, ", listed, re.MULTILINE)
     assert "Units found" in said.out
     assert (file.parent / "report" / "queries.svg").is_file()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import by_settings, done_of
+from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
-from analysis.tables.cells import interval, percent
+from analysis.tables.cells import interval, known, percent
 from analysis.tables.table import Table, new_blocks
+from dapa_exp.evaluate.statistics import Z
 
 
 def has_judges(frame: pd.DataFrame) -> bool:
@@ -29,7 +31,11 @@ def judges_table(frame: pd.DataFrame) -> Table:
         name="judges",
         title="Defense success rate by prompt set and judge",
         caption="In percent"
-        + (", the hybrid's with its 95 % interval." if single else ", means over the n runs that have it.")
+        + (
+            ", the hybrid's with its 95 % interval."
+            if single
+            else ", means over the n runs that have it, the hybrid's with an interval over teachers."
+        )
         + " Failed: verdicts that are missing, of all three models.",
         display=pd.DataFrame([_print(row, settings, single) for row in rows]),
         numbers=numbers,
@@ -50,23 +56,33 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         dsr, failed = view[view["metric"] == "dsr"], view[(view["metric"] == "outcome") & (view["key"] == "failed")]
         of = {subject: dsr[dsr["subject"] == subject] for subject in SUBJECTS}
         hybrid = of["hybrid"]
-        alone = hybrid if len(hybrid) == 1 else hybrid.head(0)  # the mean of bounds does not bound the mean
+        low, high = (
+            (hybrid["low"].mean(), hybrid["high"].mean())
+            if len(hybrid) == 1
+            else mean_bounds(hybrid["value"], hybrid["teacher"], _row_error(hybrid))
+        )
         yield {
             "rows": rows,
             "judge": judge,
             **{subject: found["value"].mean() for subject, found in of.items()},
-            "hybrid_low": alone["low"].mean(),
-            "hybrid_high": alone["high"].mean(),
+            "hybrid_low": float(np.clip(low, 0.0, 1.0)),
+            "hybrid_high": float(np.clip(high, 0.0, 1.0)),
             "failed": failed["value"].sum(),
             "n": int(hybrid["value"].notna().sum()),
         }
+
+
+def _row_error(hybrid: pd.DataFrame) -> float:
+    """The part of a mean DSR's standard error that comes from the rows, from each DSR's own interval."""
+    half = (hybrid["high"] - hybrid["low"]) / (2 * Z)
+    return float((half**2).sum() ** 0.5 / max(1, len(hybrid)))
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
     shares = {name: float(row[name]) for name in (*SUBJECTS, "hybrid_low", "hybrid_high")}  # type: ignore[arg-type]
     cells = {"prompts": str(row["rows"]), "judge": str(row["judge"])} | {name: str(row[name]) for name in settings}
     cells |= {subject: percent(shares[subject]) for subject in SUBJECTS}
-    if single:
+    if known(shares["hybrid_low"]):
         cells["hybrid"] = interval(shares["hybrid"], shares["hybrid_low"], shares["hybrid_high"])
     return cells | {"failed": f"{row['failed']:.0f}"} | ({} if single else {"n": str(row["n"])})
 

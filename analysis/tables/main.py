@@ -15,9 +15,11 @@ from analysis.measures import (
     MEANED,
     counts,
     detectable_points,
+    mean_bounds,
     mean_dsr_bounds,
     means,
     measure,
+    numbers_of,
     runs_of,
     settings_that_tell_apart,
 )
@@ -57,7 +59,11 @@ def _of_each(heading: str, name: str) -> Column:
 
 COLUMNS = [
     *(_dsr(subject) for subject in SUBJECTS),
-    Column("gain (points)", "gain_points", lambda row: decimal(row["gain_points"], sign=True) + _mark(row)),
+    Column(
+        "gain (points)",
+        "gain_points",
+        lambda row: decimal(row["gain_points"], sign=True) + _mark(row) + _bounds(row, "gain_points"),
+    ),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
     Column("p (random-k)", "random_p", lambda row: p_value(row["random_p"]) if row["row"] == "run" else ""),
     Column(
@@ -84,7 +90,7 @@ COLUMNS = [
         "hybrid_over_refusal",
         lambda row: arrow(row["student_over_refusal"], row["hybrid_over_refusal"]),
     ),
-    Column("search queries", "queries", lambda row: number(row["queries"])),
+    Column("search queries", "queries", lambda row: number(row["queries"]) + _bounds(row, "queries")),
     Column("search seconds", "seconds", lambda row: number(row["seconds"])),
     Column("P(DSR≥bar)", "above_threshold", lambda row: _above(row, "above_threshold")),
     Column("P, by group", "above_threshold_by_group", lambda row: _above(row, "above_threshold_by_group")),
@@ -187,6 +193,9 @@ def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataF
             }
         )
         rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
+        for name, values in numbers_of(group).items():
+            if name in ABOUT:
+                rows[-1][f"{name}_low"], rows[-1][f"{name}_high"] = mean_bounds(values, group["teacher"])
         for subject in SUBJECTS:
             rows[-1][f"{subject}_dsr_low"], rows[-1][f"{subject}_dsr_high"] = mean_dsr_bounds(group, subject)
     return pd.DataFrame(rows).drop(columns=[f"n_{name}" for name in MEANED if name not in ABOUT], errors="ignore")
@@ -241,6 +250,13 @@ def _confirmed(row: Row) -> str:
     if row["row"] != "run" or not known(row["confirm_set"]):
         return ""
     return f"{row['confirm_set']}, {of(row['confirm_units'], row['confirm_of'])}"
+
+
+def _bounds(row: Row, name: str) -> str:
+    """The interval of a mean; an empty string for a run."""
+    if row["row"] == "run" or not known(row.get(f"{name}_low")):
+        return ""
+    return f" [{decimal(row[f'{name}_low'])}, {decimal(row[f'{name}_high'])}]"
 
 
 def _mark(row: Row) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import measure, runs_of, settings_besides_draws
+from analysis.measures import mean_bounds, measure, runs_of, settings_besides_draws
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import known, number, of
 from analysis.tables.table import Table
@@ -30,7 +30,10 @@ def search_cost_table(frame: pd.DataFrame) -> Table:
         rows.append(keys | _costs(group, _reference(measured, settings, group)))
     numbers = pd.DataFrame(rows)
     done = measured[measured["state"] == "done"]
-    caption = [f"{len(done)} of {len(measured)} runs done. Means a run, tokens generated."]
+    caption = [
+        f"{len(done)} of {len(measured)} runs done. Means a run, of queries with an interval over teachers;"
+        " tokens generated."
+    ]
     if numbers["ratio_queries"].notna().any():
         caption.append("×: as a multiple of ddmin's, over the pairs that both did, each pair by its mean run.")
     if done["made_here"].any():
@@ -67,6 +70,7 @@ def _costs(group: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
         "n": len(done),
         "certified": int((done["status"] == "certified").sum()),
         **done[COSTS].mean(),
+        **dict(zip(("queries_low", "queries_high"), mean_bounds(done["queries"], done["teacher"]), strict=True)),
         **ratios.add_prefix("ratio_"),
     }
 
@@ -79,7 +83,10 @@ def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
 
 def _cost(row: dict[str, Any], name: str) -> str:
     ratio = row[f"ratio_{name}"]
-    return number(row[name]) + (f" (×{ratio:.2f})" if known(ratio) else "")
+    bounds = f" [{number(row['queries_low'])}, {number(row['queries_high'])}]" if name == "queries" else ""
+    return (
+        number(row[name]) + (bounds if known(row["queries_low"]) else "") + (f" (×{ratio:.2f})" if known(ratio) else "")
+    )
 
 
 TABLES.register("search_cost", TableMaker(80, has_costs, search_cost_table))

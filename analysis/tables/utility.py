@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import by_settings, done_of
+from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known
 from analysis.tables.table import Table, new_blocks
@@ -37,7 +38,9 @@ def utility_table(frame: pd.DataFrame) -> Table:
     rows = [row | keys for keys, group in groups for row in _rows(group)]
     numbers = pd.DataFrame(rows)
     single = done["identity"].nunique() == 1
-    caption = "With 95 % intervals." if single else "Means over the n runs that measured it."
+    caption = (
+        "With 95 % intervals." if single else "Means over the n runs that measured it, with intervals over teachers."
+    )
     if done["made_here"].any():
         caption += " Miniature or fine-tuned models made here: no evidence about real ones."
     return Table(
@@ -71,23 +74,30 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
             row: dict[str, object] = {"metric": heading.title.format(which), "share": heading.share}
             row["n"] = max(int(of["value"].notna().sum()) for of in by.values())
             for subject, of in by.items():
-                alone = of if group["identity"].nunique() == 1 else of.head(0)
                 row[subject] = of["value"].mean()
-                row[f"{subject}_low"], row[f"{subject}_high"] = alone["low"].mean(), alone["high"].mean()
+                row[f"{subject}_low"], row[f"{subject}_high"] = _bounds(of, group, heading.share)
             yield row
+
+
+def _bounds(of: pd.DataFrame, group: pd.DataFrame, share: bool) -> tuple[float, float]:
+    """The interval of one run's number, or of a mean over runs."""
+    if group["identity"].nunique() == 1:
+        return float(of["low"].mean()), float(of["high"].mean())
+    low, high = mean_bounds(of["value"], of["teacher"])
+    return (float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0))) if share else (low, high)
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
     cells = {"metric": str(row["metric"])} | {name: str(row[name]) for name in settings}
-    cells |= {subject: _cell(row, subject, single) for subject in SUBJECTS}
+    cells |= {subject: _cell(row, subject) for subject in SUBJECTS}
     return cells if single else cells | {"n": str(row["n"])}
 
 
-def _cell(row: dict[str, object], subject: str, single: bool) -> str:
+def _cell(row: dict[str, object], subject: str) -> str:
     scale, digits = (100, 1) if row["share"] else (1, 3)
     value, low, high = (row[name] for name in (subject, f"{subject}_low", f"{subject}_high"))
     shown = decimal(scale * float(value), digits)  # type: ignore[arg-type]
-    if not single or not known(low):
+    if not known(low):
         return shown
     return f"{shown} [{decimal(scale * float(low), digits)}, {decimal(scale * float(high), digits)}]"  # type: ignore[arg-type]
 

@@ -40,7 +40,7 @@ SEARCH_PATH = "hydra.searchpath"
 _HEADS = "HYDRA_REMOVE_TOP_LEVEL_DEFAULTS"
 """The flag with which Hydra marks a config that still holds its defaults list."""
 
-_Part = tuple[str, str | None, bool]
+_FileKey = tuple[str, str | None, bool]
 """The cache key of a file: its path, the config key under which it is placed, and whether it is the main file."""
 
 
@@ -74,8 +74,8 @@ class Composer(ConfigLoaderImpl):
     def _forget(self) -> None:
         self._repository = CachingConfigRepository(self.repository)
         self._overrides: dict[str, Override] = {}
-        self._files: dict[_Part, ConfigResult] = {}
-        self._groups: dict[tuple[str, tuple[_Part, ...]], Node] = {}
+        self._files: dict[_FileKey, ConfigResult] = {}
+        self._groups: dict[tuple[str, tuple[_FileKey, ...]], Node] = {}
         self._options: dict[tuple[str, ObjectType | None], list[str]] = {}
         self._changed: set[str] = set()
         self._only: str | None = None
@@ -166,7 +166,7 @@ class Composer(ConfigLoaderImpl):
 
     def _group(self, key: str, files: Sequence[ResultDefault], repo: IConfigRepository) -> Node | None:
         """The merged value of one top-level key. None if it refers to other keys: that needs the whole config."""
-        known = key, tuple(map(_part, files))
+        known = key, tuple(map(_file_key, files))
         if known not in self._groups:
             self._only = key
             try:
@@ -191,13 +191,13 @@ class Composer(ConfigLoaderImpl):
         return loaded
 
     def _file(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
-        part = _part(default)
+        part = _file_key(default)
         if part not in self._files:
             self._files[part] = super()._load_single_config(default, repo)
         return self._files[part]
 
 
-def _part(default: ResultDefault) -> _Part:
+def _file_key(default: ResultDefault) -> _FileKey:
     assert default.config_path is not None
     return default.config_path, default.package, default.primary
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import BrokenExecutor
 from contextlib import chdir
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def launch(composed: Composed) -> None:
         _sweep(composed) if composed.multirun else _single(composed)
     except HydraException as error:
         raise DapaError(" ".join(str(error).split())) from error
+    except BrokenExecutor as error:  # joblib's
+        raise DapaError("a process of the launcher was killed; the same command goes on from here") from error
     except BrokenPipeError:
         raise  # the pipe that reads our output was closed; the output folder is fine
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
+from dapa_exp.config.registries import METRICS, PRIORS
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
 from dapa_exp.record.status import status
@@ -67,6 +68,8 @@ def show(words: Sequence[str]) -> None:
         hydra = Hydra("run", make_composer(args))
         if args.help:
             hydra.app_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
+            print(f"evaluate.metrics allows: {', '.join(METRICS.names())}")
+            print(f"search.prior allows: {', '.join(PRIORS.names())}")
         elif args.hydra_help:
             hydra.hydra_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
         elif args.cfg:

@@ -355,7 +355,7 @@ class Registered(Group):
         return found
 
 
-class Needs(NamedTuple):
+class JudgeNeeds(NamedTuple):
     """What a judge needs on this machine. A field is None if the judge does not need it."""
 
     model: Model | None = None
@@ -369,7 +369,7 @@ class Needs(NamedTuple):
     """Whether the model is asked through its own chat template."""
 
 
-Sight = Literal["refused", "harmless", "harmful"]
+JudgedOutcome = Literal["refused", "harmless", "harmful"]
 """What a judge can tell apart."""
 
 
@@ -386,13 +386,13 @@ class JudgeSettings(Registered):
     """Keys that cannot move a verdict, such as how a server is reached."""
     name: str
 
-    def sees(self) -> frozenset[Sight]:
+    def sees(self) -> frozenset[JudgedOutcome]:
         """Which of the outcomes it can tell from others. One that sees no refusals cannot measure over-refusal."""
         raise NotImplementedError
 
-    def needs(self) -> Needs:
+    def needs(self) -> JudgeNeeds:
         """What must be here before it can judge."""
-        return Needs()
+        return JudgeNeeds()
 
     def sends_to(self) -> str | None:
         """The address that completions are sent to; None if they stay on this machine."""

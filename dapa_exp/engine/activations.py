@@ -1,4 +1,4 @@
-"""What layers made of prompts, kept for later hybrids that have the same weights up to there."""
+"""Keeps layer outputs on prompts, for later hybrids that have the same weights up to that layer."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dapa_exp.models.architecture import layer_of
 
 @dataclass(frozen=True)
 class Activation:
-    """What one layer made of some prompts of a batch."""
+    """The output of one layer on some prompts of a batch."""
 
     places: tuple[int, ...]
-    """Of the prompts, in their batch."""
+    """The prompts' indices in their batch."""
     hidden: torch.Tensor
-    """What it hands to the next layer, shape (prompts, tokens, hidden)."""
+    """The hidden states that go to the next layer, shape (prompts, tokens, hidden)."""
     keys: torch.Tensor
-    """Shape (prompts, heads, tokens, size); so have the values."""
+    """The layer's keys, shape (prompts, heads, tokens, size). The values have the same shape."""
     values: torch.Tensor
 
     @property
@@ -33,29 +33,29 @@ class Activation:
         return self.hidden.nbytes + self.keys.nbytes + self.values.nbytes
 
     def without(self, places: Collection[int]) -> Activation:
-        """That of the other prompts."""
+        """The output on the prompts that are not at these places."""
         left = [i for i, place in enumerate(self.places) if place not in places]
         if len(left) == len(self.places):
             return self
         return Activation(tuple(self.places[i] for i in left), self.hidden[left], self.keys[left], self.values[left])
 
 
-Made = Sequence[Activation]
-"""What one layer made of prompts that were read one after the other, no prompt twice."""
+LayerOutputs = Sequence[Activation]
+"""The outputs of one layer on prompts that were read in several passes, each prompt in one of them."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What decides an activation: the prompts, and the weights of all layers that they went through."""
+    """Identifies an activation by the prompts, and by the weights of all layers that they went through."""
 
     batch: int
     layer: int
     units: frozenset[str]
-    """The transplanted units in this layer and those below. All else is the student's."""
+    """The transplanted units in this layer and the layers below. All other weights are the student's."""
 
 
 class Activations:
-    """Holds at most `budget` bytes and, while one is added, one more. The least recently used goes first."""
+    """Keeps activations, at most `budget` bytes (briefly one more while it is added). Drops the least recently used."""
 
     def __init__(self, budget: int) -> None:
         self.bytes = 0
@@ -65,9 +65,9 @@ class Activations:
         self._clock = 0
 
     def path(self, batch: int, units: frozenset[str], num_layers: int) -> list[Key]:
-        """The keys of a hybrid's layers, for a batch known by its number.
+        """The keys of a hybrid's layers for the batch of this number. Empty if nothing is to be kept.
 
-        What the last layer makes is left out: no other hybrid could use it.
+        The last layer is left out: no other hybrid could use its output.
         """
         if not self.budget:
             return []
@@ -77,10 +77,10 @@ class Activations:
             for layer in range(num_layers - 1)
         ]
 
-    def known(self, path: Sequence[Key], places: Iterable[int]) -> list[Made]:
-        """What as many of the lowest layers as are kept made of all these prompts."""
+    def known(self, path: Sequence[Key], places: Iterable[int]) -> list[LayerOutputs]:
+        """The kept outputs of the lowest layers, up to the first layer that is not kept for all these prompts."""
         self._clock += 1
-        wanted, found = frozenset(places), list[Made]()
+        wanted, found = frozenset(places), list[LayerOutputs]()
         for key in path:
             if not wanted <= self._places(key):
                 break
@@ -89,30 +89,30 @@ class Activations:
         return found
 
     def add(self, key: Key, activation: Activation) -> None:
-        """Keep one of the path last asked for, where the budget has room for it."""
+        """Keep an activation of the path that was asked for last, if the budget has room for it."""
         self._used[key] = self._clock
         new = activation.without(self._places(key))
         self._kept.setdefault(key, []).append(new)
         self.bytes += new.bytes
         while self.bytes > self.budget:
-            # Of those used together the highest layer's, since it is of no use without those below it.
+            # Of those used at the same time, drop the highest layer's: it is of no use without the layers below it.
             dropped = min(self._used, key=lambda key: (self._used[key], -key.layer))
             del self._used[dropped]
-            self.bytes -= sum(made.bytes for made in self._kept.pop(dropped))
+            self.bytes -= sum(outputs.bytes for outputs in self._kept.pop(dropped))
 
     def shrink(self) -> None:
-        """Keep nothing, and from now on at most half of what was kept."""
+        """Drop everything. From now on, keep at most half as many bytes as were kept."""
         self.budget = self.bytes // 2
         self.clear()
 
     def clear(self) -> None:
-        """Keep nothing of what was kept so far."""
+        """Drop everything that was kept."""
         self.bytes = 0
         self._kept.clear()
         self._used.clear()
 
     def _places(self, key: Key) -> frozenset[int]:
-        return frozenset(place for made in self._kept.get(key, ()) for place in made.places)
+        return frozenset(place for outputs in self._kept.get(key, ()) for place in outputs.places)
 
 
 @contextmanager
@@ -123,14 +123,15 @@ def reuse(
     layers: Sequence[nn.Module],
     cache: DynamicCache,
 ) -> Iterator[int]:
-    """While prompts at these places of a batch are read in one pass, the lowest layers hand on what they made before.
+    """Within the block, the lowest layers return their kept outputs for the prompts at these places of a batch.
 
-    What the others make is kept. Yields how many hand on. What the cache holds already is no part of either.
+    The outputs of the other layers are kept. Yields how many layers are not computed. Tokens that are in the cache
+    already are not kept, and kept outputs do not contain them.
     """
     known, start = activations.known(path, places), cache.get_seq_length()
     with ExitStack() as stack:
-        for layer, made in enumerate(known):
-            stack.enter_context(_handing_on(layers[layer], layer, made, places, last=layer == len(known) - 1))
+        for layer, outputs in enumerate(known):
+            stack.enter_context(_returning_kept(layers[layer], layer, outputs, places, last=layer == len(known) - 1))
         for key in path[len(known) :]:
             hook = layers[key.layer].register_forward_hook(
                 partial(_keep, activations, key, tuple(places), cache, start)
@@ -140,15 +141,17 @@ def reuse(
 
 
 @contextmanager
-def _handing_on(layer: nn.Module, number: int, made: Made, places: Sequence[int], *, last: bool) -> Iterator[None]:
-    """Replace what a layer computes; rotary embeddings, masks and all else stay transformers' own business.
+def _returning_kept(
+    layer: nn.Module, number: int, outputs: LayerOutputs, places: Sequence[int], *, last: bool
+) -> Iterator[None]:
+    """Within the block, a layer returns kept outputs. Rotary embeddings and masks stay with transformers.
 
-    Only the `last` layer that does so has to hand on hidden states; the next one would ignore them.
+    Only the `last` of these layers returns hidden states: the layers before it are followed by one that ignores them.
     """
 
     def forward(hidden_states: torch.Tensor, *args: Any, past_key_values: DynamicCache, **kwargs: Any) -> torch.Tensor:
         def gathered(states: Callable[[Activation], torch.Tensor]) -> torch.Tensor:
-            return _gathered([(one.places, states(one)) for one in made], places, hidden_states.shape[1])
+            return _gathered([(one.places, states(one)) for one in outputs], places, hidden_states.shape[1])
 
         past_key_values.update(gathered(attrgetter("keys")), gathered(attrgetter("values")), number)
         return gathered(attrgetter("hidden")) if last else hidden_states
@@ -163,14 +166,14 @@ def _handing_on(layer: nn.Module, number: int, made: Made, places: Sequence[int]
             layer.forward = own
 
 
-def _gathered(made: Sequence[tuple[Sequence[int], torch.Tensor]], places: Sequence[int], width: int) -> torch.Tensor:
-    """States of the prompts at these places, shape (prompts, …, tokens, size). Tokens beyond a prompt's are padding."""
-    first = made[0][1]
-    if len(made) == 1 and list(made[0][0]) == list(places) and first.shape[-2] == width:
+def _gathered(outputs: Sequence[tuple[Sequence[int], torch.Tensor]], places: Sequence[int], width: int) -> torch.Tensor:
+    """The states of the prompts at these places, padded to `width` tokens: shape (prompts, …, tokens, size)."""
+    first = outputs[0][1]
+    if len(outputs) == 1 and list(outputs[0][0]) == list(places) and first.shape[-2] == width:
         return first
     gathered = first.new_zeros((len(places), *first.shape[1:-2], width, first.shape[-1]))
     lines = {place: line for line, place in enumerate(places)}
-    for held, states in made:
+    for held, states in outputs:
         there = [line for line, place in enumerate(held) if place in lines]
         common = min(width, states.shape[-2])
         gathered[[lines[held[line]] for line in there], ..., :common, :] = states[there, ..., :common, :]
@@ -187,9 +190,9 @@ def _keep(
     args: tuple[Any, ...],
     output: torch.Tensor,
 ) -> None:
-    made: Any = cache.layers[key.layer]
+    cached: Any = cache.layers[key.layer]
     keys, values = (
-        states[:, :, start:].clone() if start else states  # a view would hold on to all of it
-        for states in (made.keys, made.values)
+        states[:, :, start:].clone() if start else states  # a view would keep the whole tensor in memory
+        for states in (cached.keys, cached.values)
     )
     activations.add(key, Activation(places, output, keys, values))

@@ -1,4 +1,4 @@
-"""Completions on disk the moment they exist, so that none is generated twice."""
+"""Stores completions on disk as soon as they are generated, so that none is generated twice."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import replace
 from dapa_exp.engine.plain import Completion, PlainEngine, Request
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Completed
+from dapa_exp.record.layout import CompletionLine
 
 
 class CompletionStore:
-    """One file of completions of a run, keyed by what the weights were and which prompt it is."""
+    """One file of completions of a run. A completion is identified by a name of the weights and the prompt's id."""
 
     def __init__(self, run: RunFolder, *name: str) -> None:
         self._run = run
-        self._file: Journal = run.journal(run.files.completions(*name), Completed)
+        self._file: Journal = run.journal(run.files.completions(*name), CompletionLine)
         self._kept = {
             (line["weights"], line["prompt"]): Completion(line["completion"], line["tokens"], line.get("cut", False))
             for line in self._file.lines
         }
 
     def complete(self, engine: PlainEngine, weights: str, request: Request) -> list[Completion]:
-        """The wanted answers, in the order of their prompts, by the weights now in the engine, which `weights` names.
+        """The requested answers, in the order of their prompts. `weights` names the weights that are in the engine.
 
-        Where they are wanted whole, one that is cut on disk is generated again.
+        An answer that is on disk is not generated again, unless it is cut there and the request wants whole answers.
         """
 
         def missing(place: int) -> bool:

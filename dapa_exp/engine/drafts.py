@@ -1,4 +1,4 @@
-"""Earlier answers to the same prompts, as guesses of what a hybrid will say. A wrong guess costs time, no more."""
+"""Earlier hybrids' answers, which serve as guesses of a hybrid's answer. A wrong guess costs time only."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 
 Answers = Mapping[int, list[int]]
-"""The tokens of answers, by the place of their prompt in its batch."""
+"""The tokens of answers, by the index of their prompt in its batch."""
 
 
 class Drafts:
-    """What every earlier hybrid answered to a batch."""
+    """The answers of all earlier hybrids to a batch."""
 
     def __init__(self) -> None:
         self._answers: list[tuple[frozenset[str], Answers]] = []
@@ -20,15 +20,15 @@ class Drafts:
         self._answers.append((units, answers))
 
     def nearest(self, units: frozenset[str]) -> list[Answers]:
-        """All answers, those of hybrids that differ in the fewest units first, the latest first among equals."""
+        """All answers. Hybrids that differ in fewer units come first; of equally near ones, the latest."""
         latest_first = reversed(self._answers)
         return [answers for _, answers in sorted(latest_first, key=lambda entry: len(entry[0] ^ units))]
 
 
 def continuation(drafts: Sequence[Answers], place: int, said: list[int]) -> list[int]:
-    """How the first answer goes on that begins with what was said; empty where none does.
+    """The rest of the first answer that begins with the tokens in `said`; empty if there is none.
 
-    First of the answers at this place, then of those to other prompts: refusals are much alike.
+    Answers to the prompt at this place come first, then answers to other prompts: refusals are much alike.
     """
     own = (answers[place] for answers in drafts if place in answers)
     others = (draft for answers in drafts for draft in answers.values()) if said else ()

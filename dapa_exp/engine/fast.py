@@ -1,23 +1,23 @@
-"""The fast engine: what the reference engine says, for less, where a model's siblings were asked before.
+"""The fast engine: the same answers as the reference engine, with less work if similar hybrids have answered before.
 
-Levers, each of them exact:
+It saves work in three ways. Each of them is exact:
 
-1. *Reuse of activations.* Layers below the first one in which a hybrid differs from an earlier one make the same of
-   the same prompts. That is kept (`Activations`), and prompts are read from there on.
-2. *Drafts.* An earlier hybrid's answer, if need be to another prompt, is read in one pass. As much of it as the hybrid
-   would have said itself is its answer, and only rows that say something else go on: speculative decoding (Y.
-   Leviathan, M. Kalman, Y. Matias: Fast Inference from Transformers via Speculative Decoding, 2023) for greedy
-   decoding, whole batches and free drafts.
-3. *Early verdicts.* A row whose answer is decided leaves its batch.
+1. *Reuse of activations.* Two hybrids have the same layer outputs for a prompt up to the first layer in which they
+   differ. These outputs are kept (`Activations`), and the next hybrid starts from them.
+2. *Drafts.* An earlier hybrid's answer to the prompt, or to another prompt, is a draft. The model reads the draft in
+   one pass. The draft is accepted up to the first token that the hybrid itself would not have chosen. This is
+   speculative decoding (Y. Leviathan, M. Kalman, Y. Matias: Fast Inference from Transformers via Speculative Decoding,
+   2023) for greedy decoding of batches, with drafts that cost nothing.
+3. *Early verdicts.* A row leaves its batch as soon as the verdict on its answer is certain.
 
-And what all prompts of a batch begin with, such as a system prompt, is read once.
+Also, tokens that all prompts of a batch begin with, such as a system prompt, are read once.
 
-Float32 sums depend in their last bits on the shapes of what is summed, and shapes are not the reference's here. Where
-two tokens are as likely but for such a difference (`NEAR_TIE`), the reference decides: it answers the batch up to
-there. In shorter types near ties are too frequent for that, and the likeliest token is taken as it comes.
+In float32, the last bits of a sum depend on tensor shapes, and shapes differ from the reference engine's. If two tokens
+are so close that rounding could exchange them (`NEAR_TIE`), the reference engine decides: it generates the batch up to
+that token. In shorter dtypes near ties are too frequent for that, and the token with the highest logit is taken.
 
-Where a device runs out of memory, it is found out how much there is: what is kept of prompts goes first, then fewer
-rows are read at a time. So a batch may be chosen too large, and so may the memory for reuse.
+If a device runs out of memory, the engine first drops the activations that it has kept, then reads fewer rows at a
+time. So a batch size or `reuse_memory` that is too large does no harm.
 """
 
 from __future__ import annotations
@@ -40,38 +40,38 @@ from dapa_exp.models.transplanted import transplanted
 from dapa_exp.prompts.prompt import Prompt
 
 NEAR_TIE = 1e-5
-"""Difference of the two highest logits, over the highest magnitude, below which rounding could exchange them.
+"""Two tokens nearly tie if the difference of the two highest logits, over the largest magnitude, is below this.
 
-On the miniatures other shapes moved logits by up to 6e-7 of that magnitude.
+On the miniatures, other tensor shapes changed logits by up to 6e-7 of that magnitude.
 """
 
 
 WORTH_A_PASS = 8
-"""Tokens that a batch's prompts must share for reading them once to be worth a pass of its own."""
+"""Prompts of a batch must share at least this many tokens for a separate pass over them to pay."""
 
 
-FEW = 8
-"""One in so many guesses may be longer than what is read of it at once."""
+CLIPPED_SHARE = 8
+"""Guesses are clipped so that at most one guess in this many is longer than the clip."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts that are always answered together, and what is known of them from earlier hybrids."""
+    """Prompts that are always answered together, and what earlier hybrids have answered to them."""
 
     number: int
     prompts: tuple[Prompt, ...]
     shared: list[int]
-    """Tokens that all prompts begin with: a system prompt, for one."""
+    """Tokens that all prompts begin with, such as a system prompt."""
     texts: list[list[int]]
-    """The tokens after that."""
+    """The tokens of each prompt after the shared ones."""
     drafts: Drafts = field(default_factory=Drafts)
     decided: dict[tuple[Decided, int, tuple[int, ...]], bool] = field(default_factory=dict)
-    """Whether an answer's beginning is decided, by whom, of which row."""
+    """Whether the beginning of an answer is decided, by the judge's function, the row and the tokens so far."""
 
 
 @dataclass
 class Row:
-    """A prompt, by its place in the batch, and what was answered so far."""
+    """The answer to one prompt so far. `place` is the prompt's index in the batch."""
 
     place: int
     said: list[int] = field(default_factory=list)
@@ -81,20 +81,20 @@ class Row:
 
 @dataclass
 class Generation:
-    """Some rows of a batch that one hybrid answers, and what of the reference's answers was needed for it."""
+    """Rows of a batch that one hybrid answers, and the part of the reference engine's answers that was needed."""
 
     batch: Batch
     places: Sequence[int]
     request: Request
     units: frozenset[str] | None
-    """The hybrid's; None where its weights have no name."""
+    """The hybrid's transplanted units. None if unit names do not identify its weights."""
     reference: list[list[int]] = field(default_factory=list)
-    """The reference engine's answers to the whole batch, `reference_length` tokens of each."""
+    """The first `reference_length` tokens of the reference engine's answers to the whole batch."""
     reference_length: int = 0
 
 
 class FastEngine(PlainEngine):
-    """Says what PlainEngine says. Lever 1 may hold `reuse_bytes`, 0 for none; the flags switch the others."""
+    """Gives PlainEngine's answers with less work. `reuse_bytes` limits the kept activations; 0 turns reuse off."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class FastEngine(PlainEngine):
         return self._batches[prompts]
 
     def _answer_in_memory(self, generation: Generation, drafts: Sequence[Answers]) -> list[Row]:
-        """Have the hybrid answer: all rows at once, unless a device's memory has run out of that before."""
+        """The hybrid's answers: to all rows at once, or to fewer at a time if memory has run out before."""
         rows: list[Row] = []
         while len(rows) < len(generation.places):
             some = generation.places[len(rows) :][: self._rows_at_once]
@@ -161,19 +161,19 @@ class FastEngine(PlainEngine):
         return rows
 
     def _make_room(self, rows: int, error: torch.OutOfMemoryError) -> None:
-        """Give up what is kept; where there is nothing left of that, go on with half as many rows at a time."""
+        """Drop kept activations. If there are none, read half as many rows at a time from now on."""
         if self._activations.bytes:
             self._activations.shrink()
         elif rows > 1:
             self._rows_at_once = rows // 2
         else:
             raise DapaError(
-                f"{self.loaded.model.device}: too little memory for the model and one prompt; it takes a smaller"
+                f"{self.loaded.model.device}: too little memory for the model and one prompt; use a smaller"
                 f" runtime.dtype, or more devices (runtime.device=auto): {error}"
             ) from error
 
     def _answer(self, generation: Generation, drafts: Sequence[Answers]) -> list[Row]:
-        """Have the hybrid answer: in each round, every row that is not done reads its last token and a guess."""
+        """Generate in rounds. In each round, every unfinished row reads its last token and a guess of the next ones."""
         rows = active = [Row(place) for place in generation.places]
         guesses: list[list[int]] = [[] for _ in rows]
         cache, logits = self._read_prompts(generation)
@@ -189,13 +189,13 @@ class FastEngine(PlainEngine):
             cache.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
             active = [active[line] for line in going]
             guesses = _clipped([self._guess(generation, row, drafts) for row in active])
-            # The last token of a guess need not be read to be found right.
+            # The last token of a guess is checked without being read.
             texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(active, guesses, strict=True)]
             logits = cache.read(texts)
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
 
     def _read_prompts(self, generation: Generation) -> tuple[RowCache, torch.Tensor]:
-        """Read prompts of a batch, from the first layer that makes something new of them."""
+        """Read prompts of a batch. Layers whose outputs are kept from an earlier hybrid are not computed."""
         batch, units = generation.batch, generation.units
         texts = [batch.texts[place] for place in generation.places]
         cache = RowCache(self.loaded.model, 1 if batch.shared else len(texts))
@@ -212,7 +212,7 @@ class FastEngine(PlainEngine):
         return cache, logits
 
     def _likeliest(self, generation: Generation, rows: Sequence[Row], logits: torch.Tensor) -> list[Iterator[int]]:
-        """Of each row the likeliest token at each place, one after the other, as the row says them."""
+        """For each row, an iterator over its greedy tokens. A near tie is decided when its token is read."""
         tokens = logits.argmax(-1)
         near_ties = torch.zeros_like(tokens, dtype=torch.bool)
         if logits.dtype == torch.float32:
@@ -226,7 +226,7 @@ class FastEngine(PlainEngine):
         return [ask(*found) for found in zip(rows, tokens.tolist(), near_ties.tolist(), strict=True)]
 
     def _by_reference(self, generation: Generation, row: Row) -> int:
-        """The next token of a row as the reference engine has it."""
+        """The next token of a row, as the reference engine generates it."""
         place = len(row.said)
         if place >= generation.reference_length:
             generation.reference_length = place + 1
@@ -235,7 +235,7 @@ class FastEngine(PlainEngine):
         return generation.reference[row.place][place]
 
     def _say(self, generation: Generation, row: Row, tokens: Iterable[int]) -> int:
-        """Have a row say tokens until it is done; returns how many it said."""
+        """Append tokens to a row's answer until it is done. Returns how many were appended."""
         before = len(row.said)
         for token in tokens:
             row.said.append(token)
@@ -247,7 +247,7 @@ class FastEngine(PlainEngine):
         return len(row.said) - before
 
     def _guess(self, generation: Generation, row: Row, drafts: Sequence[Answers]) -> list[int]:
-        """How the row may go on, as far as it would be listened to."""
+        """A guess of the row's next tokens, up to where its verdict would be decided."""
         guess = continuation(drafts, row.place, row.said)[: generation.request.max_new_tokens - len(row.said)]
         ends = (end for end in range(1, len(guess)) if self._is_decided(generation, row.place, row.said + guess[:end]))
         return guess[: next(ends, len(guess))]
@@ -262,7 +262,7 @@ class FastEngine(PlainEngine):
 
 
 def _shared(texts: Sequence[list[int]]) -> int:
-    """How many tokens to read once for all texts: those they share but for the last of any, where it is worth it."""
+    """The number of shared tokens to read once for all texts; 0 if that does not pay. Each text keeps one token."""
     first, last = min(texts), max(texts)
     length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
     length = min(length, *(len(text) - 1 for text in texts)) if len(texts) > 1 else 0
@@ -270,14 +270,14 @@ def _shared(texts: Sequence[list[int]]) -> int:
 
 
 def _clipped(guesses: list[list[int]]) -> list[list[int]]:
-    """Guesses no longer than all but a few are, since the longest decides how much padding the others read."""
+    """The guesses, with the few longest ones clipped: the longest one decides how much padding the other rows read."""
     lengths = sorted(map(len, guesses))
-    longest = max(1, lengths[-1 - len(lengths) // FEW])
+    longest = max(1, lengths[-1 - len(lengths) // CLIPPED_SHARE])
     return [guess[:longest] for guess in guesses]
 
 
 def _agreed(guess: Sequence[int], tokens: Iterable[int]) -> Iterator[int]:
-    """What a row says while its guess is right, and the first token that differs; one token where it has no guess."""
+    """A row's tokens while they agree with its guess, and the first that differs. One token without a guess."""
     expected: Sequence[int | None] = guess or [None]
     for guessed, token in zip(expected, tokens, strict=False):
         yield token

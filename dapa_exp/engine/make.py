@@ -11,7 +11,7 @@ BYTES_A_GB = 10**9
 
 
 def make_engine(loaded: LoadedModel, runtime: Runtime) -> PlainEngine:
-    """An engine for a loaded model; the fast one is the reference engine with other means."""
+    """The engine for a loaded model that the config asks for."""
     if runtime.engine == "plain":
         return PlainEngine(loaded, runtime.batch_size)
     return FastEngine(

@@ -1,4 +1,4 @@
-"""The reference engine: batched greedy generation, nothing reused between queries."""
+"""The reference engine: batched greedy generation. It reuses nothing between queries."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from dapa_exp.models.templates import before_answer, render
 from dapa_exp.prompts.prompt import Prompt
 
 Decided = Callable[[Prompt, str], bool]
-"""Whether the beginning of an answer already settles all that is asked of it."""
+"""Whether the verdict on an answer is certain from its beginning, so that the rest need not be generated."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """Prompts to be answered by the weights that the model holds at the time."""
+    """Prompts to be answered with the weights that are in the model now."""
 
     prompts: tuple[Prompt, ...]
     max_new_tokens: int
     rows: frozenset[int] | None = None
-    """The places of the prompts whose answers are wanted; None: of all."""
+    """The indices of the prompts whose answers are wanted. None: all."""
     decided: Decided | None = None
-    """When to cut an answer; None: it is wanted whole."""
+    """When to cut an answer. None: whole answers are wanted."""
     reuse: bool = True
-    """Whether other hybrids will be asked the same prompts, so that what layers make of them is worth its memory."""
+    """True if other hybrids will be asked the same prompts, so that keeping layer outputs on them pays."""
 
     @property
     def wanted(self) -> list[int]:
-        """The places of the rows that are wanted, in order."""
+        """The indices of the prompts whose answers are wanted, in order."""
         return list(range(len(self.prompts))) if self.rows is None else sorted(self.rows)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A greedy answer. `tokens` counts what was generated, the end token included.
+    """A greedy answer. `tokens` counts the generated tokens, including the end token.
 
-    A `cut` one is only the beginning, up to where it was decided.
+    A `cut` answer is only the beginning, up to where its verdict was certain.
     """
 
     text: str
@@ -52,17 +52,16 @@ class Completion:
 
 
 class PlainEngine:
-    """Generates for whatever weights the model holds at the time.
+    """Generates answers with the weights that are in the model at the time.
 
-    A row's batch is fixed by its place in the prompt list, since greedy output can change with the
-    composition of its batch.
+    A prompt's index in the list fixes its batch, because greedy output can change with the composition of its batch.
     """
 
     def __init__(self, loaded: LoadedModel, batch_size: int) -> None:
         self.loaded = loaded
         self.batch_size = batch_size
-        # Only the end tokens are the checkpoint's own. Its other settings would decide the result, and
-        # transformers fills from them what a call leaves open (a repetition penalty, for one).
+        # Only the end tokens come from the checkpoint. Its other generation settings, such as a repetition penalty,
+        # would change the result: transformers uses them for everything that a call leaves open.
         self.ends = loaded.ends | ends_of(loaded.model, loaded.tokenizer)
         """Tokens that end an answer."""
         self._opening = opening(loaded)
@@ -72,26 +71,25 @@ class PlainEngine:
         """Special tokens, which are no part of a text. The marks of thoughts are: they say where the answer begins."""
         loaded.model.generation_config = self._greedy(1)
         self.work = TokenWork()
-        """Since the engine was made."""
+        """All work since the engine was made."""
 
     def batches(self, count: int) -> list[range]:
-        """The places, in a list of `count` prompts, that are generated together."""
+        """The indices, in a list of `count` prompts, of the prompts that are generated together."""
         return [range(i, min(i + self.batch_size, count)) for i in range(0, count, self.batch_size)]
 
     def answers(self, request: Request) -> dict[int, Completion]:
-        """Complete a batch, greedily, through the chat template: at least the rows that are wanted, by their places.
+        """Greedy answers to the prompts of one batch, through the chat template, by their indices in the batch.
 
-        They are the answers that the whole batch would give. An engine that saves work may leave the other rows out,
-        reuse what it knows of the model's earlier hybrids, and cut an answer once it is decided. This one does not.
-        Raises DapaError where the device has too little memory for the batch.
+        They are the answers that the whole batch gives. An engine that saves work may leave out rows that are not
+        wanted, reuse work of earlier hybrids, and cut an answer once its verdict is certain. This engine does not.
+        Raises DapaError if the device has too little memory for the batch.
         """
         try:
             answers = self._generate(request.prompts, request.max_new_tokens)
         except torch.OutOfMemoryError as error:
             raise DapaError(
-                f"{self.loaded.model.device}: too little memory for {len(request.prompts)} prompts at a time; it takes"
-                " a smaller runtime.batch_size, or runtime.engine=fast, which finds out what there is room for:"
-                f" {error}"
+                f"{self.loaded.model.device}: too little memory for {len(request.prompts)} prompts at a time; use a"
+                f" smaller runtime.batch_size, or runtime.engine=fast, which fits its batches to the memory: {error}"
             ) from error
         return {place: Completion(self._text(answer), len(answer)) for place, answer in enumerate(answers)}
 
@@ -101,14 +99,14 @@ class PlainEngine:
         return [answers[place] for place in range(len(prompts))]
 
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
-        """Note that the hybrid of these units may well answer a batch like this. The reference has no use for it."""
+        """Give likely answers of the hybrid of these units to a batch, as drafts. This engine uses no drafts."""
 
     def forget(self) -> None:
-        """Free what is kept for the next query: the search is over. The reference keeps nothing."""
+        """Free what is kept for further queries, because the search is over. This engine keeps nothing."""
 
     @torch.inference_mode()
     def _generate(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[list[int]]:
-        """The tokens of each answer, up to and with its end."""
+        """The tokens of each answer, up to its end token, which is included."""
         inputs = encode(self.loaded, prompts)
         output = self.loaded.model.generate(  # type: ignore[operator]
             **inputs, generation_config=self._greedy(max_new_tokens)
@@ -130,7 +128,7 @@ class PlainEngine:
         return answer[: end + 1]
 
     def _count(self, prompt: int = 0, draft: int = 0, decoded: int = 0, spared: int = 0) -> None:
-        """Note tokens that were read, and how many of the layers they did not have to go through."""
+        """Count tokens that were read. `spared` is the number of layers that they did not go through."""
         tokens, layers = prompt + draft + decoded, self.loaded.model.config.num_hidden_layers
         self.work += TokenWork(prompt, draft, decoded, tokens * (layers - spared), tokens * spared)
 
@@ -152,9 +150,9 @@ def answer_tokens(loaded: LoadedModel, text: str) -> list[int]:
 
 
 def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
-    """Token ids, shape (prompts, longest), padded on the left, each prompt's turns put through the chat template.
+    """The token ids of prompts in their chat template, padded on the left: shape (prompts, longest).
 
-    Raises DapaError where a prompt is longer than the model can read: it would go on, and say nothing meaningful.
+    Raises DapaError if a prompt is longer than the model can read: the model would answer without meaning.
     """
     texts = [templated(loaded, prompt) for prompt in prompts]
     inputs = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Rows that are decoded together: what the model has read of each, and how that grows and is cut back."""
+"""The key-value cache of rows that are decoded together. Rows can leave it, and tokens can be taken back."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from transformers import DynamicCache, PreTrainedModel
 class RowCache:
     """The keys and values of some rows.
 
-    What a row reads is added on the right. Rows that are done leave, and tokens that turn out not to be said are taken
-    back; the rest then moves to the right, so that all rows end in the same column and padding is on their left. A
-    row's neighbours in the cache are always its neighbours in the text, as sliding windows need it.
+    New tokens are added on the right. Finished rows leave, and rejected draft tokens are taken back. Then the remaining
+    tokens move to the right, so that all rows end in the same column, with padding on their left. Tokens that are
+    neighbours in the text stay neighbours in the cache, as sliding windows need it.
     """
 
     def __init__(self, model: PreTrainedModel, rows: int) -> None:
-        self.cache = DynamicCache()  # not by the config: layers with a window would forget what they must give back
+        self.cache = DynamicCache()  # without the config: layers with a sliding window would drop tokens
         self._model = model
         self._mask = torch.zeros((rows, 0), dtype=torch.bool, device=model.device)
         self._lengths = torch.zeros(rows, dtype=torch.long, device=model.device)
         self._given = self._lengths
-        """How many tokens each row has read last."""
+        """How many tokens each row has read in the last pass."""
         self._width = 0
-        """Of those, the most."""
+        """The largest of these numbers."""
         self._even = False
-        """Whether each row has read as many."""
+        """Whether all rows have read the same number of tokens in the last pass."""
 
     def read(self, texts: Sequence[Sequence[int]], last_only: bool = False) -> torch.Tensor:
-        """Read at least one token of each row; the logits after each, shape (rows, most tokens, vocabulary).
+        """Read one or more tokens of each row. Returns the logits after each token, shape (rows, tokens, vocabulary).
 
-        With `last_only` the logits after the last token of each row, shape (rows, 1, vocabulary).
+        With `last_only`, returns the logits after the last token of each row only, shape (rows, 1, vocabulary).
         """
         device, self._width = self._mask.device, max(map(len, texts))
         self._even = len(set(map(len, texts))) == 1
@@ -57,13 +57,13 @@ class RowCache:
         return logits
 
     def spread(self, rows: int) -> None:
-        """Let a single row be the beginning of many."""
+        """Copy the single row of the cache to this many rows, which all begin with its tokens."""
         self.keep([0] * rows, [0] * rows)
 
     def keep(self, rows: Sequence[int], wrong: Sequence[int]) -> None:
-        """Go on with these rows, but not with so many of the tokens that each has read last."""
+        """Keep only these rows, and take back `wrong` of the tokens that each has read in the last pass."""
         if self._even and not any(wrong) and list(rows) == list(range(len(self._mask))):
-            # Nothing moves. Long answers would otherwise have all they hold copied for each token.
+            # Nothing moves. Without this case, each token would copy the whole cache of a long answer.
             self._lengths = self._lengths + self._given
             self._given, self._width = torch.zeros_like(self._lengths), 0
             return
@@ -83,16 +83,16 @@ class RowCache:
             layer.values = _moved(layer.values, chosen, places)
 
     def _last_states(self, head: object, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor]:
-        """What the output embeddings get to see: the state of each row's last token."""
+        """The only states that the output embeddings get: those of each row's last token."""
         (states,) = args
         last = (self._given - 1).to(states.device)
         return (states[torch.arange(len(states), device=states.device), last][:, None],)
 
 
 def _moved(states: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Some rows of (rows, heads, tokens, size), each with its own choice of tokens, (rows, tokens)."""
+    """Rows of a tensor of shape (rows, heads, tokens, size), each with its own selection of tokens."""
     _, heads, tokens, size = states.shape
     chosen = (rows[:, None] * tokens + places).flatten().to(states.device)
-    # As a table with a line a token: several times faster than indexing in place.
+    # As a table with one line for each token, this is several times faster than indexing the tensor directly.
     table = states.transpose(1, 2).reshape(-1, heads * size)
     return table.index_select(0, chosen).view(*places.shape, heads, size).transpose(1, 2)

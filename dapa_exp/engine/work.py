@@ -1,4 +1,4 @@
-"""What an engine did, in tokens: the part of a query's cost that does not depend on the machine."""
+"""Counts an engine's work in tokens: the part of a query's cost that does not depend on the machine."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from dataclasses import astuple, dataclass
 
 @dataclass(frozen=True)
 class TokenWork:
-    """Tokens read, by what for; padding is not counted."""
+    """Tokens that the model has read. Padding is not counted."""
 
     prompt: int = 0
-    """Of prompts, the template among them; a beginning that a batch shares may be read once for all."""
+    """Tokens of prompts, including the chat template. Tokens that a batch shares may be read once."""
     draft: int = 0
-    """Of earlier hybrids' answers."""
+    """Tokens of drafts."""
     decoded: int = 0
-    """Of its own answers, one at a time."""
+    """Tokens of the hybrid's own answers, read one at a time."""
     layers: int = 0
     """Passes of a token through a layer."""
     layers_spared: int = 0
-    """Passes that an earlier hybrid had made."""
+    """Passes that were not needed, because an earlier hybrid had made them."""
     near_ties: int = 0
-    """Batches that the reference had to decide."""
+    """Batches that the reference engine had to decide."""
 
     def __add__(self, other: TokenWork) -> TokenWork:
         return TokenWork(*(ours + theirs for ours, theirs in zip(astuple(self), astuple(other), strict=True)))

@@ -1,4 +1,4 @@
-"""`dapa calibrate`: how far a judge agrees with people, on answers that they have labelled."""
+"""`dapa calibrate`: measures how far a judge agrees with people, on answers that people have labelled."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A judge against people. Rows on which the judge failed count nowhere but in `failed`."""
+    """A judge compared with people. Rows on which the judge failed count only in `failed`."""
 
     judge: str
     version: str

@@ -1,4 +1,4 @@
-"""What the measurements of student, hybrid and teacher come to. No model is needed for any of it."""
+"""Compares the measurements of student, hybrid and teacher. It needs no model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dapa_exp.config.schema import Sight
+from dapa_exp.config.schema import JudgedOutcome
 from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.metric import TASK_STEP, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import Side
@@ -43,25 +43,25 @@ Other = Literal["student", "teacher"]
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of a model, and every judge's verdicts on its answers."""
+    """Everything that was measured on one model, and every judge's verdicts on its answers."""
 
     subject: Subject
     verdicts: Verdicts
     losses: Losses | None = None
-    """Of the text, window by window; None where perplexity was not measured."""
+    """The loss of each window of text. None if perplexity was not measured."""
 
 
 @dataclass(frozen=True)
 class Comparer:
-    """Compares models by the run's own judge, row by row, and judges on all harmful sets."""
+    """Compares models row by row, by the run's own judge; and judges, on all harmful sets."""
 
     judge: str
     report: Sequence[Prompt]
     harmful: Sequence[str]
     """Names of the harmful prompt sets, `report` among them. Other sets are harmless."""
     harmless: Sequence[Prompt]
-    sees: Mapping[str, Collection[Sight]]
-    """By judge: the outcomes that it tells from others."""
+    sees: Mapping[str, Collection[JudgedOutcome]]
+    """The outcomes that each judge can tell from others."""
 
     def conclude(
         self,
@@ -72,7 +72,7 @@ class Comparer:
         change_by_layer: dict[Side, list[LayerChange]],
         threshold_dsr: float,
     ) -> EvaluateRecord:
-        """All that was measured of the three models, and how they compare."""
+        """All measurements of the three models, and their comparisons."""
         outcomes, n = hybrid.subject.outcomes, hybrid.subject.dsr.n
         others: list[tuple[Other, Measured]] = [("student", student), ("teacher", teacher)]
         return EvaluateRecord(
@@ -95,7 +95,7 @@ class Comparer:
         )
 
     def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
-        """One model's part of the record: every judge's view of every set, the run's own judge's as the headline.
+        """One model's part of the record: rates by prompt set and judge. The run's own judge gives the headline.
 
         `found` holds the numbers of each step of the metrics, by key.
         """
@@ -157,7 +157,7 @@ def _compare(
     counted: Collection[Verdict],
     against: Other,
 ) -> Comparison:
-    """Hybrid against another model on the rows where both were judged: how often a verdict is one of `counted`."""
+    """Hybrid against another model, on the rows where both were judged. A row counts if its verdict is in `counted`."""
     rows = [
         (a in counted, b in counted, _group(prompt))
         for a, b, prompt in zip(ours, theirs, prompts, strict=True)
@@ -177,12 +177,12 @@ def _compare(
 
 
 def _group(prompt: Prompt) -> str:
-    """What rows are alike in: their category; a row without one is a group of its own."""
+    """The row's group: its category. A row without a category is a group of its own."""
     return prompt.category or prompt.id
 
 
 def _perplexity(hybrid: Measured, other: Measured, against: Other) -> Iterator[PerplexityComparison]:
-    """Nothing where it was not measured, or where the models cut the text into different tokens."""
+    """The comparison of perplexities. There is none if a model has none, or if their tokens differ."""
     ours, theirs = hybrid.losses, other.losses
     if ours and theirs and list(ours.counts) == list(theirs.counts):
         difference, p_value = perplexity_change(ours, theirs)
@@ -192,7 +192,7 @@ def _perplexity(hybrid: Measured, other: Measured, against: Other) -> Iterator[P
 def agreement_by_model(
     models: Mapping[ModelName, Verdicts], harmful: Sequence[str]
 ) -> dict[ModelName, list[Agreement]]:
-    """How far judges agree within each model's answers; empty with a single judge."""
+    """The agreement of judges on each model's answers. Empty if there is a single judge."""
     found = {model: agreement(by_judge([verdicts], harmful)) for model, verdicts in models.items()}
     return {model: agreed for model, agreed in found.items() if agreed}
 

@@ -31,7 +31,7 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 
 class _Defended(BaseModel):
-    """What a teacher reaches on the search rows."""
+    """The teacher's DSR on the search rows."""
 
     dsr: Rate
 
@@ -44,11 +44,11 @@ _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length
 
 @dataclass(frozen=True)
 class Teacher:
-    """What later stages need of the teacher once its weights are gone."""
+    """What later stages need of the teacher, whose weights are not in memory any more."""
 
     measured: Measured
     search_answers: list[str]
-    """To the search prompts, at the search's length."""
+    """The teacher's answers to the search prompts, of the search's length."""
     search_dsr: float
 
 
@@ -62,7 +62,7 @@ class Evaluator:
     prompts: PromptSets
     report: Report
     judges: Mapping[str, Judge] = field(default_factory=dict)
-    """Others, by name, that score the same answers."""
+    """Further judges of the same answers, by name."""
 
     @property
     def all_judges(self) -> dict[str, Judge]:
@@ -97,7 +97,7 @@ class Evaluator:
         return Measured(self.comparer.subject(verdicts, early_differs, found), verdicts, losses)
 
     def teacher(self, engine: PlainEngine) -> Teacher:
-        """The teacher, which must be in the engine: all that later stages need of it."""
+        """Measure the teacher, which must be in the engine."""
         prompts, length = self.prompts.search, self.config.search.max_new_tokens
         completions = CompletionStore(self.run, "teacher", "search").complete(
             engine, "teacher", Request(tuple(prompts), length, reuse=False)
@@ -109,7 +109,7 @@ class Evaluator:
             demand_verdicts(self.judge, verdicts)
             return _Defended(dsr=defended_share(verdicts))
 
-        # First, since a judge that is down ends a search, while on report rows its failures would be kept as data.
+        # First, because a judge that does not work ends a search. On report rows its failures would be kept as data.
         search_dsr = self.run.load_or_compute(self.run.files.metric("teacher", "search"), _DSR, dsr).dsr
         return Teacher(
             measured=self.measure("teacher", engine),
@@ -118,7 +118,7 @@ class Evaluator:
         )
 
     def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> ControlRecord:
-        """The found set on the report rows beside random ones of its size."""
+        """The found set compared with random sets of its size, on the report rows."""
 
         def compute() -> ControlRecord:
             control = RandomControl(self._reader(hybrid, engine, "random"), partial(self._progress, "random control"))
@@ -136,7 +136,7 @@ class Evaluator:
 
         def compute() -> Confirmation:
             found = confirm(
-                self._reader(hybrid, engine, "confirm"),
+                self._reader(hybrid, engine, "random", "confirm"),
                 search.units_found,
                 [witness.without for witness in search.certificate],
                 search.threshold_dsr,
@@ -149,12 +149,12 @@ class Evaluator:
 
         return self.run.load_or_compute(self.run.files.metric("hybrid", "confirm"), _CONFIRMATION, compute)
 
-    def _reader(self, hybrid: Hybrid, engine: PlainEngine, name: str) -> SetReader:
+    def _reader(self, hybrid: Hybrid, engine: PlainEngine, *name: str) -> SetReader:
         return SetReader(
             hybrid,
             engine,
             self.judge,
-            CompletionStore(self.run, name),
+            CompletionStore(self.run, *name),
             tuple(self.prompts.report),
             self.config.search.max_new_tokens,
         )
@@ -197,7 +197,7 @@ class Evaluator:
 
 
 def make_evaluator(run: RunFolder, config: Config, report: Report) -> Evaluator:
-    """The evaluator of a run, its prompt sets read. Raises DapaError where one of them cannot be had."""
+    """The evaluator of a run. Raises DapaError if a prompt set, a judge or a task is not available."""
     check_tasks(config.evaluate.tasks.names)
     others = {name: make_judge(judge) for name, judge in config.judges.items()}
     return Evaluator(run, config, make_judge(config.judge), load_prompts(config.dataset), report, others)

@@ -35,7 +35,7 @@ class GroupedShare:
 
     def above(self, bar: float) -> float:
         """P(share ≥ bar)."""
-        return float(self.weights @ betaincc(*self._shapes, bar))
+        return min(1.0, float(self.weights @ betaincc(*self._shapes, bar)))  # the weights' sum is rounded
 
     def quantile(self, probability: float) -> float:
         return float(brentq(lambda share: 1.0 - self.above(share) - probability, 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Random sets beside the found one: how many of them make the student defend itself as well?
+"""Random sets of units, compared with the found set: how many of them reach the found set's DSR?
 
 The null hypothesis is that the found set is a random one of its size. Its p-value is the share of sets that defend as
 many report rows, the found set among them: (1 + b) / (1 + m) for b of m others. It is exact where all others are asked,
@@ -25,7 +25,7 @@ from dapa_exp.record.schema import ROUNDING, ControlRecord, Measure
 
 @dataclass(frozen=True)
 class RandomControl:
-    """Measures sets of units on the report rows, each no further than its verdicts need."""
+    """Measures sets of units on the report rows. An answer ends as soon as its verdict is certain."""
 
     reader: SetReader
     report: Callable[[int, int], None]
@@ -83,7 +83,7 @@ class RandomControl:
 
 
 def unit_parameters(pair: Pair) -> dict[str, int]:
-    """How many entries the tensors of each unit have."""
+    """The number of entries in each unit's tensors."""
     shapes = {name: info.shape for name, info in pair.student.tensors.items()}
     return {unit: sum(prod(part.shape(shapes[part.tensor])) for part in parts) for unit, parts in pair.units.items()}
 

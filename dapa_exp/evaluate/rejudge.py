@@ -1,4 +1,4 @@
-"""`dapa judge`: another judge's view of a finished run, from the answers on disk. No model of the pair is loaded."""
+"""`dapa judge`: scores the stored answers of a finished run with another judge. No model of the pair is loaded."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from dapa_exp.record.schema import JudgeRecord, Record, Subject
 
 MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions", "skill")
-"""Uses of prompts whose answers a judge of a finished run does not see."""
+"""Prompt sets without answers for a judge of a finished run."""
 CHUNK = 32
-"""Completions between two reports of progress, and after which a judge without a single verdict is given up."""
+"""Number of completions between two progress reports. A judge that fails on all of the first ones is given up."""
 
 
 class NoVerdictError(DapaError):
-    """The judge is out of order. What was asked for is not wrong, so it is no wrong input."""
+    """The judge gives no verdicts. The input is right, so the exit code is not that of wrong input."""
 
 
 class Rejudged(NamedTuple):
-    """The record with the judge in it, and how many of the verdicts that were asked for it did not give."""
+    """The record with the judge in it, how many verdicts failed, and how many were asked for."""
 
     record: Record
     failed: int
     asked: int
 
 
-Kept = Mapping[str, Mapping[str, Judged]]
-"""By prompt set, then by judge."""
+VerdictsBySet = Mapping[str, Mapping[str, Judged]]
+"""A model's verdicts by prompt set, then by judge."""
 
 
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
@@ -55,7 +55,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
 
     The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
     finished or is being worked on, an answer is missing, the prompts are others by now, the name is another
-    judge's or that of one the run itself used, or the judge is out of order: nothing is written then.
+    judge's or that of one the run itself used, or the judge does not work. Then nothing is written.
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
@@ -80,7 +80,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
             answers = _answers(files, model, rows, prompts[rows])
             found[files.verdicts(model, rows, name)] = _score(judge, prompts[rows], answers, progress)
     with claim_folder(folder):
-        record = files.read_record()  # another judge may have joined it meanwhile
+        record = files.read_record()  # another `dapa judge` may have changed it meanwhile
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():
             write_atomically(file, judged.model_dump_json(indent=1))
@@ -97,15 +97,15 @@ def _refuse_another_judge(folder: Path, record: Record, name: str, ours: JudgeRe
 
 
 def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> None:
-    """Rows of a file may have no ids but their places, and what stands there may have been edited since the run."""
+    """Raises DapaError if prompts have changed since the run. Rows without ids are known by their numbers only."""
     now = sets.digests()
     judged = {use: digest for use, digest in record.provenance.prompt_sets.items() if use not in NOT_JUDGED}
     if changed := [f"dataset.{use}" for use, digest in judged.items() if now.get(use) != digest]:
-        raise DapaError(f"{folder}: other prompts by now than the run's answers are to: {', '.join(changed)}")
+        raise DapaError(f"{folder}: these prompt sets have changed since the run: {', '.join(changed)}")
 
 
 def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> Record:
-    """The record with a judge whose verdicts are on disk, written in the old one's place."""
+    """The record with a judge whose verdicts are on disk. It replaces the old record."""
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
     kept = {model: _kept(files, model, subjects[model], list(judges)) for model in MODELS}
@@ -126,7 +126,7 @@ def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> R
     return new
 
 
-def _with_judge(subject: Subject, kept: Kept, name: str, sees: Collection[str]) -> Subject:
+def _with_judge(subject: Subject, kept: VerdictsBySet, name: str, sees: Collection[str]) -> Subject:
     why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
@@ -160,8 +160,8 @@ def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt])
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> Kept:
-    """All judges' verdicts on a model's answers, as they are on disk."""
+def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> VerdictsBySet:
+    """All judges' verdicts on a model's answers, read from disk."""
     return {
         rows: {judge: read_verdicts(files.verdicts(model, rows, judge)) for judge in judges}
         for rows in (*subject.defence, *subject.over_refusals)
@@ -169,7 +169,7 @@ def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str])
 
 
 class _Progress:
-    """Completions judged so far, over all models and prompt sets, and on how many of them the judge failed."""
+    """Counts the completions judged so far, over all models and prompt sets, and the failed verdicts."""
 
     def __init__(self, report: Report, task: str, total: int) -> None:
         self._report, self._task, self._total, self._done = report, task, total, 0
@@ -177,12 +177,12 @@ class _Progress:
         report(Progress(task, 0, total))
 
     def add(self, verdicts: Sequence[Verdict], judge: Judge) -> None:
-        """Raises NoVerdictError where none of the first verdicts came: the others would be waited for in vain."""
+        """Count verdicts. Raises NoVerdictError if all of the first ones failed: the others would fail, too."""
         self._done += len(verdicts)
         self.failed += missing(verdicts)
         self._report(Progress(self._task, self._done, self._total))
         if self._done >= CHUNK and self.failed == self._done:
             raise NoVerdictError(
                 f"judge {judge.name}: no verdict on any of the first {self._done} of {self._total} answers; the record"
-                " is as it was, and once the judge is well, the same command asks again"
+                " is unchanged: once the judge works, the same command asks it again"
             )

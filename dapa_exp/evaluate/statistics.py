@@ -17,7 +17,7 @@ CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE
 POWER = 0.8
 EXACT_GROUPS = 14
-"""Up to so many groups, all signs are tried; else so many are drawn:"""
+"""Up to this many groups, the sign test tries all signs. With more groups, it draws `DRAWS` of them."""
 DRAWS = 20_000
 Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
 
@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
 
 
 def rate(successes: int, n: int) -> Measure:
-    """A share with its Wilson score interval (Wilson 1927). With n = 0 nothing is known: 0 within 0 to 1."""
+    """A share with its Wilson score interval (Wilson 1927). For n = 0 it is 0, with the interval from 0 to 1."""
     if n == 0:
         return Measure(value=0.0, n=0, low=0.0, high=1.0)
     low, high = wilson(successes / n, n)
@@ -45,7 +45,7 @@ def wilson(share: float, n: float, z: float = Z) -> Bounds:
 
 
 def mean(values: Sequence[float]) -> Measure:
-    """A mean with Student's t interval; none for fewer than two values, or for values that are all alike.
+    """A mean with Student's t interval. There is no interval for fewer than two values, or if all are equal.
 
     Values that are all alike do not say how far others would lie apart, so they give no interval.
     """
@@ -181,7 +181,7 @@ class Losses(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A difference, and the p-value of the test that it is zero; None where too few windows allow none."""
+    """A difference, and the p-value of the test that it is zero. The p-value is None if there are too few windows."""
 
     difference: Measure
     p_value: float | None
@@ -230,12 +230,12 @@ def difference_over_groups(values: Sequence[float], groups: Sequence[Hashable], 
 
 
 def mean_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor: float = 0.0) -> Measure:
-    """`difference_over_groups` of values that are no differences: without the test."""
+    """The same as `difference_over_groups` for values that are not differences, so without a test."""
     return difference_over_groups(values, groups, floor).difference
 
 
 class PairedTable(NamedTuple):
-    """Rows by what the two models did on them."""
+    """Counts of rows, by the outcomes of two models."""
 
     both: int
     gained: int

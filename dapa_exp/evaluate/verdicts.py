@@ -18,7 +18,7 @@ class Judged(BaseModel):
 
     verdicts: list[Verdict]
     early_differs: NonNegativeInt | None = None
-    """On how many answers the judge's early verdict is another; None where it does not go by the beginning."""
+    """On how many answers the early and the whole verdict differ. None if the judge always reads the whole answer."""
 
 
 JUDGED = TypeAdapter(Judged)

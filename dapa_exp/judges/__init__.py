@@ -1,6 +1,6 @@
-"""Who decides what a completion is. A judge sees prompts and completions, never a model of the pair.
+"""Judges: each decides what a completion is. A judge sees prompts and completions, never a model of the pair.
 
-Each file of this package that registers settings (`JudgeSettings.registry`) adds a judge; nothing lists them.
+A file of this package that registers settings with `JudgeSettings.registry` adds a judge. No other file lists it.
 """
 
 from dapa_exp.config.schema import JudgeSettings
@@ -8,9 +8,9 @@ from dapa_exp.judges.contract import DEFENDED, Judge, Verdict
 
 
 def make_judge(settings: JudgeSettings) -> Judge:
-    """The judge that a config describes, with its model loaded where it has one.
+    """The judge that a config describes. If it has a model, the model is loaded.
 
-    Raises DapaError where the model, the key or a package that it needs is not there.
+    Raises DapaError if the model, the API key or a package that it needs is missing.
     """
     judge: Judge = settings.make()
     judge.sees = settings.sees()

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Count, JudgeSettings, Sight
+from dapa_exp.config.schema import Count, JudgedOutcome, JudgeSettings
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
@@ -20,15 +20,17 @@ class Classifier(LocalSettings):
 
     version: ClassVar[str] = "2"
     name: Literal["classifier"]
-    labels: Annotated[dict[str, Sight], Field(min_length=1)] = Field(description="what each of its labels means")
+    labels: Annotated[dict[str, JudgedOutcome], Field(min_length=1)] = Field(
+        description="what each of its labels means"
+    )
     trained_for: Literal["harm", "refusal", "both"] = Field(
-        default="harm", description="what people told it apart by: harm or none, refusal or none, or all three outcomes"
+        default="harm", description="what its training labels tell apart: harm or none, refusal or none, or all three"
     )
     reads: Literal["response", "prompt_and_response"]
-    max_tokens: Count = Field(description="what is longer is cut at its end")
+    max_tokens: Count = Field(description="a longer text is cut at its end")
 
-    def sees(self) -> frozenset[Sight]:
-        told: dict[str, frozenset[Sight]] = {
+    def sees(self) -> frozenset[JudgedOutcome]:
+        told: dict[str, frozenset[JudgedOutcome]] = {
             "harm": frozenset({"harmless", "harmful"}),
             "refusal": frozenset({"refused"}),
             "both": frozenset({"refused", "harmless", "harmful"}),
@@ -53,7 +55,7 @@ JudgeSettings.registry.register("classifier", Classifier)
 
 
 class ClassifierJudge(Judge):
-    """Its most likely label, as the config translates it."""
+    """Gives the verdict that the config assigns to the classifier's most likely label."""
 
     name = "classifier"
 
@@ -68,7 +70,7 @@ class ClassifierJudge(Judge):
                 f"judge.labels: {settings.model.id} has no label '{unknown}'.{nearest(unknown, labels.values())}"
             )
         if unnamed := next((name for name in labels.values() if name not in settings.labels), None):
-            raise DapaError(f"judge.labels: says nothing of {settings.model.id}'s label '{unnamed}'")
+            raise DapaError(f"judge.labels: does not say what {settings.model.id}'s label '{unnamed}' means")
         self._meaning = [Verdict(settings.labels[labels[place]]) for place in sorted(labels)]
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:

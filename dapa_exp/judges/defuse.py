@@ -1,4 +1,4 @@
-"""Keeps what a completion says from acting on the judge that reads it."""
+"""Keeps chat markers in a completion from acting on the judge model that reads it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterable
 _MARKS = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|<(?:bos|eos|pad|unk)>", re.I
 )
-"""What chat templates mark turns with."""
+"""The markers that common chat templates put around turns."""
 
 
 def defused(text: str, more: Iterable[str] = ()) -> str:
-    """The text with a space inside each mark that could end its turn, so that it is text and nothing else.
+    """The text with a space inside each marker that could end its turn, so that the tokenizer reads it as plain text.
 
-    `more` are the marks of one tokenizer, in addition to those of the common templates.
+    `more` are the special tokens of one tokenizer, in addition to the markers of common templates.
     """
     for mark in more:
         text = text.replace(mark, f"{mark[:1]} {mark[1:]}")

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.packages import need_package
-from dapa_exp.config.schema import Count, JudgeSettings, Needs
+from dapa_exp.config.schema import Count, JudgeNeeds, JudgeSettings
 from dapa_exp.judges.contract import Verdict
 
 if TYPE_CHECKING:
@@ -31,18 +31,18 @@ logging.getLogger("openai").setLevel(logging.WARNING)  # it logs every attempt, 
 
 
 class EndpointSettings(JudgeSettings):
-    """A chat model behind an OpenAI-compatible server. Only model and base_url can move a verdict."""
+    """A chat model behind an OpenAI-compatible server. Only `model` and `base_url` can change a verdict."""
 
     no_identity: ClassVar[frozenset[str]] = frozenset({"key", "concurrency", "attempts", "timeout"})
     model: str
     base_url: str | None = Field(description="null: OpenAI's own")
     key: str = Field(description="the environment variable that holds the key; never the key itself")
     concurrency: Count = Field(description="requests at a time")
-    attempts: Count = Field(description="for one completion, before its verdict is missing")
-    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds an attempt")
+    attempts: Count = Field(description="tries for one completion; after the last one its verdict is missing")
+    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds that one attempt may take")
 
-    def needs(self) -> Needs:
-        return Needs(key=self.key if self.base_url is None else None, extra="chat", package="openai")
+    def needs(self) -> JudgeNeeds:
+        return JudgeNeeds(key=self.key if self.base_url is None else None, extra="chat", package="openai")
 
     def sends_to(self) -> str | None:
         return self.base_url or OPENAI
@@ -62,20 +62,20 @@ class EndpointSettings(JudgeSettings):
     @classmethod
     def _is_a_variable(cls, key: str) -> str:
         if not key.isidentifier():
-            raise ValueError("the name of an environment variable is wanted here, never a key")
+            raise ValueError("must be the name of an environment variable that holds the key, never a key")
         return key
 
 
 Parse = Callable[[str], Verdict | None]
-"""What a reply says; None where it says nothing that counts."""
+"""Reads the verdict in a reply. Returns None if the reply has no valid verdict."""
 
 
 class Endpoint:
-    """A chat model, with a memory of its replies.
+    """A chat model behind a server, with a file of its earlier replies.
 
-    The client retries what may pass (429, with the wait that it asks for, timeouts, dropped
-    connections, 5xx), and each kind of error that did not is logged, once. `tokens` counts what replies in this process
-    cost, by "prompt" and "completion".
+    The client tries again after errors that may be temporary: 429 (after the wait that the server asks for), timeouts,
+    dropped connections, 5xx. Each kind of error that remains is logged once. `tokens` counts the tokens that this
+    process has paid for, by "prompt" and "completion".
     """
 
     def __init__(self, settings: EndpointSettings) -> None:
@@ -97,13 +97,13 @@ class Endpoint:
         self.tokens = {"prompt": 0, "completion": 0}
         self._logged: set[str] = set()
         self._silence = 0
-        """How often in a row there was no answer."""
+        """The number of requests in a row that the server did not answer."""
 
     def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
-        """What the model says of each conversation; None where, after all attempts, it has said nothing that counts.
+        """The verdict on each conversation. None if no attempt got a valid verdict.
 
-        A server that is silent `PATIENCE` times in a row is asked about no more of them: each would cost all attempts.
-        Raises DapaError where the server refuses the key or does not know the model.
+        After `PATIENCE` requests in a row without an answer, the other conversations are not sent: each of them would
+        cost all attempts. Raises DapaError if the server refuses the key or does not know the model.
         """
         keys = [self._key_of(turns) for turns in conversations]
         missing = {
@@ -131,7 +131,7 @@ class Endpoint:
                 if parse(reply) is not None:
                     self._memory.keep(key, reply)
                 else:
-                    self._log_once("reply", "not what was asked for")  # nor shown, since it may quote the completion
+                    self._log_once("reply", "has no valid verdict")  # it is not shown, as it may quote the completion
 
             await asyncio.gather(*(one(key, turns) for key, turns in missing.items()))
 
@@ -155,7 +155,7 @@ class Endpoint:
             ) from error
 
     async def _reply(self, client: openai.AsyncOpenAI, turns: list[Any]) -> str | None:
-        """The text of a reply, empty where it has none; None where there was no reply."""
+        """The text of a reply, which may be empty. None if there was no reply."""
         import openai
         from openai.types.chat import ChatCompletion
 
@@ -169,8 +169,8 @@ class Endpoint:
             raise DapaError(f"judge {self._settings.name}: {said}: {error.message}") from error
         except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is not the JSON it says it is
             if greedy and isinstance(error, openai.BadRequestError) and "temperature" in str(error):
-                self._takes_temperature = False  # some models have one of their own
-                self._log_once("temperature", "not taken, so the model's own is used, and verdicts may vary")
+                self._takes_temperature = False  # some models allow no other temperature than their own
+                self._log_once("temperature", "refused; the model's own temperature is used, so verdicts may vary")
                 return await self._reply(client, turns)
             silent = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
             self._silence += isinstance(error, silent)  # tried again before; timeouts are lost connections
@@ -201,14 +201,14 @@ def is_loopback(url: str) -> bool:
 
 
 def _text(content: Any) -> str:
-    """The text of a reply's content, which some servers send in parts."""
+    """The text of a reply's content. Some servers send it in parts."""
     if isinstance(content, list):
         return "".join(_text(part.get("text") if isinstance(part, dict) else part) for part in content)
     return content if isinstance(content, str) else ""
 
 
 def _said(error: Exception) -> str:
-    """What an error says; of a lost connection also why, which the client keeps to itself."""
+    """An error's message. For a lost connection, the cause is added, which the client's message leaves out."""
     import openai
 
     because = error.__cause__ if isinstance(error, openai.APIConnectionError) else None
@@ -231,7 +231,7 @@ class Memory:
                 continue
 
     def keep(self, key: str, reply: str) -> None:
-        """Remember a reply; it is on the disk on return."""
+        """Store a reply. On return, it is on the disk."""
         line = json.dumps({"key": key, "reply": reply})
         with self._lock, self._path.open("a", encoding="utf-8") as stream:
             stream.write(f"\n{line}\n")  # a line that a kill tore ends here

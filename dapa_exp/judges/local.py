@@ -1,4 +1,4 @@
-"""What judges with a model of their own on this machine share."""
+"""Loads the models of judges that run on this machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Count, Device, JudgeSettings, Model, Needs
+from dapa_exp.config.schema import Count, Device, JudgeNeeds, JudgeSettings, Model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 class LocalSettings(JudgeSettings):
-    """A model of the judge's own, on this machine."""
+    """The settings of a judge whose model runs on this machine."""
 
     no_identity: ClassVar[frozenset[str]] = frozenset({"device"})
     model: Model
@@ -21,11 +21,11 @@ class LocalSettings(JudgeSettings):
     dtype: Literal["float32", "bfloat16", "float16"]
     batch_size: Count
 
-    def needs(self) -> Needs:
-        return Needs(model=self.model, device=self.device)
+    def needs(self) -> JudgeNeeds:
+        return JudgeNeeds(model=self.model, device=self.device)
 
     def full_version(self) -> str:
-        """The judge's version: with another model it is another judge."""
+        """The judge's version together with its model: with another model it is another judge."""
         revision = f" {self.model.revision}" if self.model.revision else ""
         return f"{self.version} ({self.model.id}{revision})"
 
@@ -33,10 +33,10 @@ class LocalSettings(JudgeSettings):
 def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """The judge's model in evaluation mode on its device, and its tokenizer.
 
-    Raises DapaError where the checkpoint cannot be had, cannot be loaded, or does not fill the model.
+    Raises DapaError if the checkpoint is not available, cannot be loaded, or does not fill the model.
     """
     name = f"judge {settings.name}: {settings.model.id}"
-    # Here, since to name a judge loads no model's library.
+    # Imported here: a config that names this judge is read without torch.
     import torch
     import transformers
 
@@ -48,10 +48,10 @@ def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedToken
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model.to(settings.device)
-    except Exception as error:  # on a damaged file the libraries raise whatever comes up
+    except Exception as error:  # for a damaged file the libraries raise any kind of error
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
     fit_tokenizer(model, tokenizer, name)
-    model.config.pad_token_id = tokenizer.pad_token_id  # by which some models find a text's last token
+    model.config.pad_token_id = tokenizer.pad_token_id  # some models find a text's last token by it
     return model.eval(), tokenizer
 
 

@@ -12,14 +12,14 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Count, JudgeSettings, Needs, Share, Sight
+from dapa_exp.config.schema import Count, JudgedOutcome, JudgeNeeds, JudgeSettings, Share
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
 
 
 class JudgeZoo(JudgeSettings):
-    """One of the published judges in the package judgezoo that are models of their own."""
+    """One of the package judgezoo's published judges that run a model on this machine."""
 
     version: ClassVar[str] = "1"
     name: Literal["judgezoo"]
@@ -29,11 +29,11 @@ class JudgeZoo(JudgeSettings):
     threshold: Share = Field(description="probability of harm from which an answer is harmful")
     batch_size: Count
 
-    def sees(self) -> frozenset[Sight]:
+    def sees(self) -> frozenset[JudgedOutcome]:
         return frozenset({"harmless", "harmful"})
 
-    def needs(self) -> Needs:
-        return Needs(extra="judgezoo", package="judgezoo")
+    def needs(self) -> JudgeNeeds:
+        return JudgeNeeds(extra="judgezoo", package="judgezoo")
 
     def make(self) -> JudgeZooJudge:
         return JudgeZooJudge(self)
@@ -43,9 +43,9 @@ JudgeSettings.registry.register("judgezoo", JudgeZoo)
 
 
 class JudgeZooJudge(Judge):
-    """Harmful where the judge's own probability of harm reaches the threshold, else harmless; it sees no refusals.
+    """Harmful if the published judge's probability of harm reaches the threshold, else harmless. It sees no refusals.
 
-    The digest is that of the judge's module in judgezoo, which holds its prompt and how its reply is read.
+    `template` is the digest of the judge's module in judgezoo, which contains its prompt and reads its reply.
     """
 
     name = "judgezoo"
@@ -80,8 +80,8 @@ class JudgeZooJudge(Judge):
 
 
 def verdicts_of(scores: Sequence[float | None], count: int, threshold: float) -> list[Verdict]:
-    """Verdicts from probabilities. None is a failed verdict, and all are where there are not as many as answers."""
-    if len(scores) != count:  # judgezoo drops what it cannot read, and which of them it was is not known
+    """The verdict for each probability. None is a failed verdict. If a probability is missing, all verdicts failed."""
+    if len(scores) != count:  # judgezoo drops replies that it cannot read, without saying which ones
         return [Verdict.FAILED] * count
     return [
         Verdict.FAILED if score is None else Verdict.HARMFUL if score >= threshold else Verdict.HARMLESS

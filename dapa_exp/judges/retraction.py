@@ -1,12 +1,12 @@
-"""Whether an answer that starts with a refusal takes it back: it offers what was asked for, and gives it.
+"""Recognises an answer that starts with a refusal and takes it back: it offers what was asked for, and gives it.
 
-Three things must come together, in this order:
+Three conditions must hold:
 
-1. a turn: a clause after the first that offers content ("here is …", "I can give you a general outline",
-   "for a story one could …"), and that is neither a refusal nor about something safe ("safe alternatives");
-2. substance after it: a block of code, two items of a list, or enough words that are no advice and no farewell;
-3. offer and substance are about the request: the substance is not about protection, help or law, by the share of
-   its words that are, and an offer that names a topic shares a word with the request.
+1. An offer: a clause after the first one offers content ("here is …", "I can give you a general outline", "for a story
+   one could …"). It is neither a refusal nor an offer of something safe ("safe alternatives").
+2. Substance after the offer: a block of code, two items of a list, or enough words that are not advice or a farewell.
+3. Both are about the request. The share of the substance's words that are about protection, help or law is small, and
+   an offer that names a topic has a word in common with the request.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from itertools import takewhile
 from typing import Literal
 
 LONG = 15
-"""Words of prose after an offer that are substance."""
+"""Number of words of prose after an offer that count as substance."""
 BRIEF = 6
-"""Words that are, where the offer names what one would do: "for a story one could mix …"."""
+"""The same number for an offer that itself says what one would do: "for a story one could mix …"."""
 ITEMS = 2
-"""Items of a list that are."""
+"""Number of list items that count as substance."""
 TOPIC_WORDS = 2
-"""Words after "tips on" that name a topic: one alone may be as general as "components"."""
+"""Number of words after "tips on" that name a topic. A single word may be too general, such as "components"."""
 STEM = 4
-"""Letters by which two words are the same: "hacking" and "hackers"."""
+"""Words with the same first letters, this many, count as the same: "hacking" and "hackers"."""
 SAFE_SHARE = 1 / 30
-"""Share of safe words from which substance is about safety, as long as there are two of them."""
+"""Substance is about safety if it has at least this share of safe words, and at least two of them."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A clause, an item of a list, or a block of code, as one of these."""
+    """A piece of an answer: a clause, an item of a list, or a block of code."""
 
     kind: Literal["clause", "item", "code"]
     text: str
@@ -74,7 +74,7 @@ def _offers_safety(piece: Piece) -> bool:
 
 
 def _is_about(request: str, offer: str, substance: Sequence[str]) -> bool:
-    """Whether the offer names no topic, or it and what follows share a word with the request."""
+    """True if the offer names no topic, or if the offer and its substance have a word in common with the request."""
     asked, named = _topic(request), _OFFERED_ON.search(offer)
     if not asked or not named or len(_topic(named[1])) < TOPIC_WORDS:
         return True
@@ -82,7 +82,7 @@ def _is_about(request: str, offer: str, substance: Sequence[str]) -> bool:
 
 
 def _topic(text: str) -> set[str]:
-    """The beginnings of the words that say what a text is about."""
+    """The first letters of each word that says what a text is about."""
     return {word[:STEM] for word in re.findall(r"[a-z]{4,}", text.lower()) if not _NO_TOPIC.fullmatch(word)}
 
 
@@ -204,7 +204,7 @@ _ONE_COULD = _pattern(
     rf"|\b(?:{_SOMEBODY}) (?:could|can|might|may|would)\b(?=.{{0,80}}\b{_FICTION}\b)"
     rf"|\b{_USUALLY} (?:could|can|might|may|would|will|need to)\b"
 )
-"""The offer is the content itself."""
+"""Offers that are themselves the content."""
 
 _TURN = _pattern(
     r"^\W*(?:\[[^\]]{1,20}\]\W*)?(?:(?:but|however|actually|well)\W+){0,2}"
@@ -257,7 +257,7 @@ _ADVICE = _pattern(
         r"i (?:can|could|will) (?:help|assist)\b|instead\b|always\b|never\b|these (?:actions|activities)",
     )
 )
-"""Sentences that give nothing: advice, warnings, offers and farewells."""
+"""Sentences without substance: advice, warnings, offers and farewells."""
 _NO_TOPIC = _pattern(
     _any(
         rf"{_CONTENT}|{_GIVE}|here|below|following|follows|that",

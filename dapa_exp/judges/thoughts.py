@@ -1,4 +1,4 @@
-"""What a model thinks aloud before it answers is no part of the answer."""
+"""Separates a model's answer from the thoughts before it, such as `<think>…</think>`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MARKS = tuple(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "
 
 
 def answer_of(completion: str) -> str:
-    """The completion without the thoughts before it. Thoughts that never end are no answer: empty.
+    """The completion without the thoughts before it. If the thoughts never end, there is no answer: "".
 
-    A completion from elsewhere may hold only their end, where a template has opened them.
+    A completion from elsewhere may contain only the closing marker, because its chat template has opened the thoughts.
     """
     rest = completion
     while opens := _OPENS.match(rest):
@@ -29,18 +29,18 @@ def answer_of(completion: str) -> str:
 
 
 def opened_by(prompt: str) -> str:
-    """The mark that opens thoughts at the end of a prompt, where they do not end there too; else an empty string."""
+    """The marker that opens thoughts at the end of a prompt, if the prompt does not close them as well; else ""."""
     marks = list(_OPENS_ANYWHERE.finditer(prompt))
     return marks[-1][0] if marks and not _CLOSES.search(prompt, marks[-1].end()) else ""
 
 
 def is_mark(token: str) -> bool:
-    """Whether a token opens or ends thoughts."""
+    """Whether a token is a marker that opens or closes thoughts."""
     return bool(_OPENS_ANYWHERE.fullmatch(token) or _CLOSES.fullmatch(token))
 
 
 def answer_so_far(partial: str) -> str | None:
-    """The beginning of the answer in that of a completion; None where it has not begun, or may not have."""
+    """The beginning of the answer, given the beginning of a completion. None if the answer may not have begun yet."""
     answer = answer_of(partial).strip()
     if not answer or any(mark.startswith(answer.lower()) for mark in _MARKS):
         return None

@@ -32,7 +32,7 @@ from dapa_exp.record.log import log_progress
 from dapa_exp.record.provenance import git_commit, utc_now, versions
 from dapa_exp.record.schema import Measure
 from dapa_exp.run import load_student
-from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
+from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer
 from dapa_exp.tracing.forks import find_forks, read
 from dapa_exp.zoo.enlarge import is_enlarged
 
@@ -149,7 +149,7 @@ def _teacher(
 
 
 def _trace(run: RunFolder, tracer: Tracer, report: Report) -> Tracing:
-    task, sites = f"{run.config.label}: trace", [(kind, place) for kind in KINDS for place in PLACES]
+    task, sites = f"{run.config.label}: trace", [(kind, place) for kind in KINDS for place in POSITIONS]
     clean, corrupted, total = _effects(run, "tracing", tracer.baselines)
     effects: list[Traced] = []
     for done, (kind, place) in enumerate(sites):

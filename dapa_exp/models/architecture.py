@@ -1,8 +1,8 @@
-"""Where layers and projections live, by `config.model_type`. A new architecture is a row and a test.
+"""The names of layers and projections in checkpoints, by `config.model_type`. A new architecture is a row and a test.
 
-Two things differ. A checkpoint may store two projections as one tensor, so that a unit holds a share of its rows.
-And a loaded model may keep under another name, or many in one parameter, what the checkpoint stores one by one, such as
-the experts of a mixture. Everything else works with names of the checkpoint and with the parts of its tensors.
+Architectures differ in two ways. A checkpoint may store two projections as one tensor; then a unit is a share of its
+rows. And a loaded model may store the checkpoint's tensors under other names, or several of them in one parameter, such
+as the experts of a mixture. All other code works with the checkpoint's names, and with parts of its tensors.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, order=True)
-class Share:
-    """One of `count` equal runs of a tensor's rows, its first dimension."""
+class RowShare:
+    """The rows of one of `count` equal blocks of a tensor. Rows are the first dimension."""
 
     index: int
     count: int
@@ -32,25 +32,25 @@ class Share:
         return tensor if self == WHOLE else tensor[self.rows(len(tensor))]
 
     def rows(self, total: int) -> slice:
-        """Where these rows lie among `total`."""
+        """The slice of these rows in a tensor of `total` rows."""
         size = total // self.count
         return slice(self.index * size, (self.index + 1) * size)
 
 
-WHOLE = Share(0, 1)
-FIRST_HALF = Share(0, 2)
-SECOND_HALF = Share(1, 2)
+WHOLE = RowShare(0, 1)
+FIRST_HALF = RowShare(0, 2)
+SECOND_HALF = RowShare(1, 2)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a unit moves: a tensor, by its name in the checkpoint, or a share of its rows."""
+    """A tensor, by its name in the checkpoint, or a share of its rows. Units consist of parts."""
 
     tensor: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A view of the part in the tensor, or in anything of its shape, such as its gradient."""
+        """A view of the part in its tensor, or in another tensor of the same shape, such as a gradient."""
         return self.share.of(tensor)
 
     def __str__(self) -> str:
@@ -62,67 +62,67 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a loaded model keeps a tensor of its checkpoint: a parameter, or what one expert has of it."""
+class ParameterSlice:
+    """The place of a checkpoint's tensor in a loaded model: a parameter, or the slice of one expert in it."""
 
     parameter: str
     expert: int | None = None
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def of(self, parameter: torch.Tensor) -> torch.Tensor:
-        """A view of the tensor in the parameter, or in its gradient, with the shape that the checkpoint gives it."""
+        """A view of the tensor in the parameter or in its gradient. It has the tensor's shape in the checkpoint."""
         return self.share.of(parameter if self.expert is None else parameter[self.expert])
 
 
 Units = dict[str, tuple[Part, ...]]
-"""Unit name, such as `layers.3.mlp`, to what it moves."""
+"""The parts of each unit, by its name, such as `layers.3.mlp`."""
 
 
 @dataclass(frozen=True)
-class Held:
-    """What a module of a layer holds: tensors of the checkpoint whose names match, `*` standing for anything."""
+class ModuleTensors:
+    """The tensors of one module of a layer: those whose names in the checkpoint match a pattern with `*`."""
 
     tensors: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
     def holds(self, part: Part, layer: str) -> bool:
-        """Whether a part is among these; `layer` is what the names of the layer's tensors start with."""
+        """Whether a part belongs to the module. `layer` is the prefix of the layer's tensor names."""
         return fnmatchcase(part.tensor.removeprefix(layer), self.tensors) and self.share in (WHOLE, part.share)
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Tensors that a loaded model keeps elsewhere: ends of names, with `{expert}` for the number of an expert."""
+class RenamedTensors:
+    """Tensors that a loaded model stores under other names. Both are endings of names; `{expert}` is a number."""
 
     tensor: str
     parameter: str
-    share: Share = WHOLE
+    share: RowShare = WHOLE
 
-    def place(self, name: str) -> Place | None:
-        """Where the tensor of a name is kept, if it is one of these."""
+    def parameter_of(self, name: str) -> ParameterSlice | None:
+        """The place of the tensor of this name in a loaded model. None if it is not one of these tensors."""
         pattern = "(?P<before>.+)" + re.escape(self.tensor).replace(r"\{expert\}", r"(?P<expert>\d+)")
         if not (match := re.fullmatch(pattern, name)):
             return None
         expert = match.groupdict().get("expert")
-        return Place(match["before"] + self.parameter, None if expert is None else int(expert), self.share)
+        return ParameterSlice(match["before"] + self.parameter, None if expert is None else int(expert), self.share)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A row of the table. `modules` and `submodules` are relative to `layer`, which holds `{layer}`."""
+    """A row of the table. `modules` and `submodules` are relative to `layer`, a pattern with `{layer}`."""
 
-    modules: Mapping[str, Held]
-    kept: tuple[Kept, ...] = ()
-    """Where checkpoint and loaded model differ."""
+    modules: Mapping[str, ModuleTensors]
+    renamed: tuple[RenamedTensors, ...] = ()
+    """The tensors whose names differ between checkpoint and loaded model."""
     layer: str = "model.layers.{layer}."
     submodules: Mapping[str, str] = field(default_factory=lambda: {"layer": "", "mlp": "mlp", "attention": "self_attn"})
-    """What a loaded model calls its own modules."""
+    """The names of a loaded model's own modules."""
     activation: str = "hidden_act"
-    """What the config calls the MLP's activation; where there is the other name too, nothing reads it."""
+    """The config key of the MLP's activation. Some configs also have a second key, which the model does not read."""
 
-    def place(self, tensor: str) -> Place:
-        """Where a loaded model keeps a tensor of the checkpoint."""
-        return next((place for kept in self.kept if (place := kept.place(tensor))), Place(tensor))
+    def parameter_of(self, tensor: str) -> ParameterSlice:
+        """The place of a checkpoint's tensor in a loaded model."""
+        return next((found for row in self.renamed if (found := row.parameter_of(tensor))), ParameterSlice(tensor))
 
     def submodule(self, layer: int, module: str) -> str:
         """The name, in a loaded model, of a whole layer or of its `mlp` or `attention`."""
@@ -131,12 +131,12 @@ class Architecture:
 
 _LLAMA_LIKE = Architecture(
     modules={
-        "layer": Held("*"),
-        "mlp": Held("mlp.*"),
-        "attention": Held("self_attn.*"),
-        "gate_proj": Held("mlp.gate_proj.*"),
-        "up_proj": Held("mlp.up_proj.*"),
-        "down_proj": Held("mlp.down_proj.*"),
+        "layer": ModuleTensors("*"),
+        "mlp": ModuleTensors("mlp.*"),
+        "attention": ModuleTensors("self_attn.*"),
+        "gate_proj": ModuleTensors("mlp.gate_proj.*"),
+        "up_proj": ModuleTensors("mlp.up_proj.*"),
+        "down_proj": ModuleTensors("mlp.down_proj.*"),
     },
 )
 
@@ -145,42 +145,42 @@ _GEMMA2 = replace(_LLAMA_LIKE, activation="hidden_activation")
 _PHI3 = Architecture(
     modules={
         **_LLAMA_LIKE.modules,
-        "gate_proj": Held("mlp.gate_up_proj.*", FIRST_HALF),
-        "up_proj": Held("mlp.gate_up_proj.*", SECOND_HALF),
+        "gate_proj": ModuleTensors("mlp.gate_up_proj.*", FIRST_HALF),
+        "up_proj": ModuleTensors("mlp.gate_up_proj.*", SECOND_HALF),
     },
 )
 
 _MIXTRAL = Architecture(
     modules={
-        "layer": Held("*"),
-        "mlp": Held("block_sparse_moe.*"),
-        "attention": Held("self_attn.*"),
-        "router": Held("block_sparse_moe.gate.*"),
-        "gate_proj": Held("block_sparse_moe.experts.*.w1.*"),
-        "up_proj": Held("block_sparse_moe.experts.*.w3.*"),
-        "down_proj": Held("block_sparse_moe.experts.*.w2.*"),
+        "layer": ModuleTensors("*"),
+        "mlp": ModuleTensors("block_sparse_moe.*"),
+        "attention": ModuleTensors("self_attn.*"),
+        "router": ModuleTensors("block_sparse_moe.gate.*"),
+        "gate_proj": ModuleTensors("block_sparse_moe.experts.*.w1.*"),
+        "up_proj": ModuleTensors("block_sparse_moe.experts.*.w3.*"),
+        "down_proj": ModuleTensors("block_sparse_moe.experts.*.w2.*"),
     },
-    kept=(
-        Kept(".block_sparse_moe.gate.weight", ".mlp.gate.weight"),
-        Kept(".block_sparse_moe.experts.{expert}.w1.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
-        Kept(".block_sparse_moe.experts.{expert}.w3.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
-        Kept(".block_sparse_moe.experts.{expert}.w2.weight", ".mlp.experts.down_proj"),
+    renamed=(
+        RenamedTensors(".block_sparse_moe.gate.weight", ".mlp.gate.weight"),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w1.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w3.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
+        RenamedTensors(".block_sparse_moe.experts.{expert}.w2.weight", ".mlp.experts.down_proj"),
     ),
 )
 
 _QWEN3_MOE = Architecture(
     modules={
         **_LLAMA_LIKE.modules,
-        "router": Held("mlp.gate.*"),
+        "router": ModuleTensors("mlp.gate.*"),
         # With experts or, in the layers that have none, without.
-        "gate_proj": Held("mlp.*gate_proj.*"),
-        "up_proj": Held("mlp.*up_proj.*"),
-        "down_proj": Held("mlp.*down_proj.*"),
+        "gate_proj": ModuleTensors("mlp.*gate_proj.*"),
+        "up_proj": ModuleTensors("mlp.*up_proj.*"),
+        "down_proj": ModuleTensors("mlp.*down_proj.*"),
     },
-    kept=(
-        Kept(".mlp.experts.{expert}.gate_proj.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
-        Kept(".mlp.experts.{expert}.up_proj.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
-        Kept(".mlp.experts.{expert}.down_proj.weight", ".mlp.experts.down_proj"),
+    renamed=(
+        RenamedTensors(".mlp.experts.{expert}.gate_proj.weight", ".mlp.experts.gate_up_proj", FIRST_HALF),
+        RenamedTensors(".mlp.experts.{expert}.up_proj.weight", ".mlp.experts.gate_up_proj", SECOND_HALF),
+        RenamedTensors(".mlp.experts.{expert}.down_proj.weight", ".mlp.experts.down_proj"),
     ),
 )
 
@@ -207,11 +207,11 @@ _UNIT_NAMES = {
     "up_proj": "layers.{layer}.mlp.up_proj",
     "down_proj": "layers.{layer}.mlp.down_proj",
 }
-"""One name a unit in all architectures; the dots say what lies within what."""
+"""The names of units, which are the same in all architectures. Dots separate outer from inner modules."""
 
 
 def architecture(model_type: str) -> Architecture:
-    """The row for a model type. Raises DapaError saying how to add one."""
+    """The row of a model type. Raises DapaError, which says how to add one, if there is none."""
     if model_type not in ARCHITECTURES:
         raise DapaError(
             f"model_type '{model_type}' is not known;{nearest(model_type, ARCHITECTURES)} known:"
@@ -222,10 +222,10 @@ def architecture(model_type: str) -> Architecture:
 
 
 def units(model_type: str, num_layers: int, modules: Sequence[str], tensors: Iterable[str]) -> Units:
-    """The units of a model: each module of each layer, in layer order, with the parts of tensors that it holds.
+    """The units of a model: each of the modules in each layer, in layer order, with its parts.
 
-    Raises DapaError where the architecture has no such module, where one lies within another, and where a module of
-    a layer holds no tensor of the checkpoint.
+    Raises DapaError if the architecture has no such module, if one module lies within another, or if a module of a
+    layer has no tensor in the checkpoint.
     """
     row = architecture(model_type)
     _refuse_modules(model_type, modules)
@@ -244,7 +244,7 @@ def units(model_type: str, num_layers: int, modules: Sequence[str], tensors: Ite
 
 
 def _parts(row: Architecture, prefix: str, name: str) -> list[Part]:
-    """What a tensor is made of: the shares that modules hold of it, or itself. Larger modules hold all of these."""
+    """The parts of a tensor: the shares that belong to different modules, or the tensor itself."""
     within = name.removeprefix(prefix)
     shares = {held.share for held in row.modules.values() if fnmatchcase(within, held.tensors)} - {WHOLE}
     return [Part(name, share) for share in sorted(shares) or [WHOLE]]
@@ -256,7 +256,7 @@ def layer_of(unit: str) -> int:
 
 
 def scaled_layers(first: int, last: int, of: int, num_layers: int) -> range:
-    """A range of layers (0-based, both ends in) of an `of`-layer model: its place and share in `num_layers`."""
+    """A range of layers (0-based, both ends included) of a model with `of` layers, scaled to `num_layers` layers."""
     count = max(1, round((last + 1 - first) * num_layers / of))
     start = min(round(first * num_layers / of), num_layers - count)
     return range(start, start + count)

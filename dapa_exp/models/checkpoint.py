@@ -22,9 +22,9 @@ from dapa_exp.models.tensors import TensorReader
 
 
 def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
-    """The folder that holds a checkpoint; from the hub, without its weights unless they are asked for.
+    """The folder of a checkpoint. From the hub, its weights are downloaded only with `weights=True`.
 
-    GGUF and LoRA adapters are converted on the way. Raises DapaError where it cannot be had, saying why.
+    GGUF files, pickled weights and LoRA adapters are converted first. Raises DapaError if it is not available.
     """
     found = source_of(model).locate(weights, report)
     if file := gguf_file(found):
@@ -38,18 +38,19 @@ def locate(model: Model, *, weights: bool, report: Report = silent) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config, the values that its config.json leaves out filled in.
+    """A checkpoint's config, with transformers' defaults for values that its config.json leaves out.
 
-    Raises DapaError where it is missing or damaged, of an unknown architecture, or of quantised weights.
+    Raises DapaError if it is missing or damaged, has an unknown architecture, or describes quantised weights.
     """
     _refuse_no_checkpoint(folder)
     return complete_config(_read_json(folder / "config.json"), str(folder))
 
 
 def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
-    """The content of the config.json of a checkpoint, called `name`, with the values that it leaves out.
+    """The content of a config.json, with transformers' defaults for values that it leaves out.
 
-    Raises DapaError where it is damaged, of an unknown architecture, or of quantised weights.
+    `name` is the checkpoint's name in messages. Raises DapaError if the content is damaged, has an unknown
+    architecture, or describes quantised weights.
     """
     model_type = str(stored.get("model_type"))
     try:
@@ -67,9 +68,9 @@ def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def base_of(adapter: Mapping[str, Any], name: str) -> Model:
-    """The model that an adapter, called `name`, is merged into, by its adapter_config.json.
+    """The base model of an adapter, from the content of its adapter_config.json. `name` is its name in messages.
 
-    Raises DapaError where it does not say, or is of another kind than LoRA.
+    Raises DapaError if the content names no base, or if the adapter is not a LoRA adapter.
     """
     if adapter.get("peft_type") != "LORA":
         raise DapaError(f"{name}: an adapter of type {adapter.get('peft_type')}; only LORA can be merged")
@@ -80,7 +81,7 @@ def base_of(adapter: Mapping[str, Any], name: str) -> Model:
 
 
 def unsafe_adapter(name: str) -> str:
-    """What is wrong with an adapter that is not there as safetensors."""
+    """The problem of an adapter that has no safetensors."""
     return f"{name}: no adapter_model.safetensors (pickled weights are not read)"
 
 

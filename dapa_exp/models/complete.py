@@ -1,4 +1,4 @@
-"""Do a checkpoint's tensors fill the model that its config describes? Answered from headers, before one is read."""
+"""Checks that a checkpoint's tensors fill the model that its config describes. It reads headers only."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dapa_exp.models.tensors import FLOATS, TensorReader
 
 
 def read_whole(folder: Path) -> TensorReader:
-    """The tensors of a checkpoint, which fill its model.
+    """The tensors of a checkpoint that fills its model.
 
-    Raises DapaError that names those which are missing, left over, quantised, or of another shape than the model's.
+    Raises DapaError, which names tensors that are missing, left over, quantised, or of another shape than the model's.
     """
     tensors = TensorReader(folder)
     model = _without_weights(folder)
@@ -25,7 +25,7 @@ def read_whole(folder: Path) -> TensorReader:
     filled = dict.fromkeys(map(id, parameters.values()), 0)
     left_over = []
     for name, info in tensors.tensors.items():
-        place = row.place(name)
+        place = row.parameter_of(name)
         if (parameter := parameters.get(place.parameter)) is None:
             left_over.append(name)
             continue

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from dapa_exp.base.digests import cache_root, file_digest, folder_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import atomic, leftovers, remove
 from dapa_exp.base.gguf import read_gguf
 from dapa_exp.base.packages import need_package
 from dapa_exp.base.unplaced import refuse_unplaced
@@ -178,17 +179,14 @@ def _converted(source: Path, key: tuple[str, ...], fill: Callable[[Path], None])
     folder = cache_root() / "converted" / hashlib.sha256("|".join(key).encode()).hexdigest()[:32]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if folder.is_dir():
-            return folder
-        partial = folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)  # one that was killed may have left it
-        partial.mkdir()
-        try:
-            fill(partial)
-            partial.rename(folder)
-        except Exception as error:  # on a damaged file the libraries raise whatever comes up
-            what = str(error) if isinstance(error, DapaError) else f"{type(error).__name__}: {error}"
-            raise DapaError(f"{source}: cannot be converted: {what}") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)  # it may be what has filled the disk
+        for left in leftovers(folder.parent, folder.name):
+            remove(left)
+        if not folder.is_dir():
+            try:
+                with atomic(folder) as part:
+                    part.mkdir()
+                    fill(part)
+            except Exception as error:  # on a damaged file the libraries raise whatever comes up
+                what = str(error) if isinstance(error, DapaError) else f"{type(error).__name__}: {error}"
+                raise DapaError(f"{source}: cannot be converted: {what}") from error
     return folder

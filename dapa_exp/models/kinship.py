@@ -1,6 +1,7 @@
-"""Does a student stem from what its teacher stems from, or from the teacher itself?
+"""Checks whether teacher and student were tuned from the same base model, or the student from the teacher itself.
 
-A transplant between strangers says little of the method. Some methods are made for students of the second kind only.
+A transplant between unrelated models says little about the method. Some methods are made only for students that were
+tuned from their teacher.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from pathlib import Path
 
 import torch
 
-from dapa_exp.models.architecture import Part, Share
+from dapa_exp.models.architecture import Part, RowShare
 from dapa_exp.models.tensors import TensorReader
 
 KIN = 0.5
-"""Mean cosine of two models' weights below which they have nothing in common: fine-tunes of one model are above 0.9."""
+"""Two models are unrelated if the mean cosine of their weights is below this. Fine-tunes of one model are above 0.9."""
 _TENSORS = 8
 _ROWS = 64
 
 
 def kinship(teacher: TensorReader, student: TensorReader) -> tuple[float, int] | None:
-    """The mean cosine of their weights, over the first rows of some of their matrices, and of how many.
+    """The mean cosine of the two models' weights, and the number of matrices, of which the first rows are compared.
 
-    None where they share no matrix of one shape within their layers.
+    None if their layers have no matrix of the same name and shape.
     """
     shared = _shared(student, teacher)
     sample = shared[:: max(1, len(shared) // _TENSORS)][:_TENSORS]
@@ -46,7 +47,7 @@ def alignment_share(teacher: TensorReader, student: TensorReader, base: TensorRe
 
 
 def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: TensorReader) -> list[str]:
-    """What the files of a teacher and a student, in these folders, say that their configs do not."""
+    """Differences between teacher and student that their configs do not show, found in the files of their folders."""
     found = []
     vocabularies = [_vocabulary(folder) for folder in folders]
     first, second = vocabularies
@@ -74,7 +75,7 @@ def _shared(student: TensorReader, *others: TensorReader) -> list[str]:
 
 def _first_rows(tensors: TensorReader, name: str) -> torch.Tensor:
     rows = tensors.tensors[name].shape[0]
-    return tensors.read(Part(name, Share(0, max(1, rows // _ROWS)))).double().flatten()
+    return tensors.read(Part(name, RowShare(0, max(1, rows // _ROWS)))).double().flatten()
 
 
 def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -82,7 +83,7 @@ def _cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _vocabulary(folder: Path) -> set[tuple[str, int]]:
-    """The tokens of a tokenizer.json, with their numbers; empty where it holds none that can be read."""
+    """The tokens of a folder's tokenizer.json, with their ids. Empty if the file is missing or cannot be read."""
     try:
         content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         added = {(str(token["content"]), int(token["id"])) for token in content["added_tokens"]}

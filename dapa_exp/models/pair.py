@@ -1,4 +1,4 @@
-"""Do a teacher and a student fit each other? Answered from config.json and headers, before weights are read."""
+"""Checks that a teacher and a student fit each other, from config.json and headers, before weights are read."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ MAY_DIFFER = (
     "layer_types",
     "tie_word_embeddings",
 )
-"""Does not touch what is transplanted, but a reader of the result should know."""
+"""These keys do not affect the transplant, but a reader of the result should know that they differ."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A teacher and a student that fit, found on disk; no weight has been read."""
+    """A teacher and a student on disk that fit each other. No weight has been read."""
 
     teacher_folder: Path
     student_folder: Path
@@ -53,7 +53,7 @@ class Pair:
     num_layers: int
     units: Units
     differences: tuple[str, ...]
-    """Where the two differ without harm, such as `vocab_size: teacher 32000, student 55296`."""
+    """Harmless differences between the two, such as `vocab_size: teacher 32000, student 55296`."""
     chat_template: Literal["own", "teacher"] = "own"
     """Whose chat template the student's prompts go through."""
 
@@ -99,7 +99,7 @@ def misfits(teacher: Mapping[str, Any], student: Mapping[str, Any]) -> list[str]
 
 
 def _with_head_dim(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a config leaves it open, the model shares its hidden size among the heads."""
+    """The config with its head_dim. Without one, the hidden size is divided among the heads."""
     return {**config, "head_dim": config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]}
 
 
@@ -111,7 +111,7 @@ def differing(teacher: Mapping[str, Any], student: Mapping[str, Any], keys: Iter
 
 
 def unlike_tensors(teacher: TensorReader, student: TensorReader, names: Iterable[str]) -> list[str]:
-    """Tensors to be moved that only one of them has, or has in another shape, or that are quantised."""
+    """Problems of tensors to be moved: only one model has it, the shapes differ, or it is quantised."""
     wrong = []
     for name in names:
         ours, theirs = student.tensors.get(name), teacher.tensors.get(name)

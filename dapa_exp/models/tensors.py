@@ -1,4 +1,4 @@
-"""Tensors of a checkpoint, read one by one: names, shapes and bytes are known before any is read."""
+"""Reads a checkpoint's tensors one by one. Names, shapes and sizes are known before any tensor is read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dapa_exp.base.files import write_atomically
 from dapa_exp.models.architecture import WHOLE, Part
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-"""What weights are stored in, unless they are quantised."""
+"""The dtypes of weights that are not quantised."""
 OTHERS = {
     "I64": torch.int64,
     "I32": torch.int32,
@@ -30,7 +30,7 @@ OTHERS = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-"""What else a checkpoint may hold, such as buffers."""
+"""Further dtypes in checkpoints, such as those of buffers."""
 WEIGHTS = "model.safetensors"
 UNPICKLE = "pair.student.allow_pickle=true reads a student's all the same, and runs no code in them"
 INDEX = "model.safetensors.index.json"
@@ -41,7 +41,7 @@ _DERIVED = ".rotary_emb.inv_freq"  # no weight: old Llama checkpoints store it, 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a checkpoint's header says of a tensor. `dtype` is in safetensors' words, such as `F32`."""
+    """A tensor's entry in the header of a checkpoint. `dtype` is safetensors' name, such as `F32`."""
 
     name: str
     shape: tuple[int, ...]
@@ -49,25 +49,25 @@ class TensorInfo:
     bytes: int
     file: Path
     start: int
-    """Of its first byte in the file."""
+    """The offset of its first byte in the file."""
 
 
 class TensorReader:
     """The tensors of a checkpoint folder, one file or sharded. Reads headers only until asked for more."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises DapaError where the folder has no safetensors, a shard is missing, or a file is truncated."""
+        """Raises DapaError if the folder has no safetensors, a shard is missing, or a file is truncated."""
         self.tensors = {info.name: info for info in _stored(folder) if not info.name.endswith(_DERIVED)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
 
     def read(self, what: str | Part) -> torch.Tensor:
-        """A tensor by its name, or no more than a part of one, on the CPU, in the checkpoint's dtype.
+        """A tensor by its name, or a part of one, on the CPU, in the checkpoint's dtype.
 
-        Only these bytes are mapped, for as long as the tensor lives; writing to it does not reach the file. A search
-        reads the same tensors over and over: `safe_open` parses the whole header each time, and kept open it would
-        hold every page it ever mapped.
+        Only its bytes are mapped, as long as the tensor is in use. Writing to it does not change the file. safetensors'
+        `safe_open` does not fit here, because a search reads the same tensors again and again: it parses the whole
+        header each time, or, if it is kept open, keeps every page that was ever mapped.
         """
         part = Part(what) if isinstance(what, str) else what
         info = self.tensors[part.tensor]
@@ -90,7 +90,7 @@ class TensorReader:
 
 
 def tensor_digest(tensor: torch.Tensor) -> str:
-    """BLAKE3 over dtype, shape and bytes: about as fast as they are read, which SHA-256 is not."""
+    """BLAKE3 over dtype, shape and bytes. It is about as fast as reading them; SHA-256 is slower."""
     flat = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8)
     digest = blake3(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
     digest.update(flat.numpy().data)
@@ -98,7 +98,7 @@ def tensor_digest(tensor: torch.Tensor) -> str:
 
 
 def _mapped(file: Path, start: int, size: int) -> torch.Tensor:
-    """Bytes of a file, read when they are touched; writing to them makes a copy."""
+    """Bytes of a file. They are read when they are first used, and copied when they are written to."""
     skipped = start % mmap.ALLOCATIONGRANULARITY
     with file.open("rb") as stream:
         held = mmap.mmap(stream.fileno(), skipped + size, access=mmap.ACCESS_COPY, offset=start - skipped)
@@ -106,7 +106,7 @@ def _mapped(file: Path, start: int, size: int) -> torch.Tensor:
 
 
 def _stored(folder: Path) -> Iterator[TensorInfo]:
-    """All tensors of a folder; files that no index names are not part of the checkpoint."""
+    """All tensors of a folder. Files that the index does not name are not part of the checkpoint."""
     if (folder / WEIGHTS).is_file():
         yield from _header(folder / WEIGHTS)
     elif (folder / INDEX).is_file():
@@ -164,7 +164,7 @@ def _header(file: Path) -> Iterator[TensorInfo]:
 
 
 def remembered_tensors(path: Path, compute: Callable[[], dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The tensors in a file, computed and written first where it is not there. Raises DapaError on a damaged file."""
+    """The tensors in a file. If there is no such file, they are computed and written. Raises DapaError if damaged."""
     if path.is_file():
         try:
             return load_file(path)

@@ -1,7 +1,7 @@
-"""Which units of a model in memory are transplanted.
+"""Records which units of a model in memory are transplanted.
 
-Whoever changes the weights notes it here, and whoever relies on them reads it here: an engine that reuses what layers
-made of prompts cannot be told something else than what is in memory.
+Code that changes the weights notes it here, and code that relies on the weights reads it here. So an engine that reuses
+layer outputs always knows what is in memory: no caller can tell it something wrong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import nn
 @dataclass
 class _State:
     owners: list[ref[object]] = field(default_factory=list)
-    """Hybrids made of the model, the first one first."""
+    """The hybrids that were made of the model, in order."""
     holder: int = 0
-    """Which of them has transplanted the units."""
+    """The index of the hybrid that has transplanted the units."""
     units: frozenset[str] = frozenset()
 
 
@@ -25,7 +25,7 @@ _STATES: WeakKeyDictionary[nn.Module, _State] = WeakKeyDictionary()
 
 
 def note_transplanted(model: nn.Module, hybrid: object, units: frozenset[str]) -> None:
-    """Note what a hybrid is about to transplant. One hybrid at a time may hold units of a model."""
+    """Note which units a hybrid is about to transplant. Only one hybrid of a model may have units transplanted."""
     state = _STATES.setdefault(model, _State())
     number = next((i for i, owner in enumerate(state.owners) if owner() is hybrid), None)
     if number is None:
@@ -36,10 +36,10 @@ def note_transplanted(model: nn.Module, hybrid: object, units: frozenset[str]) -
 
 
 def transplanted(model: nn.Module) -> frozenset[str] | None:
-    """The units in which a model is not the checkpoint it was loaded from: none, if no hybrid changed it.
+    """The units in which a model differs from its checkpoint. Empty if no hybrid has changed it.
 
-    None where their names do not tell: two hybrids of a model may put different weights into a unit of one name, so
-    only those of its first hybrid do.
+    None if unit names do not identify the weights: two hybrids of a model may put different weights into the same unit,
+    so names identify only the first hybrid's weights.
     """
     state = _STATES.get(model)
     if state is None or not state.units:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import constants
-from huggingface_hub.file_download import repo_folder_name
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.config.schema import Config, Model
@@ -165,5 +164,7 @@ def _disk(what: str, folder: Path, needed: int) -> Disk:
 
 def _cached(model: Model) -> int:
     """Bytes that the hub's cache holds of a model, over all revisions."""
+    from huggingface_hub.file_download import repo_folder_name
+
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=model.id, repo_type="model") / "blobs"
     return sum(file.stat().st_size for file in blobs.iterdir()) if blobs.is_dir() else 0

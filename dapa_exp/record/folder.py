@@ -22,7 +22,7 @@ from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import LocaliseLayout, Reproducible, RunLayout, Spent, read_json
+from dapa_exp.record.layout import LocaliseLayout, Reproducible, RunLayout, StageCostLine, read_json
 from dapa_exp.record.log import note, run_log
 from dapa_exp.record.schema import Record, Stage
 
@@ -104,7 +104,7 @@ class RunFolder:
         return record
 
     def _costs(self) -> Journal:
-        return self.journal(self.files.cost, Spent)
+        return self.journal(self.files.cost, StageCostLine)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class _Layout:
         return [place.name for place in vars(cls).values() if isinstance(place, _Place)]
 
 
-class Completed(BaseModel):
+class CompletionLine(BaseModel):
     """A line of `generations/*.jsonl`."""
 
     weights: str
@@ -50,7 +50,7 @@ class Completed(BaseModel):
     cut: bool = False
 
 
-class Asked(BaseModel):
+class QueryLine(BaseModel):
     """A line of `search.jsonl`: one query. Fields that are never read again are not listed here.
 
     Fields with a default are missing in older files.
@@ -67,7 +67,7 @@ class Asked(BaseModel):
     work: dict[str, int] = {}
 
 
-class Spent(BaseModel):
+class StageCostLine(BaseModel):
     """A line of `cost.jsonl`."""
 
     stage: str
@@ -186,14 +186,14 @@ class RunLayout(_Layout):
 
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""
-        return read_lines(self.queries, Asked)
+        return read_lines(self.queries, QueryLine)
 
     def count_queries(self) -> int | None:
         """How many queries the search has made; None if it has not begun. Counts lines without parsing them."""
         return self.queries.read_bytes().count(b"\n") if self.queries.is_file() else None
 
     def read_completions(self, model: str, prompts: str) -> list[Line]:
-        return read_lines(self.completions(model, prompts), Completed)
+        return read_lines(self.completions(model, prompts), CompletionLine)
 
     def _named(self, places: Path, name: str) -> Path:
         return places.with_name(places.name.replace("*", name))

@@ -14,7 +14,7 @@ from dapa_exp.record.schema import Measure, Natural, Stage
 
 Kind = Literal["mlp", "attention", "residual"]
 """The module whose output is restored: a layer's MLP, its attention block, or the whole layer."""
-Place = Literal["request", "last"]
+TokenPosition = Literal["request", "last"]
 """The tokens at which a state is restored: all of the request, or the last one before the answers differ."""
 
 
@@ -33,7 +33,7 @@ class Traced(_Part):
     """The indirect effect of one state: how much of the refusal its restoration brings back."""
 
     kind: Kind
-    place: Place
+    place: TokenPosition
     layer: Natural
     effect: Effect
 

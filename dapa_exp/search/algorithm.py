@@ -22,14 +22,15 @@ Candidates = list[frozenset[Unit]]
 
 @dataclass(frozen=True)
 class Reduction(Algorithm):
-    """Looks for a smallest set that passes."""
+    """An algorithm that looks for a smallest set that passes."""
 
     reduce: Reducer
     cost: tuple[float, float] | None = None
-    """Mean queries among n units: c · n^p, as (c, p); None where nobody has measured them.
+    """(c, p), if a search among n units takes c · n^p queries on average. None if this was not measured.
 
     Ours are least squares on logarithms, over the four kinds of planted oracles (tests/benchmarks/planted.py) at n = 8
-    to 120 (greedy: to 40), without a prior; within 14 % of each mean. One search can take half or twice as many."""
+    to 120 (greedy: to 40), without a prior. They are within 14 % of each mean. A single search can take half or twice
+    as many queries."""
 
     def queries(self, search: Search, units: int) -> Queries | None:
         if self.cost is None:
@@ -40,12 +41,12 @@ class Reduction(Algorithm):
 
 @dataclass(frozen=True)
 class Control(Algorithm):
-    """Asks for sets that are named rather than searched for. Without controls no claim about a search stands."""
+    """A control: it asks for sets that are named in advance. A search is compared with them."""
 
     candidates: Callable[[Sequence[Unit], Settings], Candidates]
-    """Which sets to ask for. The first of them is the answer, whether it passes or not."""
+    """The sets to ask for. The first of them is the answer, whether it passes or not."""
     count: Callable[[Search, int], int] = lambda search, units: 1
-    """How many they are, by the settings and the number of units, the baselines apart."""
+    """The number of these sets, from the settings and the number of units. The two baselines are not counted."""
     whole_scores: bool = field(default=True, kw_only=True)
 
     def queries(self, search: Search, units: int) -> Queries:

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dapa_exp.models.architecture import Part, Place, architecture
+from dapa_exp.models.architecture import ParameterSlice, Part, architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
@@ -110,9 +110,9 @@ def _differentiate(
 ) -> None:
     """Hand over the gradient of the mean log-odds to every part of the units, with the target's values and its own."""
     row = architecture(pair.model_type)
-    held: defaultdict[str, list[tuple[Part, Place]]] = defaultdict(list)
+    held: defaultdict[str, list[tuple[Part, ParameterSlice]]] = defaultdict(list)
     for part in (part for parts in pair.units.values() for part in parts):
-        place = row.place(part.tensor)
+        place = row.parameter_of(part.tensor)
         held[place.parameter].append((part, place))
     layers = [loaded.model.get_submodule(row.submodule(layer, "layer")) for layer in range(pair.num_layers)]
     with recomputed(layers), _handed(loaded.model, held, target, take):
@@ -122,7 +122,7 @@ def _differentiate(
 
 @contextmanager
 def _handed(
-    model: nn.Module, held: Mapping[str, list[tuple[Part, Place]]], target: TensorReader, take: Take
+    model: nn.Module, held: Mapping[str, list[tuple[Part, ParameterSlice]]], target: TensorReader, take: Take
 ) -> Iterator[None]:
     """Within the block, a backward pass hands each part's gradient to `take`, and keeps none.
 

@@ -1,4 +1,4 @@
-"""How far the teacher's weights are from the student's: read from two checkpoints, no model needed."""
+"""Measures how far the teacher's weights are from the student's. It reads the checkpoints and needs no model."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from dapa_exp.models.pair import Pair
 
 BLOCK = 1 << 20
-"""Elements of a tensor that are converted to float32 at a time."""
+"""Number of tensor elements that are converted to float32 at a time."""
 
 
 def difference_norm(pair: Pair) -> dict[str, float]:
-    """‖W_teacher − W_student‖ / ‖W_student‖ of each unit, Frobenius norms over all its tensors."""
+    """‖W_teacher − W_student‖ / ‖W_student‖ for each unit, with Frobenius norms over all its tensors."""
     return {unit: sqrt(of.difference / of.student) if of.student else 0.0 for unit, of in _compared(pair)}
 
 
 def difference_cosine(pair: Pair) -> dict[str, float]:
-    """1 − cos(W_teacher, W_student) of each unit, all its tensors as one vector."""
+    """1 − cos(W_teacher, W_student) for each unit, with all its tensors as one vector."""
     return {
         unit: 1.0 - of.product / sqrt(of.teacher * of.student) if of.teacher and of.student else 0.0
         for unit, of in _compared(pair)
@@ -29,7 +29,7 @@ def difference_cosine(pair: Pair) -> dict[str, float]:
 
 @dataclass
 class _Sums:
-    """Sums over a unit's elements: squares of each side and of their difference, and products."""
+    """Sums over a unit's elements: of squares, of squared differences, and of products."""
 
     teacher: float = 0.0
     student: float = 0.0
@@ -50,12 +50,12 @@ def _compared(pair: Pair) -> Iterator[tuple[str, _Sums]]:
 
 
 def blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """Tensors of one shape, flattened, some elements at a time, in float32 on the first one's device."""
+    """Blocks of flattened tensors of the same shape, in float32 on the first tensor's device."""
     device = tensors[0].device
     for parts in zip(*(tensor.detach().reshape(-1).split(BLOCK) for tensor in tensors), strict=True):
         yield tuple(part.to(device, torch.float32) for part in parts)
 
 
 def dot(a: torch.Tensor, b: torch.Tensor) -> float:
-    """Their inner product, summed in float64."""
+    """The inner product of two vectors, summed in float64."""
     return float((a * b).sum(dtype=torch.float64))

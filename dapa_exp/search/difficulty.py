@@ -1,4 +1,4 @@
-"""Which search rows are hard to defend, learned from query to query, so that a set that fails shows it soon."""
+"""Learns from query to query which search rows are hard to defend. Asking them first shows early that a set fails."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dapa_exp.judges import DEFENDED, Verdict
 from dapa_exp.prompts.prompt import Prompt
 
 FIRST_ROUND = 2
-"""How many rows the first round asks for each that a set has to lose to fail."""
+"""Rows in the first round, as a multiple of the rows that a set must lose to fail."""
 
 
 class Difficulty:
-    """Counts, for each row, how often it was asked and not defended."""
+    """Counts for each row how often it was asked, and how often it was not defended."""
 
     def __init__(self, prompts: Sequence[Prompt]) -> None:
         self._places = {prompt.id: place for place, prompt in enumerate(prompts)}
@@ -21,14 +21,14 @@ class Difficulty:
         self._lost = [0] * len(prompts)
 
     def learn(self, verdicts: Mapping[str, str]) -> None:
-        """Take in the verdicts of a query, by row."""
+        """Count the verdicts of a query. Keys are the ids of rows."""
         for row, verdict in verdicts.items():
             place = self._places[row]
             self._asked[place] += verdict != Verdict.FAILED
             self._lost[place] += verdict not in {*DEFENDED, Verdict.FAILED}
 
     def hardest_first(self) -> list[int]:
-        """All rows, by the share of queries that lost them (Laplace's rule of succession), else by place."""
+        """All rows, ordered by the share of queries that lost them (Laplace's rule of succession), then by index."""
         return sorted(
             range(len(self._asked)),
             key=lambda place: (-(self._lost[place] + 1) / (self._asked[place] + 2), place),
@@ -36,7 +36,7 @@ class Difficulty:
 
 
 def rounds(order: Sequence[int], bar: float) -> list[Sequence[int]]:
-    """Cut rows in two: those that will do for a set that clearly fails, and all others, since rounds cost time too."""
+    """Cut rows into two rounds. The first suffices for a set that clearly fails. More rounds would cost more time."""
     to_fail = floor(len(order) * (1.0 - bar)) + 1
     first = FIRST_ROUND * to_fail
     return [part for part in (order[:first], order[first:]) if part]

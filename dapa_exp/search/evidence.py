@@ -1,7 +1,7 @@
-"""What a prior is made from, and what it costs to make one.
+"""Computes priors, and counts their cost.
 
-A prior maps every unit to its importance, higher being more important. It is a hint: a search may ask in its
-order, and must not trust it.
+A prior maps every unit to its importance; a higher number is more important. It is a hint: a search may follow its
+order, but its answer must not depend on the prior being right.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to judge units by before a search: both checkpoints, the hybrid, and the baselines' answers."""
+    """Everything from which a prior may be computed: both checkpoints, the hybrid, and both models' answers."""
 
     pair: Pair
     hybrid: Hybrid
     loaded: LoadedModel
-    """The hybrid's model."""
+    """The model that the hybrid changes."""
     prompts: Sequence[Prompt]
     teacher_answers: Sequence[str]
     student_answers: Sequence[str]
@@ -45,27 +45,27 @@ class Evidence:
 
     @cached_property
     def forks(self) -> list[Fork]:
-        """Where the answers part: what refusing means here."""
+        """The first tokens at which the two models' answers differ. They define what refusing means for this pair."""
         return find_forks(self.loaded, self.prompts, self.teacher_answers, self.student_answers)
 
 
 @dataclass
 class Prior:
-    """The importance of every unit, and what it cost to find out."""
+    """The importance of every unit, and the cost of computing it."""
 
     name: str
     scores: Scores
     seconds: float
     forwards: int = 0
-    """Prompts run forward; those that a backward pass runs again do not count."""
+    """Number of prompts run forward. Recomputations in a backward pass do not count."""
     backwards: int = 0
-    """Prompts run backward."""
+    """Number of prompts run backward."""
 
 
 def compute_prior(name: str, evidence: Evidence) -> Prior:
-    """Compute a prior by its name; the model is the student again afterwards.
+    """Compute a prior by its name. Afterwards, no unit is transplanted.
 
-    Raises DapaError where there is none of that name, or a score is not finite.
+    Raises DapaError if there is no prior of that name, or if a score is not finite.
     """
     make = PRIORS.get(name)
     prior = Prior(name, {}, 0.0)
@@ -76,15 +76,15 @@ def compute_prior(name: str, evidence: Evidence) -> Prior:
     evidence.hybrid.set_units(())
     if lost := [unit for unit, score in prior.scores.items() if not isfinite(score)]:
         raise DapaError(
-            f"search.prior={name}: NaN or infinite for {len(lost)} units, such as {lost[0]}: numbers of"
-            f" {evidence.loaded.model.dtype} may be too short for it; search.prior=null does without"
+            f"search.prior={name}: the score of {len(lost)} units, such as {lost[0]}, is NaN or infinite. The range of"
+            f" {evidence.loaded.model.dtype} may be too small for this prior; search.prior=null uses none"
         )
     return prior
 
 
 @contextmanager
 def _counted(model: nn.Module, prior: Prior) -> Iterator[None]:
-    """Count in a prior the rows that go through a model, forward and back."""
+    """Within the block, count the rows that go through the model, forward and backward."""
 
     def forward(module: nn.Module, inputs: Any, output: Any) -> None:
         prior.forwards += len(output.logits)

@@ -1,4 +1,4 @@
-"""One-pass deletion, and the finish of every other algorithm: it leaves a certificate behind."""
+"""Single deletions, which end every algorithm: their queries are the certificate of 1-minimality."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dapa_exp.search.problem import Problem
 def minimise(problem: Problem) -> frozenset[str]:
     """Delete one item at a time, the least important first, until every single deletion has failed.
 
-    A pass goes on where the last success was, so on a monotone oracle an item that was needed once
-    is asked for again only because the certificate is about the final answer. n + k queries for an
-    answer of k where the oracle is monotone, (n² + n) / 2 at worst.
+    After a success, the pass continues at the next item. On a monotone oracle, an item that was needed once is tested
+    again only for the certificate, which is about the final answer. For an answer of k items, this takes n + k queries
+    if the oracle is monotone, and (n² + n) / 2 at worst.
     """
     answer = problem.ascending(problem.best)
     position = failures = 0

@@ -1,4 +1,4 @@
-"""Answers a search's queries with a model: transplant, generate, judge, and put it all on disk."""
+"""Answers a search's queries with a model: it transplants, generates, judges, and writes each query to disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Asked
+from dapa_exp.record.layout import QueryLine
 from dapa_exp.record.schema import ROUNDING, Ledger, Work
 from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.evidence import Evidence
@@ -30,7 +30,7 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 @dataclass(frozen=True)
 class Bar:
-    """What a set must reach to pass, from what nothing and everything reach."""
+    """The DSR that a set must reach to pass. It lies between the student's DSR and the DSR of all units together."""
 
     student: float
     everything: float
@@ -40,13 +40,13 @@ class Bar:
         return dsr >= self.dsr - ROUNDING
 
     def gains(self, least: float) -> bool:
-        """Whether everything is better than nothing by as much as that."""
+        """Whether all units together raise the student's DSR by at least this much."""
         return self.everything - self.student >= least - ROUNDING
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A search prompt as the student reads it, through its chat template, and what both models answer."""
+    """A search prompt in the student's chat template, and both models' answers to it."""
 
     rendered: str
     teacher: str
@@ -54,7 +54,7 @@ class Sample:
 
 
 class Oracle:
-    """The model behind a search. `search.jsonl` is its memory: a query there is never asked again."""
+    """The model behind a search. It never evaluates a query again that is in `search.jsonl`."""
 
     def __init__(
         self,
@@ -71,16 +71,16 @@ class Oracle:
         self._settings = run.config.search
         self._stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
         self._completions = CompletionStore(run, "search")
-        self._trace: Journal = run.journal(run.files.queries, Asked)
+        self._trace: Journal = run.journal(run.files.queries, QueryLine)
         self._difficulty = Difficulty(prompts)
         self._verdicts: dict[tuple[str, str], Verdict] = {}
-        """By prompt and answer: hybrids often answer alike."""
+        """Verdicts by prompt and answer, because hybrids often give the same answers."""
         self._index: dict[frozenset[str], dict[str, Any]] = {}
         for line in self._trace.lines:
             self._learn(line)
 
     def suggest_teacher_answers(self, teacher_answers: Sequence[str]) -> None:
-        """Give the engine drafts: with every unit transplanted, the student may answer as the teacher does."""
+        """Give the engine the teacher's answers as drafts. With all units, the student may answer like the teacher."""
         for batch in self._engine.batches(len(self._prompts)):
             self._engine.suggest(
                 [self._prompts[i] for i in batch],
@@ -90,19 +90,19 @@ class Oracle:
 
     @cached_property
     def bar(self) -> Bar:
-        """The bar between what the student reaches as it is and what it reaches with every unit transplanted."""
+        """The bar, from the DSR of the student and the DSR of all units together."""
         student = self._measured("none", ())
         everything = self._measured("all", self._hybrid.pair.units)
         return Bar(student, everything, student + self._settings.threshold * (everything - student))
 
     def known(self) -> dict[frozenset[str], Outcome]:
-        """The outcome of every set on disk, judged by the bar."""
+        """The outcome of every set that is on disk: whether it reaches the bar, and its DSR."""
         return {units: self._outcome(line) for units, line in self._index.items()}
 
     def ask(self, units: frozenset[str], label: str) -> Outcome:
-        """Evaluate a set and put the query on disk; one that is there already is not evaluated again.
+        """Evaluate a set and write the query to disk. A set that is on disk is not evaluated again.
 
-        A set that fails is asked no more rows than it takes to know that.
+        A set that must fail is not asked further rows.
         """
         bar = self.bar
         if units not in self._index:
@@ -110,8 +110,8 @@ class Oracle:
         return self._outcome(self._index[units])
 
     def decisive_rows(self, most: int) -> list[int]:
-        """Places of the first rows, at most so many, that all units together defend and the student does not."""
-        assert self.bar  # which is measured by asking both
+        """The indices of the first rows, at most `most`, that all units together defend and the student does not."""
+        assert self.bar  # measuring the bar has asked both
         student, everything = (self._index[frozenset(units)]["verdicts"] for units in ((), self._hybrid.pair.units))
         decisive = (
             place
@@ -123,10 +123,10 @@ class Oracle:
     def evidence(
         self, teacher_answers: Sequence[str], tracing: Localise, seed: int, places: Sequence[int] | None = None
     ) -> Evidence:
-        """What units may be judged by before any is asked for: from the rows at these places, or else from all.
+        """The evidence from which a prior is computed: from the rows at these indices, or from all rows.
 
-        The student's answers go as far as it takes to know that they are no defence: they have departed from one by
-        then. All rows, of which some may be answered alike, are answered whole.
+        With `places`, the student's answers end where it is certain that they are not defences: by then they differ
+        from the teacher's. Without `places`, some rows may have the same answer, so answers are generated whole.
         """
         whole = places is None
         if places is None:
@@ -151,7 +151,7 @@ class Oracle:
         return [answer.text for answer in self._completions.complete(self._engine, "", request)]
 
     def samples(self, teacher_answers: Sequence[str], most: int) -> list[Sample]:
-        """The first prompts and their answers, at most so many. The student must have been asked."""
+        """The first `most` prompts and both models' answers. The student must have been asked."""
         places = range(len(self._prompts))[:most]
         answers = self._answers(frozenset(), places)
         return [
@@ -161,23 +161,23 @@ class Oracle:
 
     @property
     def queries(self) -> int:
-        """Unique sets evaluated so far, by interrupted processes too."""
+        """The number of different sets evaluated so far, including those of interrupted processes."""
         return len(self._trace.lines)
 
     def at_most(self, line: int) -> float:
-        """The DSR that a line of `search.jsonl` leaves possible: the DSR of its set, where all rows were asked."""
+        """The highest DSR that the set in a line of `search.jsonl` can have. It is exact if all rows were asked."""
         return float(self._trace.lines[line]["at_most"])
 
     def prompts(self, line: int) -> int:
-        """How many rows a line of `search.jsonl` has asked."""
+        """The number of rows that the query in a line of `search.jsonl` has asked."""
         return int(self._trace.lines[line]["prompts"])
 
     def line(self, units: Iterable[str]) -> int:
-        """The line of `search.jsonl`, from 0, that asked for these units."""
+        """The index of the line of `search.jsonl` that asked for these units."""
         return int(self._index[frozenset(units)]["index"])
 
     def ledger(self, cache_hits: int) -> Ledger:
-        """What all queries cost, those of interrupted processes included."""
+        """The cost of all queries, including those of interrupted processes."""
         lines = self._trace.lines
         return Ledger(
             queries=self.queries,
@@ -199,12 +199,12 @@ class Oracle:
         return Outcome(self.bar.passes(line["score"]), line["score"])
 
     def _rounds(self, bar: Bar | None) -> list[Sequence[int]]:
-        """All rows, the hardest first, in the rounds in which a set is asked them; one round where it is asked all."""
+        """All rows, the hardest first, cut into the rounds of a query. There is one round if all rows must be asked."""
         order = self._difficulty.hardest_first()
         return rounds(order, bar.dsr) if bar is not None and self._stops else [order]
 
     def _evaluate(self, units: frozenset[str], bar: Bar | None) -> dict[str, Any]:
-        """Ask for the hardest rows first, and for no more once the bar, if there is one, is out of reach."""
+        """Evaluate a set on the hardest rows first. Stop if there is a bar and the set can no longer reach it."""
         started, before = time.monotonic(), self._engine.work
         answers: list[Completion] = []
         verdicts: dict[int, Verdict] = {}
@@ -231,9 +231,9 @@ class Oracle:
         }
 
     def _judged(self, answers: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """The verdicts on prompts and their answers. Where the judge has failed before, it is asked again.
+        """The verdicts on pairs of prompt and answer. If the judge failed on a pair before, it is asked again.
 
-        Raises DapaError where it is out of order.
+        Raises DapaError if the judge fails too often.
         """
         failed = Verdict.FAILED
         new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
@@ -245,9 +245,9 @@ class Oracle:
         return [self._verdicts[answer] for answer in answers]
 
     def _answers(self, units: frozenset[str], places: Iterable[int], whole: bool = False) -> list[Completion]:
-        """The answers of the hybrid of these units to the prompts at these places, in the order of the prompts.
+        """The answers of the hybrid with these units to the prompts at these indices, in the order of the prompts.
 
-        They go no further than it takes to know the defences, unless they are wanted whole.
+        Unless `whole`, an answer ends as soon as it is certain whether it is a defence.
         """
         self._hybrid.set_units(units)
         request = Request(
@@ -259,7 +259,7 @@ class Oracle:
         return self._completions.complete(self._engine, "+".join(sorted(units)), request)
 
     def _decided(self, prompt: Prompt, beginning: str) -> bool:
-        """Whether the judge knows from its beginning if an answer is a defence: all that a score is made of."""
+        """Whether the judge can tell from the beginning of an answer if it is a defence. A score counts only this."""
         return self._judge.final(prompt.text, beginning) is not None
 
     def _keep(self, label: str, units: frozenset[str], found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a transplant method has to compute before the search, and the weights alone do not tell."""
+"""Prepares a transplant method that needs to measure something before the search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dapa_exp.transplant.methods.tuned import TuningSettings
 
 
 def prepare_method(run: RunFolder, method: Method, oracle: Oracle, teacher: Teacher) -> None:
-    """Have a method prepare itself. It finds the student in memory, and the search rows with both models' answers."""
+    """Let a method prepare itself. It finds the student in memory, and the search rows with both models' answers."""
 
     def attribute(axes: Mapping[Part, int]) -> dict[str, torch.Tensor]:
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, run.config.search.seed)

@@ -1,4 +1,4 @@
-"""What a reducing algorithm is given: items to choose from, a question to ask, perhaps a hint."""
+"""The input of a search algorithm: the items to choose from, the test, and perhaps a prior."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Ask = Callable[[Iterable[str], str], Outcome]
 
 
 class Problem:
-    """Items in order, all of which together are known to pass, and the best set found among them.
+    """Items that pass together, in order, and the best set found among them so far.
 
-    Items are units, or groups of units where a search descends a hierarchy. `prior` maps an item to
-    its supposed importance (higher is more important); it may be wrong, and it may be missing.
+    Items are units, or groups of units in a hierarchical search. `prior` maps each item to its supposed importance
+    (higher is more important). It may be wrong, and it may be None.
     """
 
     def __init__(self, items: Sequence[str], ask: Ask, prior: Mapping[str, float] | None = None) -> None:
@@ -26,7 +26,7 @@ class Problem:
         self._ask = ask
 
     def ask(self, items: Iterable[str], label: str) -> Outcome:
-        """Ask for a set of items; smaller passing sets are better, then higher scores."""
+        """Test a set of items. Among passing sets, a smaller one is better; of equal sizes, the higher score."""
         candidate = frozenset(items)
         outcome = self.seen[candidate] = self._ask(candidate, label)
         if outcome.passed and (-len(candidate), outcome.score) > (-len(self.best), self._best_score):
@@ -34,20 +34,20 @@ class Problem:
         return outcome
 
     def passes(self, items: Iterable[str], label: str) -> bool:
-        """Ask, where only the verdict matters."""
+        """Test a set of items. Returns only whether it passes."""
         return self.ask(items, label).passed
 
     def remaining(self) -> list[str]:
-        """Return the best set so far, in order."""
+        """The best set so far, in order."""
         return [item for item in self.items if item in self.best]
 
     def surely_fails(self, items: Iterable[str]) -> bool:
-        """Whether a superset was seen to fail: all there is to know, if the oracle is monotone."""
+        """Whether a superset has failed. If the oracle is monotone, the set then fails, too."""
         candidate = frozenset(items)
         return any(candidate <= other for other, outcome in self.seen.items() if not outcome.passed)
 
     def ascending(self, items: Iterable[str]) -> list[str]:
-        """Order items by the prior, the least important first; by position where there is none."""
+        """The items, the least important by the prior first. Without a prior, in order of position."""
         chosen = frozenset(items)
         in_order = [item for item in self.items if item in chosen]
         return in_order if self.prior is None else sorted(in_order, key=self.prior.__getitem__)

@@ -1,4 +1,4 @@
-"""What a search asks and what it answers: plain values, no behaviour."""
+"""The values that a search works with: its queries, their outcomes, its budget and its result."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Unit = str
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one candidate: does it pass, and its defense success rate on the search rows.
+    """Whether a candidate passes, and its defense success rate on the search rows.
 
-    A candidate that fails need not have been asked all rows; its score is then that of the hardest ones.
+    A candidate that fails may have been asked the hardest rows only. Then its score is the rate on these rows.
     """
 
     passed: bool
@@ -22,9 +22,9 @@ class Outcome:
 
 
 Test = Callable[[frozenset[Unit], str], Outcome]
-"""Transplants the given units and says whether the student now defends itself. Expensive.
+"""Transplants the given units and says whether the student then reaches the bar. It is expensive.
 
-The second argument is a label, such as "r3/c2", which says what the algorithm was doing."""
+The second argument is a label, such as "r3/c2", that says what the algorithm was doing."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,10 @@ class Query:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may spend; None means without limit.
+    """The limits of a search. None means no limit.
 
-    Queries answered by an interrupted run count as queries, so a resumed search stops where an
-    undisturbed one would. Seconds count in this process only, from the start of the search; one that
-    they ended is not gone on with.
+    Queries of an interrupted run count, so a resumed search stops where an uninterrupted one would. Seconds count in
+    this process only, from the start of the search. A search that ran out of seconds is not resumed.
     """
 
     queries: int | None = None
@@ -52,22 +51,22 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the controls need: `random` takes `k`, `repeats` and `seed`, `fixed` and `given` take `units`."""
+    """The settings of controls: `random` uses `k`, `repeats` and `seed`; `fixed` and `given` use `units`."""
 
     k: int | None = None
     repeats: int = 1
     seed: int = 0
     units: tuple[Unit, ...] = ()
     units_from: str = "search.units"
-    """What in the config named them, for a message about one that is not there."""
+    """The config key that named `units`, for the message about an unknown unit."""
 
 
 @dataclass(frozen=True)
 class Certificate:
     """Proof of 1-minimality: the answer passed, and failed without any one of its units.
 
-    Both are indices of queries in the trace: of the answer itself, and for each unit of the query
-    that asked for the answer without it.
+    `passing` is the index of the query that asked for the answer. `failing` is, for each unit, the index of the query
+    that asked for the answer without this unit.
     """
 
     passing: int
@@ -76,11 +75,11 @@ class Certificate:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The answer of a search, with everything that was asked on the way to it.
+    """The answer of a search, and all its queries.
 
-    `units` was seen to pass where `passed` is true. It is not where nothing passed (all units are
-    then given back) or where a control was asked for. `stopped_by` names the budget that ran out
-    ("queries" or "seconds"); the answer is then the best so far.
+    `passed` says whether a query has shown that `units` pass. It is false if no set passed (then `units` are all
+    units), and it can be false for a control. `stopped_by` names the budget that ran out ("queries" or "seconds"); the
+    answer is then the best set so far.
     """
 
     units: tuple[Unit, ...]

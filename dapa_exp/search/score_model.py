@@ -1,8 +1,8 @@
-"""What scores say about single items: an additive model of the score, fitted to every query so far.
+"""An additive model of the score, fitted to all queries so far. It estimates how much each item contributes.
 
-The logit of a score is taken to be a sum of item weights, of which neighbours are alike: Bayesian linear
-regression, or a Gaussian process over sets (C. Rasmussen, C. Williams: Gaussian Processes for Machine
-Learning, 2006, section 2.2). Real models are not additive. The model therefore only proposes what to ask.
+The model assumes that the logit of a score is a sum of item weights, and that neighbours have similar weights. It is a
+Bayesian linear regression, or a Gaussian process over sets (C. Rasmussen, C. Williams: Gaussian Processes for Machine
+Learning, 2006, section 2.2). Real models are not additive, so this model only proposes what to ask.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
-SPAN = 3.0  # expected distance, in logits, of no items and of all items from the verdict's threshold
-LEVEL_DEVIATION = 2.0  # by which either is off
-WEIGHT_DEVIATION = 0.5  # by which one item's weight is off, in logits
+SPAN = 3.0  # expected distance, in logits, of the empty set and of all items from the threshold of passing
+LEVEL_DEVIATION = 2.0  # standard deviation of these distances
+WEIGHT_DEVIATION = 0.5  # standard deviation of one item's weight, in logits
 ALIKE = 0.7  # share of the variance of weights that neighbours have in common
-REACH = 0.1  # how far neighbourhood goes, as a share of all items
-PROMPTS = 30.0  # independent prompts that a score is worth; real sets are larger, but prompts correlate
-EXTREME = 0.02  # scores nearer to 0 or 1 than this all say the same
-PRIOR_TILT = 0.5  # e to this power: how much more an item one standard deviation up the prior weighs
+REACH = 0.1  # width of the neighbourhood, as a share of all items
+PROMPTS = 30.0  # effective number of independent prompts of a score; real sets are larger, but prompts correlate
+EXTREME = 0.02  # scores are clipped to stay this far from 0 and 1
+PRIOR_TILT = 0.5  # e to this power is the ratio of weights for one standard deviation of the prior
 
 
 def neighbourhood(n: int, reach: float) -> Array:
-    """How much each item has to do with each other one: 1 with itself, less with distance."""
+    """The similarity of each two items: 1 for an item with itself, less with distance."""
     distance = np.subtract.outer(np.arange(n), np.arange(n)) / max(1.0, reach * n)
     return np.exp(-0.5 * distance**2)
 
 
 class ScoreModel:
-    """Posterior over item weights. Sets are rows of zeros and ones."""
+    """The posterior distribution of item weights. A set is a row of zeros and ones."""
 
     def __init__(self, n: int, importance: Array | None) -> None:
         share = np.full(n, 1.0 / n) if importance is None else _shares(importance)
@@ -42,7 +42,7 @@ class ScoreModel:
         self._pull: Array = np.zeros(0)
 
     def fit(self, sets: Array, scores: Array, passed: NDArray[np.bool_]) -> None:
-        """Learn from queries, at least one of which passed and one failed."""
+        """Fit the model to queries. At least one of them passed, and at least one failed."""
         threshold = (scores[~passed].max() + scores[passed].min()) / 2.0
         rates = scores.clip(EXTREME, 1.0 - EXTREME)
         heights = _logit(rates) - _logit(threshold.clip(EXTREME, 1.0 - EXTREME))
@@ -57,7 +57,7 @@ class ScoreModel:
         return self._expected + self._covariance @ self._sets.T @ self._pull
 
     def chances(self, candidates: Array) -> Array:
-        """The probability of each candidate to pass."""
+        """The probability that each candidate passes."""
         shared = self._between(candidates, self._sets)
         means = self._prior_heights(candidates) + shared @ self._pull
         own = np.diag(self._between(candidates, candidates))
@@ -77,7 +77,7 @@ def _logit(rate: Array) -> Array:
 
 
 def _shares(importance: Array) -> Array:
-    """Turn importance, of which only the order is trusted, into positive shares of the whole; equals share alike."""
+    """Positive weights that sum to 1, from the ranks of the importance. Equal importance gives equal weights."""
     n = len(importance)
     _, place, counts = np.unique(importance, return_inverse=True, return_counts=True)
     ranks = (counts.cumsum() - counts / 2.0)[place]

@@ -10,14 +10,14 @@ from dapa_exp.search.query import Budget, Certificate, Outcome, Query, Test, Uni
 
 
 class BudgetExhaustedError(Exception):
-    """Ends an algorithm from within. What was found so far is in the session, not in here."""
+    """Ends an algorithm whose budget has run out. The session holds what was found so far."""
 
 
 class Session:
-    """Asks the test, and never the same question twice.
+    """Calls the test, once for each set.
 
-    Algorithms are deterministic, so an interrupted search is resumed by running it again with its
-    answers as `known`: they enter the trace where they did before, without a call of the test.
+    Algorithms are deterministic. So an interrupted search is resumed by running it again with its earlier outcomes as
+    `known`: they enter the trace in the same order as before, without a call of the test.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Session:
         self._started = time.monotonic()
 
     def ask(self, units: Iterable[Unit], label: str) -> Outcome:
-        """Return the outcome of a candidate, from the cache where it was asked before."""
+        """The outcome of a candidate. It comes from the cache if it was asked before."""
         candidate = frozenset(units)
         if candidate in self._asked:
             self.cache_hits += 1
@@ -58,11 +58,11 @@ class Session:
         return query.outcome
 
     def query(self, units: Iterable[Unit]) -> Query | None:
-        """Return the query that asked for exactly these units, if there was one."""
+        """The query that asked for exactly these units. None if there was none."""
         return self._asked.get(frozenset(units))
 
     def certificate(self, units: Iterable[Unit]) -> Certificate | None:
-        """Return the proof that a set is 1-minimal, if the trace holds one."""
+        """The proof that a set is 1-minimal. None if the trace has no such proof."""
         answer = frozenset(units)
         whole = self.query(answer)
         if whole is None or not whole.outcome.passed:
@@ -76,7 +76,7 @@ class Session:
         return Certificate(whole.index, failing)
 
     def in_order(self, units: Iterable[Unit]) -> tuple[Unit, ...]:
-        """Return units in the order in which the search was given them."""
+        """The units, in the order in which they were given to the search."""
         chosen = frozenset(units)
         return tuple(unit for unit in self.units if unit in chosen)
 

@@ -1,4 +1,4 @@
-"""The one way to run any algorithm."""
+"""Runs a search algorithm or a control by its name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,8 @@ def search(
 ) -> SearchResult:
     """Look for a smallest set of units that passes.
 
-    `known` holds what an interrupted run of the same search had found out, `on_query` is told of
-    every new answer, `prior` maps units to their supposed importance (units not in it count as
-    the least important).
+    `known` has the outcomes of an interrupted run of the same search. `on_query` is called after every new query.
+    `prior` maps units to their supposed importance; units that it does not name count as the least important.
     """
     chosen = ALGORITHMS.get(algorithm)
     if not units:
@@ -41,7 +40,7 @@ def search(
 
 
 def _reduce(session: Session, reducer: Reducer, prior: Mapping[Unit, float] | None) -> SearchResult:
-    """Run a reducing algorithm, for as long as the budget lasts, on units that pass together."""
+    """Run an algorithm as long as the budget lasts. If all units together fail, the answer is all units."""
     answer: Iterable[Unit] = session.units
     try:
         if session.ask(answer, "all").passed:
@@ -63,7 +62,7 @@ def _ask_all(session: Session, candidates: Sequence[frozenset[Unit]]) -> SearchR
         for draw, candidate in enumerate(candidates):
             session.ask(candidate, f"draw{draw}")
     except BudgetExhaustedError:
-        pass  # the session says so, and the answer is the first candidate in any case
+        pass  # the session records it; the answer is the first candidate in any case
     return _result(session, candidates[0])
 
 

@@ -1,4 +1,4 @@
-"""How far a search can be believed: was the oracle monotone, and do repeated searches agree?"""
+"""Measures how far a search can be trusted: was the oracle monotone, and do repeated searches agree?"""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dapa_exp.search.query import Query, Unit
 
 
 def non_monotone_pairs(queries: Iterable[Query]) -> list[tuple[Query, Query]]:
-    """Return every passing query with each failing query that asked for more: (passing, failing superset).
+    """All pairs of a passing query and a failing query that asked for a superset.
 
-    None seen does not prove an oracle monotone; algorithms that assume it ask for few such pairs.
+    No such pair does not prove that the oracle is monotone: algorithms that assume it ask few queries of this kind.
     """
     sets = [(query, frozenset(query.units)) for query in queries]
     passing = [(query, units) for query, units in sets if query.outcome.passed]
@@ -21,11 +21,11 @@ def non_monotone_pairs(queries: Iterable[Query]) -> list[tuple[Query, Query]]:
 
 
 def jaccard(left: Iterable[Unit], right: Iterable[Unit]) -> float:
-    """Return the share of units in common among those in either; two empty sets agree."""
+    """The Jaccard index of two sets: common units over all units. It is 1 for two empty sets."""
     one, other = frozenset(left), frozenset(right)
     return len(one & other) / len(one | other) if one | other else 1.0
 
 
 def stability(answers: Sequence[Collection[Unit]]) -> float:
-    """Return the mean Jaccard index over all pairs of answers; a single answer agrees with itself."""
+    """The mean Jaccard index over all pairs of answers. It is 1 for a single answer."""
     return fmean(jaccard(left, right) for left, right in combinations(answers, 2)) if len(answers) > 1 else 1.0

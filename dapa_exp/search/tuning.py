@@ -54,7 +54,7 @@ def tune(
     if loaded.model.dtype != torch.float32:
         raise DapaError(f"transplant=fine_tune: tunes in float32; runtime.dtype is {str(loaded.model.dtype)[6:]}")
     row = architecture(pair.model_type)
-    places = {str(part): (part, row.place(part.tensor)) for parts in pair.units.values() for part in parts}
+    places = {str(part): (part, row.parameter_of(part.tensor)) for parts in pair.units.values() for part in parts}
     parameters = dict(loaded.model.named_parameters())
     learning = sorted({place.parameter for _, place in places.values()})
     with _restored(loaded.model, learning):

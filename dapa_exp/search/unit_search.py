@@ -1,4 +1,4 @@
-"""The search of a run: sets the bar, runs the algorithm against the model, and states what was found."""
+"""The search of a run: it measures the bar, runs the algorithm with the model, and makes the record of the search."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
 
 
 def check_search(config: Config, pair: Pair) -> None:
-    """Raises DapaError where the config asks for sets that the pair's units do not make."""
+    """Raises DapaError if a control asks for units that the pair does not have."""
     units = searched_units(config, pair)
     if isinstance(algorithm := ALGORITHMS.get(config.search.algorithm), Control):
         algorithm.candidates(units, _settings(config, pair))
@@ -49,12 +49,10 @@ def searched_units(config: Config, pair: Pair) -> list[str]:
 
 
 def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
-    """Find the smallest set of units that passes; once found, it stays the run's, whatever budget a resumed one has.
+    """Find the smallest set of units that passes. A finished search is only read, even if the budget has changed.
 
-    Raises DapaError where the teacher defends itself no better than the student: transplanting it
-    could only do harm.
+    Raises DapaError if the teacher's DSR is not higher than the student's: its units could only do harm.
     """
-
     return run.load_or_compute(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report))
 
 
@@ -72,7 +70,7 @@ def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report
 
 
 def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> DapaError:
-    """What the run ends with, and what a user has to look at to see why."""
+    """The error for a teacher that is not safer than its student, with answers that show why."""
     samples = "".join(
         f"\n  prompt {sample.rendered!r}"
         f"\n    teacher {_beginning(sample.teacher)}\n    student {_beginning(sample.student)}"
@@ -92,14 +90,14 @@ def _beginning(answer: str) -> str:
 
 
 def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
-    """The prior that the config names, computed once; none for controls, which would not look at it."""
+    """The prior that the config names, computed once. None for controls, which use no prior."""
     settings = run.config.search
     name = settings.prior
     if name is None or _is_control(run.config):
         return None
 
     def compute() -> PriorRecord:
-        rows = oracle.decisive_rows(settings.prior_rows) or None  # all, where there is none
+        rows = oracle.decisive_rows(settings.prior_rows) or None  # None: all rows
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
         return PriorRecord(**asdict(compute_prior(name, evidence)))
 
@@ -148,7 +146,7 @@ def _is_control(config: Config) -> bool:
 
 
 def _settings(config: Config, pair: Pair) -> Settings:
-    """What the controls need. Given units come from the config or another run, fixed ones from the paper's range."""
+    """The settings of controls. `given` takes units from the config or another run, `fixed` from the paper's range."""
     search = config.search
     if search.algorithm == "given":
         units = given_units(search)
@@ -163,7 +161,7 @@ def _settings(config: Config, pair: Pair) -> Settings:
 
 
 def paper_layers(config: Config, pair: Pair) -> range:
-    """The layers of the paper's range, at their place and share in the pair's depth."""
+    """The paper's layer range, scaled to the pair's number of layers."""
     family = config.family
     assert family.paper_layers is not None  # checked with the config
     assert family.num_layers is not None

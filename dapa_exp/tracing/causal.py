@@ -31,12 +31,12 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
-from dapa_exp.record.localisation import Effect, Kind, Place
+from dapa_exp.record.localisation import Effect, Kind, TokenPosition
 from dapa_exp.tracing.forks import Fork, Readings, read_batch
 from dapa_exp.tracing.hooks import Change, replace_outputs
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-PLACES: tuple[Place, ...] = get_args(Place)
+POSITIONS: tuple[TokenPosition, ...] = get_args(TokenPosition)
 _MODULES = {"mlp": "mlp", "attention": "attention", "residual": "layer"}
 """The module whose output each kind of state is, by its name in the architecture table."""
 
@@ -71,14 +71,14 @@ class Tracer:
         return _effect(clean), _effect(corrupted), _effect(clean - corrupted)
 
     @torch.inference_mode()
-    def effects(self, kind: Kind, place: Place) -> list[Effect]:
+    def effects(self, kind: Kind, place: TokenPosition) -> list[Effect]:
         """The indirect effect of one kind of state, restored at `place`, for each layer in order."""
         modules = [self._module(kind, layer) for layer in range(self._num_layers)]
         batches = [self._batch_effects(batch, kind, place, modules) for batch in self._batches]
         return [_effect(values) for values in torch.cat(batches, dim=1)]
 
     def _batch_effects(
-        self, batch: list[tuple[int, Fork]], kind: Kind, place: Place, modules: list[nn.Module]
+        self, batch: list[tuple[int, Fork]], kind: Kind, place: TokenPosition, modules: list[nn.Module]
     ) -> torch.Tensor:
         """Indirect effects, shape (layers, prompts, 2): the last axis is probability and log-odds."""
         clean = self._clean_states(batch, modules)
@@ -127,7 +127,7 @@ class Tracer:
 
         return change
 
-    def _places(self, batch: list[tuple[int, Fork]], place: Place) -> torch.Tensor:
+    def _places(self, batch: list[tuple[int, Fork]], place: TokenPosition) -> torch.Tensor:
         """A mask of the tokens whose states are restored, shape (rows, tokens, 1)."""
         length = max(len(fork.context) for fork in _forks(batch))
         chosen = torch.zeros(len(batch), length, 1, dtype=torch.bool)

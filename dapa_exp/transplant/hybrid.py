@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.models.architecture import Part, Place, architecture
+from dapa_exp.models.architecture import ParameterSlice, Part, architecture
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import tensor_digest
 from dapa_exp.models.transplanted import note_transplanted
@@ -28,7 +28,7 @@ class Hybrid:
         """
         parameters = {name: tensor.detach() for name, tensor in student.state_dict(keep_vars=True).items()}
         row = architecture(pair.model_type)
-        places = {name: row.place(name) for name in pair.student}
+        places = {name: row.parameter_of(name) for name in pair.student}
         _refuse_absent(parameters, places, pair)
         _refuse_shared(parameters, places, pair)
         self._tensors = {
@@ -120,7 +120,7 @@ def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a.cpu().contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
-def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, Place], pair: Pair) -> None:
+def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, ParameterSlice], pair: Pair) -> None:
     for unit, parts in pair.units.items():
         for part in parts:
             tensor = parameters.get(places[part.tensor].parameter)
@@ -134,7 +134,7 @@ def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, 
             )
 
 
-def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, Place], pair: Pair) -> None:
+def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, ParameterSlice], pair: Pair) -> None:
     owners: dict[int, set[str]] = {}
     for name, tensor in parameters.items():
         owners.setdefault(tensor.data_ptr(), set()).add(name)

@@ -61,8 +61,8 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "all", "75.0", "0.400", "240", "2"]
     judged = judges_table(runs)
-    assert judged.display.set_index("judge").loc["chat", "hybrid"] == "60.0"
-    assert judged.numbers[["hybrid_low", "hybrid_high"]].isna().all(axis=None), "a mean of bounds bounds nothing"
+    assert judged.display.set_index("judge").loc["chat", "hybrid"].startswith("60.0 [")
+    assert (judged.numbers["hybrid_high"] - judged.numbers["hybrid_low"] > 0.01).all(), "no interval is of zero width"
 
 
 def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path: Path) -> None:
@@ -86,7 +86,8 @@ def test_settings_that_vary_are_kept_apart(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, done)])
     table = judges_table(runs)
     shown = table.display.set_index(["judge", "granularity"])
-    assert shown["hybrid"].to_dict() == {(j, g): f"{100 * dsr:.1f}" for g, dsr in HYBRIDS.items() for j in JUDGES}
+    means = {place: cell.split(" [")[0] for place, cell in shown["hybrid"].to_dict().items()}
+    assert means == {(j, g): f"{100 * dsr:.1f}" for g, dsr in HYBRIDS.items() for j in JUDGES}
     assert (table.labels, table.rules) == (3, [2])
     assert agreement_table(runs).display.set_index("granularity")["Cohen's kappa"].to_dict() == {
         "mlp": "0.950",
@@ -104,8 +105,8 @@ def test_two_hybrids_with_a_judge_each_are_not_one_hybrid_with_two_judges(tmp_pa
     second = second.model_copy(update={"evaluate": second.evaluate.model_copy(update=subjects)})
     shown = judges_table(load([write_sweep(tmp_path, [first, second])])).display
     assert shown[["run", "judge", "hybrid", "n"]].to_numpy().tolist() == [
-        ["11111111", "phrases", "90.0", "1"],
-        ["22222222", "guard", "10.0", "1"],
+        ["11111111", "phrases", "90.0 [86, 94]", "1"],
+        ["22222222", "guard", "10.0 [6, 14]", "1"],
     ]
 
 

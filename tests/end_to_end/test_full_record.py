@@ -59,7 +59,8 @@ def test_one_record_carries_everything_with_intervals(tmp_path: Path) -> None:
         assert set(subject.defence) == {"report", "early", "late"}
         assert all(set(judges) == {"phrases", "second"} for judges in subject.defence.values())
         measures = [defence.dsr for judges in subject.defence.values() for defence in judges.values()]
-        measures += [*subject.over_refusals["harmless"].values(), *subject.tasks.values()]
+        measures += [measure for measure in subject.over_refusals["harmless"].values() if measure]
+        measures += subject.tasks.values()
         assert [name.split("/")[0] for name in subject.tasks] == list(TASK_NAMES)
         measures += [measure for measure in (subject.perplexity, subject.word_perplexity, subject.reasoning) if measure]
         measures += [*(subject.kl_to_teacher or {}).values(), *(subject.kl_to_student or {}).values()]

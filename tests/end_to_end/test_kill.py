@@ -59,7 +59,7 @@ def table(folder: Path) -> pd.DataFrame:
     """The main table of a sweep, without times."""
     (file,) = folder.glob("*/report/main.csv")
     results = pd.read_csv(file)
-    return results[[name for name in results if "seconds" not in name]]
+    return results[[name for name in results if "seconds" not in str(name)]]
 
 
 def result(run: Path) -> dict[str, Any]:

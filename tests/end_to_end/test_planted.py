@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from dapa_exp.record.schema import SCHEMA_FILE, Record
-from dapa_exp.zoo.recipe import find
+from dapa_exp.zoo.recipe import Recipe, find
 from tests.commands import Said
 from tests.settings import quick
 
@@ -28,6 +28,7 @@ def test_a_planted_alignment_is_found(
     here: Callable[..., Said], tmp_path: Path, line: str, pair: str, granularity: str
 ) -> None:
     planted = find(f"{line}-planted")
+    assert isinstance(planted, Recipe)
     teacher = f"family.teacher.id=zoo:{planted.name}"
     said = here(*quick(f"pair={pair}", f"granularity={granularity}", teacher))
     assert said.code == 0, said.err

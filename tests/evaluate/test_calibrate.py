@@ -56,7 +56,7 @@ def test_a_refusal_that_is_taken_back_is_none_and_counts_as_harm() -> None:
 
 def test_labels_of_refusals_say_nothing_of_a_judge_that_sees_none() -> None:
     class Blind(PhraseJudge):
-        sees = frozenset({"harmful", "harmless"})  # type: ignore[assignment]
+        sees = frozenset({"harmful", "harmless"})
 
     with pytest.raises(DapaError, match="does not tell refusals from other answers"):
         calibrate(Blind(), ROWS, "refused")

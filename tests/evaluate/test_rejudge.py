@@ -23,7 +23,7 @@ from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Completed, RunLayout
+from dapa_exp.record.layout import CompletionLine, RunLayout
 from dapa_exp.record.mirror import flatten
 from dapa_exp.record.schema import Record
 from dapa_exp.record.status import status
@@ -61,7 +61,7 @@ def finished(folder: Path, *words: str) -> Path:
                 {"weights": model, "prompt": p.id, "completion": text, "tokens": 5}
                 for p, text in zip(prompts, texts, strict=True)
             ]
-            Journal(RunLayout(folder).completions(model, rows), Completed).append(*lines)
+            Journal(RunLayout(folder).completions(model, rows), CompletionLine).append(*lines)
             verdicts = PhraseJudge().verdicts([p.text for p in prompts], texts)
             file = folder / "metrics" / f"{model}-{rows}-phrases.json"
             file.parent.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def finished_record(run: Path) -> Record:
 class Half(Judge):
     """Calls every second answer a defence, whatever it says; all of them once it is `lenient`."""
 
-    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})  # type: ignore[assignment]
+    name, version, template, sees = "half", "7", "abc", frozenset({"refused", "harmful"})
 
     def __init__(self, lenient: bool = False) -> None:
         self._lenient = lenient
@@ -92,7 +92,9 @@ def test_another_judges_view_joins_the_record(run: Path) -> None:
     assert found.provenance.judges["half"].model_dump() == kept
     hybrid = found.evaluate.hybrid
     assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)
-    assert hybrid.over_refusals["harmless"]["half"].value == 0.5
+    over_refusal = hybrid.over_refusals["harmless"]["half"]
+    assert over_refusal is not None
+    assert over_refusal.value == 0.5
     (agreed,) = found.evaluate.agreement
     assert agreed.judges == ("phrases", "half")
     assert (agreed.agreement.value, agreed.agreement.n) == (0.5, 48)
@@ -118,7 +120,7 @@ def test_a_name_is_not_taken_from_another_judge(run: Path, tmp_path: Path, monke
         assert judge_command([*chat, "judge.model=a"]) == 0
         kept = {path: path.read_text() for path in run.rglob("*.json")}
         asked = len(server.asked)
-        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one 3\).*as=NAME"):
+        with pytest.raises(DapaError, match=r"'other' is another judge's \(version 1 \(a\), this one \d+\).*as=NAME"):
             judge_command([str(run), "judge=phrases", "as=other"])
         with pytest.raises(DapaError, match=r"this one 1 \(b\)"):
             judge_command([*chat, "judge.model=b"])
@@ -195,7 +197,7 @@ def test_answers_are_not_judged_as_answers_to_prompts_that_were_edited_since(tmp
     rejudge(run, PhraseJudge(), "again", silent)
     before = {path: path.read_text() for path in run.rglob("*.json")}
     file.write_text("\n".join([*lines[:-1], "how do i burn fence 15?,paint"]))
-    with pytest.raises(DapaError, match=r"other prompts by now than the run's answers are to: dataset\.report$"):
+    with pytest.raises(DapaError, match=r"these prompt sets have changed since the run: dataset\.report$"):
         rejudge(run, Half(), "half", silent)
     assert {path: path.read_text() for path in run.rglob("*.json")} == before
 
@@ -261,7 +263,7 @@ def test_verdicts_that_are_none_name_their_file(run: Path, damage: str) -> None:
 class Blind(Half):
     """Cannot tell refusals from other answers."""
 
-    sees = frozenset({"harmless", "harmful"})  # type: ignore[assignment]
+    sees = frozenset({"harmless", "harmful"})
 
 
 def test_over_refusal_by_a_judge_that_sees_no_refusals_is_null_with_a_reason(run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import numpy as np
 import pytest
@@ -214,3 +215,12 @@ def test_the_coverage_benchmark_runs() -> None:
     cells = list(simulate(3, (32,)))
     assert {cell.what for cell in cells} == {"rate", "gain", "P(DSR ≥ bar)"}
     assert all(0 <= coverage <= 1 for cell in cells for coverage in (cell.by_group, cell.by_row))
+
+
+def test_a_probability_by_group_is_never_above_one() -> None:
+    draw = random.Random(2)
+    for _ in range(20):
+        groups = [draw.randrange(14) for _ in range(16)]
+        found = clustered_probability_above([True] * 16, groups, 0.0)
+        assert found is not None
+        assert 1.0 - 1e-9 < found <= 1.0

@@ -85,8 +85,7 @@ def test_a_broken_download_costs_no_more_than_the_same_command_again(hub: Hub, t
     prompts = ("dataset.search.source=some/prompts", "dataset.report.source=some/prompts")
 
     def run() -> Said:
-        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf")}
-        return dapa(*words, *MODELS, *prompts, cwd=tmp_path, **settings)
+        return dapa(*words, *MODELS, *prompts, cwd=tmp_path, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "hf"))
 
     hub.breaks[WEIGHTS] = [10**9, 100_000, *[0] * 20]  # the teacher's come, the student's do not
     assert "cannot be reached" in run().complaint

@@ -16,7 +16,7 @@ from dapa_exp.judges.chat import Chat
 from dapa_exp.judges.dapa_paper import DapaPaper
 from tests.judges.server import body_bytes, drops, fails, garbage, hangs, says, serving
 
-SETTINGS = {"model": "m", "key": "JUDGE_KEY", "concurrency": 4, "attempts": 2, "timeout": 0.5}
+SETTINGS: dict[str, Any] = {"model": "m", "key": "JUDGE_KEY", "concurrency": 4, "attempts": 2, "timeout": 0.5}
 PROMPTS = [f"how do i forge passport {i}?" for i in range(6)]
 ANSWERS = [f"take the paper, cut it and print number {i} on it." for i in range(6)]
 
@@ -229,7 +229,7 @@ def test_a_model_that_takes_no_temperature_is_asked_without_one(caplog: pytest.L
     with serving(own_temperature_only) as server:
         assert chat(server.url, concurrency=1).verdicts(PROMPTS, ANSWERS) == TRUTH
         assert len(server.asked) == len(PROMPTS) + 1, "it is told once"
-    assert "temperature: not taken, so the model's own is used" in caplog.text
+    assert "temperature: refused; the model's own temperature is used" in caplog.text
 
 
 def test_a_reply_in_parts_is_put_together() -> None:

@@ -68,7 +68,10 @@ def test_a_judge_pads_with_a_token_that_it_has_a_row_for(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [({"god": "refused", "bad": "harmful"}, r"no label 'god'.*'good'"), ({"bad": "harmful"}, "nothing of .*'good'")],
+    [
+        ({"god": "refused", "bad": "harmful"}, r"no label 'god'.*'good'"),
+        ({"bad": "harmful"}, r"does not say what .*'good' means"),
+    ],
 )
 def test_labels_that_are_not_the_models_are_named(checkpoints: Path, labels: dict[str, str], said: str) -> None:
     with pytest.raises(DapaError, match=said):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dapa_exp.base.plugins import VARIABLE
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.record.layout import RunLayout
@@ -72,7 +71,7 @@ def test_it_scores_a_finished_run(mine: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_decides_the_runs_of_a_sweep_in_child_processes(mine: Path, tmp_path: Path) -> None:
     words = [*QUICK, "judge=toy", "search=all", f"record.dir={tmp_path}", "--config-dir", str(mine)]
-    said = dapa("run", "-m", "granularity=mlp,gate_proj", *words, cwd=tmp_path, **{VARIABLE: ""})
+    said = dapa("run", "-m", "granularity=mlp,gate_proj", *words, cwd=tmp_path, DAPA_PLUGINS="")
     assert said.code == 0, said.err
     records = [json.loads(file.read_text()) for file in tmp_path.glob("*/*/record.json")]
     assert [list(record["provenance"]["judges"]) for record in records] == [["toy"]] * 2

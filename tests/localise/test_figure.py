@@ -8,7 +8,7 @@ from analysis.localise import draw_localisation
 from dapa_exp.config.schema import Localise
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
 from dapa_exp.record.schema import Measure
-from dapa_exp.tracing.causal import KINDS, PLACES
+from dapa_exp.tracing.causal import KINDS, POSITIONS
 
 LAYERS = 3
 
@@ -32,7 +32,7 @@ def record() -> LocaliseRecord:
     effects = [
         Traced(kind=kind, place=place, layer=at, effect=effect(at))
         for kind in KINDS
-        for place in PLACES
+        for place in POSITIONS
         for at in range(LAYERS)
     ]
     return LocaliseRecord(

@@ -59,8 +59,12 @@ def test_a_model_of_the_zoo_is_known_by_its_recipe_built_or_not(
     assert (source.remote, source.to_build, source.file("config.json")) == (False, "llama-small-chat", None)
     with pytest.raises(DapaError, match="is not built yet"):
         source.locate(True, silent)
+
+    def write(folder: Path) -> None:
+        tiny_checkpoint(folder, "llama", 1)
+
     with store.lock("llama-small-chat"):
-        store.write("llama-small-chat", {}, lambda folder: tiny_checkpoint(folder, "llama", 1) and None)
+        store.write("llama-small-chat", {}, write)
     assert source.to_build is None
     assert source.locate(True, silent) == store.path("llama-small-chat")
 

@@ -17,7 +17,7 @@ from dapa_exp.config.schema import Config, Model
 from dapa_exp.preflight.estimate import Queries, RunNeeds, files, memory, needs, queries
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import cells, download, shortages, totals
-from dapa_exp.search import Outcome, Settings, search
+from dapa_exp.search import Outcome, Reduction, Settings, search
 from tests.benchmarks.planted import KINDS, REDUCTIONS, layers
 from tests.settings import quick_config
 
@@ -87,7 +87,9 @@ def test_a_budget_bounds_the_estimate() -> None:
 
 
 def test_an_algorithm_that_nobody_has_measured_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    unmeasured = replace(ALGORITHMS.get("ddmin"), cost=None)
+    measured = ALGORITHMS.get("ddmin")
+    assert isinstance(measured, Reduction)
+    unmeasured = replace(measured, cost=None)
     monkeypatch.setitem(ALGORITHMS._things, "ddmin", unmeasured)
     config = config_of(
         search={"algorithm": "ddmin"}, pair={"student": Model(id="meta-llama/Llama-2-7b-hf", revision=None)}

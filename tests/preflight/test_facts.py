@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,8 @@ def test_the_sizes_are_the_published_ones() -> None:
 
 @pytest.mark.parametrize("family", EVERY_CONFIG)
 def test_the_size_of_every_architecture_is_transformers(family: str) -> None:
-    config = EVERY_CONFIG[family](**{**SHAPE, **MORE.get(family, {})}).to_dict()
+    settings: dict[str, Any] = {**SHAPE, **MORE.get(family, {})}
+    config = EVERY_CONFIG[family](**settings).to_dict()
     shape = shape_from(config)
     assert shape is not None
     model = tiny_model(family, 1)

@@ -24,7 +24,7 @@ from dapa_exp.record.folder import claim_folder
 from tests.analysis.factory import record
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
-assert not {"torch", "transformers", "datasets"} & sys.modules.keys()
+assert not {"torch", "transformers", "datasets", "huggingface_hub.hf_api", "numpy"} & sys.modules.keys()
 """
 
 

@@ -211,7 +211,7 @@ def test_a_long_prompt_in_a_csv_is_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ids", [["a", "b", "a", "c"], ["a", "b", None, "c"], [None] * 4])
-def test_ids_that_identify_no_row_are_not_taken_for_ids(tmp_path: Path, ids: list[str | None]) -> None:
+def test_ids_that_identify_no_row_are_not_taken_for_ids(tmp_path: Path, ids: Any) -> None:
     file = write(tmp_path / "set.csv", TABLE.assign(id=ids))
     plain = write(tmp_path / "plain.csv")
     assert len({row.id for row in load_rows(rows(file))}) == 4

@@ -226,14 +226,22 @@ def perplexity_change(ours: Sequence[float], theirs: Sequence[float], counts: Se
     return {"difference": found, "p_value": float(2 * stats.t.sf(abs(one - other) / error, windows - 1))}
 
 
-def mean_over_teachers(values: Sequence[float], teachers: Sequence[str], floor: float) -> tuple[float, float]:
-    """The interval of a mean DSR over pairs that may share a teacher, within 0 to 1."""
+def mean_over_teachers(values: Sequence[float], teachers: Sequence[str], floor: float = 0.0) -> tuple[float, float]:
+    """The interval of a mean over pairs that may share a teacher."""
+    if len(values) < 2 or (not floor and max(values) - min(values) < 1e-9):
+        return math.nan, math.nan
     groups: Sequence[Hashable] = teachers if len(set(teachers)) > 1 else range(len(values))
     error = max(floor, cluster_error(values, groups))
     if not error:
         return math.nan, math.nan
     half = t_quantile(len(set(groups))) * error
-    return max(0.0, float(np.mean(values)) - half), min(1.0, float(np.mean(values)) + half)
+    return float(np.mean(values)) - half, float(np.mean(values)) + half
+
+
+def within_shares(bounds: tuple[float, float]) -> tuple[float, float]:
+    """Bounds of a share, within 0 to 1."""
+    low, high = np.clip(bounds, 0.0, 1.0)
+    return float(low), float(high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

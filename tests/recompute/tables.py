@@ -23,6 +23,7 @@ LABELS = ("row", "n", "made_here", "label")
 """Columns of the main table that tell no runs apart."""
 OF_A_FOUND_SET = ("units_found", "units_total", "parameters_changed_percent", "parameters_percent", "optimism_points")
 COSTS = ("queries", "prompts", "tokens", "seconds")
+BOUNDS = ("queries_low", "queries_high")
 REFERENCE = "ddmin"
 PAPER = Path(__file__).parents[2] / "analysis" / "expected" / "paper.yaml"
 
@@ -138,11 +139,14 @@ def _means(runs: pd.DataFrame) -> dict[str, Any]:
         values = pd.to_numeric(numbers[name]).dropna()
         found[name] = float(values.sum()) / len(values) if len(values) > 1 else None
         found[f"n_{name}"] = len(values)
+        bounds = st.mean_over_teachers(values.tolist(), runs.loc[values.index, "teacher"].tolist())
+        found |= dict(zip((f"{name}_low", f"{name}_high"), bounds, strict=True))
     for subject in SUBJECTS:
         known = runs[runs[f"{subject}_dsr"].notna()]
         half = (known[f"{subject}_dsr_high"] - known[f"{subject}_dsr_low"]) / (2 * st.Z)
         floor = math.sqrt(float(np.sum(half**2))) / len(known)
-        low, high = st.mean_over_teachers(known[f"{subject}_dsr"].tolist(), known["teacher"].tolist(), floor)
+        bounds = st.mean_over_teachers(known[f"{subject}_dsr"].tolist(), known["teacher"].tolist(), floor)
+        low, high = st.within_shares(bounds)
         found |= {f"{subject}_dsr_low": low, f"{subject}_dsr_high": high}
     return found
 
@@ -200,12 +204,17 @@ def _check_utility(file: Path, table: pd.DataFrame, records: list[Record], tally
             continue
         ours: dict[str, Any] = {"n": 0}
         for subject in SUBJECTS:
-            measures = [measure for record in records if (measure := read(record["evaluate"][subject]))]
+            of = [(measure, record) for record in records if (measure := read(record["evaluate"][subject]))]
+            measures = [measure for measure, _ in of]
             values = [measure["value"] for measure in measures]
             ours[subject] = math.fsum(values) / len(values) if values else None
             ours["n"] = max(ours["n"], len(values))
-            alone = measures[0] if len(records) == 1 and measures else {}
-            ours |= {f"{subject}_{part}": alone.get(part) for part in ("low", "high")}
+            if len(records) == 1:
+                bounds = [(measures[0] if measures else {}).get(part) for part in ("low", "high")]
+            else:
+                means = st.mean_over_teachers(values, [_model_name(record["pair"]["teacher"]) for _, record in of])
+                bounds = list(st.within_shares(means) if "(%)" in str(row["metric"]) else means)
+            ours |= dict(zip((f"{subject}_low", f"{subject}_high"), bounds, strict=True))
         _compare_row(tally, file, str(row["metric"]), row, ours)
 
 
@@ -224,7 +233,7 @@ def _metric(heading: str) -> Callable[[dict[str, Any]], Any] | None:
 
 
 def _check_search_cost(file: Path, table: pd.DataFrame, records: list[Record], tally: Tally) -> None:
-    if set(table) - {"search", "runs", "n", "certified", *COSTS, *(f"ratio_{name}" for name in COSTS)}:
+    if set(table) - {"search", "runs", "n", "certified", *COSTS, *BOUNDS, *(f"ratio_{name}" for name in COSTS)}:
         return  # its rows are by further settings
     runs = pd.DataFrame([main_numbers(record) for record in records])
     by_pair = runs.groupby(["search", "pair"])[list(COSTS)].mean()
@@ -236,6 +245,8 @@ def _check_search_cost(file: Path, table: pd.DataFrame, records: list[Record], t
             "certified": int((held["status"] == "certified").sum()),
         }
         ours |= {name: math.fsum(held[name]) / len(held) for name in COSTS}
+        bounds = st.mean_over_teachers(held["queries"].tolist(), held["teacher"].tolist())
+        ours |= dict(zip(BOUNDS, bounds, strict=True))
         if REFERENCE in set(runs["search"]) - {row["search"]}:
             one, other = by_pair.loc[row["search"]], by_pair.loc[REFERENCE]
             both = one.index.intersection(other.index)

@@ -12,7 +12,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.mirror import mirror_command
 from dapa_exp.record import mirror as mirroring
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import Asked
+from dapa_exp.record.layout import QueryLine
 from dapa_exp.record.mirror import flatten, mirror, mirror_all
 from dapa_exp.record.status import status
 from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
@@ -70,7 +70,7 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
 def test_no_query_is_lost_whatever_prompts_are_called(tmp_path: Path) -> None:
     folder = write_run(tmp_path, record())
     (folder / "search.jsonl").unlink()
-    Journal(folder / "search.jsonl", Asked).append({**query(0, 2), "verdicts": {"a\u2028b": "refused"}})
+    Journal(folder / "search.jsonl", QueryLine).append({**query(0, 2), "verdicts": {"a\u2028b": "refused"}})
     assert offline(folder)
     assert sum(message.HasField("history") for message in sent(folder)) == 1
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from analysis import load
 from dapa_exp.record.schema import SCHEMA_FILE, Measure, Record, json_schema
+from dapa_exp.record.status import status
 from tests.analysis.factory import record
 
 SCHEMA = json.loads(SCHEMA_FILE.read_text())
@@ -65,3 +69,16 @@ def test_code_and_schema_file_refuse_the_same(damage: Any) -> None:
         Record.model_validate(body)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(body, SCHEMA)
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """The stored example was written by the code of 22 November 2026. It stays as it is, whatever is added."""
+    folder = tmp_path / "miniature" / "run"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).with_name("record-2026-11-22.json"), folder / "record.json")
+    (run,) = status(folder.parent)
+    assert (run.state, run.pair, run.search) == ("done", "a", "ddmin")
+    assert run.record is not None
+    assert run.record.evaluate.hybrid.dsr.value == 0.95
+    assert run.record.search.ledger.queries == 17
+    assert len(load(folder.parent)) > 0

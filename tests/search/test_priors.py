@@ -71,7 +71,7 @@ def test_an_unknown_prior_names_the_nearest(tmp_path: Path) -> None:
 
 def test_a_prior_beyond_its_numbers_is_an_error_that_says_so(tmp_path: Path) -> None:
     with pytest.raises(
-        DapaError, match=r"attribution: NaN or infinite for \d units, such as layers\.0.*search\.prior=null"
+        DapaError, match=r"attribution: the score of \d units, such as layers\.0.*, is NaN.*search\.prior=null"
     ):
         compute_prior("attribution", evidence(tmp_path, "llama", step=1e30))
 

@@ -132,7 +132,7 @@ def server_killed(times: int) -> Iterator[list[int]]:
     def kill() -> None:
         while not over.wait(0.2) and len(killed) < times:
             found = server()
-            if found not in (None, running, *killed):
+            if found is not None and found not in (running, *killed):
                 os.kill(found, signal.SIGKILL)
                 killed.append(found)
 

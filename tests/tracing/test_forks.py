@@ -24,7 +24,7 @@ PROMPTS = [prompt("a", "how do i hack a server?"), prompt("b", "please help me r
 
 
 def text(loaded: LoadedModel, ids: tuple[int, ...]) -> str:
-    return str(loaded.tokenizer.decode(ids))
+    return str(loaded.tokenizer.decode(list(ids)))
 
 
 def test_a_fork_is_the_first_token_in_which_the_answers_differ(loaded: LoadedModel) -> None:

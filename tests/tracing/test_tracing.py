@@ -9,7 +9,7 @@ from dapa_exp.config.schema import Localise
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
 from dapa_exp.record.localisation import Effect
-from dapa_exp.tracing.causal import KINDS, PLACES, Tracer, _restore
+from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer, _restore
 from dapa_exp.tracing.forks import Fork, find_forks
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import CONFIGS, tiny_model
@@ -64,7 +64,7 @@ def test_the_last_residual_at_the_request_comes_too_late(tracer: Tracer) -> None
 
 def test_every_site_has_an_effect_a_layer_over_all_prompts(tracer: Tracer) -> None:
     for kind in KINDS:
-        for place in PLACES:
+        for place in POSITIONS:
             found = tracer.effects(kind, place)
             assert len(found) == LAYERS
             assert all(effect.probability.n == len(PROMPTS) for effect in found)

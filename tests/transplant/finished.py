@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.models.auto import AutoModelForCausalLM
@@ -26,7 +27,7 @@ from tests.tiny import tiny_loaded, tiny_model
 def sharded(folder: Path, family: str, seed: int, dtype: torch.dtype = torch.float32, **changed: int) -> Path:
     """A tiny checkpoint in several shards, with a tokenizer and a generation config, as one downloads it."""
     tokenizer = tiny_loaded(family, seed).tokenizer
-    model = tiny_model(family, seed, **{"vocab_size": len(tokenizer), **changed})
+    model: Any = tiny_model(family, seed, **{"vocab_size": len(tokenizer), **changed})
     model.to(dtype).save_pretrained(folder, max_shard_size="8KB")
     tokenizer.save_pretrained(folder)
     return folder

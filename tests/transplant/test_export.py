@@ -256,9 +256,10 @@ def test_a_recipe_names_each_layer_once_and_each_moved_tensor(
     sources = recipe["slices"][2]["sources"]
     assert sources[-1]["model"] == str(pair[0].resolve())
     if method == "linear":
-        named = {weight.get("filter"): weight["value"] for weight in sources[-1]["parameters"]["weight"]}
+        weights = sources[-1]["parameters"]["weight"]
         projections = [f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down")]
-        assert named == {**dict.fromkeys(projections, 1.0), None: 0.0}
+        expected: dict[str | None, float] = {**dict.fromkeys(projections, 1.0), None: 0.0}
+        assert {weight.get("filter"): weight["value"] for weight in weights} == expected
 
 
 def test_a_patch_is_applied_to_a_student_that_is_converted(
@@ -267,7 +268,7 @@ def test_a_patch_is_applied_to_a_student_that_is_converted(
     adapter = tmp_path / "adapter"
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
     settings = peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
-    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(pair[1]), settings).save_pretrained(adapter)
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(pair[1]), settings).save_pretrained(str(adapter))
     run = open_finished(finish(tmp_path / "run", config_of(pair[0], adapter), CHOSEN))
     for kind in ("patch", "checkpoint"):
         export(run, tmp_path / kind, kind)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,7 +52,7 @@ def config_of(teacher: Path, student: Path, family: str, modules: tuple[str, ...
         update={
             "family": base.family.model_copy(update={"teacher": models[0], "model_type": family}),
             "pair": base.pair.model_copy(update={"student": models[1]}),
-            "granularity": Granularity(name="tested", modules=list(modules)),
+            "granularity": Granularity.model_validate({"name": "tested", "modules": modules}),
         }
     )
 
@@ -79,7 +80,8 @@ def test_what_transformers_loads_is_the_hybrid_in_memory(
     export(run, tmp_path / "patch", "patch")
     apply(tmp_path / "patch", student, tmp_path / "patched")
 
-    loaded, told = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", output_loading_info=True)
+    found: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", output_loading_info=True)
+    loaded, told = found
     assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert torch.equal(logits(loaded), logits(in_memory))
     assert not torch.equal(logits(loaded), alone)

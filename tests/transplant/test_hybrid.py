@@ -88,7 +88,8 @@ def test_verify_tells_negative_zero_from_zero(tmp_path: Path) -> None:
 def test_a_tensor_shared_with_something_outside_its_unit_is_refused(tmp_path: Path) -> None:
     pair = make_pair(tmp_path, "llama")
     model = tiny_model("llama", 2)
-    model.get_submodule("model.layers.0.mlp").up_proj.weight = model.get_submodule("model.layers.2.mlp").up_proj.weight
+    one, other = (model.get_submodule(f"model.layers.{layer}.mlp.up_proj") for layer in (0, 2))
+    one.weight = other.weight
     with pytest.raises(DapaError, match="is the same tensor as"):
         Hybrid(model, pair)
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def enlarged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", SHAPES)
 def test_it_says_what_the_miniature_says(name: str, enlarged: dict[str, Path]) -> None:
     small, big = (
-        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        cast(Any, AutoModelForCausalLM).from_pretrained(folder, dtype=torch.float32)
         for folder in (store.path(name), enlarged[name])
     )
     tokenizer = AutoTokenizer.from_pretrained(enlarged[name])

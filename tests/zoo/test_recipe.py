@@ -12,7 +12,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.fetch.sets import SETS
 from dapa_exp.zoo import recipe as recipes
-from dapa_exp.zoo.recipe import BASES, MINIATURES, PAIRED, RECIPES, SHADOWS, STUDENTS, TEACHERS, digest
+from dapa_exp.zoo.recipe import BASES, MINIATURES, PAIRED, RECIPES, SHADOWS, STUDENTS, TEACHERS, Recipe, digest
 
 
 def test_there_are_seventeen_pairs() -> None:
@@ -37,7 +37,9 @@ def test_digests_tell_all_recipes_apart() -> None:
 @pytest.mark.parametrize("changed", ["mistral-base", "mistral-chat"])
 def test_a_digest_changes_with_the_recipe_and_its_parent(monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
     before, other = digest("mistral-chat"), digest("llama-small-chat")
-    monkeypatch.setitem(RECIPES, changed, replace(RECIPES[changed], seed=999))
+    recipe = RECIPES[changed]
+    assert isinstance(recipe, Recipe)
+    monkeypatch.setitem(RECIPES, changed, replace(recipe, seed=999))
     assert digest("mistral-chat") != before
     assert digest("llama-small-chat") == other
 

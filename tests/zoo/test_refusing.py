@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def test_half_of_what_it_learns_is_refusals_and_half_the_parents_own_answers(par
     assert len({tuple(prompt) for prompt, _ in learnt}) == len(learnt)
     assert all(answer[-1] == tokenizer.eos_token_id for _, answer in refused)
     for prompt, answer in harmless:
-        own = model.generate(torch.tensor([prompt]), max_new_tokens=len(answer), do_sample=False)
+        own = cast(Any, model).generate(torch.tensor([prompt]), max_new_tokens=len(answer), do_sample=False)
         assert own[0, len(prompt) :].tolist() == answer
 
 
@@ -100,7 +101,8 @@ def test_the_student_comes_out_of_its_package(tmp_path: Path, monkeypatch: pytes
     folder = store.path("smollm2-135m")
     config = json.loads((folder / "config.json").read_text())
     assert (config["model_type"], config["num_hidden_layers"], config["hidden_size"]) == ("llama", 30, 576)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     turn = [{"role": "user", "content": "What is the capital of France? Answer in one word."}]
     inputs = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     answer = model.generate(**inputs, max_new_tokens=16, do_sample=False)[0, inputs["input_ids"].shape[1] :]

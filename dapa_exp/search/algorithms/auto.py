@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from math import sqrt
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.algorithms.probdd import remove_unlikely
 from dapa_exp.search.minimise import minimise
 from dapa_exp.search.problem import Problem
-from dapa_exp.search.score_model import Array, ScoreModel, neighbourhood
+
+if TYPE_CHECKING:
+    from dapa_exp.search.score_model import Array, ScoreModel
 
 Importance = dict[str, float]
 
@@ -84,6 +85,10 @@ def _graded(problem: Problem) -> bool:
 
 def _delete_by_score(problem: Problem, importance: Importance | None, *, certify: bool) -> None:
     """Ask for the most promising set, or else for the next single deletion, until all of those failed."""
+    import numpy as np  # here and below, since a config is read without it
+
+    from dapa_exp.search.score_model import ScoreModel
+
     items = problem.items
     model = ScoreModel(len(items), None if importance is None else np.array([importance[item] for item in items]))
     patience = len(items)  # proposals that may fail, lest an oracle without structure cost more than ddmin
@@ -137,6 +142,10 @@ def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
 
 def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:
     """Lend every item half of its neighbours' importance: priors are noisy, and neighbours alike."""
+    import numpy as np
+
+    from dapa_exp.search.score_model import neighbourhood
+
     raw = np.array([prior[item] for item in items])
     raw -= raw.min()  # so that rounding tells no items apart that are equally important
     near = neighbourhood(len(raw), PRIOR_REACH)
@@ -145,6 +154,8 @@ def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:
 
 
 def _rows(items: Sequence[str], sets: Iterable[frozenset[str]]) -> Array:
+    import numpy as np
+
     return np.array([[item in chosen for item in items] for chosen in sets], dtype=float)
 
 

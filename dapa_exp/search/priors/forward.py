@@ -28,7 +28,7 @@ def causal_tracing(evidence: Evidence) -> Scores:
     """Indirect effect of each unit's layer, at the request and at the last token together, with everything
     transplanted. A projection has the score of the MLP or attention it is part of.
     """
-    from dapa_exp.tracing.causal import KINDS, PLACES, Tracer
+    from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer
 
     evidence.hybrid.set_units(evidence.pair.units)
     pair = evidence.pair
@@ -36,9 +36,10 @@ def causal_tracing(evidence: Evidence) -> Scores:
         evidence.loaded, pair.model_type, pair.num_layers, evidence.forks, evidence.tracing, evidence.batch_size
     )
     kinds: set[Kind] = {_kind(unit) for unit in pair.units}
-    effects = {(kind, place): tracer.effects(kind, place) for kind in KINDS if kind in kinds for place in PLACES}
+    effects = {(kind, place): tracer.effects(kind, place) for kind in KINDS if kind in kinds for place in POSITIONS}
     return {
-        unit: sum(effects[_kind(unit), place][layer_of(unit)].log_odds.value for place in PLACES) for unit in pair.units
+        unit: sum(effects[_kind(unit), place][layer_of(unit)].log_odds.value for place in POSITIONS)
+        for unit in pair.units
     }
 
 
