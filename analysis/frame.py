@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.evaluate.statistics import PairedTable, newcombe
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import (
@@ -135,7 +136,9 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
         known.state,
         known.reason or "",
     )
-    entries = [Entry("state", text=known.state), *_settings(run.path), *(_entries(record) if record else ())]
+    entries = [Entry("state", text=known.state), *_settings(run.path)]
+    if record:
+        entries += [*_entries(record), *_queries(known)]
     for e in entries:
         yield (*which, e.subject, e.against, e.set, e.judge, e.metric, e.key, e.headline, *e[1:6])
 
@@ -143,17 +146,39 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
 def _settings(path: Path) -> Iterator[Entry]:
     """Yields the settings in the run's identity, with dotted keys; nothing if the run was never started."""
     try:
-        essence = json.loads(RunLayout(path).identity.read_text(encoding="utf-8"))["essence"]
-        flat = pd.json_normalize(essence).iloc[0].items()
+        essence = json.loads(RunLayout(path).identity.read_bytes())["essence"]
     except (OSError, ValueError, KeyError, TypeError):
         return
-    for key, value in flat:
-        yield Entry("setting", key=str(key), text=str(value))
+    for key, value in _flat(essence):
+        yield Entry("setting", key=key, text=str(value))
+
+
+def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of nested dicts with dotted keys."""
+    if not isinstance(tree, dict):
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from _flat(value, f"{prefix}.{key}" if prefix else key)
+
+
+def _queries(run: RunStatus) -> Iterator[Entry]:
+    """The queries of a search; nothing if their file is damaged, which takes nothing from the record."""
+    try:
+        queries = run.files.read_queries()
+    except DapaError:
+        return
+    for query in queries:
+        key = str(query["index"])
+        yield Entry("query_dsr", query["score"], n=query["prompts"], set="search", key=key)
+        yield Entry("query_units", len(query["units"]), key=key)
 
 
 def _entries(record: Record) -> Iterator[Entry]:
     yield from _search(record.search)
     transplant = record.transplant
+    yield Entry("num_layers", record.pair.num_layers)
+    yield Entry("method", text=transplant.method)
     yield Entry("tensors", transplant.tensors)
     yield Entry("parameters_total", transplant.parameters_total)
     yield Entry("parameters_moved", transplant.parameters)

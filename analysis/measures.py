@@ -68,16 +68,19 @@ class Cells:
         return column.reindex(self._runs).reset_index(drop=True)
 
 
-def runs_of(frame: pd.DataFrame) -> pd.DataFrame:
+def runs_of(frame: pd.DataFrame, only: Collection[str] | None = None) -> pd.DataFrame:
     """One row for each run: the columns that describe it, and all settings that can change a result, as text by key.
 
-    A setting is "" if a run does not have it, or was never started.
+    A setting is "" if a run does not have it, or was never started. `only` restricts the settings to these keys.
     """
     runs = frame.drop_duplicates("identity")[RUN].reset_index(drop=True)
     runs = runs.astype({name: "object" for name in RUN if name != "made_here"})
-    settings = frame[frame["metric"] == "setting"].astype({"key": "object", "identity": "object", "text": "object"})
+    settings = frame[frame["metric"] == "setting"]
+    if only is not None:
+        settings = settings[settings["key"].isin(list(only))]
     if settings.empty:
         return runs
+    settings = settings[["identity", "key", "text"]].astype("object")
     wide = settings.pivot(index="identity", columns="key", values="text")[settings["key"].unique()]
     return runs.join(wide, on="identity").fillna(dict.fromkeys(wide.columns, ""))
 
@@ -87,7 +90,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
 
     `settings` names further columns of `runs_of` to include.
     """
-    cells, runs = Cells(frame), runs_of(frame)
+    cells, runs = Cells(frame), runs_of(frame, settings)
     table = runs[[*RUN, *(name for name in settings if name not in RUN)]].copy()
 
     def change(metric: str) -> pd.Series[float]:
@@ -149,10 +152,12 @@ def _units_suffice(table: pd.DataFrame) -> pd.Series[bool]:
 
 def _units(frame: pd.DataFrame, table: pd.DataFrame) -> pd.Series[str]:
     """The names of the units that each run found; None if a run is not done."""
-    rows = frame[frame["metric"] == "unit"]
-    names = rows.groupby("identity", observed=True, sort=False)["key"].agg(" ".join)
-    found = table["identity"].map(names.astype("object")).astype("object")
-    return found.where(found.notna(), "").where(table["state"] == "done", None)
+    names: dict[str, list[str]] = {identity: [] for identity in table.loc[table["state"] == "done", "identity"]}
+    rows = frame.loc[frame["metric"] == "unit", ["identity", "key"]].astype("object")
+    for identity, unit in rows.itertuples(index=False):
+        names[identity].append(unit)
+    joined = [" ".join(names[identity]) if identity in names else None for identity in table["identity"]]
+    return pd.Series(joined, table.index, dtype="object")
 
 
 @cache
@@ -186,10 +191,12 @@ def settings_that_tell_apart(runs: pd.DataFrame) -> list[str]:
     names = settings_that_vary(runs)
     config = [name for name in map(str, runs) if name not in RUN]
     begun = runs[(runs[config] != "").any(axis=1)] if config else runs  # without unstarted runs
-    for key in [name for name in config if runs[name].str.len().max() <= LONGEST_SETTING]:
-        if _alike(begun, [*names, key]) < _alike(begun, names):
-            names.append(key)
-    return [*names, "run"] if _alike(begun, names) else names
+    alike = _alike(begun, names)
+    for key in config:
+        if alike and begun[key].nunique() > 1 and runs[key].str.len().max() <= LONGEST_SETTING:
+            fewer = _alike(begun, [*names, key])
+            names, alike = ([*names, key], fewer) if fewer < alike else (names, alike)
+    return [*names, "run"] if alike else names
 
 
 def settings_besides_draws(runs: pd.DataFrame) -> list[str]:

@@ -29,9 +29,9 @@ class TableMaker:
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """A figure's check whether a frame has data for it, and the function that draws it."""
+    """The function that takes a figure's data from a frame, and the one that draws them. Without data, no figure."""
 
-    shows: Shows
+    data: Callable[[pd.DataFrame], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
 
 

@@ -8,19 +8,22 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
 from analysis import drawing
+from analysis.figures.style import STYLE
 from analysis.frame import find_runs, frame_of
 from analysis.page.page import page
 from analysis.registry import FIGURES, TABLES, in_order
 from analysis.tables.table import Table
-from dapa_exp.base.files import leftovers, remove, write_atomically
+from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.record.layout import SweepLayout
 
 SUFFIXES = ("md", "csv", "tex")
+FRAME = "frame.parquet"
 LONGEST_NAME = 100
 """The most characters of a report folder's name that lists several folders."""
 STALE_SECONDS = 3600
@@ -33,18 +36,24 @@ def report(
     only: Collection[Path] | None = None,
     page_alone: bool = False,
     answers: bool = False,
+    parquet: bool = False,
 ) -> list[Path]:
     """Print the tables of these sweep or run folders together; write tables, figures and the page. Returns the paths.
 
     `only` restricts the report to these run folders. With `page_alone`, no table is printed, and no other file is
-    written. With `answers`, the page holds some answers to harmful prompts. The files of an earlier report of the same
-    folders are removed. Each file is written atomically, so two reports at the same time do not disturb each other.
+    written. With `answers`, the page holds some answers to harmful prompts. With `parquet`, the frame is written, too.
+    The files of an earlier report of the same folders are removed. Each file is written atomically, so two reports at
+    the same time do not disturb each other.
     """
     runs, folder = find_runs(folders, only), report_folder(folders)
     frame = frame_of(runs)
     tables = tables_of(frame)
-    figures = {name: figure.draw(frame) for name, figure in FIGURES if figure.shows(frame)}
+    figures = figures_of(frame)
     written = [] if page_alone else _write_all(tables, figures, folder, shown_on)
+    if parquet:
+        with atomic(folder / FRAME) as part:
+            frame.to_parquet(part, index=False)
+        written.append(folder / FRAME)
     file = folder / SweepLayout(folder).page.name
     write_atomically(file, page(frame, runs, tables, figures, answers))
     shown_on.print(Text(f"all in one page: {file}"), soft_wrap=True)
@@ -54,7 +63,7 @@ def report(
 def _write_all(tables: list[Table], figures: dict[str, Figure], folder: Path, shown_on: Console) -> list[Path]:
     for table in tables:
         table.print(shown_on)
-    written = [path for table in tables for path in _write(table, folder)]
+    written = [path for table in tables for path in write_table(table, folder)]
     for name, figure in figures.items():
         written += drawing.save(figure, folder, name)
     for left in leftovers(folder, older_than=STALE_SECONDS):  # a younger one may belong to a report that is running now
@@ -84,7 +93,15 @@ def tables_of(frame: pd.DataFrame) -> list[Table]:
     return [table.make(frame) for table in in_order() if table.shows(frame)]
 
 
-def _write(table: Table, folder: Path) -> list[Path]:
+def figures_of(frame: pd.DataFrame) -> dict[str, Figure]:
+    """All figures for which the frame has data, by name."""
+    data = {name: figure.data(frame) for name, figure in FIGURES}
+    with rc_context(STYLE):
+        return {name: FIGURES.get(name).draw(found) for name, found in data.items() if len(found)}
+
+
+def write_table(table: Table, folder: Path) -> list[Path]:
+    """Write a table as NAME.FORMAT for each format. Returns the paths."""
     texts = (table.to_markdown(), table.to_csv(), table.to_latex())
     paths = [folder / f"{table.name}.{suffix}" for suffix in SUFFIXES]
     for path, text in zip(paths, texts, strict=True):

@@ -11,6 +11,7 @@ from statistics import fmean
 
 import pytest
 
+from analysis.registry import FIGURES, TABLES
 from dapa_exp.base.progress import silent
 from dapa_exp.base.registry import Registry
 from dapa_exp.cli.compose import jobs
@@ -62,6 +63,8 @@ def test_the_readme_names_every_page() -> None:
         ("searching", PRIORS),
         ("transplanting", METHODS),
         ("judges", JudgeSettings.registry),
+        ("data", TABLES),
+        ("data", FIGURES),
         ("evaluating", METRICS),
     ],
 )

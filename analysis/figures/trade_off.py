@@ -4,59 +4,75 @@ from __future__ import annotations
 
 from itertools import cycle
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
 from analysis.measures import done_of, measure
 from analysis.registry import FIGURES, FigureMaker
 
 CURVE = ["pair", "granularity", "search", "dataset"]
 """The settings that all hybrids of one curve share. Other settings, such as search.threshold, vary along the curve."""
 COSTS = {
-    "parameters_percent": "parameters changed, %",
+    "parameters_percent": "parameters moved, %",
     "hybrid_over_refusal": "over-refusal, %",
     "perplexity_change": "perplexity, change from the student",
 }
 """The axis title of each cost, by column."""
-STUDENTS = {"hybrid_over_refusal": "student_over_refusal"}
-"""The student's column of a cost, if the student's cost is not zero."""
-COLOURS = ("#2a7f9e", "#c8553d", "#4c566a", "#6a994e", "#b5838d", "#e09f3e", "#7b5ea7", "#33658a", "#8d6b4f", "#111111")
-MARKS = "os^Dv"
+RANDOM = "random sets of as many units"
 
 
-def has_trade_off(frame: pd.DataFrame) -> bool:
-    """Whether at least two hybrids can be compared."""
-    return done_of(frame)["identity"].nunique() > 1
+def trade_off_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each hybrid, curve by curve, the cheapest first; no rows if there are no two hybrids to compare.
 
-
-def trade_off(frame: pd.DataFrame) -> Figure:
-    """A figure with one panel for each measured cost: DSR on the report rows, with its interval, over the cost.
-
-    Each curve starts at a pair's student, and goes through its hybrids in the order of changed parameters.
+    `label` names the curve in the legend. `student_…` is where the curve starts. DSRs and over-refusals are in percent.
     """
     done = measure(done_of(frame))
+    if len(done) < 2:
+        return done.head(0)
     done["label"] = _labels(done)
-    done[["student_over_refusal", "hybrid_over_refusal"]] *= 100
-    styles = dict(zip(done["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False))
-    costs = [cost for cost in COSTS if done[cost].notna().any()]
-    figure = Figure(figsize=(4.6 * len(costs), 5.2), layout="constrained")
-    axes = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+    percent = ["student_over_refusal", "hybrid_over_refusal", "random_dsr"]
+    percent += [f"{subject}_dsr{part}" for subject in ("student", "hybrid") for part in ("", "_low", "_high")]
+    done[percent] *= 100
+    done["student_parameters_percent"] = done["student_perplexity_change"] = 0.0
+    done["curve"] = done.groupby(CURVE, sort=False).ngroup()
+    return done.sort_values(["curve", "parameters_percent", "hybrid_dsr"], ignore_index=True)
+
+
+def draw_trade_off(data: pd.DataFrame) -> Figure:
+    """A figure with a panel for each measured cost: DSR on the report rows, with its interval, over the cost.
+
+    Each curve starts at a pair's student, and goes through its hybrids in the order of moved parameters.
+    """
+    styles = zip(data["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False)
+    costs = [cost for cost in COSTS if data[cost].notna().any()]
+    title = f"Refusals gained, and their cost: {len(data)} hybrids"
+    figure = column_figure(0.9 + 1.7 * len(costs), title, any_made_here(data))
+    axes = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
+    for label, (colour, mark) in styles:
+        of_label = data[data["label"] == label]
+        for axis, cost in zip(axes, costs, strict=True):
+            _curves(axis, of_label, cost, colour, mark)
     for axis, cost in zip(axes, costs, strict=True):
-        for _, hybrids in done.groupby(CURVE, sort=False):
-            in_order = hybrids.sort_values(["parameters_percent", "hybrid_dsr"])
-            _curve(axis, in_order, cost, *styles[hybrids["label"].iloc[0]])
+        start = data.drop_duplicates("curve")
+        axis.plot(start[_start(cost)], start["student_dsr"], "x", color="black", ms=4, label="student")
         if cost == "hybrid_over_refusal":  # a small over-refusal should look small
             axis.set_xlim(-0.2, max(5.0, axis.get_xlim()[1]))
         axis.set_xlabel(COSTS[cost])
-        axis.grid(alpha=0.3)
+        axis.set_ylabel("DSR, %")
+        light_grid(axis, "both")
         axis.locator_params(axis="x", nbins=6)
-    axes[0].set_ylabel("DSR on the report prompts, %")
     named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    made_here = " (made here: no evidence about real models)" if done["made_here"].any() else ""
-    figure.suptitle(f"What transplants bought, and what they cost: {len(done)} hybrids{made_here}", fontsize=11)
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2)
     return figure
+
+
+def _start(cost: str) -> str:
+    """The column of a cost that belongs to the student."""
+    return f"student_{cost.removeprefix('hybrid_')}"
 
 
 def _labels(done: pd.DataFrame) -> pd.Series[str]:
@@ -68,17 +84,18 @@ def _labels(done: pd.DataFrame) -> pd.Series[str]:
     return done["family"]
 
 
-def _curve(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str) -> None:
-    """Draw a curve from the student through its hybrids. Hollow marks are random sets of equally many units."""
-    first = hybrids.iloc[0]
-    x, start = hybrids[cost], first[STUDENTS[cost]] if cost in STUDENTS else 0.0
-    y, low, high = (100 * hybrids[name] for name in ("hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high"))
-    axis.plot(start, 100 * first["student_dsr"], "x", color="black", ms=5, label="student")
-    axis.plot([start, *x], [100 * first["student_dsr"], *y], color=colour, lw=1, alpha=0.6)
-    axis.errorbar(x, y, [y - low, high - y], color=colour, fmt=mark, ms=5, elinewidth=0.8, label=first["label"])
+def _curves(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str) -> None:
+    """Draw the curves of one label. Hollow marks are random sets of equally many units."""
+    columns = [[_start(cost), "student_dsr"], [cost, "hybrid_dsr"]]
+    starts, points = (hybrids[names].to_numpy(dtype="float64") for names in columns)
+    firsts = np.flatnonzero(np.diff(hybrids["curve"], prepend=-1))
+    lines = [np.vstack([starts[i], curve]) for i, curve in zip(firsts, np.split(points, firsts[1:]), strict=True)]
+    axis.add_collection(LineCollection(lines, colors=colour, lw=0.8, alpha=0.5))
+    y, low, high = (hybrids[f"hybrid_dsr{part}"] for part in ("", "_low", "_high"))
+    label = hybrids["label"].iloc[0]
+    axis.errorbar(hybrids[cost], y, [y - low, high - y], color=colour, fmt=mark, ms=3, elinewidth=0.6, label=label)
     if cost == "parameters_percent":
-        label = "random sets of as many units"
-        axis.plot(x, 100 * hybrids["random_dsr"], mark, color=colour, mfc="none", ms=5, alpha=0.6, label=label)
+        axis.plot(hybrids[cost], hybrids["random_dsr"], mark, color=colour, mfc="none", ms=3, alpha=0.6, label=RANDOM)
 
 
-FIGURES.register("trade_off", FigureMaker(has_trade_off, trade_off))
+FIGURES.register("trade_off", FigureMaker(trade_off_data, draw_trade_off))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
@@ -37,7 +39,7 @@ def comparisons_table(frame: pd.DataFrame) -> Table:
         name="comparisons",
         title="Does the hybrid differ from its student and its teacher?",
         caption=_caption(numbers, shown, grouped),
-        display=pd.DataFrame([_print(row, settings, shown, grouped) for _, row in numbers.iterrows()]),
+        display=pd.DataFrame([_print(row, settings, shown, grouped) for row in numbers.to_dict("records")]),
         numbers=numbers.dropna(axis=1, how="all"),
         labels=2 + len(settings),
         rules=[len(runs)],
@@ -68,7 +70,7 @@ def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
     return numbers.join(corrected.reindex(columns=tests).add_suffix("_holm"))
 
 
-def _print(row: pd.Series[float], settings: list[str], shown: list[str], grouped: bool) -> dict[str, str]:
+def _print(row: dict[Any, Any], settings: list[str], shown: list[str], grouped: bool) -> dict[str, str]:
     cells = {"pair": str(row["pair"]), **{name: str(row[name]) for name in settings}, "against": str(row["against"])}
     for metric in shown:
         heading, scale = METRICS[metric]

@@ -121,7 +121,7 @@ def main_table(frame: pd.DataFrame) -> Table:
         name="main",
         title="Defense success rate of student, hybrid and teacher",
         caption=_caption(measured, settings),
-        display=pd.DataFrame([_print(row, settings, columns, single) for _, row in numbers.iterrows()]).fillna(""),
+        display=pd.DataFrame([_print(row, settings, columns, single) for row in numbers.to_dict("records")]).fillna(""),
         numbers=numbers.drop(columns=["label", "note", "run"]),
         labels=1 + len(settings),
         rules=new_blocks(numbers, ["row"]),
@@ -142,7 +142,7 @@ def with_significance(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unfinished(measured: pd.DataFrame) -> list[Row]:
-    return [row for _, row in measured.iterrows() if row["state"] != "done"]
+    return measured[measured["state"] != "done"].to_dict("records")
 
 
 def _runs(measured: pd.DataFrame) -> pd.DataFrame:
@@ -304,7 +304,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         " A smaller set of other units may exist. everything: all units transplanted; the bar follows from it.",
         f"{TOO_LITTLE} all units together reach less of the teacher's gain than the search asks of a set: units of this"
         " kind cannot carry it."
-        if any(_too_little(row) for _, row in done.iterrows())
+        if any(map(_too_little, done.to_dict("records")))
         else "",
         "Intervals of means are over teachers." if len(done) > 1 else "",
         _misused(done),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
 
+import numpy as np
 import pandas as pd
 from rich import box
 from rich.cells import cell_len
@@ -106,7 +107,7 @@ class Table:
     def _latex_heading(self, column: int) -> str:
         """A column's heading, with line breaks between words if it is wider than the column's cells."""
         name = str(self.display.columns[column])
-        lines = wrap(_latex(name), self._width(name) - GAP, break_long_words=False, break_on_hyphens=False)
+        lines = _broken(_latex(name), self._width(name) - GAP)
         side, stacked = "l" if column < self.labels else "r", r" \\ ".join(lines)
         return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
@@ -123,18 +124,19 @@ class Table:
 
     def _print_panels(self, console: Console) -> None:
         """Print the table in panels. Columns that do not fit the width go to panels below, which repeat the labels."""
+        labels = set(self.display.columns[: self.labels])
         for names in self._panels(console.width):
-            panel = _lined()
-            for name in names:
-                label = name in self.display.columns[: self.labels]
-                width = self._width(name) - GAP
-                panel.add_column(Text(name), justify="left" if label else "right", width=width, vertical="bottom")
-            for i, cells in enumerate(self.display[names].itertuples(index=False)):
-                if i in self.rules:
-                    panel.add_section()
-                panel.add_row(*(Text(cell) for cell in cells))
-            console.print(panel)
-            console.print()
+            widths = [self._width(name) - GAP for name in names]
+            sides = ["left" if name in labels else "right" for name in names]
+            rule = "─" * (sum(widths) + GAP * (len(names) - 1))
+
+            def line(cells: Iterable[str], widths: list[int] = widths, sides: list[str] = sides) -> str:
+                return (" " * GAP).join(map(_padded, cells, widths, sides)).rstrip()
+
+            rows = [line(cells) for cells in self.display[names].itertuples(index=False)]
+            body = [f"{rule}\n{row}" if i in self.rules else row for i, row in enumerate(rows)]
+            console.out(*map(line, _headings(names, widths)), sep="\n", style="bold", highlight=False)
+            console.out(rule, *body, "", sep="\n", highlight=False)
 
     def _print_upright(self, console: Console) -> None:
         upright = _lined()
@@ -169,7 +171,27 @@ class Table:
 
 def new_blocks(numbers: pd.DataFrame, names: list[str]) -> list[int]:
     """The numbers of the rows that differ from the row above in any of these columns."""
-    return [i for i in range(1, len(numbers)) if (numbers[names].iloc[i] != numbers[names].iloc[i - 1]).any()]
+    cells = numbers[names].astype("object").to_numpy()
+    return [int(i) + 1 for i in np.flatnonzero((cells[1:] != cells[:-1]).any(axis=1))]
+
+
+def _headings(names: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ...]]:
+    """The lines of the headings, broken between words, with the last words in the last line."""
+    broken = [
+        wrap(name, width, break_long_words=False, break_on_hyphens=False)
+        for name, width in zip(names, widths, strict=True)
+    ]
+    height = max(map(len, broken))
+    return list(zip(*([""] * (height - len(lines)) + lines for lines in broken), strict=True))
+
+
+def _broken(heading: str, width: int) -> list[str]:
+    return wrap(heading, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _padded(cell: str, width: int, side: str) -> str:
+    gap = " " * (width - cell_len(cell))
+    return cell + gap if side == "left" else gap + cell
 
 
 def _lined() -> RichTable:

@@ -16,6 +16,7 @@ def report_command(words: Sequence[str]) -> int:
     parser.add_argument("folders", type=Path, metavar="DIR", nargs="+", help="of a sweep or a run; or several")
     parser.add_argument("--html", action="store_true", help="the page alone: prints no tables, writes no other files")
     parser.add_argument("--answers", action="store_true", help="the page holds answers to harmful prompts, blurred")
+    parser.add_argument("--parquet", action="store_true", help="also write frame.parquet: every number, typed")
     asked = parser.parse_args(words)
-    report(asked.folders, console(), page_alone=asked.html, answers=asked.answers)
+    report(asked.folders, console(), page_alone=asked.html, answers=asked.answers, parquet=asked.parquet)
     return 0

@@ -31,17 +31,20 @@ def test_granularities_are_columns_in_the_papers_order_and_families_rows(tmp_pat
     )
     table = ablation_table(load([sweep]), by="family")
     display = table.display
-    assert (table.labels, table.rules) == (2, [6])
+    assert (table.labels, table.rules) == (2, [9])
     assert "no gain: runs in which every unit" in table.caption
     assert list(display.columns) == ["family (pairs)", "hybrid", "gate_proj", "layer"]
-    assert list(display["family (pairs)"][::6]) == ["x (2)", "all (3)"], "one run has no mean"
+    assert list(display["family (pairs)"][::9]) == ["x (2)", "all (3)"], "one run has no mean"
     assert list(display["hybrid"][:6]) == [
         *("DSR, %", "95 % interval", "gain, points", "units found", "parameters, %", "no gain")
     ]
     assert list(display["layer"][:6])[::2] == ["85.0", "+80.0", "6.25"]
     assert list(display["gate_proj"][:6])[::2] == ["25.0", "+20.0", "3.00"]
     assert list(display["gate_proj"][3:6]) == ["4/8", "3.00", "1/2"]
-    assert display["layer"][6] == "80.0"
+    assert display["layer"][9] == "80.0"
+    assert list(display["hybrid"][6:9]) == ["− gate_proj", "its interval", "p, Holm"]
+    assert list(display["gate_proj"][6:9]) == ["–"] * 3
+    assert display["layer"][6] == "+60.0"
 
 
 def test_granularities_are_compared_over_the_pairs_that_they_share(tmp_path: Path) -> None:
@@ -93,11 +96,11 @@ def test_searches_of_an_ablation_are_blocks_of_their_own(tmp_path: Path) -> None
         for part in ("mlp", "layer")
     ]
     table = ablation_table(load([write_sweep(tmp_path / "two", runs)]), by="family")
-    blocks = table.display.loc[::5, ["family (pairs)", "search", "mlp"]].to_numpy().tolist()
+    blocks = table.display.loc[::8, ["family (pairs)", "search", "mlp"]].to_numpy().tolist()
     assert blocks == [["all (2)", "ddmin", "90.0"], ["all (2)", "auto", "50.0"]]
     two_families = [record(pair, family, granularity=part) for pair, family in PAIRS for part in ("mlp", "layer")]
     by_family = ablation_table(load([write_sweep(tmp_path / "families", two_families)]), by="family")
-    assert list(by_family.display["family (pairs)"][::5]) == ["x (2)", "y (2)", "all (4)"]
+    assert list(by_family.display["family (pairs)"][::8]) == ["x (2)", "y (2)", "all (4)"]
 
 
 def test_missing_runs_of_an_ablation_are_marked_with_their_reason(tmp_path: Path) -> None:

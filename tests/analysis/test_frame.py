@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from analysis import load
 from analysis.frame import NUMBER, PLACE, RUN
+from analysis.report import report
 from dapa_exp.record.schema import Clusters, Measure, PerplexityComparison
 from tests.analysis.factory import comparison, name_of, record, write_failure, write_run, write_settings, write_sweep
 
@@ -135,3 +138,9 @@ def test_sweeps_of_one_name_are_told_apart_by_their_parents(tmp_path: Path) -> N
     after = write_sweep(tmp_path / "after" / "miniature", [record("a", identity="9" * 64)])
     assert runs_in(load([before, after]), "experiment") == ["before/miniature", "after/miniature"]
     assert runs_in(load(before), "experiment") == ["miniature"]
+
+
+def test_the_frame_is_read_back_from_parquet_as_it_was(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, [record("a"), record("b")], [record("c")])
+    report([sweep], Console(file=io.StringIO()), parquet=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(sweep / "report" / "frame.parquet"), load(sweep))

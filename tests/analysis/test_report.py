@@ -16,6 +16,9 @@ from analysis.report import report, report_folder, tables_of
 from analysis.tables.table import Table
 from tests.analysis.factory import name_of, record, write_failure, write_run, write_sweep
 
+FIGURES_OF_A_SWEEP = ["cost", "search_traces", "trade_off", "units_found"]
+FIGURES_OF_A_RUN = ["search_traces", "units_found"]
+
 
 @pytest.fixture
 def console() -> Console:
@@ -36,7 +39,8 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
         for name in ("main", "paper", "comparisons", "utility", "search_cost")
         for suffix in ("md", "csv", "tex")
     ]
-    names += ["trade_off.png", "trade_off.svg", "report.html"]
+    names += [f"{name}.{suffix}" for name in FIGURES_OF_A_SWEEP for suffix in ("png", "svg")]
+    names += ["report.html"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (sweep / "report").iterdir()) == sorted(names)
     text = printed(console)
@@ -44,7 +48,8 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     assert "[1] mini_c: search: no [gpu] & 100 % full" in text
     *shown, where, page = text.splitlines()
     assert max(map(len, shown)) <= 100
-    assert where == f"written to {sweep / 'report'}: main, paper, comparisons, utility, search_cost, trade_off"
+    tables = "main, paper, comparisons, utility, search_cost"
+    assert where == f"written to {sweep / 'report'}: {', '.join([tables, *FIGURES_OF_A_SWEEP])}"
     assert page == f"all in one page: {sweep / 'report' / 'report.html'}"
 
     latex = (sweep / "report" / "main.tex").read_text()
@@ -78,7 +83,7 @@ def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path
     report([sweep], console)
     (sweep / "report" / "mine.md").write_text("notes")
     paths = report([sweep], console, only=[sweep / name_of(record("a"))])
-    assert {path.stem for path in paths} == {"main", "comparisons", "utility", "report"}
+    assert {path.stem for path in paths} == {"main", "comparisons", "utility", *FIGURES_OF_A_RUN, "report"}
     assert set((sweep / "report").iterdir()) == {*paths, sweep / "report" / "mine.md"}
 
 
@@ -86,13 +91,14 @@ def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: C
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
     tables = {"main", "paper", "comparisons", "utility", "ablation_pairs", "search_cost"}
-    assert names == {*tables, "trade_off", "report"}
+    assert names == {*tables, *FIGURES_OF_A_SWEEP, "report"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
     names = [f"{name}.{suffix}" for name in ("main", "comparisons", "utility") for suffix in ("md", "csv", "tex")]
+    names += [f"{name}.{suffix}" for name in FIGURES_OF_A_RUN for suffix in ("png", "svg")]
     names.append("report.html")
     assert [path.name for path in paths] == names
     lines = {line.split("  ")[0]: line for line in printed(console).splitlines()}

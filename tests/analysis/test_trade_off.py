@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
 
 from analysis import load
 from analysis.drawing import save
-from analysis.figures.trade_off import COLOURS, COSTS, has_trade_off, trade_off
+from analysis.figures.style import COLOURS
+from analysis.figures.trade_off import COSTS, draw_trade_off, trade_off_data
 from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_sweep
 
@@ -28,11 +32,16 @@ def hybrids(pair: str = "a") -> list[Record]:
 
 
 def curves(axis: Axes) -> list[list[tuple[float, float]]]:
+    drawn = [each for each in axis.collections if isinstance(each, LineCollection) and each.get_alpha()]
     return [
-        [(round(float(x), 3), round(float(y), 3)) for x, y in np.asarray(line.get_xydata())]
-        for line in axis.lines
-        if line.get_linestyle() == "-"
+        [(round(float(x), 3), round(float(y), 3)) for x, y in segment]
+        for each in drawn
+        for segment in each.get_segments()
     ]
+
+
+def trade_off(frame: pd.DataFrame) -> Figure:
+    return draw_trade_off(trade_off_data(frame))
 
 
 def test_a_curve_goes_from_the_student_through_its_hybrids_the_cheapest_first(tmp_path: Path) -> None:
@@ -75,13 +84,13 @@ def test_a_cost_that_nobody_measured_has_no_panel(tmp_path: Path) -> None:
     run = record("a")
     subjects = {n: getattr(run.evaluate, n).model_copy(update=NO_OVER_REFUSAL) for n in ("student", "hybrid")}
     without = run.model_copy(update={"evaluate": run.evaluate.model_copy(update=subjects)})
-    figure = trade_off(load([write_sweep(tmp_path, [without])]))
+    other = without.model_copy(update={"identity": "1" * 64})
+    figure = trade_off(load([write_sweep(tmp_path, [without, other])]))
     assert [axis.get_xlabel() for axis in figure.axes] == [COSTS["parameters_percent"], COSTS["perplexity_change"]]
 
 
 def test_it_takes_two_finished_runs(tmp_path: Path) -> None:
     one = write_sweep(tmp_path / "one", [record("a")], [record("b")])
-    assert not has_trade_off(load([one]))
+    assert trade_off_data(load([one])).empty
     runs = load([write_sweep(tmp_path / "two", [record("a"), record("b")], [record("c")])])
-    assert has_trade_off(runs)
     assert all(path.stat().st_size > 1000 for path in save(trade_off(runs), tmp_path / "figures", "trade_off"))
