@@ -70,8 +70,9 @@ class Journal:
     def _refuse_another_writer(self) -> None:
         try:
             with self.path.open("rb") as stream:
-                stream.seek(min(self._size, stream.seek(0, os.SEEK_END)))
-                changed = stream.tell() < self._size or b"\n" in stream.read()
+                end = stream.seek(0, os.SEEK_END)
+                stream.seek(min(self._size, end))
+                changed = end < self._size or b"\n" in stream.read(end - self._size)
         except FileNotFoundError:
             changed = self._size > 0
         if changed:
