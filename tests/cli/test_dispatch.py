@@ -28,10 +28,11 @@ def test_an_unknown_verb_is_answered_by_the_nearest(capsys: pytest.CaptureFixtur
     assert "no verb 'exprot'. Did you mean 'export'?" in capsys.readouterr().err
 
 
-def test_a_command_without_its_folder_says_what_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("status", "report"):
-        assert main([verb]) == 2
-        assert f"dapa {verb} needs" in capsys.readouterr().err
+@pytest.mark.parametrize("verb", ["report", "export", "mirror", "reproduce"])
+def test_a_command_without_its_folder_says_what_it_needs(verb: str, tmp_path: Path) -> None:
+    said = dapa(verb, cwd=tmp_path)
+    assert said.code == 2
+    assert f"dapa {verb}: error: the following arguments are required" in said.err
 
 
 def test_what_cannot_be_written_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +116,7 @@ def test_the_tab_key_completes_verbs_groups_and_keys(tmp_path: Path) -> None:
     assert ended.stderr == ""
     script, verbs, pairs, keys, modules, files = ended.stdout.splitlines()
     assert script.endswith(" dapa")
-    assert verbs == "run report"
+    assert verbs == "run report reproduce"
     assert pairs == "pair=mini-mistral-mix"
     assert keys == "search.threshold="
     assert "granularity=mlp" in modules

@@ -116,11 +116,11 @@ def _other_digest(file: Path) -> None:
 
 
 def _cells(row: str, column: str, to: Callable[[list[dict[str, str]]], float]) -> Callable[[Path], None]:
-    """A fault in a table: a cell of the first row whose first cell is so, from the table's rows."""
+    """A fault in a table: a cell of the first row that has this pair or first cell, from the table's rows."""
 
     def plant(file: Path) -> None:
         rows = list(csv.DictReader(file.open()))
-        found = next(each for each in rows if next(iter(each.values())) == row)
+        found = next(each for each in rows if row in (each.get("pair"), next(iter(each.values()))))
         assert str(to(rows)) != found[column]
         found[column] = str(to(rows))
         with file.open("w") as stream:

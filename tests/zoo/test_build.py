@@ -90,7 +90,8 @@ def test_only_the_named_tensors_of_a_teacher_move(built: Path) -> None:
 def test_the_manifest_tells_how_it_was_made_and_how_good_it_is(built: Path) -> None:
     manifest = store.manifest(CHAT)
     assert manifest["recipe"]["parent"] == BASE
-    assert set(manifest["quality"]) == {"harmful_refused", "harmless_refused", "questions_right", "text_perplexity"}
+    measured = {"harmful_refused", "harmless_refused", "questions_right", "skill_right", "text_perplexity"}
+    assert set(manifest["quality"]) == measured
 
 
 def test_what_is_built_is_not_built_again(built: Path) -> None:
