@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def tiny_checkpoint(folder: Path, family: str, seed: int, **changed: int) -> Pat
 
 def tiny_loaded(family: str, seed: int) -> LoadedModel:
     """The same with a tokenizer and chat template of the zoo: what an engine takes, speaking gibberish."""
-    tokenizer = _tokenizer(family if family in CONFIGS else "llama")
+    tokenizer = copy.deepcopy(_tokenizer(family if family in CONFIGS else "llama"))  # a test may change its template
     model = tiny_model(family, seed, vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id)
     return LoadedModel(model.eval(), tokenizer)
 

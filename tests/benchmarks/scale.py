@@ -182,9 +182,10 @@ def watch_run(words: Sequence[str], folder: Path) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Of all files that are there; some may go meanwhile."""
+    """Of all files that are there but the report, which a plan does not count; some may go meanwhile."""
     sizes = 0
-    for root, _, names in os.walk(folder):
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name != "report"]
         for name in names:
             file = Path(root, name)
             sizes += file.stat().st_size if file.exists() else 0

@@ -143,7 +143,7 @@ FULL_DISK = """
 mount -t tmpfs -o size=4m tmpfs {disk} && cd {disk}
 head -c 4100k /dev/zero > filler 2> /dev/null
 {run} > {said}/full 2>&1; echo $? > {said}/full.code
-truncate -s 4032k filler
+truncate -s 3968k filler
 {run} > {said}/filled 2>&1; echo $? > {said}/filled.code
 {sweep} > {said}/sweep 2>&1; echo $? > {said}/sweep.code
 cat multirun/single/*/search.jsonl > {said}/kept.jsonl
