@@ -30,7 +30,9 @@ from dapa_exp.config.group import Group
 from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
-ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
+ModuleName = Literal[
+    "layer", "mlp", "attention", "norms", "router", "gate_proj", "up_proj", "down_proj", "embeddings", "final_norm"
+]
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -159,7 +161,7 @@ class PairSettings(Group):
 
 
 class Granularity(Group):
-    """What a unit is: each of these modules, in each layer, is one unit."""
+    """What a unit is: each of these modules is one unit, in each layer where it lies in layers."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -296,6 +298,7 @@ class Search(Group):
     seed: int
     k: Count | None
     repeats: Count
+    share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
     from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
     within: str | None = Field(

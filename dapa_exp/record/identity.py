@@ -96,6 +96,8 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
+    if config.search.share is None:
+        del body["search"]["share"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
     if config.dataset.skill is None:
