@@ -49,7 +49,8 @@ def draw_trade_off(data: pd.DataFrame) -> Figure:
     """
     styles = zip(data["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False)
     costs = [cost for cost in COSTS if data[cost].notna().any()]
-    title = f"Refusals gained, and their cost: {len(data)} hybrids"
+    before, after = (data[f"{subject}_dsr"].mean() for subject in ("student", "hybrid"))
+    title = f"{len(data)} hybrids: mean DSR from {before:.0f} to {after:.0f} %, and its cost"
     figure = column_figure(0.9 + 1.7 * len(costs), title, any_made_here(data))
     axes = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
     for label, (colour, mark) in styles:
@@ -98,4 +99,4 @@ def _curves(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str
         axis.plot(hybrids[cost], hybrids["random_dsr"], mark, color=colour, mfc="none", ms=3, alpha=0.6, label=RANDOM)
 
 
-FIGURES.register("trade_off", FigureMaker(trade_off_data, draw_trade_off))
+FIGURES.register("trade_off", FigureMaker(30, trade_off_data, draw_trade_off))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import RUN, SUBJECTS, Run, with_interval
+from analysis.frame import RUN, SUBJECTS, Run, first_line, with_interval
 from analysis.measures import runs_of
 from dapa_exp.evaluate.verdicts import read_verdicts
 from dapa_exp.record.layout import RunLayout
@@ -67,11 +67,6 @@ class _Numbered:
             self._numbers[key] = len(self.things)
             self.things.append(thing)
         return self._numbers[key]
-
-
-def first_line(text: str) -> str:
-    """The first line of a message. The lines after it may quote prompts and answers."""
-    return text.splitlines()[0] if text else ""
 
 
 def _run(run: Run, provenances: _Numbered, answers: bool) -> Json:

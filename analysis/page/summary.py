@@ -18,6 +18,7 @@ from dapa_exp.record.schema import Measure, Record
 MOST_SETTINGS = 8
 """For more combinations of settings, the summary leaves the means to the tables."""
 SURE = 0.95
+UNCLEAR = "has no established change"
 _UNCLEAR = "Difference in points: {}, so no change is established."
 FOUND = {
     "certified": "found a certified set",
@@ -123,9 +124,11 @@ def _mean(label: str, group: pd.DataFrame, done: pd.DataFrame) -> Means:
 
 
 def _defences(means: Sequence[Means]) -> Iterator[str]:
-    """The means in words, if there are those of one setting only."""
+    """The means in words. Of several settings: in which the change from student to hybrid is established."""
     if len(means) != 1:
-        yield from ["The mean DSRs of each setting are in the picture above."] if means else []
+        for words, sign in (("rises, by the whole interval", 1), ("falls, by the whole interval", -1), (UNCLEAR, 0)):
+            if those := [mean for mean in means if mean.gain and _sign(mean.gain) == sign]:
+                yield f"The mean DSR {words}, with {_listed(those)}."
         return
     (only,) = means
     student, hybrid, teacher = (in_percent(*only.dsr[subject]) for subject in SUBJECTS)
@@ -138,6 +141,12 @@ def _defences(means: Sequence[Means]) -> Iterator[str]:
     else:
         yield f"{where} is {student} (student{s}) and {hybrid} (hybrid{s}). {_UNCLEAR.format(gain or 'not measured')}"
     yield f"The teacher{s} {'have' if s else 'has'} {teacher}."
+
+
+def _listed(means: Sequence[Means]) -> str:
+    """Settings with the gain of each, the largest first."""
+    gains = sorted(((mean.gain, mean.label) for mean in means if mean.gain), key=lambda of: -of[0].value)
+    return "; ".join(f"{label} ({change(gain.value, gain.low, gain.high)} points)" for gain, label in gains)
 
 
 def _tests(done: pd.DataFrame) -> Iterator[str]:

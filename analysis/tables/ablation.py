@@ -19,6 +19,19 @@ from analysis.tables.table import Table, new_blocks
 
 LABELS = {"family": "family (pairs)", "pair": "pair"}
 
+RUN = "no run is done"
+SET = "no set was found, or no run is done"
+TESTED = "compared is with the first column, over two pairs at least"
+GAPS = {
+    "DSR, %": RUN,
+    "95 % interval": "no two pairs, or no run is done",
+    "gain, points": RUN,
+    "units found": SET,
+    "parameters, %": SET,
+    "no gain": RUN,
+}
+"""Why a line of a block has no number. The other lines are tests."""
+
 Cell = dict[Any, Any]
 
 
@@ -68,6 +81,7 @@ def ablation_table(frame: pd.DataFrame, by: By) -> Table:
         labels=2 + len(apart),
         rules=rules[1:],
         notes=notes,
+        gaps=[GAPS.get(line["hybrid"], TESTED) for line in display],
     )
 
 

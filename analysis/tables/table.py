@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from textwrap import wrap
@@ -15,6 +16,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from analysis.tables.cells import DASH
+
+NOT_MEASURED = "not measured"
 GAP = 2  # between columns on a terminal: one of padding, one of the box
 
 LATEX = str.maketrans(
@@ -51,6 +55,8 @@ class Table:
 
     The first `labels` columns name a row. A line is drawn above each row in `rules`. `notes` explain the marks in
     cells. An `upright` table is printed transposed on a terminal: each column becomes a line.
+
+    `gaps` says why numbers of a row are missing, row by row. Without it, they were not measured.
     """
 
     name: str
@@ -62,17 +68,34 @@ class Table:
     rules: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     upright: bool = False
+    gaps: Sequence[str] = ()
+
+    def whys(self) -> list[str]:
+        """Why numbers of each row are missing; an empty string where none is."""
+        missing = [any(DASH in cell and DASH in re.split("[ /]", cell) for cell in cells) for cells in self._rows()]
+        return [
+            why if gone else "" for gone, why in zip(missing, self.gaps or [NOT_MEASURED] * len(missing), strict=True)
+        ]
+
+    def about(self) -> str:
+        """The caption, and why numbers are missing."""
+        rows = Counter(filter(None, self.whys()))
+        each = [f"{why} ({_rows(count)})" if len(rows) > 1 else why for why, count in rows.items()]
+        return " ".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if rows else [])]).strip()
 
     def to_markdown(self) -> str:
         """The table as Markdown: heading, rows, caption and notes."""
         align = ["left" if i < self.labels else "right" for i in range(self.display.shape[1])]
         escaped = self.display.map(lambda cell: cell.replace("|", r"\|").replace("*", r"\*"))
         table = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
-        parts = [f"## {self.title}", table, self.caption.replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
+        parts = [f"## {self.title}", table, self.about().replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
         return "\n\n".join(parts[:3]) + "\n" + "".join(f"\n{note}" for note in parts[3:]) + "\n"
 
     def to_csv(self) -> str:
-        """The numbers as CSV with one header line. Unknown numbers are empty."""
+        """The numbers as CSV with one header line. Unknown numbers are empty; the column `gap` says why."""
+        whys = self.whys()
+        if len(self.numbers) == len(whys) and any(whys):
+            return self.numbers.assign(gap=whys).to_csv(index=False)
         return self.numbers.to_csv(index=False)
 
     def to_latex(self) -> str:
@@ -87,7 +110,7 @@ class Table:
                 r"% needs \usepackage{booktabs,graphicx}",
                 r"\begin{table*}",
                 r"\centering",
-                rf"\caption{{{_latex(_sentence(self.title))} {_latex(self.caption)}}}",
+                rf"\caption{{{_latex(_sentence(self.title))} {_latex(self.about())}}}",
                 rf"\label{{tab:{self.name}}}",
                 r"\medskip\setlength{\tabcolsep}{4pt}",
                 r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
@@ -118,7 +141,7 @@ class Table:
             self._print_upright(console)
         else:
             self._print_panels(console)
-        for line in (self.caption, *self.notes):
+        for line in (self.about(), *self.notes):
             console.print(Text(line, style="dim"))
         console.print()
 
@@ -183,6 +206,10 @@ def _headings(names: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ..
     ]
     height = max(map(len, broken))
     return list(zip(*([""] * (height - len(lines)) + lines for lines in broken), strict=True))
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _broken(heading: str, width: int) -> list[str]:

@@ -110,11 +110,11 @@ def test_agreement_is_of_the_hybrids_answers(frame: pd.DataFrame) -> None:
     assert (row["agreement"], row["kappa"]) == (pytest.approx(0.9), 0.5)
 
 
-def test_a_profile_is_the_mean_of_the_runs_by_layer(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_profile_is_the_mean_of_the_pairs_by_layer(frame: pd.DataFrame, tmp_path: Path) -> None:
     data = profiles_data(frame)
-    assert data[["side", "layer", "distance", "runs"]].to_numpy().tolist() == [
-        ["harmful", 0, 0.0, 4],
-        ["harmful", 1, 0.1, 4],
+    assert data[["side", "layer", "distance", "pairs"]].to_numpy().tolist() == [
+        ["harmful", 0, 0.0, 2],  # four runs: each pair in two granularities
+        ["harmful", 1, 0.1, 2],
     ]
     alone = profiles_data(load(write_sweep(tmp_path / "one", [judged_twice(record("a"), 0.9)])))
     assert alone[["low", "high"]].to_numpy().tolist() == [[0.0, 1.0]] * 2
