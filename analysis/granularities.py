@@ -77,6 +77,7 @@ def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
 
 def _by_setting(measured: pd.DataFrame, apart: list[str]) -> Iterator[tuple[dict[str, str], list[Run]]]:
     """Yields the runs with each combination of the settings. Numbers of a found set are NaN if none was found."""
+    measured = measured[measured["granularity"] != ""]  # of a damaged run, it is not known
     measured = measured.assign(**numbers_of(measured)[list(MEANS)])
     for _, runs in measured.groupby(apart, sort=False) if apart else [((), measured)]:
         yield {name: str(runs[name].iloc[0]) for name in apart}, runs.to_dict("records")

@@ -99,7 +99,7 @@ def runs_of(frame: pd.DataFrame, only: Collection[str] | None = None) -> pd.Data
     """
     runs = frame.drop_duplicates("identity")[RUN].reset_index(drop=True)
     runs = runs.astype({name: "object" for name in RUN if name != "made_here"})
-    settings = (frame["metric"] == "setting").to_numpy()
+    settings = (frame["metric"] == "setting").to_numpy() & ~frame["key"].isin(RUN).to_numpy()
     if only is not None:
         settings = settings & frame["key"].isin(list(only)).to_numpy()
     run, _ = pd.factorize(frame["identity"])

@@ -31,6 +31,7 @@ def trade_off_data(frame: pd.DataFrame) -> pd.DataFrame:
     `label` names the curve in the legend. `student_…` is where the curve starts. DSRs and over-refusals are in percent.
     """
     done = measure(done_of(frame))
+    done = done[done["student_dsr"].notna() & done["hybrid_dsr"].notna()].reset_index(drop=True)
     if len(done) < 2:
         return done.head(0)
     done["label"] = _labels(done)

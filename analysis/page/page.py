@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from analysis.drawing import svg_text
-from analysis.frame import SUBJECTS, Run
+from analysis.frame import SUBJECTS, Run, first_line
 from analysis.page.runs import runs_json
 from analysis.page.summary import Means, in_percent, summary
 from analysis.tables.cells import change, known
@@ -128,7 +128,7 @@ def _view(table: Table, runs: Sequence[Run]) -> _View:
     ):
         run = places.get(identity)
         where = (family, granularity) if run is None else ("", "")
-        rows.append(_Row([str(cell) for cell in cells], why, run, *where))
+        rows.append(_Row([str(cell) for cell in cells], _unfinished(runs, run) or why, run, *where))
     cuts = [0, *table.rules, len(rows)]
     return _View(
         name=table.name,
@@ -149,6 +149,13 @@ def _told(table: Table, column: str) -> list[str]:
     if column not in numbers or len(numbers) != len(table.display):
         return [""] * len(table.display)
     return [str(value) if known(value) else "" for value in numbers[column]]
+
+
+def _unfinished(runs: Sequence[Run], run: int | None) -> str:
+    """Why the run of this row is not done; an empty string if it is, or the row is not that of a run."""
+    if run is None or runs[run].status.state == "done":
+        return ""
+    return f"{runs[run].status.state}: {first_line(runs[run].status.reason or '')}"
 
 
 def _glance(main: Table, runs: Sequence[Run]) -> _View:

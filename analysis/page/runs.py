@@ -22,6 +22,7 @@ LONGEST_ANSWER = 600
 DIGITS = 5
 """Significant digits of numbers in the page. The records have all of them."""
 NOT_MEASURED = "not measured"
+NOT_COMPARED = "not compared"
 NO_KL = "not measured, or the vocabularies differ"
 
 KL = {
@@ -155,7 +156,7 @@ def _metrics(subjects: Sequence[Subject]) -> Iterator[Json]:
     for name, label in KL.items():
         found = [getattr(subject, name) or {} for subject in subjects]
         for temperature in dict.fromkeys(key for values in found for key in values):
-            cells = [_cell(values.get(temperature)) or NOT_MEASURED for values in found]
+            cells = [_cell(values.get(temperature)) or NOT_COMPARED for values in found]
             yield [f"{label}, T = {temperature}", *cells]
         if not any(found):
             yield [label, *([NO_KL] * len(subjects))]

@@ -37,7 +37,7 @@ Cell = dict[Any, Any]
 
 def has_granularities(frame: pd.DataFrame) -> bool:
     """Whether there are runs of several granularities."""
-    return frame["granularity"].nunique() > 1
+    return frame.loc[frame["granularity"] != "", "granularity"].nunique() > 1
 
 
 def has_families(frame: pd.DataFrame) -> bool:
@@ -47,7 +47,8 @@ def has_families(frame: pd.DataFrame) -> bool:
 
 def has_differences(frame: pd.DataFrame) -> bool:
     """Whether any two granularities have at least two pairs in common."""
-    done = frame[frame["state"] == "done"].drop_duplicates("identity")
+    judged = (frame["metric"] == "dsr") & (frame["subject"] == "hybrid") & frame["headline"] & frame["value"].notna()
+    done = frame[judged & (frame["state"] == "done")]
     pairs = [frozenset(runs["pair"]) for _, runs in done.groupby("granularity", observed=True)]
     return any(len(one & other) > 1 for one, other in combinations(pairs, 2))
 

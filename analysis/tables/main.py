@@ -157,7 +157,7 @@ def _gap(row: Row) -> str:
     if row["row"] != "run":
         return "fewer than two runs have the number"
     if row["state"] != "done":
-        return f"the run is {row['state']}"
+        return f"run {row['state']}"
     no_set = row["status"] == "no_gain"
     whys = ["no set was found, since all units together gain too little"] if no_set else []
     needed = MEASURED if no_set else MEASURED | OF_A_SET

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import wrap
 
 import numpy as np
@@ -20,6 +20,11 @@ from analysis.tables.cells import DASH
 
 NOT_MEASURED = "not measured"
 GAP = 2  # between columns on a terminal: one of padding, one of the box
+
+ROOM = 24
+"""The columns of a terminal that labels leave to a number."""
+LEAST = 8
+"""The shortest label that is cut."""
 
 LATEX = str.maketrans(
     {
@@ -86,7 +91,7 @@ class Table:
     def to_markdown(self) -> str:
         """The table as Markdown: heading, rows, caption and notes."""
         align = ["left" if i < self.labels else "right" for i in range(self.display.shape[1])]
-        escaped = self.display.map(lambda cell: cell.replace("|", r"\|").replace("*", r"\*"))
+        escaped = self.display.map(lambda cell: " ".join(cell.split()).replace("|", r"\|").replace("*", r"\*"))
         table = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
         parts = [f"## {self.title}", table, self.about().replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
         return "\n\n".join(parts[:3]) + "\n" + "".join(f"\n{note}" for note in parts[3:]) + "\n"
@@ -140,10 +145,19 @@ class Table:
         if self.upright:
             self._print_upright(console)
         else:
-            self._print_panels(console)
+            self._shortened(console.width)._print_panels(console)
         for line in (self.about(), *self.notes):
             console.print(Text(line, style="dim"))
         console.print()
+
+    def _shortened(self, width: int) -> Table:
+        """The table with labels cut where all of them leave no room for a number beside them."""
+        labels = list(self.display.columns[: self.labels])
+        if sum(map(self._width, labels)) + ROOM <= width:
+            return self
+        most = max(LEAST, (width - ROOM) // len(labels) - GAP)
+        cut = self.display[labels].map(lambda cell: cell if cell_len(cell) <= most else f"{cell[: most - 1]}…")
+        return replace(self, display=self.display.assign(**cut))
 
     def _print_panels(self, console: Console) -> None:
         """Print the table in panels. Columns that do not fit the width go to panels below, which repeat the labels."""
@@ -188,7 +202,7 @@ class Table:
 
     def _width(self, name: str) -> int:
         """A column's width on a terminal. Headings may be broken between words, cells may not."""
-        words, cells = max(cell_len(word) for word in name.split()), self.display[name].map(cell_len).max()
+        words, cells = max((cell_len(word) for word in name.split()), default=0), self.display[name].map(cell_len).max()
         return max(words, int(cells)) + GAP
 
 
@@ -231,8 +245,12 @@ def _sentence(title: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
+    """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs.
+
+    Characters that a paper's fonts lack become question marks: those beyond Latin, and those that control a printer.
+    """
+    known = re.sub(r"[^\n -~¡-ſ]", "?", text.translate(LATEX))
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", known)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

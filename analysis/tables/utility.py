@@ -91,7 +91,7 @@ def _bounds(of: pd.DataFrame, group: pd.DataFrame, heading: _Heading) -> tuple[f
 
 def _gap(row: dict[str, object]) -> str:
     if row["compares"]:
-        return "no model is compared with itself"
+        return "these two are not compared"
     return NOT_MEASURED if row["n"] else "no judge that sees refusals counted it"
 
 

@@ -18,7 +18,7 @@ from analysis.figures.profiles import profiles_data
 from analysis.figures.search_traces import search_traces_data
 from analysis.figures.style import SIZE, WIDTH
 from analysis.figures.units_found import units_found_data
-from analysis.registry import FIGURES
+from analysis.registry import FIGURES, in_order
 from analysis.report import figures_of
 from dapa_exp.record.schema import Agreement, LayerChange, Measure, Record
 from tests.analysis.factory import attacked, name_of, query, record, write_sweep
@@ -122,7 +122,8 @@ def test_a_profile_is_the_mean_of_the_pairs_by_layer(frame: pd.DataFrame, tmp_pa
 
 def test_every_figure_can_be_read_in_a_column_and_on_a_dark_page(frame: pd.DataFrame, tmp_path: Path) -> None:
     figures = figures_of(frame)
-    assert list(figures) == FIGURES.names()
+    assert list(figures) == [name for name, _ in in_order(FIGURES)][: len(figures)]
+    assert sorted(figures) == FIGURES.names()
     for name, figure in figures.items():
         png, svg = drawing.save(figure, tmp_path / "out", name)
         assert figure.get_figwidth() == WIDTH
