@@ -36,7 +36,7 @@ def make_room(planned: Sequence[Job]) -> None:
         if job.folder.exists() and not (job.folder.is_dir() and os.access(job.folder, os.W_OK)):
             raise DapaError(f"{job.folder}: results cannot be written there")
     for folder in {folder.parent for folder in asked}:
-        runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
+        runs = [listed(job) for job in asked.values() if job.folder.parent == folder]
         sweep = SweepLayout(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,8 @@ def make_room(planned: Sequence[Job]) -> None:
         tidy(folder)
 
 
-def _entry(job: Job) -> dict[str, str]:
+def listed(job: Job) -> dict[str, str]:
+    """What the list of a sweep's runs says of a run."""
     return {
         "folder": job.folder.name,
         "identity": job.identity,
