@@ -19,10 +19,7 @@ from tests.transplant.finished import sharded
 WITHOUT_TORCH = """
 import socket, sys
 socket.socket.connect = None  # whoever tries fails
-from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
-from dapa_exp.record.folder import claim_folder
-from tests.analysis.factory import record
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
 assert not {"torch", "transformers", "datasets", "huggingface_hub.hf_api", "numpy"} & sys.modules.keys()
