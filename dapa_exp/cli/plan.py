@@ -18,7 +18,7 @@ from dapa_exp.config.registries import Queries
 from dapa_exp.preflight.estimate import RunNeeds, needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.preflight.totals import cells, summary, totals
-from dapa_exp.record.status import RunStatus, Siblings, read_all, status
+from dapa_exp.record.status import RunStatus, Siblings, as_listed, read_all, status
 
 
 def plan_command(words: list[str]) -> int:
@@ -27,7 +27,7 @@ def plan_command(words: list[str]) -> int:
     note_unswept(planned)
     note_unmeasurable(planned)
     known = cache(shape_of)  # the runs of a sweep share their models
-    runs = read_all([RunStatus(job.folder, **job.listed()) for job in planned])
+    runs = read_all([as_listed(job.folder, job.listed()) for job in planned])
     siblings = Siblings([run for folder in {job.folder.parent for job in planned} for run in _found(folder)])
     wanted = [
         _as_siblings(needs(job.config, known), siblings.queries(run)) for job, run in zip(planned, runs, strict=True)

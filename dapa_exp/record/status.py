@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,12 +123,14 @@ def search_name(algorithm: str, prior: str | None) -> str:
 def _asked(sweep: SweepLayout) -> list[RunStatus]:
     """The runs that commands have asked for, from `sweep.json`. Their folders are not read yet."""
     try:
-        return [
-            RunStatus(sweep.folder / run["folder"], run["folder"], *(run[name] for name in ASKED))
-            for run in sweep.read_listing()
-        ]
+        return [as_listed(sweep.folder / run["folder"], run) for run in sweep.read_listing()]
     except KeyError as error:
         raise DapaError(f"{sweep.listing}: is not a list of runs: one has no {error}") from error
+
+
+def as_listed(folder: Path, listed: Mapping[str, Any]) -> RunStatus:
+    """A run that a sweep's list names. Its folder is not read yet."""
+    return RunStatus(folder, listed["folder"], *(listed[name] for name in ASKED))
 
 
 def read_all(runs: Sequence[RunStatus]) -> list[RunStatus]:
