@@ -271,6 +271,10 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
         yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
+    for attack, models in evaluate.attacked.items():
+        for subject, found in models.items():
+            for comparison in found:
+                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -351,8 +355,15 @@ def with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Compariso
     return comparison.model_copy(update={"difference": difference})
 
 
-def _comparison(metric: str, rows: str, comparison: Comparison) -> Iterator[Entry]:
-    where: dict[str, Any] = {"subject": "hybrid", "against": comparison.against, "set": rows}
+def _comparison(
+    metric: str, rows: str, comparison: Comparison, subject: str = "hybrid", headline: bool = True
+) -> Iterator[Entry]:
+    where: dict[str, Any] = {
+        "subject": subject,
+        "against": comparison.against,
+        "set": rows,
+        "headline": headline,
+    }
     yield _number(f"{metric}_change", comparison.difference, **where)
     if not comparison.difference.n:
         return

@@ -172,10 +172,14 @@ def measured_tokens(config: Config) -> int:
     """About how many tokens the report reads and generates with each model, without benchmark tasks."""
     tokens = 0
     for use, rows in config.dataset.sets().items():
-        if use != "search":
+        if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
             tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * assumed
             tokens += 0 if use == "text" else rows.count * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+    for attack in config.dataset.attacks.values():
+        around = [len(attack.template)] if attack.template else _lengths(attack.templates)
+        each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
+        tokens += config.dataset.report.count * (each + config.evaluate.max_new_tokens)
     return tokens
 
 
@@ -204,7 +208,7 @@ def shared(config: Config, vocab_size: int) -> int:
 def _evaluated(config: Config) -> int:
     """How many answers of each model are evaluated."""
     dataset = config.dataset
-    more = (*dataset.more_report.values(), *dataset.more_harmless.values())
+    more = (*dataset.more_report.values(), *dataset.more_harmless.values(), *[dataset.report] * len(dataset.attacks))
     sets = (dataset.report, dataset.harmless, dataset.questions, dataset.skill, *more)
     return sum(rows.count for rows in sets if rows)
 
