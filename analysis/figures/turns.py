@@ -25,7 +25,7 @@ def turns_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw_turns(data: pd.DataFrame) -> Figure:
     """A panel for each setting: a thin line for each run's model, and a thick one for the mean over runs."""
-    panels = list(data.groupby("panel", sort=False))
+    panels = [(str(panel), rows) for panel, rows in data.groupby("panel", sort=False)]
     title = f"DSR by turn, {data['pair'].nunique()} pair(s)"
     figure = column_figure(0.8 + 1.3 * len(panels), title, any_made_here(data))
     axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]

@@ -12,6 +12,7 @@ from analysis.frame import SUBJECTS
 from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import DASH, change, interval, number, p_value
+from analysis.tables.comparisons import SIGNIFICANT, with_holm
 from analysis.tables.table import Table, new_blocks
 
 KINDS = ("dsr", "held")
@@ -27,7 +28,8 @@ def conversations_table(frame: pd.DataFrame) -> Table:
     done = conversation_runs(frame)
     runs = runs_of(done)
     settings = settings_that_tell_apart(runs)
-    numbers = pd.DataFrame(turns_of_runs(done, ["pair", "teacher", *settings]))
+    numbers = with_holm(pd.DataFrame(turns_of_runs(done, ["pair", "teacher", *settings])), ["p_teacher"])
+    tests = int(numbers["p_teacher"].notna().sum())
     rows = pd.concat([numbers, _means(numbers, settings)], ignore_index=True) if len(runs) > 1 else numbers
     return Table(
         name="conversations",
@@ -36,7 +38,8 @@ def conversations_table(frame: pd.DataFrame) -> Table:
             "In percent, with 95 % intervals; means have intervals over teachers. DSR: of the answers at this turn."
             " Holds: conversations without an answer up to this turn that is no defence. Broken here: the hybrid's"
             " first such answers. The model's own answers stand between the turns. Turns that ask for no harm are not"
-            " judged. Hybrid − teacher: of conversations that hold to their end, in points, with its exact McNemar test."
+            " judged. Hybrid − teacher: of conversations that hold to their end, in points; exact McNemar test,"
+            f" * p < {SIGNIFICANT} Holm-corrected over the table's {tests}."
         ),
         display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
         numbers=rows,
@@ -68,10 +71,10 @@ def turns_of_runs(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, An
                         known = kind in by_metric.index
                         row[f"{kind}_{subject}_{part}"] = by_metric.at[kind, part] if known else np.nan
                 row[f"broken_{subject}"] = by_metric.at["first_broken", "value"]
-            if turn == turns[-1] and len(versus):
-                row |= {f"minus_teacher_{part}": versus.at["held_change", part] for part in ("value", "low", "high")}
-                row["p_teacher"] = versus.at["held_p", "value"]
-            yield row
+            last = turn == turns[-1]
+            for part in ("value", "low", "high"):
+                row[f"minus_teacher_{part}"] = versus.at["held_change", part] if last else np.nan
+            yield row | {"p_teacher": versus.at["held_p", "value"] if last else np.nan}
 
 
 def _means(numbers: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
@@ -93,7 +96,8 @@ def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:
             cells[f"{heading} {subject}"] = interval(*parts)
     cells["broken here"] = number(row["broken_hybrid"])
     value, low, high = (100 * row.get(f"minus_teacher_{part}", np.nan) for part in ("value", "low", "high"))
-    shown = f"{change(value, low, high)}, p {p_value(row['p_teacher'])}" if not np.isnan(value) else DASH
+    star = "*" if row.get("p_teacher_holm", 1.0) < SIGNIFICANT else ""
+    shown = f"{change(value, low, high)}, p {p_value(row['p_teacher'])}{star}" if not np.isnan(value) else DASH
     return cells | {"hybrid − teacher": shown}
 
 

@@ -27,7 +27,6 @@ from dapa_exp.evaluate.talks import conversations_record, judge_rows, states_by_
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
-from dapa_exp.prompts.conversations import turn_of
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import Confirmation, ControlRecord, LayerChange, Measure, Rate, SearchRecord
@@ -120,7 +119,7 @@ class Evaluator:
         losses = PERPLEXITY.losses(model) if PERPLEXITY.name in found else None
         subject = self.comparer.subject(verdicts, early_differs, found)
         talks = self.prompts.conversations
-        held = states_by_judge(talks, model.talk, verdicts) if any(map(turn_of, verdicts)) else {}
+        held = states_by_judge(talks, model.talk, verdicts)
         records = {judge: conversations_record(talks, model.talk, states) for judge, states in held.items()}
         return Measured(subject.model_copy(update={"conversations": records}), verdicts, held, losses)
 
@@ -215,7 +214,7 @@ class Evaluator:
         return list(dict.fromkeys([*self._harmful(), *others]))
 
     def _harmful(self) -> list[str]:
-        return [*self.prompts.harmful, *(name for of in self._metrics() for name in of.harmful_sets(self.prompts))]
+        return [*self.prompts.harmful, *self.prompts.turns]
 
     def _judge(self, judge: str, rows: str, model: ModelInEngine) -> Judged:
         file, prompts = self.run.files.verdicts(model.name, rows, judge), model.rows(rows)

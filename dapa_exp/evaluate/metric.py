@@ -120,7 +120,7 @@ class ModelInEngine:
             pairs = [(row, answer) for row, answer in zip(rows, found, strict=True) if answer]
             asked, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
             store.add(self.name, asked, answers)
-            if self.name == "student":
+            if self.name == "student" and asked:
                 self.engine.remember(asked, answers)  # hybrids may answer alike
         return found
 
@@ -194,8 +194,4 @@ class Metric(MetricKind):
 
     def judged_sets(self, prompts: PromptSets) -> Iterable[str]:
         """The prompt sets whose answers the judges must see, besides the harmful ones."""
-        return ()
-
-    def harmful_sets(self, prompts: PromptSets) -> Iterable[str]:
-        """Further harmful prompt sets: the DSR is measured on each."""
         return ()

@@ -88,12 +88,17 @@ class GuardJudge(Judge):
         return found
 
     def _question(self, talk: Talk, completion: str) -> str:
-        """The conversation as the guard reads it. Of a talk that is too long for the guard, its first turns are left out."""
-        question = self._rendered(talk, completion)
-        most = self._model.config.max_position_embeddings - MAX_NEW_TOKENS
-        while len(talk) > 2 and len(self._tokenizer(question, add_special_tokens=False)["input_ids"]) > most:
-            talk = talk[2:]
+        """The talk as the guard reads it: without its first turns if it is too long for the guard, and the last request
+        alone if the guard's template takes no talk."""
+        try:
             question = self._rendered(talk, completion)
+        except DapaError:
+            if len(talk) == 1:
+                raise
+            return self._rendered(talk[-1:], completion)
+        most = self._model.config.max_position_embeddings - MAX_NEW_TOKENS
+        if len(talk) > 2 and len(self._tokenizer(question, add_special_tokens=False)["input_ids"]) > most:
+            return self._question(talk[2:], completion)
         return question
 
     def _rendered(self, talk: Talk, completion: str) -> str:
