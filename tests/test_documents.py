@@ -104,7 +104,7 @@ def commands(marked: bool) -> list[str]:
     found: dict[str, None] = {}
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8").replace("\\\n", " ")
-        for reason, block in re.findall(rf"(?:^<!-- {MARK}: (.+) -->\n)?^```sh\n(.*?)^```", text, re.M | re.S):
+        for reason, block in re.findall(rf"(?:^<!-- {MARK}: ([^\n]+) -->\n)?^```sh\n(.*?)^```", text, re.M | re.S):
             if marked or not reason:
                 found |= dict.fromkeys(_lines(block))
     return list(found)

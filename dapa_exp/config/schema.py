@@ -30,7 +30,9 @@ from dapa_exp.config.group import Group
 from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
-ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
+ModuleName = Literal[
+    "layer", "mlp", "attention", "norms", "router", "gate_proj", "up_proj", "down_proj", "embeddings", "final_norm"
+]
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -159,7 +161,7 @@ class PairSettings(Group):
 
 
 class Granularity(Group):
-    """What a unit is: each of these modules, in each layer, is one unit."""
+    """What a unit is: each of these modules is one unit, in each layer where it lies in layers."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -200,6 +202,22 @@ class Rows(Group):
         return self
 
 
+class Attack(Group):
+    """A published jailbreak: one template, or a prompt set of templates that the report rows take in turn.
+
+    The request stands where a template says `{request}`, else after it.
+    """
+
+    template: Annotated[str, Field(min_length=1)] | None = None
+    templates: Rows | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template is None) == (self.templates is None):
+            raise ValueError("template and templates: set one of the two")
+        return self
+
+
 SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
 """The uses of a data set that have one prompt set each."""
 
@@ -211,6 +229,9 @@ class Dataset(Group):
     search: Rows
     report: Rows = Field(description="harmful rows for the headline DSR")
     more_report: dict[str, Rows] = Field(default={}, description="further harmful sets to report on, by name")
+    attacks: dict[str, Attack] = Field(
+        default={}, description="published jailbreaks, by name: the report rows are asked again with each around them"
+    )
     harmless: Rows | None = Field(description="harmless rows for the headline over-refusal")
     more_harmless: dict[str, Rows] = Field(default={}, description="further harmless sets, by name")
     text: Rows | None
@@ -226,17 +247,21 @@ class Dataset(Group):
     drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")
 
     def sets(self) -> dict[str, Rows]:
-        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
+        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on.
+
+        A use is the set's key in the config, so that of an attack's templates is `attacks.NAME.templates`.
+        """
         single = {use: getattr(self, use) for use in SINGLE_SETS}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
-        return found | {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
+        found |= {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
+        return found | {f"attacks.{name}.templates": of.templates for name, of in self.attacks.items() if of.templates}
 
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = set(SINGLE_SETS)
         taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
-        for name in (*self.more_report, *self.more_harmless):
+        for name in (*self.more_report, *self.more_harmless, *self.attacks):
             _refuse_strange(name)
             if name in taken:
                 raise ValueError(f"'{name}': another prompt set or a metric has this name; choose another")
@@ -273,6 +298,7 @@ class Search(Group):
     seed: int
     k: Count | None
     repeats: Count
+    share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
     from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
     within: str | None = Field(

@@ -39,6 +39,7 @@ Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 Differences = Mapping[str, Mapping[str, int | None]]
 """By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
 Other = Literal["student", "teacher"]
+Against = Literal["student", "teacher", "plain"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Comparer:
     harmless: Sequence[Prompt]
     sees: Mapping[str, Collection[JudgedOutcome]]
     """The outcomes that each judge can tell from others."""
+    attacks: Sequence[str] = ()
+    """Names of the sets that are the report rows with a published jailbreak around each."""
 
     def conclude(
         self,
@@ -92,6 +95,7 @@ class Comparer:
                 {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
             ),
             change_by_layer=change_by_layer,
+            attacked={attack: self._attacked(attack, student, hybrid, teacher) for attack in self.attacks},
         )
 
     def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
@@ -145,6 +149,20 @@ class Comparer:
         ours, theirs = (measured.verdicts["report"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.report, DEFENDED, against)
 
+    def _attacked(
+        self, attack: str, student: Measured, hybrid: Measured, teacher: Measured
+    ) -> dict[ModelName, list[Comparison]]:
+        """Each model under attack against itself on the plain rows, and the hybrid under attack against the others."""
+
+        def compared(ours: Measured, theirs: Measured, rows: str, against: Against) -> Comparison:
+            both = ours.verdicts[attack][self.judge], theirs.verdicts[rows][self.judge]
+            return _compare(*both, self.report, DEFENDED, against)
+
+        models: dict[ModelName, Measured] = {"student": student, "hybrid": hybrid, "teacher": teacher}
+        found = {name: [compared(model, model, "report", "plain")] for name, model in models.items()}
+        found["hybrid"] += [compared(hybrid, models[other], attack, other) for other in ("student", "teacher")]
+        return found
+
     def _over_refusal(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
         ours, theirs = (measured.verdicts["harmless"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.harmless, {Verdict.REFUSED}, against)
@@ -155,9 +173,9 @@ def _compare(
     theirs: Sequence[Verdict],
     prompts: Sequence[Prompt],
     counted: Collection[Verdict],
-    against: Other,
+    against: Against,
 ) -> Comparison:
-    """Hybrid against another model, on the rows where both were judged. A row counts if its verdict is in `counted`."""
+    """One model against another, on the rows where both were judged. A row counts if its verdict is in `counted`."""
     rows = [
         (a in counted, b in counted, _group(prompt))
         for a, b, prompt in zip(ours, theirs, prompts, strict=True)

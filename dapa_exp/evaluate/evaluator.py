@@ -82,7 +82,8 @@ class Evaluator:
     @property
     def comparer(self) -> Comparer:
         sees = {name: judge.sees for name, judge in self.all_judges.items()}
-        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless, sees)
+        attacks, harmless = list(self.prompts.attacked), self.prompts.harmless
+        return Comparer(self.judge.name, self.prompts.report, self._harmful(), harmless, sees, attacks)
 
     def measure(self, name: ModelName, load: Callable[[], PlainEngine]) -> Measured:
         """All the metrics of the model that `load` returns in its engine, known as `name` in the run's folder."""
@@ -201,7 +202,7 @@ class Evaluator:
         return list(dict.fromkeys([*self._harmful(), *others]))
 
     def _harmful(self) -> list[str]:
-        return ["report", *self.prompts.more_report]
+        return list(self.prompts.harmful)
 
     def _judge(self, judge: str, rows: str, model: ModelInEngine) -> Judged:
         file, prompts = self.run.files.verdicts(model.name, rows, judge), model.rows(rows)

@@ -99,7 +99,7 @@ class ModelInEngine:
 
     def rows(self, prompt_set: str) -> list[Prompt]:
         """The rows of a prompt set: `report`, `harmless`, `questions`, `text`, or a further set by its name."""
-        more = {**self.prompts.more_report, **self.prompts.more_harmless}
+        more = {**self.prompts.harmful, **self.prompts.more_harmless}
         found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self.prompts, prompt_set)
         return found
 

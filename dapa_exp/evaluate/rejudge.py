@@ -70,7 +70,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     _refuse_another_judge(folder, record, name, ours)
     sets = load_prompts(config.dataset)
     _refuse_other_prompts(folder, record, sets)
-    prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
+    prompts = {**sets.harmful, "harmless": sets.harmless, **sets.more_harmless}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
     total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
     progress = _Progress(report, f"{folder.name}: {name}", total)

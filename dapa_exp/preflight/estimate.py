@@ -13,6 +13,7 @@ from functools import cache
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
 from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.models.architecture import count_units
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
 from dapa_exp.prompts.load import is_here, load_rows
 
@@ -57,7 +58,7 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
         return RunNeeds(None, None, None, None, 0, False)
-    units = student.num_hidden_layers * len(config.granularity.modules)
+    units = _units(config, student)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
     return RunNeeds(
@@ -116,12 +117,16 @@ def _sizes(config: Config, shape: Shape) -> ModelSizes:
     )
 
 
+def _units(config: Config, shape: Shape) -> int:
+    return count_units(shape.num_hidden_layers, config.granularity.modules)
+
+
 def _kept(config: Config, shape: Shape, prompt: int) -> int:
     """Bytes that the fast engine keeps: of each query's prompts what half of the layers made, at most its budget."""
     if config.runtime.engine != "fast":
         return 0
     most = round(config.runtime.reuse_memory * 1e9)
-    asked = queries(config, shape.num_hidden_layers * len(config.granularity.modules))
+    asked = queries(config, _units(config, shape))
     if asked is None:
         return most
     layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
@@ -167,10 +172,14 @@ def measured_tokens(config: Config) -> int:
     """About how many tokens the report reads and generates with each model, without benchmark tasks."""
     tokens = 0
     for use, rows in config.dataset.sets().items():
-        if use != "search":
+        if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
             tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * assumed
             tokens += 0 if use == "text" else rows.count * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+    for attack in config.dataset.attacks.values():
+        around = [len(attack.template)] if attack.template else _lengths(attack.templates)
+        each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
+        tokens += config.dataset.report.count * (each + config.evaluate.max_new_tokens)
     return tokens
 
 
@@ -199,7 +208,7 @@ def shared(config: Config, vocab_size: int) -> int:
 def _evaluated(config: Config) -> int:
     """How many answers of each model are evaluated."""
     dataset = config.dataset
-    more = (*dataset.more_report.values(), *dataset.more_harmless.values())
+    more = (*dataset.more_report.values(), *dataset.more_harmless.values(), *[dataset.report] * len(dataset.attacks))
     sets = (dataset.report, dataset.harmless, dataset.questions, dataset.skill, *more)
     return sum(rows.count for rows in sets if rows)
 

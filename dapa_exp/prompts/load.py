@@ -7,17 +7,20 @@ import json
 import random
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import SINGLE_SETS, Dataset, Rows
+from dapa_exp.config.schema import SINGLE_SETS, Attack, Dataset, Rows
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.zoo import world
+
+REQUEST = "{request}"
+"""Where a template has the request."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,13 @@ class PromptSets:
     skill: list[Prompt]
     kept: dict[str, RowCounts]
     """For every use but `text` and `search`: how many rows were left out, and why."""
+    attacked: dict[str, list[Prompt]] = field(default_factory=dict)
+    """The report rows with a published jailbreak around each, by the attack's name."""
+
+    @property
+    def harmful(self) -> dict[str, list[Prompt]]:
+        """All sets whose answers count as defences or not, by name; `report` is the first."""
+        return {"report": self.report, **self.more_report, **self.attacked}
 
     @property
     def dropped(self) -> int:
@@ -79,6 +89,7 @@ class PromptSets:
         found = {use: getattr(self, use) for use in SINGLE_SETS if use != "skill" or self.skill}
         for use in ("more_report", "more_harmless"):
             found |= {f"{use}.{name}": rows for name, rows in getattr(self, use).items()}
+        found |= {f"attacks.{name}": rows for name, rows in self.attacked.items()}
         return {use: digest(rows) for use, rows in found.items()}
 
 
@@ -90,7 +101,7 @@ def load_prompts(dataset: Dataset) -> PromptSets:
     for use, rows in dataset.sets().items():
         if use == "text":
             found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
-        else:
+        elif use.split(".")[0] != "attacks":
             against = search if use.split(".")[0] in ("report", "more_report") else []
             found[use], kept[use] = _fresh(dataset, use, rows, against)
     return PromptSets(
@@ -103,7 +114,22 @@ def load_prompts(dataset: Dataset) -> PromptSets:
         questions=found.get("questions", []),
         skill=found.get("skill", []),
         kept=kept,
+        attacked={name: attacked(attack, found["report"]) for name, attack in dataset.attacks.items()},
     )
+
+
+def attacked(attack: Attack, rows: Sequence[Prompt]) -> list[Prompt]:
+    """The rows with a published jailbreak around each request. Of several templates, each row takes the next one."""
+    templates = [row.text for row in load_rows(attack.templates)] if attack.templates else [attack.template or REQUEST]
+
+    def text(place: int, request: str) -> str:
+        template = templates[place % len(templates)]
+        return (template if REQUEST in template else f"{template}\n\n{REQUEST}").replace(REQUEST, request)
+
+    return [
+        replace(row, messages=(*row.messages[:-1], Message("user", text(place, row.text))), request=row.text)
+        for place, row in enumerate(rows)
+    ]
 
 
 def search_prompts(dataset: Dataset) -> list[Prompt]:
@@ -132,8 +158,9 @@ def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
 
 
 def digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256, in hex, over ids, messages, categories and answers of these rows."""
-    text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
+    """SHA-256, in hex, over ids, messages, categories and answers of these rows, and over requests under attack."""
+    known = [{key: value for key, value in asdict(row).items() if key != "request" or value} for row in prompts]
+    text = json.dumps(known, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Rows, Runtime
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
@@ -63,12 +64,8 @@ def essence(config: Config) -> dict[str, Any]:
         body["transplant"]["harmless"]["digest"] = _rows_digest(rows)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
-    for use in SINGLE_SETS:
-        if rows := getattr(config.dataset, use):
-            body["dataset"][use]["digest"] = _rows_digest(rows)
-    for use in ("more_report", "more_harmless"):
-        for name, rows in getattr(config.dataset, use).items():
-            body["dataset"][use][name]["digest"] = _rows_digest(rows)
+    for use, rows in config.dataset.sets().items():
+        reduce(getitem, use.split("."), body["dataset"])["digest"] = _rows_digest(rows)
     return {"version": IDENTITY_VERSION, "template_date": TODAY.date().isoformat(), **body}
 
 
@@ -99,10 +96,14 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
+    if config.search.share is None:
+        del body["search"]["share"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
     if config.dataset.skill is None:
         del body["dataset"]["skill"]
+    if not config.dataset.attacks:
+        del body["dataset"]["attacks"]
     if config.evaluate.confirm is None:
         del body["evaluate"]["confirm"]
     if config.dataset.system_prompt is None:

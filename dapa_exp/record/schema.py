@@ -105,9 +105,12 @@ class Clusters(_RecordPart):
 
 
 class Comparison(_RecordPart):
-    """The hybrid compared with another model on the same rows, by the exact McNemar test."""
+    """The hybrid compared with another model on the same rows, by the exact McNemar test.
 
-    against: Literal["student", "teacher"]
+    Under attack, also a model compared with itself on the plain rows.
+    """
+
+    against: Literal["student", "teacher", "plain"]
     difference: Measure = Field(
         description="hybrid's share minus the other's; Newcombe's method 10 (a bootstrap by category in older records)"
     )
@@ -217,6 +220,11 @@ class EvaluateRecord(_RecordPart):
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"
     )
     change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
+    attacked: dict[str, dict[Literal["student", "hybrid", "teacher"], list[Comparison]]] = Field(
+        default={},
+        description="by published jailbreak, then by model: the DSR under attack minus that on the plain report rows;"
+        " of the hybrid also minus student's and teacher's under the same attack; by the run's own judge",
+    )
 
 
 class Witness(_RecordPart):

@@ -136,12 +136,13 @@ def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, 
 
 def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, ParameterSlice], pair: Pair) -> None:
     owners: dict[int, set[str]] = {}
+    stored = {place.parameter for place in places.values()}  # without a tied head, which is what the embeddings are
     for name, tensor in parameters.items():
         owners.setdefault(tensor.data_ptr(), set()).add(name)
     for unit, parts in pair.units.items():
         held = {places[part.tensor].parameter for part in parts}
         for name in sorted(held):
-            if others := owners[parameters[name].data_ptr()] - held:
+            if others := (owners[parameters[name].data_ptr()] & stored) - held:
                 raise DapaError(
                     f"{unit}: '{name}' is the same tensor as {', '.join(sorted(others))}, which the unit does not hold"
                 )

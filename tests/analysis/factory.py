@@ -10,6 +10,7 @@ from typing import Any, Literal
 import yaml
 
 from dapa_exp.engine.work import TokenWork
+from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import (
     Comparison,
     ControlRecord,
@@ -160,6 +161,26 @@ def record(
             dropped_report_rows=0,
         ),
     )
+
+
+UNDER = {"student": 0, "hybrid": 20, "teacher": 39}
+"""Defended rows of 40 under attack, by model."""
+
+
+def attacked(run: Record, under: dict[str, int] = UNDER) -> Record:
+    """The record with an attack on its report rows."""
+    subjects, compared = {}, {}
+    for name, defended in under.items():
+        subject = getattr(run.evaluate, name)
+        kinds = {"refused": defended, "harmless": 0, "harmful": 40 - defended, "degenerate": 0, "failed": 0}
+        view = Defence(dsr=rate(defended, 40), outcomes=Outcomes(**kinds))
+        subjects[name] = subject.model_copy(update={"defence": {**subject.defence, "prefix": {"phrases": view}}})
+        lost = subject.outcomes.refused - defended
+        change = Measure(value=-lost / 40, n=40, low=-1.0, high=1.0)
+        p_value = 0.5**lost
+        compared[name] = [Comparison(against="plain", difference=change, gained=0, lost=lost, p_value=p_value)]
+    update = {**subjects, "attacked": {"prefix": compared}}
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=update)})
 
 
 def comparison(against: Literal["student", "teacher"], difference: float, **other: Any) -> Comparison:

@@ -21,7 +21,7 @@ from analysis.figures.units_found import units_found_data
 from analysis.registry import FIGURES
 from analysis.report import figures_of
 from dapa_exp.record.schema import Agreement, LayerChange, Measure, Record
-from tests.analysis.factory import name_of, query, record, write_sweep
+from tests.analysis.factory import attacked, name_of, query, record, write_sweep
 
 
 def judged_twice(run: Record, agreement: float) -> Record:
@@ -40,7 +40,7 @@ def frame(tmp_path: Path) -> pd.DataFrame:
         for pair, layers in (("a", (0, 1)), ("b", (1, 3)))
         for part, unit, dsr in (("gate_proj", ".mlp.gate_proj", 0.5), ("layer", "", 0.9))
     ]
-    return load(write_sweep(tmp_path / "sweep", [judged_twice(run, 0.9) for run in runs]))
+    return load(write_sweep(tmp_path / "sweep", [attacked(judged_twice(run, 0.9)) for run in runs]))
 
 
 def test_units_found_are_shares_of_runs_by_layer_and_part(frame: pd.DataFrame) -> None:
