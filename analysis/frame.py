@@ -191,6 +191,12 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield from _search(record.search)
     transplant = record.transplant
     yield Entry("num_layers", record.pair.num_layers)
+    if drifted := record.pair.drifted:
+        yield Entry("drift_round", drifted.rounds)
+        yield Entry("drift_tuned", text=drifted.tuned)
+        yield Entry("drift_pair", text=drifted.pair)
+        yield Entry("drift_equal_tensors", drifted.equal_tensors, n=drifted.tensors)
+    yield Entry("transplant_digest", text=transplant.digest)
     yield Entry("method", text=transplant.method)
     yield Entry("tensors", transplant.tensors)
     yield Entry("parameters_total", transplant.parameters_total)

@@ -144,6 +144,16 @@ class Family(Group):
         return self
 
 
+class Drifted(Group):
+    """What `dapa drift` says of the student of a round."""
+
+    pair: str = Field(description="the pair of the first run")
+    rounds: Count = Field(description="how often the student was transplanted and then tuned")
+    tuned: Literal["all", "inside", "outside"]
+    equal_tensors: int = Field(default=0, description="tensors of the round's hybrid equal to the first hybrid's")
+    tensors: int = Field(default=0, description="tensors in all")
+
+
 class PairSettings(Group):
     """The student of the family's teacher."""
 
@@ -155,6 +165,7 @@ class PairSettings(Group):
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
+    drifted: Drifted | None = Field(default=None, description="set by dapa drift: how the student came about")
     thinking: bool | None = Field(
         default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
@@ -343,6 +354,23 @@ Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings
 """The transplant method and its own settings."""
 
 
+class Drift(Group):
+    """Settings of `dapa drift`: how the hybrid is tuned before it is transplanted again."""
+
+    rounds: Count
+    tuned: Literal["all", "inside", "outside"] = Field(
+        description="the weights that are tuned: all, those of the found units, or all but them"
+    )
+    tuning: Transplant = Field(description="settings of transplant=fine_tune")
+
+    @field_validator("tuning")
+    @classmethod
+    def _tunes(cls, tuning: MethodSettings) -> MethodSettings:
+        if tuning.method != "fine_tune":
+            raise ValueError(f"method is {tuning.method!r}; only fine_tune tunes")
+        return tuning
+
+
 class Registered(Group):
     """Settings of one thing among several, each with keys of its own: the value of one key tells which it is.
 
@@ -505,6 +533,7 @@ class Config(Group):
     dataset: Dataset
     search: Search
     localise: Localise
+    drift: Drift | None = None
     transplant: Transplant
     judge: JudgeSettings
     judges: dict[str, JudgeSettings] = Field(

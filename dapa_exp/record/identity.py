@@ -34,9 +34,10 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
+    "drift": True,
     "runtime": {"device", "threads", "processes", "wait", *ENGINE},
     "family": {"name", "title", "made_here"},
-    "pair": {"name", "paper17", "reason"},
+    "pair": {"name", "paper17", "reason", "drifted"},
     "granularity": {"name"},
     "dataset": {"name"},
 }

@@ -318,6 +318,18 @@ class ModelRecord(_RecordPart):
     digest: str | None = Field(description="SHA-256 over the checkpoint's files; null: they are not on this machine")
 
 
+class DriftRecord(_RecordPart):
+    """How the student of a round of `dapa drift` came about: from an earlier hybrid, by tuning."""
+
+    pair: str = Field(description="the pair of the first run")
+    rounds: Natural = Field(description="how often the student was transplanted and then tuned")
+    tuned: Literal["all", "inside", "outside"] = Field(
+        description="all weights, those of the found units, or the others"
+    )
+    equal_tensors: Natural = Field(description="of this run's hybrid: equal to the first hybrid's, bit for bit")
+    tensors: Natural = Field(description="tensors in all")
+
+
 class PairRecord(_RecordPart):
     name: str
     family: str
@@ -334,6 +346,7 @@ class PairRecord(_RecordPart):
         default=None, description="the date that chat templates got as today's; null: no template asks for it"
     )
     thinking: bool | None = Field(default=None, description="enable_thinking in the chat templates; null: not set")
+    drifted: DriftRecord | None = Field(default=None, description="null: the student was not made by dapa drift")
     end_tokens: list[Natural] | None = Field(
         default=None, description="tokens that ended the answers of student and hybrid; null in older records"
     )
