@@ -68,8 +68,8 @@ def test_the_site_has_every_page() -> None:
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("sphinx", reason="pip install 'dapa_exp[docs]'")
-    words = shlex.split(re.search(r"-m (sphinx .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1])
-    words = [word.replace("build/", f"{tmp_path}/") for word in words]
+    (recipe,) = re.findall(r"-m (sphinx .*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    words = shlex.split(recipe.replace("build/", f"{tmp_path}/"))
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     reference = tmp_path / "site" / "docs" / "reference"

@@ -91,7 +91,7 @@ def _questions(file: Path) -> str:
 def _base_words(asked: argparse.Namespace) -> list[str]:
     """The override that names the base, by the teacher's card, where the method needs one and the user named none."""
     said = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
-    method = said.get("transplant")
+    method = said.get("transplant", "")
     if method not in METHODS or "base" not in METHODS.get(method).Settings.model_fields or "transplant.base" in said:
         return []
     with display() as progress:
