@@ -296,6 +296,12 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
         yield Entry("outcome", count, n=sum(outcomes.values()), key=outcome, **where)
     if defence.early_differs is not None:
         yield Entry("early_differs", defence.early_differs, n=sum(outcomes.values()), **where)
+    if short := defence.shortened:
+        where |= {"key": str(short.tokens)}
+        yield _number("short_dsr", short.dsr, **where)
+        yield _number("short_agreement", short.agreement, **where)
+        yield Entry("short_only", short.only_short, n=short.agreement.n, **where)
+        yield Entry("whole_only", short.only_whole, n=short.agreement.n, **where)
 
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
