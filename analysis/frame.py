@@ -231,6 +231,8 @@ def _search(search: SearchRecord) -> Iterator[Entry]:
         yield Entry("witness_dsr", witness.dsr, n=witness.prompts, key=witness.without)
     if search.sample_seed is not None:
         yield Entry("sample_seed", search.sample_seed)
+    if search.longer_rows is not None:
+        yield Entry("longer_rows", search.longer_rows, set="search")
     yield Entry("threshold", search.threshold)
     yield Entry("bar", search.threshold_dsr)
     for subject, dsr in (

@@ -45,7 +45,7 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
     found = found.astype(dict.fromkeys(("metric", "set", "judge", "subject", "key"), "object"))
     whole = group[group["metric"] == "dsr"]
     for (prompts, judge, subject, tokens), rows in found.groupby(["set", "judge", "subject", "key"], sort=False):
-        by = {metric: of for metric, of in rows.groupby("metric")}
+        by = dict(iter(rows.groupby("metric")))
         n = int(by["short_agreement"]["n"].sum())
         differ = {name: int(by[name]["value"].sum()) for name in ("short_only", "whole_only")}
         same = rate(n - sum(differ.values()), n)
@@ -55,7 +55,7 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "prompts": prompts,
             "judge": judge,
             "model": subject,
-            "tokens": int(tokens),
+            "tokens": int(str(tokens)),
             "short_dsr": by["short_dsr"]["value"].mean(),
             "dsr": of["value"].mean(),
             "agreement": same.value,

@@ -130,7 +130,8 @@ class Evaluator:
         answers = [answer.text for answer in model.answers("search")]
 
         def verdicts() -> list[Verdict]:
-            found = self.judge.early([prompt.text for prompt in self.prompts.search], answers)
+            ask = self.judge.verdicts if self.config.search.longer_tokens else self.judge.early
+            found = ask([prompt.text for prompt in self.prompts.search], answers)
             demand_verdicts(self.judge, found)
             return found
 

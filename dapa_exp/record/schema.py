@@ -306,6 +306,9 @@ class SearchRecord(_RecordPart):
     seed: int
     sample_seed: int | None = Field(description="seed of the draw of search rows; null: all rows were taken")
     granularity: str
+    longer_rows: Natural | None = Field(
+        default=None, description="search rows that were read at search.longer_tokens; null: that was not asked for"
+    )
     units_total: Natural
     units_found: list[str]
     status: Literal["certified", "not_certified", "control", "no_gain"]
