@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dapa_exp.base.errors import DapaError
@@ -97,9 +98,17 @@ def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path]
     return list(found.values())
 
 
-def frame_of(runs: Iterable[Run]) -> pd.DataFrame:
+def frame_of(runs: Sequence[Run]) -> pd.DataFrame:
     """The numbers and settings of these runs, as `load` returns them."""
-    return _frame([row for run in runs for row in _rows(run)])
+    columns: dict[str, list[object]] = {name: [] for name in Entry._fields}
+    ends = []
+    for run in runs:
+        for name, numbers in zip(Entry._fields, zip(*_numbers(run), strict=True), strict=True):
+            columns[name] += numbers
+        ends.append(len(columns["metric"]))
+    described = _typed(pd.DataFrame([_described(run) for run in runs], columns=RUN))
+    of_rows = described.loc[np.repeat(described.index, np.diff(ends, prepend=0))].reset_index(drop=True)
+    return pd.concat([of_rows, _typed(pd.DataFrame(columns)[[*PLACE, *NUMBER]])], axis=1)
 
 
 def _sweep_names(folders: Iterable[Path]) -> dict[Path, str]:
@@ -111,17 +120,17 @@ def _sweep_names(folders: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*RUN, *PLACE, *NUMBER])
-    kinds = {name: "category" for name in [*RUN, *PLACE] if name not in FLAGS}
-    floats = dict.fromkeys(("value", "low", "high"), "float64")
-    return frame.astype({**kinds, **dict.fromkeys(FLAGS, "bool"), **floats, "n": "Int64", "text": "string"})
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    kinds = dict.fromkeys([*RUN, *PLACE], "category") | dict.fromkeys(FLAGS, "bool")
+    kinds |= dict.fromkeys(("value", "low", "high"), "float64") | {"n": "Int64", "text": "string"}
+    return frame.astype({name: kinds[name] for name in map(str, frame)})
 
 
-def _rows(run: Run) -> Iterator[tuple[object, ...]]:
+def _described(run: Run) -> tuple[object, ...]:
+    """The columns that describe a run."""
     known = run.status
     record = known.record
-    which = (
+    return (
         run.sweep,
         known.folder,
         run.identity,
@@ -136,11 +145,15 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
         known.state,
         known.reason or "",
     )
-    entries = [Entry("state", text=known.state), *_settings(run.path)]
-    if record:
-        entries += [*_entries(record), *_queries(known)]
-    for e in entries:
-        yield (*which, e.subject, e.against, e.set, e.judge, e.metric, e.key, e.headline, *e[1:6])
+
+
+def _numbers(run: Run) -> Iterator[Entry]:
+    """Yields everything that is known of a run."""
+    yield Entry("state", text=run.status.state)
+    yield from _settings(run.path)
+    if record := run.status.record:
+        yield from _entries(record)
+        yield from _queries(run.status)
 
 
 def _settings(path: Path) -> Iterator[Entry]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from analysis.measures import Cells, done_of, runs_of, settings_that_tell_apart
+from analysis.measures import Cells, done_of, holm, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, decimal, number, p_value
 from analysis.tables.table import Table
@@ -65,9 +64,8 @@ def _against(runs: pd.DataFrame, cells: Cells, against: str) -> pd.DataFrame:
 def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
     """Add p-values with Holm's correction over all tests of the table that compare row by row."""
     tests = [f"{metric}_p" for metric in METRICS]
-    flat = numbers[tests].stack().dropna()
-    corrected = pd.Series(multipletests(flat, method="holm")[1], index=flat.index).unstack()
-    return numbers.join(corrected.reindex(columns=tests).add_suffix("_holm"))
+    corrected = holm(pd.concat({test: numbers[test] for test in tests}))
+    return numbers.assign(**{f"{test}_holm": corrected[test] for test in tests})
 
 
 def _print(row: dict[Any, Any], settings: list[str], shown: list[str], grouped: bool) -> dict[str, str]:
