@@ -7,7 +7,7 @@ positions on. On a CPU the same step is carried out without a graph.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -105,9 +105,9 @@ class FixedSteps:
 
 def _with_room(layer: Any, columns: int, room: int) -> StaticLayer:
     """A layer's keys and values, with empty columns for the tokens to come."""
-    fixed = StaticLayer(columns + room)
+    fixed: Any = StaticLayer(columns + room)
     fixed.lazy_initialization(layer.keys, layer.values)
     fixed.keys[:, :, :columns] = layer.keys[:, :, :columns]
     fixed.values[:, :, :columns] = layer.values[:, :, :columns]
     fixed.cumulative_length.fill_(columns)
-    return fixed
+    return cast(StaticLayer, fixed)

@@ -27,4 +27,11 @@ def _values() -> dict[str, Value]:
             "graphs": True,
         }
     cores = len(os.sched_getaffinity(0))
-    return {"device": "cpu", "dtype": "float32", "batch_size": 48, "threads": cores, "reuse_memory": 2.0, "graphs": False}
+    return {
+        "device": "cpu",
+        "dtype": "float32",
+        "batch_size": 48,
+        "threads": cores,
+        "reuse_memory": 2.0,
+        "graphs": False,
+    }

@@ -20,9 +20,9 @@ begins once `--minutes` have passed.
 A share of the roofline is the least time for what all forward passes had to read and compute, over the time that the
 stage took. Of `fast` it counts layers that were handed on and not computed, and it counts no pass of a repeated CUDA
 graph. A pass reads all weights but the embeddings, and the keys and values of its rows; it computes two operations a
-weight and token. Ceilings are measured in the same run: a copy inside the device's memory, bytes read and written, and a
-product of square matrices. The random weights of the layers that add nothing meet activations that are zero but in a few
-dimensions, so products of large batches may draw less power than a real model's.
+weight and token. Ceilings are measured in the same run: a copy inside the device's memory, bytes read and written, and
+a product of square matrices. The random weights of the layers that add nothing meet activations that are zero but in a
+few dimensions, so products of large batches may draw less power than a real model's.
 """
 
 from __future__ import annotations

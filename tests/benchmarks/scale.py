@@ -44,7 +44,6 @@ from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.prompts.load import load_prompts
-from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.enlarge import enlarge, layer_places
