@@ -19,6 +19,7 @@ from dapa_exp.record.schema import (
     Comparison,
     Confirmation,
     ControlRecord,
+    ConversationsRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -191,6 +192,12 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield from _search(record.search)
     transplant = record.transplant
     yield Entry("num_layers", record.pair.num_layers)
+    if drifted := record.pair.drifted:
+        yield Entry("drift_round", drifted.rounds)
+        yield Entry("drift_tuned", text=drifted.tuned)
+        yield Entry("drift_pair", text=drifted.pair)
+        yield Entry("drift_equal_tensors", drifted.equal_tensors, n=drifted.tensors)
+    yield Entry("transplant_digest", text=transplant.digest)
     yield Entry("method", text=transplant.method)
     yield Entry("tensors", transplant.tensors)
     yield Entry("parameters_total", transplant.parameters_total)
@@ -257,7 +264,17 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
                 yield _number("over_refusal", measure, subject=name, **where)
     for judge, why in subject.no_over_refusal.items():
         yield Entry("no_over_refusal", text=why, subject=name, judge=judge, headline=False)
+    for i, (judge, talks) in enumerate(subject.conversations.items()):
+        yield from _conversations(talks, subject=name, set="conversations", judge=judge, headline=i == 0)
     yield from _utility(name, subject)
+
+
+def _conversations(talks: ConversationsRecord, **where: Any) -> Iterator[Entry]:
+    for turn, (share, broken) in enumerate(zip(talks.held, talks.first_broken, strict=True), 1):
+        yield _number("held", share, key=str(turn), **where)
+        yield Entry("first_broken", broken, n=talks.conversations, key=str(turn), **where)
+    yield Entry("held_unknown", talks.unknown, n=talks.conversations, **where)
+    yield Entry("outgrown", talks.outgrown, **where)
 
 
 def _utility(name: str, subject: Subject) -> Iterator[Entry]:
@@ -284,10 +301,7 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
         yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
-    for attack, models in evaluate.attacked.items():
-        for subject, found in models.items():
-            for comparison in found:
-                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
+    yield from _further_comparisons(evaluate)
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -302,6 +316,16 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
         yield from _confirmation(evaluate.confirmation)
     yield from _judges(evaluate)
     yield from _layers(evaluate)
+
+
+def _further_comparisons(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    """Of whole conversations, and of each model under attack."""
+    for comparison in evaluate.conversation_comparisons:
+        yield from _comparison("held", "conversations", comparison)
+    for attack, models in evaluate.attacked.items():
+        for subject, found in models.items():
+            for comparison in found:
+                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
 
 
 def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ is validated against `Config` at once, so that all its problems are reported tog
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -144,6 +145,16 @@ class Family(Group):
         return self
 
 
+class Drifted(Group):
+    """What `dapa drift` says of the student of a round."""
+
+    pair: str = Field(description="the pair of the first run")
+    rounds: Count = Field(description="how often the student was transplanted and then tuned")
+    tuned: Literal["all", "inside", "outside"]
+    equal_tensors: int = Field(default=0, description="tensors of the round's hybrid equal to the first hybrid's")
+    tensors: int = Field(default=0, description="tensors in all")
+
+
 class PairSettings(Group):
     """The student of the family's teacher."""
 
@@ -155,6 +166,7 @@ class PairSettings(Group):
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
+    drifted: Drifted | None = Field(default=None, description="set by dapa drift: how the student came about")
     thinking: bool | None = Field(
         default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
@@ -182,6 +194,11 @@ class Rows(Group):
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
 
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        """The columns that are read, of those that are there; beside others, an `id`."""
+        named = (self.column, self.answer_column, self.category_column, *self.where, "id")
+        return [name for name in there if name in named]
+
     @property
     def fetched_name(self) -> str | None:
         """The set's name for `dapa fetch`; None if the source is not a fetched set."""
@@ -202,6 +219,33 @@ class Rows(Group):
         return self
 
 
+class ConversationRows(Rows):
+    """A slice of a set of conversations. Of each, the user's turns are replayed; the model answers itself.
+
+    `column` holds a list of turns. If it ends in `*`, the columns that begin so hold a turn each, by number.
+    """
+
+    text_key: str = Field(default="content", description="the key of a turn's text, where a turn is not plain text")
+    role_key: str | None = Field(default="role", description="the key of a turn's role; null: all are the user's")
+    user: str = Field(default="user", description="the user's role")
+    opening_column: str | None = Field(
+        default=None, description="column with the number of first turns that ask for no harm: they are not judged"
+    )
+
+    def turn_columns(self, there: Iterable[str]) -> list[str]:
+        """The columns that hold turns, in their order, of those that are there."""
+        if not self.column.endswith("*"):
+            return [self.column]
+        begin = self.column.removesuffix("*")
+        numbers = {name: name.removeprefix(begin) for name in there if name.startswith(begin)}
+        return sorted((name for name, number in numbers.items() if number.isdecimal()), key=lambda n: int(numbers[n]))
+
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        there = list(there)
+        named = {*self.turn_columns(there), self.opening_column}
+        return [name for name in there if name in named or name in super().wanted([name])]
+
+
 class Attack(Group):
     """A published jailbreak: one template, or a prompt set of templates that the report rows take in turn.
 
@@ -218,7 +262,7 @@ class Attack(Group):
         return self
 
 
-SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
+SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill", "conversations")
 """The uses of a data set that have one prompt set each."""
 
 
@@ -238,6 +282,7 @@ class Dataset(Group):
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
+    conversations: ConversationRows | None = Field(default=None, description="talks of several turns, for replay")
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
@@ -263,7 +308,7 @@ class Dataset(Group):
         taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
         for name in (*self.more_report, *self.more_harmless, *self.attacks):
             _refuse_strange(name)
-            if name in taken:
+            if name in taken or re.fullmatch(r"turn\d+", name):
                 raise ValueError(f"'{name}': another prompt set or a metric has this name; choose another")
             taken.add(name)
         return self
@@ -341,6 +386,23 @@ def _settings_of_its_method(body: object) -> object:
 
 Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
 """The transplant method and its own settings."""
+
+
+class Drift(Group):
+    """Settings of `dapa drift`: how the hybrid is tuned before it is transplanted again."""
+
+    rounds: Count
+    tuned: Literal["all", "inside", "outside"] = Field(
+        description="the weights that are tuned: all, those of the found units, or all but them"
+    )
+    tuning: Transplant = Field(description="settings of transplant=fine_tune")
+
+    @field_validator("tuning")
+    @classmethod
+    def _tunes(cls, tuning: MethodSettings) -> MethodSettings:
+        if tuning.method != "fine_tune":
+            raise ValueError(f"method is {tuning.method!r}; only fine_tune tunes")
+        return tuning
 
 
 class Registered(Group):
@@ -508,6 +570,7 @@ class Config(Group):
     dataset: Dataset
     search: Search
     localise: Localise
+    drift: Drift | None = None
     transplant: Transplant
     judge: JudgeSettings
     judges: dict[str, JudgeSettings] = Field(

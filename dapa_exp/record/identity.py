@@ -34,9 +34,10 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
+    "drift": True,
     "runtime": {"device", "threads", "processes", "wait", *ENGINE},
     "family": {"name", "title", "made_here"},
-    "pair": {"name", "paper17", "reason"},
+    "pair": {"name", "paper17", "reason", "drifted"},
     "granularity": {"name"},
     "dataset": {"name"},
 }
@@ -100,14 +101,11 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["search"]["share"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
-    if config.dataset.skill is None:
-        del body["dataset"]["skill"]
-    if not config.dataset.attacks:
-        del body["dataset"]["attacks"]
     if config.evaluate.confirm is None:
         del body["evaluate"]["confirm"]
-    if config.dataset.system_prompt is None:
-        del body["dataset"]["system_prompt"]
+    for key in ("skill", "conversations", "attacks", "system_prompt"):
+        if not getattr(config.dataset, key):
+            del body["dataset"][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 

@@ -135,11 +135,11 @@ def test_ablations_cross_pairs_with_granularities(name: str) -> None:
 
 
 def test_every_algorithm_and_every_method_is_an_option_by_its_name() -> None:
-    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"]}
+    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"], "share": ["search.share=0.1"]}
     for name in ALGORITHMS.names():
         (job,) = jobs([f"search={name}", *more.get(name, [])])
         assert job.config.search.algorithm == name
-        assert job.config.search.prior == ("attribution" if name == "prior" else None)
+        assert job.config.search.prior == ("attribution" if name in ("prior", "share") else None)
     for name in METHODS.names():
         base = ["transplant.base=me/base"] if name.startswith("safe_") else []
         (job,) = jobs([f"transplant={name}", *base])
