@@ -561,6 +561,9 @@ class Runtime(Group):
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
+    graphs: bool = Field(
+        default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
     processes: Count | Literal["auto"] = Field(

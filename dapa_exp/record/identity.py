@@ -26,7 +26,7 @@ IDENTITY_VERSION = 2
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
 """
 
-ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}
 """Keys of `runtime` that choose the engine and its optimisations.
 
 They are part of the identity only if the fast engine computes in a dtype below float32.
@@ -76,7 +76,7 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
     if runtime.engine == "fast" and runtime.dtype != "float32":
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
-        body |= runtime.model_dump(include=ENGINE)
+        body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
     return body
 
 
