@@ -26,7 +26,7 @@ IDENTITY_VERSION = 2
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
 """
 
-ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}
 """Keys of `runtime` that choose the engine and its optimisations.
 
 They are part of the identity only if the fast engine computes in a dtype below float32.
@@ -76,7 +76,7 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
     if runtime.engine == "fast" and runtime.dtype != "float32":
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
-        body |= runtime.model_dump(include=ENGINE)
+        body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
     return body
 
 
@@ -87,7 +87,8 @@ def evaluations(config: Config) -> dict[str, str]:
     """
     of_hybrids = {"search", "granularity", "transplant", "localise"}
     student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
-    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
+    reads = config.search.longer_tokens or config.search.max_new_tokens
+    teacher = {**student, "pair": config.pair.thinking, "search": reads}
     return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
 
 
@@ -97,8 +98,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    if config.search.share is None:
-        del body["search"]["share"]
+    for key in ("share", "longer_tokens"):
+        if getattr(config.search, key) is None:
+            del body["search"][key]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
     if config.evaluate.confirm is None:
