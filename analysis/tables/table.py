@@ -23,6 +23,8 @@ GAP = 2  # between columns on a terminal: one of padding, one of the box
 
 ROOM = 24
 """The columns of a terminal that labels leave to a number."""
+PAGE = 130
+"""The characters that a line of a paper's page holds at a readable size."""
 LEAST = 8
 """The shortest label that is cut."""
 
@@ -104,39 +106,38 @@ class Table:
         return self.numbers.to_csv(index=False)
 
     def to_latex(self) -> str:
-        """The table as a LaTeX float, scaled down to the page if it is wider. It needs booktabs and graphicx."""
-        columns = "l" * self.labels + "r" * (self.display.shape[1] - self.labels)
-        heading = _latex_row(self._latex_heading(i) for i in range(self.display.shape[1]))
-        rows = [_latex_row(map(_latex, cells)) for cells in self._rows()]
-        body = ["\\midrule\n" * (i in self.rules) + row for i, row in enumerate(rows)]
-        notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
-        return "\n".join(
-            [
-                r"% needs \usepackage{booktabs,graphicx}",
-                r"\begin{table*}",
-                r"\centering",
-                rf"\caption{{{_latex(_sentence(self.title))} {_latex(self.about())}}}",
-                rf"\label{{tab:{self.name}}}",
-                r"\medskip\setlength{\tabcolsep}{4pt}",
-                r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                heading,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                *notes,
-                r"\end{table*}",
-                "",
-            ]
-        )
+        """The table as LaTeX floats, which need booktabs and graphicx.
 
-    def _latex_heading(self, column: int) -> str:
+        Columns that do not fit the page at a readable size go to further floats, which repeat the labels.
+        """
+        title, notes = _latex(_sentence(self.title)), [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
+        panels = list(self._panels(PAGE))
+        floats = [r"% needs \usepackage{booktabs,graphicx}"]
+        for i, names in enumerate(panels):
+            above = [rf"\caption{{{title} {_latex(self.about())}}}", rf"\label{{tab:{self.name}}}"]
+            floats += [r"\begin{table*}", r"\centering", *([rf"{title} Continued.\par"] if i else above)]
+            floats += [*self._tabular(names), *(notes if names is panels[-1] else []), r"\end{table*}"]
+        return "\n".join([*floats, ""])
+
+    def _tabular(self, names: Sequence[str]) -> list[str]:
+        """These columns as a tabular, scaled down to the page if it is wider."""
+        rows = [_latex_row(map(_latex, cells)) for cells in self.display[names].itertuples(index=False)]
+        return [
+            r"\medskip\setlength{\tabcolsep}{4pt}",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * self.labels + 'r' * (len(names) - self.labels)}}}",
+            r"\toprule",
+            _latex_row(self._latex_heading(name, "l" if i < self.labels else "r") for i, name in enumerate(names)),
+            r"\midrule",
+            *("\\midrule\n" * (i in self.rules) + row for i, row in enumerate(rows)),
+            r"\bottomrule",
+            r"\end{tabular}}",
+        ]
+
+    def _latex_heading(self, name: str, side: str) -> str:
         """A column's heading, with line breaks between words if it is wider than the column's cells."""
-        name = str(self.display.columns[column])
         lines = _broken(_latex(name), self._width(name) - GAP)
-        side, stacked = "l" if column < self.labels else "r", r" \\ ".join(lines)
+        stacked = r" \\ ".join(lines)
         return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
     def print(self, console: Console) -> None:

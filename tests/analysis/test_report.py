@@ -151,6 +151,17 @@ def test_a_wide_latex_heading_is_broken_between_words() -> None:
     assert "\nmini-a & 1.25 & $-$0.5 \\\\\n" in latex
 
 
+def test_columns_that_no_page_holds_go_to_further_latex_floats_with_the_labels() -> None:
+    display = pd.DataFrame({"pair": ["a"]} | {f"n{i}": [str(i) * 30] for i in range(6)})
+    latex = Table("t", "T", "Caption.", display, display, notes=["the note"]).to_latex()
+    first, second = latex.split(r"\end{table*}")[:2]
+    assert "n2 &" not in second
+    assert "n3 &" not in first
+    assert f"a & {'3' * 30} & {'4' * 30} & {'5' * 30} " in second
+    assert latex.count(r"\caption") == latex.count(r"\label") == latex.count("the note") == 1
+    assert "T. Continued." in second
+
+
 def test_a_title_that_asks_ends_with_its_question_mark() -> None:
     display = pd.DataFrame({"pair": ["a"]})
     assert r"\caption{The same set? 2 draws.}" in Table("t", "The same set?", "2 draws.", display, display).to_latex()
