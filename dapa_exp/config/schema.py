@@ -301,6 +301,9 @@ class Search(Group):
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    weight: Literal["units", "parameters"] = Field(
+        default="units", description="what the smallest set has the fewest of"
+    )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")

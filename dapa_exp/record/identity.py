@@ -47,6 +47,18 @@ dtype and batch size can, and so can the fast engine below float32.
 """
 
 
+SINCE_ADDED = (
+    ("pair", "thinking", None),
+    ("dataset", "skill", None),
+    ("dataset", "system_prompt", None),
+    ("dataset", "attacks", {}),
+    ("evaluate", "confirm", None),
+    ("search", "share", None),
+    ("search", "weight", "units"),
+)
+"""Keys that older configs lack, and the value that says the same. They count only where they have another."""
+
+
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with digests of its models and rows. JSON-serialisable."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
@@ -97,18 +109,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    if config.search.share is None:
-        del body["search"]["share"]
-    if config.pair.thinking is None:
-        del body["pair"]["thinking"]
-    if config.dataset.skill is None:
-        del body["dataset"]["skill"]
-    if not config.dataset.attacks:
-        del body["dataset"]["attacks"]
-    if config.evaluate.confirm is None:
-        del body["evaluate"]["confirm"]
-    if config.dataset.system_prompt is None:
-        del body["dataset"]["system_prompt"]
+    for group, key, default in SINCE_ADDED:
+        if body[group][key] == default:
+            del body[group][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 
