@@ -314,7 +314,11 @@ class Search(Group):
     repeats: Count
     share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
-    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
+    from_run: str | None = Field(
+        default=None,
+        alias="from",
+        description="or the folder of the run that found the set; or, with *, of several, for all their units",
+    )
     within: str | None = Field(
         default=None, description="folder of a run: only units that lie within those that it found are searched among"
     )

@@ -47,7 +47,7 @@ dtype and batch size can, and so can the fast engine below float32.
 """
 
 
-SINCE_ADDED = (
+SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
     ("pair", "thinking", None),
     ("dataset", "skill", None),
     ("dataset", "system_prompt", None),
