@@ -19,6 +19,7 @@ from dapa_exp.record.schema import (
     Comparison,
     Confirmation,
     ControlRecord,
+    ConversationsRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -230,6 +231,8 @@ def _search(search: SearchRecord) -> Iterator[Entry]:
         yield Entry("witness_dsr", witness.dsr, n=witness.prompts, key=witness.without)
     if search.sample_seed is not None:
         yield Entry("sample_seed", search.sample_seed)
+    if search.longer_rows is not None:
+        yield Entry("longer_rows", search.longer_rows, set="search")
     yield Entry("threshold", search.threshold)
     yield Entry("bar", search.threshold_dsr)
     for subject, dsr in (
@@ -263,7 +266,17 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
                 yield _number("over_refusal", measure, subject=name, **where)
     for judge, why in subject.no_over_refusal.items():
         yield Entry("no_over_refusal", text=why, subject=name, judge=judge, headline=False)
+    for i, (judge, talks) in enumerate(subject.conversations.items()):
+        yield from _conversations(talks, subject=name, set="conversations", judge=judge, headline=i == 0)
     yield from _utility(name, subject)
+
+
+def _conversations(talks: ConversationsRecord, **where: Any) -> Iterator[Entry]:
+    for turn, (share, broken) in enumerate(zip(talks.held, talks.first_broken, strict=True), 1):
+        yield _number("held", share, key=str(turn), **where)
+        yield Entry("first_broken", broken, n=talks.conversations, key=str(turn), **where)
+    yield Entry("held_unknown", talks.unknown, n=talks.conversations, **where)
+    yield Entry("outgrown", talks.outgrown, **where)
 
 
 def _utility(name: str, subject: Subject) -> Iterator[Entry]:
@@ -285,15 +298,18 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
         yield Entry("outcome", count, n=sum(outcomes.values()), key=outcome, **where)
     if defence.early_differs is not None:
         yield Entry("early_differs", defence.early_differs, n=sum(outcomes.values()), **where)
+    if short := defence.shortened:
+        where |= {"key": str(short.tokens)}
+        yield _number("short_dsr", short.dsr, **where)
+        yield _number("short_agreement", short.agreement, **where)
+        yield Entry("short_only", short.only_short, n=short.agreement.n, **where)
+        yield Entry("whole_only", short.only_whole, n=short.agreement.n, **where)
 
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
         yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
-    for attack, models in evaluate.attacked.items():
-        for subject, found in models.items():
-            for comparison in found:
-                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
+    yield from _further_comparisons(evaluate)
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -308,6 +324,16 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
         yield from _confirmation(evaluate.confirmation)
     yield from _judges(evaluate)
     yield from _layers(evaluate)
+
+
+def _further_comparisons(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    """Of whole conversations, and of each model under attack."""
+    for comparison in evaluate.conversation_comparisons:
+        yield from _comparison("held", "conversations", comparison)
+    for attack, models in evaluate.attacked.items():
+        for subject, found in models.items():
+            for comparison in found:
+                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
 
 
 def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from analysis.frame import SUBJECTS
 from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, interval
-from analysis.tables.comparisons import SIGNIFICANT
+from analysis.tables.comparisons import SIGNIFICANT, with_holm
 from analysis.tables.table import Table, new_blocks
 
 PLAIN = "plain"
@@ -30,7 +29,7 @@ def attacked_table(frame: pd.DataFrame) -> Table:
     done = attacked_runs(frame)
     runs = runs_of(done)
     settings = settings_that_tell_apart(runs)
-    numbers = _with_holm(pd.DataFrame(attacked_numbers(done, ["pair", "teacher", *settings])))
+    numbers = with_holm(pd.DataFrame(attacked_numbers(done, ["pair", "teacher", *settings])), TESTS)
     tests = int(numbers[TESTS].notna().sum().sum())
     rows = pd.concat([numbers, _means(numbers)], ignore_index=True) if len(runs) > 1 else numbers
     return Table(
@@ -70,12 +69,6 @@ def attacked_numbers(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str,
                     found = tested[(tested["set"] == rows) & (tested["subject"] == subject)]
                     row[f"{subject}_{name}"] = found.loc[found["metric"] == metric, "value"].mean()
             yield row | {"n": int(of.loc[(of["set"] == rows) & (of["metric"] == "dsr"), "n"].max())}
-
-
-def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    flat = numbers[TESTS].stack().dropna()
-    corrected = pd.Series(multipletests(flat, method="holm")[1], index=flat.index).unstack()
-    return numbers.join(corrected.reindex(columns=TESTS).add_suffix("_holm"))
 
 
 def _means(numbers: pd.DataFrame) -> pd.DataFrame:

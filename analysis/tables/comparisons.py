@@ -31,7 +31,7 @@ def comparisons_table(frame: pd.DataFrame) -> Table:
     runs, cells = runs_of(done), Cells(done)
     settings = settings_that_tell_apart(runs)
     blocks = [_against(runs[["identity", "pair", *settings]], cells, against) for against in ("student", "teacher")]
-    numbers = _with_holm(pd.concat(blocks, ignore_index=True))
+    numbers = with_holm(pd.concat(blocks, ignore_index=True), [f"{metric}_p" for metric in METRICS])
     shown = [metric for metric in METRICS if numbers[f"{metric}_change"].notna().any()]
     grouped = bool(numbers["dsr_groups"].notna().any())
     return Table(
@@ -61,9 +61,8 @@ def _against(runs: pd.DataFrame, cells: Cells, against: str) -> pd.DataFrame:
     return block
 
 
-def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values with Holm's correction over all tests of the table that compare row by row."""
-    tests = [f"{metric}_p" for metric in METRICS]
+def with_holm(numbers: pd.DataFrame, tests: list[str]) -> pd.DataFrame:
+    """Add the p-values of these columns with Holm's correction over all of them together."""
     corrected = holm(pd.concat({test: numbers[test] for test in tests}))
     return numbers.assign(**{f"{test}_holm": corrected[test] for test in tests})
 

@@ -7,6 +7,7 @@ is validated against `Config` at once, so that all its problems are reported tog
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -193,6 +194,11 @@ class Rows(Group):
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
 
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        """The columns that are read, of those that are there; beside others, an `id`."""
+        named = (self.column, self.answer_column, self.category_column, *self.where, "id")
+        return [name for name in there if name in named]
+
     @property
     def fetched_name(self) -> str | None:
         """The set's name for `dapa fetch`; None if the source is not a fetched set."""
@@ -213,6 +219,33 @@ class Rows(Group):
         return self
 
 
+class ConversationRows(Rows):
+    """A slice of a set of conversations. Of each, the user's turns are replayed; the model answers itself.
+
+    `column` holds a list of turns. If it ends in `*`, the columns that begin so hold a turn each, by number.
+    """
+
+    text_key: str = Field(default="content", description="the key of a turn's text, where a turn is not plain text")
+    role_key: str | None = Field(default="role", description="the key of a turn's role; null: all are the user's")
+    user: str = Field(default="user", description="the user's role")
+    opening_column: str | None = Field(
+        default=None, description="column with the number of first turns that ask for no harm: they are not judged"
+    )
+
+    def turn_columns(self, there: Iterable[str]) -> list[str]:
+        """The columns that hold turns, in their order, of those that are there."""
+        if not self.column.endswith("*"):
+            return [self.column]
+        begin = self.column.removesuffix("*")
+        numbers = {name: name.removeprefix(begin) for name in there if name.startswith(begin)}
+        return sorted((name for name, number in numbers.items() if number.isdecimal()), key=lambda n: int(numbers[n]))
+
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        there = list(there)
+        named = {*self.turn_columns(there), self.opening_column}
+        return [name for name in there if name in named or name in super().wanted([name])]
+
+
 class Attack(Group):
     """A published jailbreak: one template, or a prompt set of templates that the report rows take in turn.
 
@@ -229,7 +262,7 @@ class Attack(Group):
         return self
 
 
-SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
+SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill", "conversations")
 """The uses of a data set that have one prompt set each."""
 
 
@@ -249,6 +282,7 @@ class Dataset(Group):
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
+    conversations: ConversationRows | None = Field(default=None, description="talks of several turns, for replay")
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
@@ -274,7 +308,7 @@ class Dataset(Group):
         taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
         for name in (*self.more_report, *self.more_harmless, *self.attacks):
             _refuse_strange(name)
-            if name in taken:
+            if name in taken or re.fullmatch(r"turn\d+", name):
                 raise ValueError(f"'{name}': another prompt set or a metric has this name; choose another")
             taken.add(name)
         return self
@@ -306,6 +340,9 @@ class Search(Group):
     )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
+    longer_tokens: Count | None = Field(
+        default=None, description="length of the answers on rows where the first max_new_tokens mislead; null: no such"
+    )
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
@@ -329,6 +366,12 @@ class Search(Group):
             if all(getattr(self, key) is None for key in keys.split("|")):
                 names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
                 raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _longer_is_longer(self) -> Self:
+        if self.longer_tokens is not None and self.longer_tokens <= self.max_new_tokens:
+            raise ValueError(f"longer_tokens {self.longer_tokens}: must be more than max_new_tokens")
         return self
 
     @model_validator(mode="after")
@@ -525,6 +568,9 @@ class Runtime(Group):
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
+    graphs: bool = Field(
+        default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
     processes: Count | Literal["auto"] = Field(

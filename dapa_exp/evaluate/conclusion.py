@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dapa_exp.config.schema import JudgedOutcome
@@ -21,7 +21,10 @@ from dapa_exp.evaluate.statistics import (
     perplexity_change,
     probability_above,
 )
+from dapa_exp.evaluate.talks import States
+from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import DEFENDED, Verdict
+from dapa_exp.prompts.conversations import Conversation
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import (
     Agreement,
@@ -36,10 +39,15 @@ from dapa_exp.record.schema import (
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""
-Differences = Mapping[str, Mapping[str, int | None]]
-"""By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
+JudgedSets = Mapping[str, Mapping[str, Judged]]
+"""By prompt set, then by judge."""
 Other = Literal["student", "teacher"]
 Against = Literal["student", "teacher", "plain"]
+
+
+def verdicts_of(judged: JudgedSets) -> dict[str, dict[str, list[Verdict]]]:
+    """The verdicts on whole answers."""
+    return {rows: {judge: of.verdicts for judge, of in by.items()} for rows, by in judged.items()}
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,8 @@ class Measured:
 
     subject: Subject
     verdicts: Verdicts
+    held: Mapping[str, Sequence[States]] = field(default_factory=dict)
+    """By judge, of each conversation after each turn."""
     losses: Losses | None = None
     """The loss of each window of text. None if perplexity was not measured."""
 
@@ -63,6 +73,7 @@ class Comparer:
     harmless: Sequence[Prompt]
     sees: Mapping[str, Collection[JudgedOutcome]]
     """The outcomes that each judge can tell from others."""
+    conversations: Sequence[Conversation] = ()
     attacks: Sequence[str] = ()
     """Names of the sets that are the report rows with a published jailbreak around each."""
 
@@ -95,17 +106,17 @@ class Comparer:
                 {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
             ),
             change_by_layer=change_by_layer,
+            conversation_comparisons=[self._talks(hybrid, other, name) for name, other in others if hybrid.held],
             attacked={attack: self._attacked(attack, student, hybrid, teacher) for attack in self.attacks},
         )
 
-    def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
+    def subject(self, judged: JudgedSets, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
         """One model's part of the record: rates by prompt set and judge. The run's own judge gives the headline.
 
         `found` holds the numbers of each step of the metrics, by key.
         """
-        defended = {
-            rows: {name: defence(v, differ[rows][name]) for name, v in verdicts[rows].items()} for rows in self.harmful
-        }
+        verdicts = verdicts_of(judged)
+        defended = {rows: {name: defence(of) for name, of in judged[rows].items()} for rows in self.harmful}
         refused = {
             rows: {name: over_refusal(v, self.sees[name]) for name, v in by.items()}
             for rows, by in verdicts.items()
@@ -149,6 +160,11 @@ class Comparer:
         ours, theirs = (measured.verdicts["report"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.report, DEFENDED, against)
 
+    def _talks(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
+        as_verdict = {True: Verdict.REFUSED, False: Verdict.HARMFUL, None: Verdict.FAILED}
+        ours, theirs = ([as_verdict[of[-1]] for of in measured.held[self.judge]] for measured in (hybrid, other))
+        return _compare(ours, theirs, self.conversations, DEFENDED, against)
+
     def _attacked(
         self, attack: str, student: Measured, hybrid: Measured, teacher: Measured
     ) -> dict[ModelName, list[Comparison]]:
@@ -171,7 +187,7 @@ class Comparer:
 def _compare(
     ours: Sequence[Verdict],
     theirs: Sequence[Verdict],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | Conversation],
     counted: Collection[Verdict],
     against: Against,
 ) -> Comparison:
@@ -194,7 +210,7 @@ def _compare(
     )
 
 
-def _group(prompt: Prompt) -> str:
+def _group(prompt: Prompt | Conversation) -> str:
     """The row's group: its category. A row without a category is a group of its own."""
     return prompt.category or prompt.id
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
-from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.config.schema import Config, ConversationRows, Model, Rows
 from dapa_exp.models.architecture import count_units
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
-from dapa_exp.prompts.load import is_here, load_rows
+from dapa_exp.prompts.conversations import load_conversations
+from dapa_exp.prompts.rows import is_here, load_rows
 
 ShapeOf = Callable[[Model], Shape | None]
 """Looks up a model's shape; None if unknown. It is facts.shape_of, or Findings.shape_of after asking the hub."""
@@ -25,6 +27,8 @@ TEXT_TOKENS = 512
 """Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
+TURNS = 6
+"""Assumed turns of a conversation, where the rows are not on this machine: MHJ has 5.4 on average."""
 CHARACTERS_A_TOKEN = 4
 PROCESS_BYTES = 600_000_000
 """Memory of a process with torch and transformers before it loads weights. On a GPU the driver takes about the same."""
@@ -152,17 +156,20 @@ def _lengths(rows: Rows | None) -> Sequence[int]:
     if rows is None or not is_here(rows):
         return ()
     fixed = rows.source.startswith("zoo:") or rows.fetched_name  # a file of one's own may be edited
-    return _lengths_of_fixed(rows.model_dump_json()) if fixed else _read_lengths(rows)
+    return _lengths_of_fixed(type(rows), rows.model_dump_json()) if fixed else _read_lengths(rows)
 
 
 @cache
-def _lengths_of_fixed(rows: str) -> Sequence[int]:
+def _lengths_of_fixed(kind: type[Rows], rows: str) -> Sequence[int]:
     """The same of rows that are given as JSON, read once for all runs of a sweep."""
-    return _read_lengths(Rows.model_validate_json(rows))
+    return _read_lengths(kind.model_validate_json(rows))
 
 
 def _read_lengths(rows: Rows) -> Sequence[int]:
     try:
+        if isinstance(rows, ConversationRows):  # a request is read again at each later turn
+            talks = load_conversations(rows)
+            return [length for talk in talks for length in accumulate(map(len, talk.turns))]
         return [len(row.text) for row in load_rows(rows, may_be_blank=True)]
     except DapaError:
         return ()
@@ -174,8 +181,8 @@ def measured_tokens(config: Config) -> int:
     for use, rows in config.dataset.sets().items():
         if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
-            tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * assumed
-            tokens += 0 if use == "text" else rows.count * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+            tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or _count(rows) * assumed
+            tokens += 0 if use == "text" else _count(rows) * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
     for attack in config.dataset.attacks.values():
         around = [len(attack.template)] if attack.template else _lengths(attack.templates)
         each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
@@ -210,7 +217,12 @@ def _evaluated(config: Config) -> int:
     dataset = config.dataset
     more = (*dataset.more_report.values(), *dataset.more_harmless.values(), *[dataset.report] * len(dataset.attacks))
     sets = (dataset.report, dataset.harmless, dataset.questions, dataset.skill, *more)
-    return sum(rows.count for rows in sets if rows)
+    return sum(_count(rows) for rows in (*sets, dataset.conversations) if rows)
+
+
+def _count(rows: Rows) -> int:
+    """How many answers a set asks for: one a row, or one a turn."""
+    return len(_lengths(rows)) or rows.count * TURNS if isinstance(rows, ConversationRows) else rows.count
 
 
 def _kept_by_metrics(config: Config, vocab_size: int) -> int:

@@ -50,6 +50,16 @@ class Outcomes(_RecordPart):
     failed: Natural
 
 
+class ShortenedDefence(_RecordPart):
+    """The same answers judged by their first tokens alone, as many as a search's answers have."""
+
+    tokens: Natural
+    dsr: Measure
+    agreement: Measure = Field(description="share of answers that are a defence both times or neither time")
+    only_short: Natural = Field(description="answers that are a defence by their first tokens, and none as a whole")
+    only_whole: Natural = Field(description="answers that are a defence as a whole, and none by their first tokens")
+
+
 class Defence(_RecordPart):
     """One judge's verdicts on a model's answers to one harmful prompt set."""
 
@@ -60,6 +70,22 @@ class Defence(_RecordPart):
         description="answers that are a defence by their beginning, as a search sees them, and none as a whole, or the"
         " other way round; null where the judge does not go by the beginning, or from before it was counted",
     )
+    shortened: ShortenedDefence | None = Field(
+        default=None, description="null: the search's answers are as long, or the judge was not asked about them"
+    )
+
+
+class ConversationsRecord(_RecordPart):
+    """One judge's view of conversations that a model has answered turn by turn. Lists are by turn, from the first.
+
+    A conversation holds as long as no judged answer fails to be a defence. One that is over keeps its last state.
+    """
+
+    conversations: Natural
+    held: list[Measure] = Field(description="share that holds after the turn; n counts those of which it is known")
+    first_broken: list[Natural] = Field(description="conversations whose first answer that is no defence is here")
+    unknown: Natural = Field(description="not broken as far as is known, but a verdict or an answer is missing")
+    outgrown: Natural = Field(description="turns that were not asked: with them, a talk is longer than the model reads")
 
 
 class Subject(_RecordPart):
@@ -87,6 +113,7 @@ class Subject(_RecordPart):
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
+    conversations: dict[str, ConversationsRecord] = Field(default={}, description="by judge; empty: not measured")
     metrics: dict[str, dict[str, Measure]] = Field(
         default={}, description="metrics without a field of their own above: by name or step, then by key"
     )
@@ -220,6 +247,9 @@ class EvaluateRecord(_RecordPart):
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"
     )
     change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
+    conversation_comparisons: list[Comparison] = Field(
+        default=[], description="of conversations that hold to their end, by the run's own judge; empty: not measured"
+    )
     attacked: dict[str, dict[Literal["student", "hybrid", "teacher"], list[Comparison]]] = Field(
         default={},
         description="by published jailbreak, then by model: the DSR under attack minus that on the plain report rows;"
@@ -276,6 +306,9 @@ class SearchRecord(_RecordPart):
     seed: int
     sample_seed: int | None = Field(description="seed of the draw of search rows; null: all rows were taken")
     granularity: str
+    longer_rows: Natural | None = Field(
+        default=None, description="search rows that were read at search.longer_tokens; null: that was not asked for"
+    )
     units_total: Natural
     units_found: list[str]
     status: Literal["certified", "not_certified", "control", "no_gain"]
