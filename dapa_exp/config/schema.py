@@ -335,8 +335,14 @@ class Search(Group):
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    weight: Literal["units", "parameters"] = Field(
+        default="units", description="what the smallest set has the fewest of"
+    )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
+    longer_tokens: Count | None = Field(
+        default=None, description="length of the answers on rows where the first max_new_tokens mislead; null: no such"
+    )
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
@@ -345,7 +351,11 @@ class Search(Group):
     repeats: Count
     share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
-    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
+    from_run: str | None = Field(
+        default=None,
+        alias="from",
+        description="or the folder of the run that found the set; or, with *, of several, for all their units",
+    )
     within: str | None = Field(
         default=None, description="folder of a run: only units that lie within those that it found are searched among"
     )
@@ -356,6 +366,12 @@ class Search(Group):
             if all(getattr(self, key) is None for key in keys.split("|")):
                 names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
                 raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _longer_is_longer(self) -> Self:
+        if self.longer_tokens is not None and self.longer_tokens <= self.max_new_tokens:
+            raise ValueError(f"longer_tokens {self.longer_tokens}: must be more than max_new_tokens")
         return self
 
     @model_validator(mode="after")
@@ -552,6 +568,9 @@ class Runtime(Group):
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
+    graphs: bool = Field(
+        default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
     processes: Count | Literal["auto"] = Field(

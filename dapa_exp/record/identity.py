@@ -26,7 +26,7 @@ IDENTITY_VERSION = 2
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
 """
 
-ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}
 """Keys of `runtime` that choose the engine and its optimisations.
 
 They are part of the identity only if the fast engine computes in a dtype below float32.
@@ -45,6 +45,20 @@ NOT_IDENTITY: Any = {
 
 dtype and batch size can, and so can the fast engine below float32.
 """
+
+
+SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
+    ("pair", "thinking", None),
+    ("dataset", "skill", None),
+    ("dataset", "system_prompt", None),
+    ("dataset", "attacks", {}),
+    ("dataset", "conversations", None),
+    ("evaluate", "confirm", None),
+    ("search", "share", None),
+    ("search", "longer_tokens", None),
+    ("search", "weight", "units"),
+)
+"""Keys that older configs lack, and the value that says the same. They count only where they have another."""
 
 
 def essence(config: Config) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
     if runtime.engine == "fast" and runtime.dtype != "float32":
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
-        body |= runtime.model_dump(include=ENGINE)
+        body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
     return body
 
 
@@ -87,7 +101,8 @@ def evaluations(config: Config) -> dict[str, str]:
     """
     of_hybrids = {"search", "granularity", "transplant", "localise"}
     student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
-    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
+    reads = config.search.longer_tokens or config.search.max_new_tokens
+    teacher = {**student, "pair": config.pair.thinking, "search": reads}
     return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
 
 
@@ -97,15 +112,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    if config.search.share is None:
-        del body["search"]["share"]
-    if config.pair.thinking is None:
-        del body["pair"]["thinking"]
-    if config.evaluate.confirm is None:
-        del body["evaluate"]["confirm"]
-    for key in ("skill", "conversations", "attacks", "system_prompt"):
-        if not getattr(config.dataset, key):
-            del body["dataset"][key]
+    for group, key, default in SINCE_ADDED:
+        if body[group][key] == default:
+            del body[group][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 

@@ -136,6 +136,7 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
         known=oracle.known(),
         on_query=on_query,
         prior=prior.scores if prior else None,
+        weights=unit_parameters(pair) if settings.weight == "parameters" else None,
         settings=_settings(config, pair, prior),
     )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
@@ -201,6 +202,7 @@ def _record(
         seed=config.search.seed,
         sample_seed=rows.sample_seed if rows.sample else None,
         granularity=config.granularity.name,
+        longer_rows=len(oracle.longer_rows) if config.search.longer_tokens else None,
         units_total=len(units),
         units_found=list(found),
         status=_status(config, result),

@@ -463,10 +463,10 @@ def test_the_engine_is_part_of_the_identity_where_it_can_move_results() -> None:
     def identity(*words: str) -> str:
         return jobs(["pair=mini-mistral-base", *(f"runtime.{word}" for word in words)])[0].identity
 
-    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false")
+    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false", "graphs=true")
     assert {identity(word) for word in ("engine=plain", *levers)} == {identity()}
     below = "dtype=bfloat16"
-    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 5
+    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 6
     plain = [identity(below, "engine=plain", word) for word in levers]
     assert set(plain) == {identity(below, "engine=plain")}
 

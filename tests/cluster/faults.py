@@ -57,12 +57,15 @@ class Campaign:
     launcher: str
     moments: random.Random
     scratch: Path
+    runs: int = 0
+    """Of each sweep; as many as LAUNCHERS says, if 0."""
     tally: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     sweeps: int = 0
 
     def __post_init__(self) -> None:
-        self.runs, *settings = LAUNCHERS[self.launcher]
+        runs, *settings = LAUNCHERS[self.launcher]
+        self.runs = self.runs or runs
         self.sweep = quick("-m", PAIRS, *SHORT, f"search.seed=range(0,{self.runs // 2})")
         self.words = (*self.sweep, f"hydra/launcher={self.launcher}", *settings)
 

@@ -35,22 +35,22 @@ def compare(ours: Path, theirs: Path) -> None:
     """Raise AssertionError unless two sweeps have the same queries, records and tables, and no query is repeated."""
     for file in sorted(theirs.glob("single/*/record.json")):
         run = Path("single") / file.parent.name
-        found = [_queries(folder / run / "search.jsonl") for folder in (ours, theirs)]
+        found = [queries(folder / run / "search.jsonl") for folder in (ours, theirs)]
         assert found[0] == found[1], f"{run}: other queries"
         assert len({tuple(query["units"]) for query in found[0]}) == len(found[0]), f"{run}: a query was repeated"
         assert [query["index"] for query in found[0]] == list(range(len(found[0]))), f"{run}: a query was lost"
-        assert _result(ours / run) == _result(theirs / run), f"{run}: another record"
+        assert result(ours / run) == result(theirs / run), f"{run}: another record"
     tables = [pd.read_csv(folder / "single" / "report" / "main.csv") for folder in (ours, theirs)]
     pd.testing.assert_frame_equal(*(table[[name for name in table if "seconds" not in name]] for table in tables))
 
 
-def _queries(file: Path) -> list[dict[str, Any]]:
+def queries(file: Path) -> list[dict[str, Any]]:
     """The queries of a run, without what differs between processes: the time, and the work that memory spared."""
     lines = map(json.loads, file.read_text().splitlines())
     return [{key: value for key, value in line.items() if key not in ("seconds", "work")} for line in lines]
 
 
-def _result(run: Path) -> dict[str, Any]:
+def result(run: Path) -> dict[str, Any]:
     """All of a record that is to be the same, however often the run was interrupted."""
     record = Record.model_validate_json((run / "record.json").read_bytes())
     return record.model_dump(

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from dapa_exp.record.shared import Found, find_or_compute, json_format
+from dapa_exp.record import shared
+from dapa_exp.record.shared import Found, find_or_compute, json_format, turn
 from tests.commands import wait_until
 
 KEY = {"what": "windows", "model": "a"}
@@ -68,6 +71,54 @@ def test_when_the_one_that_computes_is_killed_the_other_computes(tmp_path: Path)
     assert "run='second'" in second.communicate(timeout=60)[0]
     first.communicate()
     assert look_up(tmp_path / "shared", never).run == "second"
+
+
+def compute_until(folder: Path, steps: int, how: str) -> None:
+    """Compute an entry in this process, and be stopped at a step that touches the folder. Exits with 0 at the end."""
+    left = [steps]
+
+    def stop(event: str, given: tuple[object, ...]) -> None:
+        if event.startswith(("open", "os.")) and given and str(folder) in str(given[0]):
+            left[0] -= 1
+            if left[0] == 0 and how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] == 0:
+                raise KeyboardInterrupt  # what SIGTERM does to a run
+
+    sys.addaudithook(stop)
+    try:
+        look_up(folder, lambda: [0.5], run="stopped")
+    except KeyboardInterrupt:
+        os._exit(3)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("how", ["killed", "terminated"])
+def test_whatever_step_a_writer_is_stopped_at_its_entry_is_whole_or_none(tmp_path: Path, how: str) -> None:
+    fork = get_context("fork")
+    ends = list[int | None]()
+    while not ends or ends[-1] != 0:
+        folder = tmp_path / str(len(ends))
+        writer = fork.Process(target=compute_until, args=(folder, len(ends) + 1, how))
+        writer.start()
+        writer.join()
+        ends.append(writer.exitcode)
+        assert look_up(folder, lambda: [0.5]).value == [0.5]
+        assert look_up(folder, never).value == [0.5]
+        assert len([file for file in folder.iterdir() if not file.name.startswith(".")]) == 1
+    assert len(ends) > 8, "the steps that touch the folder"
+
+
+def test_a_run_that_waits_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "SAID_AFTER", 0.1)
+    said: list[str] = []
+    monkeypatch.setattr(shared, "note", said.append)
+    with turn(tmp_path, KEY):
+        waiting = threading.Thread(target=look_up, args=(tmp_path, lambda: [1.0], "waits"))
+        waiting.start()
+        wait_until(lambda: said)
+    waiting.join()
+    assert said[0].startswith("windows: waits for another run of the sweep, which works on the same: process ")
 
 
 def test_what_a_killed_writer_left_is_no_entry(tmp_path: Path) -> None:
