@@ -29,14 +29,14 @@ class TableMaker:
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """A figure's position in the report, the function that takes its data from a frame, and the one that draws them.
+    """The function that takes a figure's data from a frame, the one that draws them, and the figure's place.
 
     Without data, there is no figure.
     """
 
-    place: int
     data: Callable[[pd.DataFrame], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
+    place: int = 100
 
 
 Maker = TypeVar("Maker", TableMaker, FigureMaker)

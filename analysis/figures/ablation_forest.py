@@ -62,4 +62,4 @@ def draw_ablation_forest(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("ablation_forest", FigureMaker(20, ablation_forest_data, draw_ablation_forest))
+FIGURES.register("ablation_forest", FigureMaker(ablation_forest_data, draw_ablation_forest, place=20))

@@ -55,4 +55,4 @@ def draw_profiles(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("profiles", FigureMaker(60, profiles_data, draw_profiles))
+FIGURES.register("profiles", FigureMaker(profiles_data, draw_profiles, place=60))

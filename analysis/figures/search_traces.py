@@ -62,4 +62,4 @@ def _labels(runs: pd.DataFrame) -> pd.Series[str]:
     return runs[vary].agg(" ".join, axis=1)
 
 
-FIGURES.register("search_traces", FigureMaker(50, search_traces_data, draw_search_traces))
+FIGURES.register("search_traces", FigureMaker(search_traces_data, draw_search_traces, place=50))

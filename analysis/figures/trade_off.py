@@ -100,4 +100,4 @@ def _curves(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str
         axis.plot(hybrids[cost], hybrids["random_dsr"], mark, color=colour, mfc="none", ms=3, alpha=0.6, label=RANDOM)
 
 
-FIGURES.register("trade_off", FigureMaker(30, trade_off_data, draw_trade_off))
+FIGURES.register("trade_off", FigureMaker(trade_off_data, draw_trade_off, place=30))

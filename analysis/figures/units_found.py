@@ -84,4 +84,4 @@ def _row_name(row: pd.Series[str]) -> str:
     return f"{row['part']}{of} (n={row['runs']})"
 
 
-FIGURES.register("units_found", FigureMaker(10, units_found_data, draw_units_found))
+FIGURES.register("units_found", FigureMaker(units_found_data, draw_units_found, place=10))
