@@ -114,7 +114,10 @@ class VllmEngine(PlainEngine):
         (llm,) = self._started
         for tensors in self._weights.changed():
             new = True
-            llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            try:
+                llm.collective_rpc("reload_weights", kwargs={"weights_iterator": tensors})
+            except Exception as error:  # it raises whatever comes up
+                raise DapaError(f"vLLM did not take the weights over: {type(error).__name__}: {error}") from error
         said = self._generate_by(llm, asked, max_new_tokens)
         if new and said:
             self._refuse_others_weights(asked[0], said[0])
@@ -146,8 +149,8 @@ class VllmEngine(PlainEngine):
         if not (mean := float(differences.mean())) <= limit:
             raise DapaError(
                 f"vLLM's log-probabilities differ by {mean:.2g} nats from transformers', of the same weights; at most"
-                f" {limit:g} come from rounding in {self._runtime.dtype}. vLLM did not take the weights over, or"
-                " computes this model otherwise; runtime.engine=fast does without it"
+                f" {limit:g} come from rounding in {self._runtime.dtype}. Either vLLM did not take the weights over, or"
+                " it computes this model otherwise; runtime.engine=fast does without it"
             )
 
     @torch.inference_mode()
