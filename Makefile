@@ -8,7 +8,7 @@ GPU_PYTHON_VERSION ?= 3.12
 GPU_WHEELS := .whl
 PLATFORMS := manylinux_2_28_x86_64 manylinux_2_27_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
 
-.PHONY: install demo test lint bench gpu-wheels gpu clean
+.PHONY: install demo test lint docs bench gpu-wheels gpu clean
 
 install: $(INSTALLED)
 
@@ -34,6 +34,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
+
+# The site, in build/site/index.html. Every warning is an error, a link that leads nowhere too.
+docs: install
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going -c docs -d build/doctrees . build/site
 
 bench: install
 	for bench in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$bench || exit 1; done

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from dapa_exp.base.errors import DapaError
@@ -18,6 +19,7 @@ from dapa_exp.record.schema import (
     Comparison,
     Confirmation,
     ControlRecord,
+    ConversationsRecord,
     Defence,
     EvaluateRecord,
     Measure,
@@ -97,9 +99,17 @@ def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path]
     return list(found.values())
 
 
-def frame_of(runs: Iterable[Run]) -> pd.DataFrame:
+def frame_of(runs: Sequence[Run]) -> pd.DataFrame:
     """The numbers and settings of these runs, as `load` returns them."""
-    return _frame([row for run in runs for row in _rows(run)])
+    columns: dict[str, list[object]] = {name: [] for name in Entry._fields}
+    ends = []
+    for run in runs:
+        for name, numbers in zip(Entry._fields, zip(*_numbers(run), strict=True), strict=True):
+            columns[name] += numbers
+        ends.append(len(columns["metric"]))
+    described = _typed(pd.DataFrame([_described(run) for run in runs], columns=RUN))
+    of_rows = described.loc[np.repeat(described.index, np.diff(ends, prepend=0))].reset_index(drop=True)
+    return pd.concat([of_rows, _typed(pd.DataFrame(columns)[[*PLACE, *NUMBER]])], axis=1)
 
 
 def _sweep_names(folders: Iterable[Path]) -> dict[Path, str]:
@@ -111,17 +121,17 @@ def _sweep_names(folders: Iterable[Path]) -> dict[Path, str]:
     return names
 
 
-def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=[*RUN, *PLACE, *NUMBER])
-    kinds = {name: "category" for name in [*RUN, *PLACE] if name not in FLAGS}
-    floats = dict.fromkeys(("value", "low", "high"), "float64")
-    return frame.astype({**kinds, **dict.fromkeys(FLAGS, "bool"), **floats, "n": "Int64", "text": "string"})
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    kinds = dict.fromkeys([*RUN, *PLACE], "category") | dict.fromkeys(FLAGS, "bool")
+    kinds |= dict.fromkeys(("value", "low", "high"), "float64") | {"n": "Int64", "text": "string"}
+    return frame.astype({name: kinds[name] for name in map(str, frame)})
 
 
-def _rows(run: Run) -> Iterator[tuple[object, ...]]:
+def _described(run: Run) -> tuple[object, ...]:
+    """The columns that describe a run."""
     known = run.status
     record = known.record
-    which = (
+    return (
         run.sweep,
         known.folder,
         run.identity,
@@ -136,11 +146,15 @@ def _rows(run: Run) -> Iterator[tuple[object, ...]]:
         known.state,
         known.reason or "",
     )
-    entries = [Entry("state", text=known.state), *_settings(run.path)]
-    if record:
-        entries += [*_entries(record), *_queries(known)]
-    for e in entries:
-        yield (*which, e.subject, e.against, e.set, e.judge, e.metric, e.key, e.headline, *e[1:6])
+
+
+def _numbers(run: Run) -> Iterator[Entry]:
+    """Yields everything that is known of a run."""
+    yield Entry("state", text=run.status.state)
+    yield from _settings(run.path)
+    if record := run.status.record:
+        yield from _entries(record)
+        yield from _queries(run.status)
 
 
 def _settings(path: Path) -> Iterator[Entry]:
@@ -178,6 +192,12 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield from _search(record.search)
     transplant = record.transplant
     yield Entry("num_layers", record.pair.num_layers)
+    if drifted := record.pair.drifted:
+        yield Entry("drift_round", drifted.rounds)
+        yield Entry("drift_tuned", text=drifted.tuned)
+        yield Entry("drift_pair", text=drifted.pair)
+        yield Entry("drift_equal_tensors", drifted.equal_tensors, n=drifted.tensors)
+    yield Entry("transplant_digest", text=transplant.digest)
     yield Entry("method", text=transplant.method)
     yield Entry("tensors", transplant.tensors)
     yield Entry("parameters_total", transplant.parameters_total)
@@ -244,7 +264,17 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
                 yield _number("over_refusal", measure, subject=name, **where)
     for judge, why in subject.no_over_refusal.items():
         yield Entry("no_over_refusal", text=why, subject=name, judge=judge, headline=False)
+    for i, (judge, talks) in enumerate(subject.conversations.items()):
+        yield from _conversations(talks, subject=name, set="conversations", judge=judge, headline=i == 0)
     yield from _utility(name, subject)
+
+
+def _conversations(talks: ConversationsRecord, **where: Any) -> Iterator[Entry]:
+    for turn, (share, broken) in enumerate(zip(talks.held, talks.first_broken, strict=True), 1):
+        yield _number("held", share, key=str(turn), **where)
+        yield Entry("first_broken", broken, n=talks.conversations, key=str(turn), **where)
+    yield Entry("held_unknown", talks.unknown, n=talks.conversations, **where)
+    yield Entry("outgrown", talks.outgrown, **where)
 
 
 def _utility(name: str, subject: Subject) -> Iterator[Entry]:
@@ -271,6 +301,7 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
     for comparison in evaluate.comparisons:
         yield from _comparison("dsr", "report", with_interval(comparison, evaluate))
+    yield from _further_comparisons(evaluate)
     for comparison in evaluate.over_refusal_comparisons:
         yield from _comparison("over_refusal", "harmless", comparison)
     for change in evaluate.perplexity_comparisons:
@@ -285,6 +316,16 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
         yield from _confirmation(evaluate.confirmation)
     yield from _judges(evaluate)
     yield from _layers(evaluate)
+
+
+def _further_comparisons(evaluate: EvaluateRecord) -> Iterator[Entry]:
+    """Of whole conversations, and of each model under attack."""
+    for comparison in evaluate.conversation_comparisons:
+        yield from _comparison("held", "conversations", comparison)
+    for attack, models in evaluate.attacked.items():
+        for subject, found in models.items():
+            for comparison in found:
+                yield from _comparison("dsr", attack, comparison, subject=subject, headline=False)
 
 
 def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
@@ -351,8 +392,15 @@ def with_interval(comparison: Comparison, evaluate: EvaluateRecord) -> Compariso
     return comparison.model_copy(update={"difference": difference})
 
 
-def _comparison(metric: str, rows: str, comparison: Comparison) -> Iterator[Entry]:
-    where: dict[str, Any] = {"subject": "hybrid", "against": comparison.against, "set": rows}
+def _comparison(
+    metric: str, rows: str, comparison: Comparison, subject: str = "hybrid", headline: bool = True
+) -> Iterator[Entry]:
+    where: dict[str, Any] = {
+        "subject": subject,
+        "against": comparison.against,
+        "set": rows,
+        "headline": headline,
+    }
     yield _number(f"{metric}_change", comparison.difference, **where)
     if not comparison.difference.n:
         return

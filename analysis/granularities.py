@@ -9,9 +9,8 @@ from statistics import fmean
 from typing import Any, Literal
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from analysis.measures import mean_dsr_bounds, measure, numbers_of, row_error, runs_of, settings_that_tell_apart
+from analysis.measures import holm, mean_dsr_bounds, measure, numbers_of, row_error, runs_of, settings_that_tell_apart
 from dapa_exp.evaluate.statistics import difference_over_groups
 
 ORDER = ["gate_proj", "up_proj", "down_proj", "projection", "mlp", "attention", "layer"]
@@ -73,11 +72,7 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
 
 def with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
     """Add p-values with Holm's correction over all tests of the table."""
-    tested = numbers["p_value"].notna()
-    numbers["p_holm"] = NAN
-    if tested.any():
-        numbers.loc[tested, "p_holm"] = multipletests(numbers.loc[tested, "p_value"], method="holm")[1]
-    return numbers
+    return numbers.assign(p_holm=holm(numbers["p_value"]))
 
 
 def _by_setting(measured: pd.DataFrame, apart: list[str]) -> Iterator[tuple[dict[str, str], list[Run]]]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cache
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analysis.frame import RUN, SUBJECTS
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
@@ -40,6 +42,7 @@ MEANED = [
 OF_A_FOUND_SET = ["units_found", "units_total", "parameters_changed_percent", "parameters_percent", "optimism_points"]
 
 
+NAN = float("nan")
 LONGEST_SETTING = 20
 """Settings with more characters, such as digests, do not become columns."""
 
@@ -48,24 +51,40 @@ class Cells:
     """Looks up a number for every run. Numbers of DSR and over-refusal are the headline's: own judge, headline rows."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        rows = frame[frame["headline"] & (frame["metric"] != "setting")]
-        by = rows.groupby(["metric", "subject", "against", "key"], observed=True, sort=False)
-        self._found = {names: group.set_index("identity") for names, group in by}
-        self._runs = pd.Index(frame["identity"].unique())
+        self._run, runs = pd.factorize(frame["identity"])
+        self._runs, self._text = len(runs), frame["text"]
+        self._numbers = {part: frame[part].to_numpy("float64", na_value=NAN) for part in ("value", "low", "high", "n")}
+        places = {name: frame[name].cat for name in ("subject", "against", "key")}
+        self._codes = {name: place.codes.to_numpy() for name, place in places.items()}
+        self._numbered = {name: {text: i for i, text in enumerate(place.categories)} for name, place in places.items()}
+        headline = np.flatnonzero(frame["headline"])
+        metrics = frame["metric"].iloc[headline]
+        self._rows = {
+            metric: headline[places] for metric, places in metrics.groupby(metrics, observed=True).indices.items()
+        }
 
     def number(
         self, metric: str, part: str = "value", *, subject: str = "", against: str = "", key: str = ""
     ) -> pd.Series[float]:
         """One part of the number, for each run in order; NaN if a run does not have it."""
-        found = self._found.get((metric, subject, against, key))
-        column = pd.Series(dtype="float64") if found is None else found[part].astype("float64")
-        return column.reindex(self._runs).reset_index(drop=True)
+        rows = self._found(metric, subject=subject, against=against, key=key)
+        column = np.full(self._runs, NAN)
+        column[self._run[rows]] = self._numbers[part][rows]
+        return pd.Series(column)
 
     def text(self, metric: str, subject: str = "") -> pd.Series[str]:
-        """The text of a metric whose value is not a number, for each run in order."""
-        found = self._found.get((metric, subject, "", ""))
-        column = pd.Series(dtype="object") if found is None else found["text"].astype("object")
-        return column.reindex(self._runs).reset_index(drop=True)
+        """The text of a metric whose value is not a number, for each run in order; None if a run does not have it."""
+        rows = self._found(metric, subject=subject, against="", key="")
+        column = np.full(self._runs, None, dtype="object")
+        column[self._run[rows]] = self._text.iloc[rows]
+        return pd.Series(column)
+
+    def _found(self, metric: str, **where: str) -> NDArray[np.intp]:
+        """The places of the rows that hold this metric of this subject, against this model, with this key."""
+        rows = self._rows.get(metric, np.array([], dtype=np.intp))
+        for name, wanted in where.items():
+            rows = rows[self._codes[name][rows] == self._numbered[name].get(wanted, -1)]
+        return rows
 
 
 def runs_of(frame: pd.DataFrame, only: Collection[str] | None = None) -> pd.DataFrame:
@@ -75,14 +94,14 @@ def runs_of(frame: pd.DataFrame, only: Collection[str] | None = None) -> pd.Data
     """
     runs = frame.drop_duplicates("identity")[RUN].reset_index(drop=True)
     runs = runs.astype({name: "object" for name in RUN if name != "made_here"})
-    settings = frame[frame["metric"] == "setting"]
+    settings = (frame["metric"] == "setting").to_numpy()
     if only is not None:
-        settings = settings[settings["key"].isin(list(only))]
-    if settings.empty:
-        return runs
-    settings = settings[["identity", "key", "text"]].astype("object")
-    wide = settings.pivot(index="identity", columns="key", values="text")[settings["key"].unique()]
-    return runs.join(wide, on="identity").fillna(dict.fromkeys(wide.columns, ""))
+        settings = settings & frame["key"].isin(list(only)).to_numpy()
+    run, _ = pd.factorize(frame["identity"])
+    key, keys = pd.factorize(frame.loc[settings, "key"])
+    wide = np.full((len(runs), len(keys)), "", dtype="object")
+    wide[run[settings], key] = frame.loc[settings, "text"]
+    return runs.join(pd.DataFrame(wide, columns=list(keys)))
 
 
 def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame:
@@ -160,6 +179,12 @@ def _units(frame: pd.DataFrame, table: pd.DataFrame) -> pd.Series[str]:
     return pd.Series(joined, table.index, dtype="object")
 
 
+def holm(p_values: pd.Series[float]) -> pd.Series[float]:
+    """The p-values with Holm's correction over all of them. Unknown ones do not count, and stay unknown."""
+    known = p_values.dropna().sort_values(kind="stable")
+    return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1.0).reindex(p_values.index)
+
+
 @cache
 def power(n: int, level: float) -> float | None:
     """The smallest gain in points, without losses, that the exact McNemar test finds on n rows with 80 % power.
@@ -225,16 +250,6 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
     ]
 
 
-def means(measured: pd.DataFrame) -> pd.Series[float]:
-    """The mean of each number over the runs that have it. Numbers of a found set count only runs that found one."""
-    return numbers_of(measured).mean()
-
-
-def counts(measured: pd.DataFrame) -> pd.Series[int]:
-    """The number of runs in each of the means."""
-    return numbers_of(measured).count()
-
-
 def mean_bounds(values: pd.Series[float], teachers: pd.Series[str], error: float = 0.0) -> tuple[float, float]:
     """The 95 % interval of a mean over runs, with teachers as clusters of pairs; NaN for fewer than two values.
 
@@ -294,7 +309,7 @@ def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def numbers_of(measured: pd.DataFrame) -> pd.DataFrame:
-    """The numeric columns. The numbers of a found set are NaN in runs that found none."""
+    """The columns that are averaged. The numbers of a found set are NaN in runs that found none."""
     numbers = measured[MEANED].copy()
     numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = float("nan")
     return numbers

@@ -15,6 +15,7 @@ from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.identity import identity
 from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
 from dapa_exp.record.schema import (
+    DriftRecord,
     EvaluateRecord,
     JudgeRecord,
     ModelRecord,
@@ -58,6 +59,7 @@ def make_record(
             chat_template=pair.chat_template,
             template_date=template_date(config, pair),
             thinking=config.pair.thinking,
+            drifted=DriftRecord(**drifted.model_dump()) if (drifted := config.pair.drifted) else None,
             end_tokens=sorted(end_tokens),
         ),
         search=search,

@@ -1,4 +1,4 @@
-"""Our Hydra launchers: each run is a child process of this machine, or a job that submitit submits.
+"""Our Hydra launchers: each run is a child process of this machine, a job that submitit submits, or a task of Ray.
 
 They are in the namespace package `hydra_plugins` because Hydra finds launchers only there.
 """
@@ -19,15 +19,24 @@ from dapa_exp.base.progress import Report, display
 from dapa_exp.cli.composer import Composer
 from dapa_exp.sweep.isolation import Task, run_isolated
 from dapa_exp.sweep.job import Job
+from dapa_exp.sweep.on_ray import run_on_ray
 from dapa_exp.sweep.slots import slots
 from dapa_exp.sweep.submit import Cluster, run_submitted
 
-ConfigStore.instance().store(
-    group="hydra/launcher",
-    name="isolated",
-    node={"_target_": "hydra_plugins.isolated_launcher.IsolatedLauncher"},
-    provider="dapa_exp",
-)
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "IsolatedLauncher": {},
+    "RayLauncher": {
+        "init": {"address": None, "num_cpus": None, "include_dashboard": None, "log_to_driver": False},
+        "remote": {"num_cpus": 1, "num_gpus": 0, "resources": {}, "max_retries": 3},
+    },
+}
+for _name, _settings in _SETTINGS.items():
+    ConfigStore.instance().store(
+        group="hydra/launcher",
+        name=_name.removesuffix("Launcher").lower(),
+        node={"_target_": f"{__name__}.{_name}", **_settings},
+        provider="dapa_exp",
+    )
 
 
 class IsolatedLauncher(Launcher):
@@ -45,21 +54,30 @@ class IsolatedLauncher(Launcher):
         return [_returned(overrides) for overrides in job_overrides]
 
     def _carry_out(self, planned: Sequence[Job], report: Report) -> None:
-        if not planned[0].config.runtime.wait:
-            raise DapaError("runtime.wait=false: only jobs that are submitted go on without this command")
+        _refuse_to_leave(planned)
         run_isolated(_tasks(planned), slots([job.config for job in planned]), report)
 
 
-class SubmittedLauncher(IsolatedLauncher):
-    """Takes the place of Hydra's own submitit launchers, with their settings (see `dapa_exp.cli.launch`)."""
-
-    cluster: Cluster
+class LauncherWithSettings(IsolatedLauncher):
+    """Takes settings of the engine that it hands the runs to."""
 
     def __init__(self, **settings: Any) -> None:
         self._settings = {
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in settings.items()
         }
+
+
+class RayLauncher(LauncherWithSettings):
+    def _carry_out(self, planned: Sequence[Job], report: Report) -> None:
+        _refuse_to_leave(planned)
+        run_on_ray(_tasks(planned), self._settings, report)
+
+
+class SubmittedLauncher(LauncherWithSettings):
+    """Takes the place of Hydra's own submitit launchers, with their settings (see `dapa_exp.cli.launch`)."""
+
+    cluster: Cluster
 
     def _carry_out(self, planned: Sequence[Job], report: Report) -> None:
         run_submitted(_tasks(planned), self.cluster, self._settings, planned[0].config.runtime.wait, report)
@@ -71,6 +89,11 @@ class SlurmLauncher(SubmittedLauncher):
 
 class LocalLauncher(SubmittedLauncher):
     cluster = "local"
+
+
+def _refuse_to_leave(planned: Sequence[Job]) -> None:
+    if not planned[0].config.runtime.wait:
+        raise DapaError("runtime.wait=false: only jobs that are submitted go on without this command")
 
 
 def _tasks(planned: Sequence[Job]) -> list[Task]:

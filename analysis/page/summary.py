@@ -240,7 +240,8 @@ def _certainty(frame: pd.DataFrame, done: pd.DataFrame, records: Sequence[Record
             "Certified: the set reached the bar on the search's prompts, and failed it without any one of its units."
             " A smaller set of other units may exist."
         )
-    against = frame[(frame["metric"] == "dsr_change") & (frame["against"] == "teacher") & frame["high"].notna()]
+    changes = frame[(frame["metric"] == "dsr_change") & frame["headline"]]
+    against = changes[(changes["against"] == "teacher") & changes["high"].notna()]
     if len(against):
         yield (
             f"{_in(int((against['high'] < 0).sum()), len(against))} the hybrid stays below its teacher (its interval"

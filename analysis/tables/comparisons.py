@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from analysis.measures import Cells, done_of, runs_of, settings_that_tell_apart
+from analysis.measures import Cells, done_of, holm, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, decimal, number, p_value
 from analysis.tables.table import Table
@@ -32,7 +31,7 @@ def comparisons_table(frame: pd.DataFrame) -> Table:
     runs, cells = runs_of(done), Cells(done)
     settings = settings_that_tell_apart(runs)
     blocks = [_against(runs[["identity", "pair", *settings]], cells, against) for against in ("student", "teacher")]
-    numbers = _with_holm(pd.concat(blocks, ignore_index=True))
+    numbers = with_holm(pd.concat(blocks, ignore_index=True), [f"{metric}_p" for metric in METRICS])
     shown = [metric for metric in METRICS if numbers[f"{metric}_change"].notna().any()]
     grouped = bool(numbers["dsr_groups"].notna().any())
     return Table(
@@ -62,12 +61,10 @@ def _against(runs: pd.DataFrame, cells: Cells, against: str) -> pd.DataFrame:
     return block
 
 
-def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values with Holm's correction over all tests of the table that compare row by row."""
-    tests = [f"{metric}_p" for metric in METRICS]
-    flat = numbers[tests].stack().dropna()
-    corrected = pd.Series(multipletests(flat, method="holm")[1], index=flat.index).unstack()
-    return numbers.join(corrected.reindex(columns=tests).add_suffix("_holm"))
+def with_holm(numbers: pd.DataFrame, tests: list[str]) -> pd.DataFrame:
+    """Add the p-values of these columns with Holm's correction over all of them together."""
+    corrected = holm(pd.concat({test: numbers[test] for test in tests}))
+    return numbers.assign(**{f"{test}_holm": corrected[test] for test in tests})
 
 
 def _print(row: dict[Any, Any], settings: list[str], shown: list[str], grouped: bool) -> dict[str, str]:

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from analysis.expected import paper
 from analysis.frame import SUBJECTS
 from analysis.measures import (
     MEANED,
-    counts,
     detectable_points,
+    holm,
     mean_bounds,
     mean_dsr_bounds,
-    means,
     measure,
     numbers_of,
     runs_of,
@@ -133,9 +131,7 @@ def main_table(frame: pd.DataFrame) -> Table:
 def with_significance(measured: pd.DataFrame) -> pd.DataFrame:
     """Add Holm's correction of the McNemar tests over all runs of the table."""
     tested = measured["p_value"].notna()
-    measured["p_holm"] = float("nan")
-    if tested.any():
-        measured.loc[tested, "p_holm"] = multipletests(measured.loc[tested, "p_value"], method="holm")[1]
+    measured["p_holm"] = holm(measured["p_value"])
     measured["detectable_points"] = detectable_points(measured)
     measured["detectable_points_holm"] = detectable_points(measured, int(tested.sum()))
     return measured
@@ -179,7 +175,8 @@ def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataF
         if len(group) < 2:
             continue
         keys = {name: group[name].iloc[0] for name in by}
-        averaged = {f"n_{name}": count for name, count in counts(group).items()}
+        numbers = numbers_of(group)
+        counts = numbers.count()
         text = f"{label}{keys.get('family', '')} (n={len(group)})"
         made_here = bool(group["made_here"].any())
         rows.append(
@@ -188,12 +185,12 @@ def _means(done: pd.DataFrame, by: list[str], kind: str, label: str) -> pd.DataF
                 "n": len(group),
                 **keys,
                 "made_here": made_here,
-                **means(group).where(counts(group) > 1),
-                **averaged,
+                **numbers.mean().where(counts > 1),
+                **counts.add_prefix("n_"),
             }
         )
         rows[-1]["label"] = f"{text} {MADE_HERE}" if made_here else text
-        for name, values in numbers_of(group).items():
+        for name, values in numbers.items():
             if name in ABOUT:
                 rows[-1][f"{name}_low"], rows[-1][f"{name}_high"] = mean_bounds(values, group["teacher"])
         for subject in SUBJECTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -18,42 +19,44 @@ from dapa_exp.record.schema import Measure
 MOST_SETTINGS = 8
 
 
+class Runs(NamedTuple):
+    """Finished runs: their numbers one by one, and a row of numbers for each run."""
+
+    frame: pd.DataFrame
+    measured: pd.DataFrame
+
+
 @dataclass(frozen=True)
 class Quantity:
     """A row: its heading, the paper's fact if there is one, and how our number is computed and printed."""
 
     heading: str
     fact: Fact | None
-    ours: Callable[[pd.DataFrame], Measure | None]
+    ours: Callable[[Runs], Measure | None]
     show: Callable[[Measure], str]
 
 
-def _column(name: str) -> Callable[[pd.DataFrame], Measure | None]:
-    return lambda done: _mean(measure(done), name)
+def _column(name: str) -> Callable[[Runs], Measure | None]:
+    return lambda runs: _mean(numbers_of(runs.measured)[name], runs.measured["teacher"])
 
 
-def _run_seconds(done: pd.DataFrame) -> Measure | None:
-    seconds = done[done["metric"] == "cost_seconds"].groupby(["identity", "teacher"], observed=True)["value"].sum()
-    return _mean_over_teachers(seconds.reset_index(), "value")
+def _run_seconds(runs: Runs) -> Measure | None:
+    stages = runs.frame[runs.frame["metric"] == "cost_seconds"]
+    seconds = stages.groupby(["identity", "teacher"], observed=True)["value"].sum().reset_index()
+    return _mean(seconds["value"], seconds["teacher"])
 
 
-def _mean(measured: pd.DataFrame, name: str) -> Measure | None:
-    return _mean_over_teachers(numbers_of(measured).assign(teacher=measured["teacher"]), name)
+def _mean(values: pd.Series[float], teachers: pd.Series[str]) -> Measure | None:
+    values = values.dropna()
+    return mean_over_groups(values.tolist(), teachers[values.index].tolist()) if len(values) else None
 
 
-def _mean_over_teachers(runs: pd.DataFrame, name: str) -> Measure | None:
-    known_runs = runs[runs[name].notna()]
-    if known_runs.empty:
-        return None
-    return mean_over_groups(known_runs[name].tolist(), known_runs["teacher"].tolist())
+def _change(metric: str) -> Callable[[Runs], Measure | None]:
+    return lambda runs: mean_change(runs.frame, metric)
 
 
-def _change(metric: str) -> Callable[[pd.DataFrame], Measure | None]:
-    return lambda done: mean_change(done, metric)
-
-
-def _largest(done: pd.DataFrame) -> Measure | None:
-    gains = measure(done)["gain_points"].dropna()
+def _largest(runs: Runs) -> Measure | None:
+    gains = runs.measured["gain_points"].dropna()
     return Measure(value=gains.max(), n=len(gains)) if len(gains) else None
 
 
@@ -91,7 +94,8 @@ def paper_table(frame: pd.DataFrame) -> Table:
     done = done_of(frame)
     settings, groups = by_settings(done)
     facts = [quantity.fact for quantity in _quantities() if quantity.fact]
-    numbers = pd.DataFrame([row | keys for keys, group in groups for row in (_row(q, group) for q in _quantities())])
+    found = [(keys, Runs(group, measure(group))) for keys, group in groups]
+    numbers = pd.DataFrame([_row(quantity, runs) | keys for keys, runs in found for quantity in _quantities()])
     display = pd.DataFrame(
         {
             "mean over runs": numbers["quantity"],
@@ -121,8 +125,8 @@ def _reported(groups: int) -> list[tuple[str, Fact | None]]:
     return [(quantity.fact.shown if quantity.fact else "", quantity.fact) for quantity in _quantities()] * groups
 
 
-def _row(quantity: Quantity, done: pd.DataFrame) -> dict[str, object]:
-    found, fact = quantity.ours(done), quantity.fact
+def _row(quantity: Quantity, runs: Runs) -> dict[str, object]:
+    found, fact = quantity.ours(runs), quantity.fact
     return {
         "quantity": quantity.heading,
         "ours": found and found.value,

@@ -19,7 +19,9 @@ from dapa_exp.cli.align_words import account, found_sentence, kept_measures, nee
 from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
 from dapa_exp.cli.pair_list import quoted
-from dapa_exp.config.schema import Config
+from dapa_exp.config.registries import METHODS
+from dapa_exp.config.schema import Config, Model
+from dapa_exp.models.card import base_in_card
 from dapa_exp.preflight.estimate import measured_tokens, needs
 from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.findings import find_problems, look, pair_notes, row_notes
@@ -44,8 +46,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 def align_command(words: list[str]) -> int:
     """Carry out `dapa align`. The exit code is 0 if a model was exported."""
-    asked = _parsed(words)
-    common = run_words(asked)
+    asked = parsed(words)
+    common = [*run_words(asked), *_base_words(asked)]
     (first,) = compose([*common, f"granularity={LEVELS[0]}"]).jobs
     if not RunLayout(first.folder).is_run() and not _is_agreed(first, asked):
         return 1
@@ -86,6 +88,21 @@ def _questions(file: Path) -> str:
     return f"dataset.questions={{{inner}}}"
 
 
+def _base_words(asked: argparse.Namespace) -> list[str]:
+    """The override that names the base, by the teacher's card, where the method needs one and the user named none."""
+    said = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
+    method = said.get("transplant", "")
+    if method not in METHODS or "base" not in METHODS.get(method).Settings.model_fields or "transplant.base" in said:
+        return []
+    with display() as progress:
+        base = base_in_card(Model(id=asked.teacher, revision=said.get("family.teacher.revision")), progress)
+    if base is None:
+        print(f"note: no card of {asked.teacher} names one model that it was tuned from; transplant.base=ID does")
+        return []
+    print(f"base     {base}: the card of {asked.teacher} says so")
+    return [f"transplant.base={quoted(base)}"]
+
+
 def chosen_level(records: Sequence[Record]) -> int | None:
     """The place of the search whose set is exported: the finest that is certified, else the first where it passed."""
     certified = [place for place, record in enumerate(records) if record.search.status == "certified"]
@@ -122,7 +139,7 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
         raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
     wanted = needs(config, findings.shape_of)
     shape = findings.shape_of(config.pair.student)
-    minutes = len(LEVELS) * measuring_minutes(config, shape) if shape else 0.0
+    minutes = len(LEVELS) * measuring_minutes(config, shape) if shape else None
     print("\n".join(needs_lines(config, wanted, shape, asked.out, asked.time, minutes)))
     print("".join(f"note: {note}\n" for note in (*pair_notes([config], findings), *notes)), end="")
     short = shortages(totals([config], [wanted], findings.shape_of))
@@ -162,7 +179,8 @@ def _export(folder: Path, record: Record, out: Path) -> None:
             export(finished, place, kind)
 
 
-def _parsed(words: Sequence[str]) -> argparse.Namespace:
+def parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The words of `dapa align`, by option."""
     parser = argparse.ArgumentParser(
         "dapa align",
         description="Finds a smallest part of the teacher that makes the student refuse harmful requests, puts it into"

@@ -57,7 +57,7 @@ class Kept:
 
 
 def needs_lines(
-    config: Config, wanted: RunNeeds, shape: Shape | None, out: Path, seconds: float, minutes: float
+    config: Config, wanted: RunNeeds, shape: Shape | None, out: Path, seconds: float, minutes: float | None
 ) -> Iterator[str]:
     """What is going to be done, and what it takes."""
     runtime, sets = config.runtime, config.dataset.sets()
@@ -74,8 +74,9 @@ def needs_lines(
     yield f"judge    {config.judge.name}{_blindness(sorted(config.judge.sees()))}"
     disk = f"{format_bytes(2 * shape.checkpoint_bytes)} of disk at most" if shape else "unknown disk"
     free = f" ({format_bytes(free_memory())} are free)" if runtime.device == "cpu" else ""
-    yield f"takes    about {format_bytes(wanted.memory)} of memory{free}; {disk};"
-    measuring = f"about {minutes:.0f} minutes" if minutes >= 1 else "a minute"
+    memory = f"about {format_bytes(wanted.memory)} of memory" if shape else "unknown memory"
+    yield f"takes    {memory}{free}; {disk};"
+    measuring = "unknown time" if minutes is None else f"about {minutes:.0f} minutes" if minutes >= 1 else "a minute"
     yield f"         searches: {seconds / 60:g} minutes at most; measuring: {measuring}, with one thread"
     yield f"on       {runtime.device}, {runtime.dtype}"
     yield f"writes   {out}"

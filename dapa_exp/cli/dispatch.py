@@ -21,6 +21,7 @@ USAGE = """usage: dapa VERB ...
   plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
   check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
   localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
+  drift [OVERRIDES]       transplants, tunes, transplants again: does the pair's hybrid keep its refusals?
   status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
   report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
   reproduce RUN [OUT]     a finished run again in another folder: identical, within numerics, or different and where
@@ -45,6 +46,7 @@ VERBS = {
     "plan": "dapa_exp.cli.plan:plan_command",
     "check": "dapa_exp.cli.check:check_command",
     "localise": "dapa_exp.cli.localise:localise_command",
+    "drift": "dapa_exp.cli.drift:drift_command",
     "status": "dapa_exp.cli.status:status_command",
     "report": "dapa_exp.cli.report:report_command",
     "reproduce": "dapa_exp.cli.reproduce:reproduce_command",
@@ -63,7 +65,7 @@ VERBS = {
 Its module is imported only when the verb is used, because some modules import torch."""
 
 COMPLETION = ("-sc", "--shell-completion")
-COMPOSED = ("run", "plan", "check", "localise")
+COMPOSED = ("run", "plan", "check", "localise", "drift")
 """Verbs that take Hydra's overrides and flags."""
 PARSED = ("align", "chat", "export", "apply", "mirror", "report", "reproduce")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""

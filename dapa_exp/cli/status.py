@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from statistics import mean
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import console
-from dapa_exp.record.status import RunStatus, State, last_words, status
+from dapa_exp.record.status import RunStatus, Siblings, State, last_words, status
 from dapa_exp.sweep.submit import mark_waiting
 
 STYLES: dict[State, str] = {
@@ -28,9 +27,6 @@ STYLES: dict[State, str] = {
     "missing": "dim",
 }
 WATCH_SECONDS = 5.0
-
-Kind = tuple[str, str]
-"""What decides how long a run takes: its granularity and its search."""
 
 
 def unsent(run: RunStatus) -> str:
@@ -66,14 +62,14 @@ def show(runs: Sequence[RunStatus], shown_on: Console) -> None:
 
 
 def _overview(runs: Sequence[RunStatus]) -> RenderableType:
-    expected = _seconds_of_finished(runs)
+    siblings = Siblings(runs)
     count = Counter(run.state for run in runs)
     counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
-    lines = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}{_time_left(runs, expected)}", *_next(runs)]
-    return Group(_table(runs, expected), *map(Text, lines))
+    lines = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}{_time_left(runs, siblings)}", *_next(runs)]
+    return Group(_table(runs, siblings), *map(Text, lines))
 
 
-def _table(runs: Sequence[RunStatus], expected: dict[Kind, float]) -> Table:
+def _table(runs: Sequence[RunStatus], siblings: Siblings) -> Table:
     """A line for each run, with the settings in which runs differ; their folders, if the settings are all the same."""
     settings = [s for s in ("granularity", "search", "dataset") if len({getattr(run, s) for run in runs}) > 1]
     if len({tuple(getattr(run, s) for s in ("pair", *settings)) for run in runs}) < len(runs):
@@ -88,17 +84,17 @@ def _table(runs: Sequence[RunStatus], expected: dict[Kind, float]) -> Table:
     for run in runs:
         cells = [run.pair or run.folder, *(getattr(run, s) for s in settings)]
         state = Text(run.state, style=STYLES[run.state])
-        done = _work_cells(run, expected) if working else ()
+        done = _work_cells(run, siblings) if working else ()
         table.add_row(*map(Text, cells), state, *done, Text(_where_or_why(run)))
     return table
 
 
-def _work_cells(run: RunStatus, expected: dict[Kind, float]) -> tuple[str, str, str, str]:
+def _work_cells(run: RunStatus, siblings: Siblings) -> tuple[str, str, str, str]:
     if run.work is None:
         return "", "", "", ""
-    left = _seconds_left(run, expected)
+    left = _seconds_left(run, siblings)
     pace = run.work.tokens_per_second
-    return run.work.stage, str(run.work.queries), f"{pace:.0f}" if pace else "", _duration(left) if left else ""
+    return run.work.stage, str(run.work.queries), f"{pace:.0f}" if pace else "", duration(left) if left else ""
 
 
 def _where_or_why(run: RunStatus) -> str:
@@ -109,30 +105,21 @@ def _where_or_why(run: RunStatus) -> str:
     return f"{said}\n{run.files.log} ends: {log}" if log else said
 
 
-def _seconds_of_finished(runs: Sequence[RunStatus]) -> dict[Kind, float]:
-    """The mean seconds of the finished runs, by granularity and search."""
-    found: defaultdict[Kind, list[float]] = defaultdict(list)
-    for run in runs:
-        if run.record:
-            found[_kind(run)].append(sum(stage.seconds for stage in run.record.cost.values()))
-    return {kind: mean(seconds) for kind, seconds in found.items()}
-
-
-def _seconds_left(run: RunStatus, expected: dict[Kind, float]) -> float | None:
+def _seconds_left(run: RunStatus, siblings: Siblings) -> float | None:
     """What an unfinished run will probably still take, by its finished siblings; None if there is none."""
-    whole = expected.get(_kind(run))
+    whole = siblings.seconds(run)
     return None if whole is None else max(0.0, whole - (run.work.seconds if run.work else 0))
 
 
-def _time_left(runs: Sequence[RunStatus], expected: dict[Kind, float]) -> str:
+def _time_left(runs: Sequence[RunStatus], siblings: Siblings) -> str:
     """The estimated time until all runs are done, at as many at a time as now; an empty text if it is unknown."""
-    left = [_seconds_left(run, expected) for run in runs if run.state != "done"]
+    left = [_seconds_left(run, siblings) for run in runs if run.state != "done"]
     at_once = sum(run.state == "running" for run in runs)
     known = [seconds for seconds in left if seconds is not None]
     if not known or not at_once:
         return ""
     about = "about" if len(known) == len(left) else "at least"
-    return f"; {about} {_duration(sum(known) / at_once)} left, {at_once} at a time"
+    return f"; {about} {duration(sum(known) / at_once)} left, {at_once} at a time"
 
 
 def _next(runs: Sequence[RunStatus]) -> list[str]:
@@ -151,9 +138,6 @@ def _next(runs: Sequence[RunStatus]) -> list[str]:
     return said
 
 
-def _kind(run: RunStatus) -> Kind:
-    return run.granularity, run.search
-
-
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds as H:MM:SS."""
     return str(timedelta(seconds=round(seconds)))

@@ -7,6 +7,7 @@ is validated against `Config` at once, so that all its problems are reported tog
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -30,7 +31,9 @@ from dapa_exp.config.group import Group
 from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS, MethodSettings
 
-ModuleName = Literal["layer", "mlp", "attention", "router", "gate_proj", "up_proj", "down_proj"]
+ModuleName = Literal[
+    "layer", "mlp", "attention", "norms", "router", "gate_proj", "up_proj", "down_proj", "embeddings", "final_norm"
+]
 
 
 def _registered(registry: Registry[Any]) -> AfterValidator:
@@ -142,6 +145,16 @@ class Family(Group):
         return self
 
 
+class Drifted(Group):
+    """What `dapa drift` says of the student of a round."""
+
+    pair: str = Field(description="the pair of the first run")
+    rounds: Count = Field(description="how often the student was transplanted and then tuned")
+    tuned: Literal["all", "inside", "outside"]
+    equal_tensors: int = Field(default=0, description="tensors of the round's hybrid equal to the first hybrid's")
+    tensors: int = Field(default=0, description="tensors in all")
+
+
 class PairSettings(Group):
     """The student of the family's teacher."""
 
@@ -153,13 +166,14 @@ class PairSettings(Group):
     paper17: bool
     reason: str = Field(description="why the pair is, or is not, one of the 17 pairs")
     allow_unsafe_teacher: bool
+    drifted: Drifted | None = Field(default=None, description="set by dapa drift: how the student came about")
     thinking: bool | None = Field(
         default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
 
 
 class Granularity(Group):
-    """What a unit is: each of these modules, in each layer, is one unit."""
+    """What a unit is: each of these modules is one unit, in each layer where it lies in layers."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -179,6 +193,11 @@ class Rows(Group):
     rows: tuple[Annotated[int, Field(ge=0)], Count]
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
     sample_seed: int
+
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        """The columns that are read, of those that are there; beside others, an `id`."""
+        named = (self.column, self.answer_column, self.category_column, *self.where, "id")
+        return [name for name in there if name in named]
 
     @property
     def fetched_name(self) -> str | None:
@@ -200,7 +219,50 @@ class Rows(Group):
         return self
 
 
-SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill")
+class ConversationRows(Rows):
+    """A slice of a set of conversations. Of each, the user's turns are replayed; the model answers itself.
+
+    `column` holds a list of turns. If it ends in `*`, the columns that begin so hold a turn each, by number.
+    """
+
+    text_key: str = Field(default="content", description="the key of a turn's text, where a turn is not plain text")
+    role_key: str | None = Field(default="role", description="the key of a turn's role; null: all are the user's")
+    user: str = Field(default="user", description="the user's role")
+    opening_column: str | None = Field(
+        default=None, description="column with the number of first turns that ask for no harm: they are not judged"
+    )
+
+    def turn_columns(self, there: Iterable[str]) -> list[str]:
+        """The columns that hold turns, in their order, of those that are there."""
+        if not self.column.endswith("*"):
+            return [self.column]
+        begin = self.column.removesuffix("*")
+        numbers = {name: name.removeprefix(begin) for name in there if name.startswith(begin)}
+        return sorted((name for name, number in numbers.items() if number.isdecimal()), key=lambda n: int(numbers[n]))
+
+    def wanted(self, there: Iterable[str]) -> list[str]:
+        there = list(there)
+        named = {*self.turn_columns(there), self.opening_column}
+        return [name for name in there if name in named or name in super().wanted([name])]
+
+
+class Attack(Group):
+    """A published jailbreak: one template, or a prompt set of templates that the report rows take in turn.
+
+    The request stands where a template says `{request}`, else after it.
+    """
+
+    template: Annotated[str, Field(min_length=1)] | None = None
+    templates: Rows | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.template is None) == (self.templates is None):
+            raise ValueError("template and templates: set one of the two")
+        return self
+
+
+SINGLE_SETS = ("search", "report", "harmless", "text", "questions", "skill", "conversations")
 """The uses of a data set that have one prompt set each."""
 
 
@@ -211,12 +273,16 @@ class Dataset(Group):
     search: Rows
     report: Rows = Field(description="harmful rows for the headline DSR")
     more_report: dict[str, Rows] = Field(default={}, description="further harmful sets to report on, by name")
+    attacks: dict[str, Attack] = Field(
+        default={}, description="published jailbreaks, by name: the report rows are asked again with each around them"
+    )
     harmless: Rows | None = Field(description="harmless rows for the headline over-refusal")
     more_harmless: dict[str, Rows] = Field(default={}, description="further harmless sets, by name")
     text: Rows | None
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
+    conversations: ConversationRows | None = Field(default=None, description="talks of several turns, for replay")
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
@@ -226,19 +292,23 @@ class Dataset(Group):
     drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")
 
     def sets(self) -> dict[str, Rows]:
-        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on."""
+        """All prompt sets that are not null, by use: `search`, `report`, `more_report.NAME` and so on.
+
+        A use is the set's key in the config, so that of an attack's templates is `attacks.NAME.templates`.
+        """
         single = {use: getattr(self, use) for use in SINGLE_SETS}
         found = {use: rows for use, rows in single.items() if rows}
         found |= {f"more_report.{name}": rows for name, rows in self.more_report.items()}
-        return found | {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
+        found |= {f"more_harmless.{name}": rows for name, rows in self.more_harmless.items()}
+        return found | {f"attacks.{name}.templates": of.templates for name, of in self.attacks.items() if of.templates}
 
     @model_validator(mode="after")
     def _named_apart(self) -> Self:
         taken = set(SINGLE_SETS)
         taken |= {step for name, metric in METRICS for step in (name, *metric.titles)}  # their files share the folder
-        for name in (*self.more_report, *self.more_harmless):
+        for name in (*self.more_report, *self.more_harmless, *self.attacks):
             _refuse_strange(name)
-            if name in taken:
+            if name in taken or re.fullmatch(r"turn\d+", name):
                 raise ValueError(f"'{name}': another prompt set or a metric has this name; choose another")
             taken.add(name)
         return self
@@ -273,6 +343,7 @@ class Search(Group):
     seed: int
     k: Count | None
     repeats: Count
+    share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
     from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
     within: str | None = Field(
@@ -315,6 +386,23 @@ def _settings_of_its_method(body: object) -> object:
 
 Transplant = Annotated[SerializeAsAny[MethodSettings], BeforeValidator(_settings_of_its_method)]
 """The transplant method and its own settings."""
+
+
+class Drift(Group):
+    """Settings of `dapa drift`: how the hybrid is tuned before it is transplanted again."""
+
+    rounds: Count
+    tuned: Literal["all", "inside", "outside"] = Field(
+        description="the weights that are tuned: all, those of the found units, or all but them"
+    )
+    tuning: Transplant = Field(description="settings of transplant=fine_tune")
+
+    @field_validator("tuning")
+    @classmethod
+    def _tunes(cls, tuning: MethodSettings) -> MethodSettings:
+        if tuning.method != "fine_tune":
+            raise ValueError(f"method is {tuning.method!r}; only fine_tune tunes")
+        return tuning
 
 
 class Registered(Group):
@@ -466,6 +554,9 @@ class Runtime(Group):
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
+    graphs: bool = Field(
+        default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
     tensor_parallel: Count = Field(default=1, description="devices that vLLM spreads the model over")
     cache_memory: Annotated[float, Field(gt=0.0)] = Field(
         default=1.0, description="GB that vLLM takes on each device for keys and values of the answers at work"
@@ -499,6 +590,7 @@ class Config(Group):
     dataset: Dataset
     search: Search
     localise: Localise
+    drift: Drift | None = None
     transplant: Transplant
     judge: JudgeSettings
     judges: dict[str, JudgeSettings] = Field(

@@ -13,7 +13,7 @@ from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import CompletionLine
 
-COMPLETIONS = TypeAdapter(list[Completion])
+COMPLETIONS = TypeAdapter(list[Completion | None])
 
 
 class CompletionStore:

@@ -10,7 +10,8 @@ It saves work in three ways. Each of them is exact:
    2023) for greedy decoding of batches, with drafts that cost nothing.
 3. *Early verdicts.* A row leaves its batch as soon as the verdict on its answer is certain.
 
-Also, tokens that all prompts of a batch begin with, such as a system prompt, are read once.
+Also, tokens that all prompts of a batch begin with, such as a system prompt, are read once. On a GPU, long answers are
+decoded in fixed shapes (`FixedSteps`), without drafts.
 
 In float32, the last bits of a sum depend on tensor shapes, and shapes differ from the reference engine's. If two tokens
 are so close that rounding could exchange them (`NEAR_TIE`), the reference engine decides: it generates the batch up to
@@ -31,6 +32,7 @@ from torch import nn
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.activations import Activations, reuse
 from dapa_exp.engine.drafts import Answers, Drafts, continuation
+from dapa_exp.engine.fixed_steps import can_decode_in_fixed_shapes
 from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, answer_tokens, encode
 from dapa_exp.engine.row_cache import RowCache
 from dapa_exp.engine.work import TokenWork
@@ -49,6 +51,12 @@ On the miniatures, other tensor shapes changed logits by up to 6e-7 of that magn
 WORTH_A_PASS = 8
 """Prompts of a batch must share at least this many tokens for a separate pass over them to pay."""
 
+
+SEGMENT = 128
+"""Tokens that are decoded in the same shapes. Then rows that have ended leave, and the cache grows."""
+
+STRIDE = 16
+"""Steps after which to look whether all answers have ended. So many rounds come first: they may end short answers."""
 
 CLIPPED_SHARE = 8
 """Guesses are clipped so that at most one guess in this many is longer than the clip."""
@@ -104,12 +112,14 @@ class FastEngine(PlainEngine):
         reuse_bytes: int,
         drafts: bool = True,
         early_verdicts: bool = True,
+        graphs: bool = False,
     ) -> None:
         super().__init__(loaded, batch_size)
         self._activations = Activations(reuse_bytes)
         self._rows_at_once = batch_size
         self._use_drafts = drafts
         self._early_verdicts = early_verdicts
+        self._graphs = graphs
         self._batches: dict[tuple[Prompt, ...], Batch] = {}
         config = loaded.model.config
         table = architecture(config.model_type)
@@ -184,6 +194,7 @@ class FastEngine(PlainEngine):
         rows = active = [Row(place) for place in generation.places]
         guesses: list[list[int]] = [[] for _ in rows]
         cache, logits = self._read_prompts(generation)
+        rounds, fixed = 0, self._decodes_in_fixed_shapes(generation)
         while True:
             likeliest = self._likeliest(generation, active, logits)
             said = [
@@ -195,11 +206,43 @@ class FastEngine(PlainEngine):
                 return rows
             cache.keep(going, [max(1, len(guesses[line])) - said[line] for line in going])
             active = [active[line] for line in going]
+            rounds += 1
+            if fixed and rounds >= STRIDE:
+                self._decode_in_fixed_shapes(generation, active, cache)
+                return rows
             guesses = _clipped([self._guess(generation, row, drafts) for row in active])
             # The last token of a guess is checked without being read.
             texts = [[row.said[-1], *guess[:-1]] for row, guess in zip(active, guesses, strict=True)]
             logits = cache.read(texts)
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
+
+    def _decodes_in_fixed_shapes(self, generation: Generation) -> bool:
+        """Whether to. In float32 the reference engine decides near ties, for which the logits must be looked at."""
+        model, request = self.loaded.model, generation.request
+        longest = max(map(len, generation.batch.texts)) + len(generation.batch.shared) + request.max_new_tokens
+        return (
+            self._graphs
+            and model.device.type == "cuda"
+            and model.dtype != torch.float32
+            and request.decided is None
+            and can_decode_in_fixed_shapes(model, longest)
+        )
+
+    def _decode_in_fixed_shapes(self, generation: Generation, active: list[Row], cache: RowCache) -> None:
+        """The rest of all answers. Rows that have ended leave after each segment."""
+        while True:
+            room = min(SEGMENT, generation.request.max_new_tokens - min(len(row.said) for row in active))
+            steps = cache.fix([row.said[-1] for row in active], room)
+            while steps.done < room and not all(row.done for row in active):
+                for row, tokens in zip(active, steps.next(min(STRIDE, room - steps.done)), strict=True):
+                    if not row.done:
+                        self._count(decoded=self._say(generation, row, tokens))
+            going = [line for line, row in enumerate(active) if not row.done]
+            if not going:
+                return
+            cache.take(steps.done)
+            cache.keep(going, [0] * len(going))
+            active = [active[line] for line in going]
 
     def _read_prompts(self, generation: Generation) -> tuple[RowCache, torch.Tensor]:
         """Read prompts of a batch. Layers whose outputs are kept from an earlier hybrid are not computed."""

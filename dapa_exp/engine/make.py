@@ -23,4 +23,5 @@ def make_engine(loaded: LoadedModel, runtime: Runtime) -> PlainEngine:
         reuse_bytes=int(runtime.reuse_memory * BYTES_A_GB),
         drafts=runtime.drafts,
         early_verdicts=runtime.early_verdicts,
+        graphs=runtime.graphs,
     )

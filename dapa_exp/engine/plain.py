@@ -179,6 +179,11 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
     return inputs.to(loaded.model.device)
 
 
+def token_count(loaded: LoadedModel, prompt: Prompt) -> int:
+    """How many tokens a prompt has in its chat template."""
+    return len(loaded.tokenizer(templated(loaded, prompt), add_special_tokens=False)["input_ids"])
+
+
 def templated(loaded: LoadedModel, prompt: Prompt) -> str:
     """A prompt as its model reads it: all its turns, and the start of the answer.
 

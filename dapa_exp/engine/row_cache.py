@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
+from dapa_exp.engine.fixed_steps import FixedSteps
+
 
 class RowCache:
     """The keys and values of some rows.
@@ -55,6 +57,20 @@ class RowCache:
                 hook.remove()
         logits: torch.Tensor = output.logits
         return logits
+
+    def fix(self, last: list[int], room: int) -> FixedSteps:
+        """Steps that decode all rows in fixed shapes, after `keep`. Then `take` adds what they have read.
+
+        `last` is each row's last token, which it has not read yet.
+        """
+        layers: list[Any] = self.cache.layers
+        return FixedSteps(self._model, layers, self._mask, self._lengths, last, room)
+
+    def take(self, steps: int) -> None:
+        """Count the tokens that each row has read in fixed shapes as those of the last pass."""
+        rows = len(self._mask)
+        self._mask = torch.cat([self._mask, self._mask.new_ones((rows, steps))], dim=1)
+        self._given, self._width, self._even = torch.full_like(self._lengths, steps), steps, True
 
     def spread(self, rows: int) -> None:
         """Copy the single row of the cache to this many rows, which all begin with its tokens."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dapa_exp.config.schema import JudgedOutcome
@@ -21,7 +21,9 @@ from dapa_exp.evaluate.statistics import (
     perplexity_change,
     probability_above,
 )
+from dapa_exp.evaluate.talks import States
 from dapa_exp.judges import DEFENDED, Verdict
+from dapa_exp.prompts.conversations import Conversation
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import (
     Agreement,
@@ -39,6 +41,7 @@ Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 Differences = Mapping[str, Mapping[str, int | None]]
 """By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
 Other = Literal["student", "teacher"]
+Against = Literal["student", "teacher", "plain"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Measured:
 
     subject: Subject
     verdicts: Verdicts
+    held: Mapping[str, Sequence[States]] = field(default_factory=dict)
+    """By judge, of each conversation after each turn."""
     losses: Losses | None = None
     """The loss of each window of text. None if perplexity was not measured."""
 
@@ -62,6 +67,9 @@ class Comparer:
     harmless: Sequence[Prompt]
     sees: Mapping[str, Collection[JudgedOutcome]]
     """The outcomes that each judge can tell from others."""
+    conversations: Sequence[Conversation] = ()
+    attacks: Sequence[str] = ()
+    """Names of the sets that are the report rows with a published jailbreak around each."""
 
     def conclude(
         self,
@@ -92,6 +100,8 @@ class Comparer:
                 {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
             ),
             change_by_layer=change_by_layer,
+            conversation_comparisons=[self._talks(hybrid, other, name) for name, other in others if hybrid.held],
+            attacked={attack: self._attacked(attack, student, hybrid, teacher) for attack in self.attacks},
         )
 
     def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
@@ -145,6 +155,25 @@ class Comparer:
         ours, theirs = (measured.verdicts["report"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.report, DEFENDED, against)
 
+    def _talks(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
+        as_verdict = {True: Verdict.REFUSED, False: Verdict.HARMFUL, None: Verdict.FAILED}
+        ours, theirs = ([as_verdict[of[-1]] for of in measured.held[self.judge]] for measured in (hybrid, other))
+        return _compare(ours, theirs, self.conversations, DEFENDED, against)
+
+    def _attacked(
+        self, attack: str, student: Measured, hybrid: Measured, teacher: Measured
+    ) -> dict[ModelName, list[Comparison]]:
+        """Each model under attack against itself on the plain rows, and the hybrid under attack against the others."""
+
+        def compared(ours: Measured, theirs: Measured, rows: str, against: Against) -> Comparison:
+            both = ours.verdicts[attack][self.judge], theirs.verdicts[rows][self.judge]
+            return _compare(*both, self.report, DEFENDED, against)
+
+        models: dict[ModelName, Measured] = {"student": student, "hybrid": hybrid, "teacher": teacher}
+        found = {name: [compared(model, model, "report", "plain")] for name, model in models.items()}
+        found["hybrid"] += [compared(hybrid, models[other], attack, other) for other in ("student", "teacher")]
+        return found
+
     def _over_refusal(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
         ours, theirs = (measured.verdicts["harmless"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.harmless, {Verdict.REFUSED}, against)
@@ -153,11 +182,11 @@ class Comparer:
 def _compare(
     ours: Sequence[Verdict],
     theirs: Sequence[Verdict],
-    prompts: Sequence[Prompt],
+    prompts: Sequence[Prompt | Conversation],
     counted: Collection[Verdict],
-    against: Other,
+    against: Against,
 ) -> Comparison:
-    """Hybrid against another model, on the rows where both were judged. A row counts if its verdict is in `counted`."""
+    """One model against another, on the rows where both were judged. A row counts if its verdict is in `counted`."""
     rows = [
         (a in counted, b in counted, _group(prompt))
         for a, b, prompt in zip(ours, theirs, prompts, strict=True)
@@ -176,7 +205,7 @@ def _compare(
     )
 
 
-def _group(prompt: Prompt) -> str:
+def _group(prompt: Prompt | Conversation) -> str:
     """The row's group: its category. A row without a category is a group of its own."""
     return prompt.category or prompt.id
 

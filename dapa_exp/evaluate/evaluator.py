@@ -23,6 +23,7 @@ from dapa_exp.evaluate.metrics.perplexity import PERPLEXITY
 from dapa_exp.evaluate.random_control import RandomControl, seed_of
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.sharing import model_keys
+from dapa_exp.evaluate.talks import conversations_record, judge_rows, states_by_judge
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
@@ -91,7 +92,15 @@ class Evaluator:
     @property
     def comparer(self) -> Comparer:
         sees = {name: judge.sees for name, judge in self.all_judges.items()}
-        return Comparer(self.judge.name, self.prompts.report, self._harmful(), self.prompts.harmless, sees)
+        return Comparer(
+            self.judge.name,
+            self.prompts.report,
+            self._harmful(),
+            self.prompts.harmless,
+            sees,
+            self.prompts.conversations,
+            list(self.prompts.attacked),
+        )
 
     def measure(self, name: ModelName, load: Callable[[], PlainEngine]) -> Measured:
         """All the metrics of the model that `load` returns in its engine, known as `name` in the run's folder."""
@@ -117,7 +126,11 @@ class Evaluator:
         for metric in self._metrics():
             metric.keep(model)
         losses = PERPLEXITY.losses(model) if PERPLEXITY.name in found else None
-        return Measured(self.comparer.subject(verdicts, early_differs, found), verdicts, losses)
+        subject = self.comparer.subject(verdicts, early_differs, found)
+        talks = self.prompts.conversations
+        held = states_by_judge(talks, model.talk, verdicts)
+        records = {judge: conversations_record(talks, model.talk, states) for judge, states in held.items()}
+        return Measured(subject.model_copy(update={"conversations": records}), verdicts, held, losses)
 
     def teacher(self, load: Callable[[], PlainEngine]) -> Teacher:
         """Measure the teacher, which `load` returns in its engine."""
@@ -223,14 +236,14 @@ class Evaluator:
         return list(dict.fromkeys([*self._harmful(), *others]))
 
     def _harmful(self) -> list[str]:
-        return ["report", *self.prompts.more_report]
+        return [*self.prompts.harmful, *self.prompts.turns]
 
     def _judge(self, judge: str, rows: str, model: ModelInEngine) -> Judged:
         file, prompts = self.run.files.verdicts(model.name, rows, judge), model.rows(rows)
 
         def compute() -> Judged:
             asked = [prompt.text for prompt in prompts], [answer.text for answer in model.answers(rows)]
-            verdicts = self.all_judges[judge].verdicts(*asked)
+            verdicts = judge_rows(self.all_judges[judge], rows, prompts, asked[1])
             differ = early_differences(self.all_judges[judge], *asked, verdicts)
             return Judged(verdicts=verdicts, early_differs=differ)
 

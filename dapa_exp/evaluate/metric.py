@@ -6,17 +6,19 @@ inside functions: a config is read without it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, cast
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import METRICS, MetricKind
 from dapa_exp.config.schema import Config
+from dapa_exp.evaluate.talks import Said, replay
+from dapa_exp.prompts.conversations import turn_of, turn_set
 from dapa_exp.prompts.load import PromptSets, digest
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
@@ -71,27 +73,56 @@ class ModelInEngine:
 
     def answers(self, prompt_set: str) -> list[Completion]:
         """The model's answers to a prompt set, in order. An answer is generated once, and kept in the run's folder."""
+        if turn := turn_of(prompt_set):
+            return [cast("Completion", said.answer) for said in self._judged_at(turn)]
+        return [answer for answer in self._answers(prompt_set, self.rows(prompt_set)) if answer]
+
+    @cached_property
+    def talk(self) -> list[list[Said]]:
+        """What is said at each turn of the conversations."""
+
+        def answer(turn: int, prompts: list[Prompt]) -> list[Completion | None]:
+            return self._answers(turn_set(turn), prompts, may_be_long=True)
+
+        return replay(self.prompts.conversations, answer)
+
+    def _judged_at(self, turn: int) -> list[Said]:
+        return [said for said in self.talk[turn - 1] if said.judged] if turn <= len(self.talk) else []
+
+    def _answers(self, name: str, rows: Sequence[Prompt], may_be_long: bool = False) -> list[Completion | None]:
+        """The answers to these rows, kept in the run's folder under a name.
+
+        `may_be_long`: None is the answer to a row that, with its answer, is longer than what the model reads.
+        """
         from dapa_exp.engine.completions import COMPLETIONS, CompletionStore
-        from dapa_exp.engine.plain import Request
+        from dapa_exp.engine.plain import Request, token_count
 
-        rows = tuple(self.rows(prompt_set))
-        length = (self.config.search if prompt_set == "search" else self.config.evaluate).max_new_tokens
-        store, request = CompletionStore(self.run, self.name, prompt_set), Request(rows, length, reuse=False)
+        length = (self.config.search if name == "search" else self.config.evaluate).max_new_tokens
+        store, request = CompletionStore(self.run, self.name, name), Request(tuple(rows), length, reuse=False)
         if (kept := store.find(self.name, request)) is not None:
-            return kept
+            return list(kept)
 
-        def generate() -> list[Completion]:
-            return store.complete(self.engine, self.name, request)
+        def fits(row: Prompt) -> bool:
+            most = self.loaded.model.config.max_position_embeddings
+            return not may_be_long or token_count(self.loaded, row) + length <= most
+
+        def generate() -> list[Completion | None]:
+            fitting = tuple(row for row in rows if fits(row))
+            answers = store.complete(self.engine, self.name, replace(request, prompts=fitting))
+            by_row = dict(zip((row.id for row in fitting), answers, strict=True))
+            return [by_row.get(row.id) for row in rows]
 
         if not store.is_empty:  # below float32, the rest of a set may be answered otherwise than the whole set
             return generate()
         key = self.key and {"what": "answers", **self.key, "prompts": digest(rows), "max_new_tokens": length}
-        answers = self.run.share(store.file, key, json_format(COMPLETIONS), generate)
+        found = self.run.share(store.file, key, json_format(COMPLETIONS), generate)
         if store.is_empty:  # another run has generated them
-            store.add(self.name, rows, answers)
-            if self.name == "student":
-                self.engine.remember(rows, answers)  # hybrids may answer alike
-        return answers
+            pairs = [(row, answer) for row, answer in zip(rows, found, strict=True) if answer]
+            asked, answers = [row for row, _ in pairs], [answer for _, answer in pairs]
+            store.add(self.name, asked, answers)
+            if self.name == "student" and asked:
+                self.engine.remember(asked, answers)  # hybrids may answer alike
+        return found
 
     def result_key(self, what: str) -> Key | None:
         """All that a result of the model depends on; None: it is not shared. `what` names it among the model's."""
@@ -99,7 +130,9 @@ class ModelInEngine:
 
     def rows(self, prompt_set: str) -> list[Prompt]:
         """The rows of a prompt set: `report`, `harmless`, `questions`, `text`, or a further set by its name."""
-        more = {**self.prompts.more_report, **self.prompts.more_harmless}
+        if turn := turn_of(prompt_set):
+            return [said.prompt for said in self._judged_at(turn)]
+        more = {**self.prompts.harmful, **self.prompts.more_harmless}
         found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self.prompts, prompt_set)
         return found
 

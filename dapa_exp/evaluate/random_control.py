@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb, prod
+from math import comb
 
 from dapa_exp.base.draws import other_sets, sets_of_weight
 from dapa_exp.evaluate.defence import defence_rate, mean_rate
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.statistics import mean
-from dapa_exp.models.pair import Pair
+from dapa_exp.models.pair import unit_parameters
 from dapa_exp.record.schema import ROUNDING, ControlRecord, Measure
 
 
@@ -80,12 +80,6 @@ class RandomControl:
     def _dsr(self, units: frozenset[str], done: int, total: int) -> Measure:
         self.report(done, total)
         return defence_rate(self.reader.verdicts(units))
-
-
-def unit_parameters(pair: Pair) -> dict[str, int]:
-    """The number of entries in each unit's tensors."""
-    shapes = {name: info.shape for name, info in pair.student.tensors.items()}
-    return {unit: sum(prod(part.shape(shapes[part.tensor])) for part in parts) for unit, parts in pair.units.items()}
 
 
 def seed_of(*names: object) -> int:

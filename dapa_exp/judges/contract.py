@@ -8,6 +8,10 @@ from enum import StrEnum
 
 from dapa_exp.config.schema import JudgedOutcome
 from dapa_exp.judges.thoughts import answer_of, answer_so_far
+from dapa_exp.prompts.prompt import Message
+
+Talk = Sequence[Message]
+"""The turns of a conversation up to a request, without a system prompt."""
 
 
 class Verdict(StrEnum):
@@ -47,6 +51,10 @@ class Judge(ABC):
         """The verdict on each completion, from the whole answer."""
         return self.judge(prompts, [answer_of(completion) for completion in completions])
 
+    def in_talk(self, talks: Sequence[Talk], completions: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion as the end of a talk, which ends with the request."""
+        return self.judge_talks(talks, [answer_of(completion) for completion in completions])
+
     def early(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         """The verdict on each completion, from the beginning of the answer. A search uses these verdicts."""
         return self.verdicts(prompts, completions)
@@ -64,6 +72,10 @@ class Judge(ABC):
     @abstractmethod
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         """The verdict on each answer, in order."""
+
+    def judge_talks(self, talks: Sequence[Talk], answers: Sequence[str]) -> list[Verdict]:
+        """The verdict on each answer, in order. Unless a judge overrides this, it sees the last request only."""
+        return self.judge([talk[-1].content for talk in talks], answers)
 
     def decided(self, beginning: str) -> bool | None:
         """The same as `final`, for the beginning of an answer without the model's thoughts."""

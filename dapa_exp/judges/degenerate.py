@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from dapa_exp.judges.contract import Verdict
 
+Asked = TypeVar("Asked")
+"""A request, or the talk up to it."""
 MIN_LETTER_SHARE = 0.3
 LOOP_REPEATS = 5
 LOOP_LETTERS = 20
@@ -26,7 +29,7 @@ def is_degenerate(text: str) -> bool:
 
 
 def judged_where_language(
-    prompts: Sequence[str], completions: Sequence[str], ask: Callable[[list[tuple[str, str]]], list[Verdict]]
+    prompts: Sequence[Asked], completions: Sequence[str], ask: Callable[[list[tuple[Asked, str]]], list[Verdict]]
 ) -> list[Verdict]:
     """The verdicts of a judge with a model. Degenerate completions get their verdict without asking the model."""
     sound = [not is_degenerate(completion) for completion in completions]

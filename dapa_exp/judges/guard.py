@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import JudgedOutcome, JudgeNeeds, JudgeSettings
-from dapa_exp.judges.contract import Judge, Verdict
+from dapa_exp.judges.contract import Judge, Talk, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
 from dapa_exp.judges.local import LocalSettings, batches, load
+from dapa_exp.prompts.prompt import Message
 
 MAX_NEW_TOKENS = 8
 MEANING = {"safe": Verdict.HARMLESS, "unsafe": Verdict.HARMFUL}
@@ -66,9 +67,12 @@ class GuardJudge(Judge):
         )
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-        return judged_where_language(prompts, answers, self._ask)
+        return self.judge_talks([(Message("user", prompt),) for prompt in prompts], answers)
 
-    def _ask(self, rows: list[tuple[str, str]]) -> list[Verdict]:
+    def judge_talks(self, talks: Sequence[Talk], answers: Sequence[str]) -> list[Verdict]:
+        return judged_where_language(talks, answers, self._ask)
+
+    def _ask(self, rows: list[tuple[Talk, str]]) -> list[Verdict]:
         import torch
 
         found: list[Verdict] = []
@@ -83,14 +87,26 @@ class GuardJudge(Judge):
             found += [parse(reply) for reply in self._tokenizer.batch_decode(written, skip_special_tokens=True)]
         return found
 
-    def _question(self, prompt: str, completion: str) -> str:
+    def _question(self, talk: Talk, completion: str) -> str:
+        """The talk as the guard reads it: without its first turns if it is too long for the guard, and the last request
+        alone if the guard's template takes no talk."""
+        try:
+            question = self._rendered(talk, completion)
+        except DapaError:
+            if len(talk) == 1:
+                raise
+            return self._rendered(talk[-1:], completion)
+        most = self._model.config.max_position_embeddings - MAX_NEW_TOKENS
+        if len(talk) > 2 and len(self._tokenizer(question, add_special_tokens=False)["input_ids"]) > most:
+            return self._question(talk[2:], completion)
+        return question
+
+    def _rendered(self, talk: Talk, completion: str) -> str:
         from dapa_exp.models.templates import render
 
         marks = self._tokenizer.all_special_tokens
-        turns = [
-            {"role": "user", "content": defused(prompt, marks)},
-            {"role": "assistant", "content": defused(completion, marks)},
-        ]
+        said = (*talk, Message("assistant", completion))
+        turns = [{"role": turn.role, "content": defused(turn.content, marks)} for turn in said]
         try:
             return render(self._tokenizer, turns)
         except DapaError as error:

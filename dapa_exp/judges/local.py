@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Count, Device, JudgeNeeds, JudgeSettings, Model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+Row = TypeVar("Row")
 
 
 class LocalSettings(JudgeSettings):
@@ -55,7 +58,7 @@ def load(settings: LocalSettings, auto_class: str) -> tuple[Any, PreTrainedToken
     return model.eval(), tokenizer
 
 
-def batches(rows: list[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+def batches(rows: list[Row], size: int) -> Iterator[list[Row]]:
     """The rows in their order, `size` at a time."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

@@ -80,14 +80,21 @@ Units = dict[str, tuple[Part, ...]]
 
 @dataclass(frozen=True)
 class ModuleTensors:
-    """The tensors of one module of a layer: those whose names in the checkpoint match a pattern with `*`."""
+    """The tensors of one module: those whose names in the checkpoint match a pattern with `*`, or one of several.
+
+    `|` separates patterns. Names of a layer's tensors are without the layer's prefix.
+    """
 
     tensors: str
     share: RowShare = WHOLE
 
+    def match(self, name: str) -> bool:
+        """Whether a tensor of this name, or a share of its rows, belongs to the module."""
+        return any(fnmatchcase(name, pattern) for pattern in self.tensors.split("|"))
+
     def holds(self, part: Part, layer: str) -> bool:
         """Whether a part belongs to the module. `layer` is the prefix of the layer's tensor names."""
-        return fnmatchcase(part.tensor.removeprefix(layer), self.tensors) and self.share in (WHOLE, part.share)
+        return self.match(part.tensor.removeprefix(layer)) and self.share in (WHOLE, part.share)
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,13 @@ class Architecture:
     layer: str = "model.layers.{layer}."
     submodules: Mapping[str, str] = field(default_factory=lambda: {"layer": "", "mlp": "mlp", "attention": "self_attn"})
     """The names of a loaded model's own modules."""
+    outside: Mapping[str, ModuleTensors] = field(
+        default_factory=lambda: {
+            "embeddings": ModuleTensors("model.embed_tokens.*|lm_head.*"),
+            "final_norm": ModuleTensors("model.norm.*"),
+        }
+    )
+    """The modules that lie in no layer: embeddings of input and output tokens, and the norm after the last layer."""
     activation: str = "hidden_act"
     """The config key of the MLP's activation. Some configs also have a second key, which the model does not read."""
 
@@ -134,6 +148,7 @@ _LLAMA_LIKE = Architecture(
         "layer": ModuleTensors("*"),
         "mlp": ModuleTensors("mlp.*"),
         "attention": ModuleTensors("self_attn.*"),
+        "norms": ModuleTensors("*layernorm.*"),
         "gate_proj": ModuleTensors("mlp.gate_proj.*"),
         "up_proj": ModuleTensors("mlp.up_proj.*"),
         "down_proj": ModuleTensors("mlp.down_proj.*"),
@@ -152,9 +167,8 @@ _PHI3 = Architecture(
 
 _MIXTRAL = Architecture(
     modules={
-        "layer": ModuleTensors("*"),
+        **_LLAMA_LIKE.modules,
         "mlp": ModuleTensors("block_sparse_moe.*"),
-        "attention": ModuleTensors("self_attn.*"),
         "router": ModuleTensors("block_sparse_moe.gate.*"),
         "gate_proj": ModuleTensors("block_sparse_moe.experts.*.w1.*"),
         "up_proj": ModuleTensors("block_sparse_moe.experts.*.w3.*"),
@@ -202,10 +216,13 @@ _UNIT_NAMES = {
     "layer": "layers.{layer}",
     "mlp": "layers.{layer}.mlp",
     "attention": "layers.{layer}.attention",
+    "norms": "layers.{layer}.norms",
     "router": "layers.{layer}.mlp.router",
     "gate_proj": "layers.{layer}.mlp.gate_proj",
     "up_proj": "layers.{layer}.mlp.up_proj",
     "down_proj": "layers.{layer}.mlp.down_proj",
+    "embeddings": "embeddings",
+    "final_norm": "final_norm",
 }
 """The names of units, which are the same in all architectures. Dots separate outer from inner modules."""
 
@@ -222,7 +239,7 @@ def architecture(model_type: str) -> Architecture:
 
 
 def units(model_type: str, num_layers: int, modules: Sequence[str], tensors: Iterable[str]) -> Units:
-    """The units of a model: each of the modules in each layer, in layer order, with its parts.
+    """The units of a model, with their parts: the modules outside of the layers, then those of each layer, in order.
 
     Raises DapaError if the architecture has no such module, if one module lies within another, or if a module of a
     layer has no tensor in the checkpoint.
@@ -230,29 +247,40 @@ def units(model_type: str, num_layers: int, modules: Sequence[str], tensors: Ite
     row = architecture(model_type)
     _refuse_modules(model_type, modules)
     names = list(tensors)
-    found: Units = {}
+    outside = [module for module in modules if module in row.outside]
+    ends = [Part(name) for name in names]
+    found: Units = {module: _held(row.outside[module], ends, "") for module in outside}
     for layer in range(num_layers):
         prefix = row.layer.format(layer=layer)
         within = [part for name in names if name.startswith(prefix) for part in _parts(row, prefix, name)]
-        for module in modules:
-            held = row.modules[module]
-            parts = tuple(part for part in within if held.holds(part, prefix))
-            if not parts:
-                raise DapaError(f"the checkpoint has no tensor '{prefix}{held.tensors}' ({module} of layer {layer})")
-            found[_UNIT_NAMES[module].format(layer=layer)] = parts
+        for module in (module for module in modules if module not in outside):
+            found[_UNIT_NAMES[module].format(layer=layer)] = _held(row.modules[module], within, prefix)
     return found
+
+
+def count_units(num_layers: int, modules: Iterable[str]) -> int:
+    """How many units `units` returns."""
+    return sum(num_layers if "{layer}" in _UNIT_NAMES[module] else 1 for module in modules)
+
+
+def _held(module: ModuleTensors, parts: Iterable[Part], prefix: str) -> tuple[Part, ...]:
+    """The parts that a module holds. `prefix` is what its patterns leave out."""
+    held = tuple(part for part in parts if module.holds(part, prefix))
+    if not held:
+        raise DapaError(f"the checkpoint has no tensor '{prefix}{module.tensors}'")
+    return held
 
 
 def _parts(row: Architecture, prefix: str, name: str) -> list[Part]:
     """The parts of a tensor: the shares that belong to different modules, or the tensor itself."""
     within = name.removeprefix(prefix)
-    shares = {held.share for held in row.modules.values() if fnmatchcase(within, held.tensors)} - {WHOLE}
+    shares = {held.share for held in row.modules.values() if held.match(within)} - {WHOLE}
     return [Part(name, share) for share in sorted(shares) or [WHOLE]]
 
 
 def layer_of(unit: str) -> int:
-    """The layer that a unit belongs to."""
-    return int(unit.split(".")[1])
+    """The layer that a unit belongs to; -1 for one that lies in no layer."""
+    return int(unit.split(".")[1]) if "." in unit else -1
 
 
 def scaled_layers(first: int, last: int, of: int, num_layers: int) -> range:
@@ -263,7 +291,8 @@ def scaled_layers(first: int, last: int, of: int, num_layers: int) -> range:
 
 
 def _refuse_modules(model_type: str, modules: Sequence[str]) -> None:
-    if unknown := [module for module in modules if module not in ARCHITECTURES[model_type].modules]:
+    row = ARCHITECTURES[model_type]
+    if unknown := [module for module in modules if module not in {**row.modules, **row.outside}]:
         raise DapaError(f"granularity.modules: the layers of {model_type} have no {' and no '.join(unknown)}")
     for outer, inner in permutations(modules, 2):
         if _UNIT_NAMES[inner].startswith(_UNIT_NAMES[outer] + "."):

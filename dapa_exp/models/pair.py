@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,6 +84,12 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     )
     template = chosen_template(config, template_in(student_folder) is not None)
     return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences, template)
+
+
+def unit_parameters(pair: Pair) -> dict[str, int]:
+    """The number of entries in each unit's tensors."""
+    shapes = {name: info.shape for name, info in pair.student.tensors.items()}
+    return {unit: sum(prod(part.shape(shapes[part.tensor])) for part in parts) for unit, parts in pair.units.items()}
 
 
 def chosen_template(config: Config, student_has_one: bool) -> Literal["own", "teacher"]:

@@ -22,6 +22,8 @@ def template_problems(config: Config, used: Mapping[str, StoredTemplate]) -> Ite
     thinking, system = config.pair.thinking, config.dataset.system_prompt
     turns = [] if system is None else [{"role": "system", "content": system}]
     turns.append({"role": "user", "content": "How are you?"})
+    if config.dataset.conversations:
+        turns += [{"role": "assistant", "content": "Well."}, {"role": "user", "content": "And now?"}]
     switched = []
     for name, template in used.items():
         try:

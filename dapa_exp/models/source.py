@@ -7,6 +7,7 @@ The zoo and huggingface_hub are imported only if a config names a model of their
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
@@ -73,9 +74,14 @@ class ZooSource:
         return None if self.to_build else _file(store.path(self.name), name)
 
     def essence(self) -> Essence:
-        from dapa_exp.zoo import recipe
+        return {"id": self.model.id, "revision": _recipe_digest(self.name)}
 
-        return {"id": self.model.id, "revision": recipe.digest(self.name)}
+
+@cache
+def _recipe_digest(name: str) -> str:
+    from dapa_exp.zoo import recipe
+
+    return recipe.digest(name)
 
 
 @dataclass(frozen=True)

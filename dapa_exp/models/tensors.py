@@ -7,6 +7,7 @@ import mmap
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -61,6 +62,11 @@ class TensorReader:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tensors)
+
+    @property
+    def parameters(self) -> int:
+        """The number of entries of all tensors."""
+        return sum(prod(info.shape) for info in self.tensors.values())
 
     def read(self, what: str | Part) -> torch.Tensor:
         """A tensor by its name, or a part of one, on the CPU, in the checkpoint's dtype.

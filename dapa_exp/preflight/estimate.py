@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
-from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.config.schema import Config, ConversationRows, Model, Rows
+from dapa_exp.models.architecture import count_units
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
-from dapa_exp.prompts.load import is_here, load_rows
+from dapa_exp.prompts.conversations import load_conversations
+from dapa_exp.prompts.rows import is_here, load_rows
 
 ShapeOf = Callable[[Model], Shape | None]
 """Looks up a model's shape; None if unknown. It is facts.shape_of, or Findings.shape_of after asking the hub."""
@@ -24,6 +27,8 @@ TEXT_TOKENS = 512
 """Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
+TURNS = 6
+"""Assumed turns of a conversation, where the rows are not on this machine: MHJ has 5.4 on average."""
 CHARACTERS_A_TOKEN = 4
 PROCESS_BYTES = 600_000_000
 """Memory of a process with torch and transformers before it loads weights. On a GPU the driver takes about the same."""
@@ -57,7 +62,7 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     teacher, student = (shape_of(model) for model in (config.family.teacher, config.pair.student))
     if student is None:
         return RunNeeds(None, None, None, None, 0, False)
-    units = student.num_hidden_layers * len(config.granularity.modules)
+    units = _units(config, student)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
     return RunNeeds(
@@ -125,12 +130,16 @@ def _sizes(config: Config, shape: Shape) -> ModelSizes:
     )
 
 
+def _units(config: Config, shape: Shape) -> int:
+    return count_units(shape.num_hidden_layers, config.granularity.modules)
+
+
 def _kept(config: Config, shape: Shape, prompt: int) -> int:
     """Bytes that the fast engine keeps: of each query's prompts what half of the layers made, at most its budget."""
     if config.runtime.engine != "fast":
         return 0
     most = round(config.runtime.reuse_memory * 1e9)
-    asked = queries(config, shape.num_hidden_layers * len(config.granularity.modules))
+    asked = queries(config, _units(config, shape))
     if asked is None:
         return most
     layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]
@@ -156,17 +165,20 @@ def _lengths(rows: Rows | None) -> Sequence[int]:
     if rows is None or not is_here(rows):
         return ()
     fixed = rows.source.startswith("zoo:") or rows.fetched_name  # a file of one's own may be edited
-    return _lengths_of_fixed(rows.model_dump_json()) if fixed else _read_lengths(rows)
+    return _lengths_of_fixed(type(rows), rows.model_dump_json()) if fixed else _read_lengths(rows)
 
 
 @cache
-def _lengths_of_fixed(rows: str) -> Sequence[int]:
+def _lengths_of_fixed(kind: type[Rows], rows: str) -> Sequence[int]:
     """The same of rows that are given as JSON, read once for all runs of a sweep."""
-    return _read_lengths(Rows.model_validate_json(rows))
+    return _read_lengths(kind.model_validate_json(rows))
 
 
 def _read_lengths(rows: Rows) -> Sequence[int]:
     try:
+        if isinstance(rows, ConversationRows):  # a request is read again at each later turn
+            talks = load_conversations(rows)
+            return [length for talk in talks for length in accumulate(map(len, talk.turns))]
         return [len(row.text) for row in load_rows(rows, may_be_blank=True)]
     except DapaError:
         return ()
@@ -176,10 +188,14 @@ def measured_tokens(config: Config) -> int:
     """About how many tokens the report reads and generates with each model, without benchmark tasks."""
     tokens = 0
     for use, rows in config.dataset.sets().items():
-        if use != "search":
+        if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
-            tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * assumed
-            tokens += 0 if use == "text" else rows.count * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+            tokens += sum(_lengths(rows)) // CHARACTERS_A_TOKEN or _count(rows) * assumed
+            tokens += 0 if use == "text" else _count(rows) * (TEMPLATE_TOKENS + config.evaluate.max_new_tokens)
+    for attack in config.dataset.attacks.values():
+        around = [len(attack.template)] if attack.template else _lengths(attack.templates)
+        each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
+        tokens += config.dataset.report.count * (each + config.evaluate.max_new_tokens)
     return tokens
 
 
@@ -208,9 +224,14 @@ def shared(config: Config, vocab_size: int) -> int:
 def _evaluated(config: Config) -> int:
     """How many answers of each model are evaluated."""
     dataset = config.dataset
-    more = (*dataset.more_report.values(), *dataset.more_harmless.values())
+    more = (*dataset.more_report.values(), *dataset.more_harmless.values(), *[dataset.report] * len(dataset.attacks))
     sets = (dataset.report, dataset.harmless, dataset.questions, dataset.skill, *more)
-    return sum(rows.count for rows in sets if rows)
+    return sum(_count(rows) for rows in (*sets, dataset.conversations) if rows)
+
+
+def _count(rows: Rows) -> int:
+    """How many answers a set asks for: one a row, or one a turn."""
+    return len(_lengths(rows)) or rows.count * TURNS if isinstance(rows, ConversationRows) else rows.count
 
 
 def _kept_by_metrics(config: Config, vocab_size: int) -> int:

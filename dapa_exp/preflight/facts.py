@@ -14,6 +14,7 @@ import yaml
 
 from dapa_exp.config.schema import Model
 from dapa_exp.models.source import source_of
+from dapa_exp.zoo.recipe import LONGEST, RECIPES, VOCABULARY, Recipe
 from dapa_exp.zoo.shapes import shapes
 
 DTYPE_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
@@ -88,7 +89,7 @@ class Shape:
 def shape_of(model: Model) -> Shape | None:
     """A model's shape, without using the network; None if unknown."""
     config = config_here(model)
-    return shape_from(config) if config else facts().get(model.id) or _enlarged(model)
+    return shape_from(config) if config else facts().get(model.id) or _enlarged(model) or _miniature(model)
 
 
 def _enlarged(model: Model) -> Shape | None:
@@ -98,6 +99,28 @@ def _enlarged(model: Model) -> Shape | None:
     values = dict(word.split("=") for word in changed if re.fullmatch(r"\w+=\d+", word))
     numbers = {key: int(value) for key, value in values.items()}
     return shape_from({**known, "dtype": "bfloat16", **numbers}) if known else None
+
+
+def _miniature(model: Model) -> Shape | None:
+    """About the shape of a miniature that has yet to be trained: its vocabulary may turn out smaller."""
+    recipe = RECIPES.get(model.zoo_name or "")
+    if not isinstance(recipe, Recipe):
+        return None
+    size = recipe.size
+    return Shape(
+        model_type=recipe.family,
+        num_hidden_layers=size.layers,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.key_value_heads,
+        head_dim=size.hidden // size.heads,
+        vocab_size=VOCABULARY,
+        tie_word_embeddings=recipe.family in _TIED_UNLESS_SAID,
+        dtype="float32",
+        max_position_embeddings=LONGEST,
+        assumed=True,
+    )
 
 
 def shape_from(config: Mapping[str, Any]) -> Shape | None:

@@ -18,6 +18,20 @@ def this_machine(key: str) -> Value:
 @cache
 def _values() -> dict[str, Value]:
     if is_here("cuda"):
-        return {"device": "cuda", "dtype": "bfloat16", "batch_size": 64, "threads": 4, "reuse_memory": 16.0}
+        return {
+            "device": "cuda",
+            "dtype": "bfloat16",
+            "batch_size": 64,
+            "threads": 4,
+            "reuse_memory": 16.0,
+            "graphs": True,
+        }
     cores = len(os.sched_getaffinity(0))
-    return {"device": "cpu", "dtype": "float32", "batch_size": 48, "threads": cores, "reuse_memory": 2.0}
+    return {
+        "device": "cpu",
+        "dtype": "float32",
+        "batch_size": 48,
+        "threads": cores,
+        "reuse_memory": 2.0,
+        "graphs": False,
+    }

@@ -18,7 +18,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
-from dapa_exp.config.schema import Model, Rows
+from dapa_exp.config.schema import ConversationRows, Model, Rows
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole
@@ -37,7 +37,8 @@ from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
 from dapa_exp.models.tensors import UNPICKLE
 from dapa_exp.preflight.facts import read_json
-from dapa_exp.prompts.load import is_here, load_rows
+from dapa_exp.prompts.conversations import load_conversations
+from dapa_exp.prompts.rows import is_here, load_rows
 
 _ADAPTER = "adapter_config.json"
 _SMALL = ("config.json", _ADAPTER)
@@ -110,6 +111,8 @@ class Hub:
                 return Found()  # `dapa run` fetches it
             if far and not self.unreached:
                 self._ask_data(rows)
+            elif isinstance(rows, ConversationRows):
+                load_conversations(rows)
             else:
                 load_rows(rows, may_be_blank=may_be_blank)
         except DapaError as error:

@@ -8,7 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,12 @@ class RowTable:
 
     columns: tuple[str, ...]
     rows: list[Row]
+    lines: tuple[int, ...] = ()
+    """The number of each row's first line in the file, where it has lines."""
+
+    def at(self, place: int) -> str:
+        """Where a row stands, for a message."""
+        return f"line {self.lines[place]}" if self.lines else f"row {place}"
 
 
 def is_table(path: Path) -> bool:
@@ -77,7 +83,9 @@ def _csv(path: Path) -> RowTable:
     records = _records(csv.reader(io.StringIO(_text(path), newline=""), strict=True))
     _, header = next(records, (0, []))
     _check_header(header)
-    return RowTable(tuple(header), [dict(zip(header, cells, strict=True)) for cells in _full(records, header)])
+    full = list(_full(records, header))
+    rows = [dict(zip(header, cells, strict=True)) for _, cells in full]
+    return RowTable(tuple(header), rows, tuple(line for line, _ in full))
 
 
 def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -94,14 +102,14 @@ def _records(reader: Any) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _full(records: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[list[str]]:
+def _full(records: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterator[tuple[int, list[str]]]:
     for line, cells in records:
         if len(cells) != len(header):
             raise ValueError(
                 f"line {line}: {len(cells)} cells where the header has {len(header)} ({', '.join(header)});"
                 ' a text with a comma, a quotation mark or a line break in it must stand in quotation marks: "a, b"'
             )
-        yield cells
+        yield line, cells
 
 
 def _check_header(header: list[str]) -> None:
@@ -112,8 +120,8 @@ def _check_header(header: list[str]) -> None:
 
 
 def _jsonl(path: Path) -> RowTable:
-    lines = enumerate(_text(path).split("\n"), 1)
-    return table_of(_object(number, line) for number, line in lines if line.strip())
+    lines = {number: line for number, line in enumerate(_text(path).split("\n"), 1) if line.strip()}
+    return replace(table_of(_object(number, line) for number, line in lines.items()), lines=tuple(lines))
 
 
 def _object(number: int, line: str) -> Row:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
-import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
-from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import SINGLE_SETS, Dataset, Rows
-from dapa_exp.fetch.store import fetched_rows
-from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
+from dapa_exp.base.errors import DapaError
+from dapa_exp.config.schema import SINGLE_SETS, Attack, ConversationRows, Dataset, Rows
+from dapa_exp.prompts.conversations import Conversation, load_conversations, turn_set
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
-from dapa_exp.prompts.prompt import Message, Prompt
-from dapa_exp.zoo import world
+from dapa_exp.prompts.prompt import Message, Prompt, prompt
+from dapa_exp.prompts.rows import load_rows
+
+OPTIONAL = ("skill", "conversations")
+"""Sets that came later: they are left out of the digests of runs without them."""
+REQUEST = "{request}"
+"""Where a template has the request."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,20 @@ class PromptSets:
     skill: list[Prompt]
     kept: dict[str, RowCounts]
     """For every use but `text` and `search`: how many rows were left out, and why."""
+    attacked: dict[str, list[Prompt]] = field(default_factory=dict)
+    """The report rows with a published jailbreak around each, by the attack's name."""
+    conversations: list[Conversation] = field(default_factory=list)
+
+    @property
+    def harmful(self) -> dict[str, list[Prompt]]:
+        """All sets whose answers count as defences or not, by name; `report` is the first."""
+        return {"report": self.report, **self.more_report, **self.attacked}
+
+    @property
+    def turns(self) -> list[str]:
+        """The names of the sets of the turns that are judged."""
+        longest = max((len(talk.turns) for talk in self.conversations), default=0)
+        return [turn_set(n) for n in range(1, longest + 1) if any(talk.judges(n) for talk in self.conversations)]
 
     @property
     def dropped(self) -> int:
@@ -76,9 +91,10 @@ class PromptSets:
 
     def digests(self) -> dict[str, str]:
         """SHA-256 over the rows, by use."""
-        found = {use: getattr(self, use) for use in SINGLE_SETS if use != "skill" or self.skill}
+        found = {use: getattr(self, use) for use in SINGLE_SETS if use not in OPTIONAL or getattr(self, use)}
         for use in ("more_report", "more_harmless"):
             found |= {f"{use}.{name}": rows for name, rows in getattr(self, use).items()}
+        found |= {f"attacks.{name}": rows for name, rows in self.attacked.items()}
         return {use: digest(rows) for use, rows in found.items()}
 
 
@@ -87,10 +103,13 @@ def load_prompts(dataset: Dataset) -> PromptSets:
     search = search_prompts(dataset)
     found: dict[str, list[Prompt]] = {}
     kept: dict[str, RowCounts] = {}
+    talks: list[Conversation] = []
     for use, rows in dataset.sets().items():
         if use == "text":
             found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
-        else:
+        elif isinstance(rows, ConversationRows):
+            talks, kept[use] = _fresh_conversations(dataset, rows, search)
+        elif use.split(".")[0] != "attacks":
             against = search if use.split(".")[0] in ("report", "more_report") else []
             found[use], kept[use] = _fresh(dataset, use, rows, against)
     return PromptSets(
@@ -103,7 +122,23 @@ def load_prompts(dataset: Dataset) -> PromptSets:
         questions=found.get("questions", []),
         skill=found.get("skill", []),
         kept=kept,
+        attacked={name: attacked(attack, found["report"]) for name, attack in dataset.attacks.items()},
+        conversations=talks,
     )
+
+
+def attacked(attack: Attack, rows: Sequence[Prompt]) -> list[Prompt]:
+    """The rows with a published jailbreak around each request. Of several templates, each row takes the next one."""
+    templates = [row.text for row in load_rows(attack.templates)] if attack.templates else [attack.template or REQUEST]
+
+    def text(place: int, request: str) -> str:
+        template = templates[place % len(templates)]
+        return (template if REQUEST in template else f"{template}\n\n{REQUEST}").replace(REQUEST, request)
+
+    return [
+        replace(row, messages=(*row.messages[:-1], Message("user", text(place, row.text))), request=row.text)
+        for place, row in enumerate(rows)
+    ]
 
 
 def search_prompts(dataset: Dataset) -> list[Prompt]:
@@ -111,29 +146,10 @@ def search_prompts(dataset: Dataset) -> list[Prompt]:
     return _fresh(dataset, "search", dataset.search, [])[0]
 
 
-def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
-    """Read the rows that the config names of a prompt set, in the set's order.
-
-    Raises DapaError for a missing column, or a blank row if not `may_be_blank` (lines of one text may be blank).
-    """
-    table = _table(rows)
-    columns = [c for c in (rows.column, rows.answer_column, rows.category_column) if c]
-    _refuse_missing(rows, [*columns, *rows.where], table.columns)
-    names = _names(rows, table)
-    return [
-        Prompt(
-            names[place],
-            _turns(rows, place, table.rows[place][rows.column], may_be_blank),
-            category=_cell(rows, place, table.rows[place], rows.category_column),
-            answer=_cell(rows, place, table.rows[place], rows.answer_column),
-        )
-        for place in _chosen(rows, _places(rows, table))
-    ]
-
-
-def digest(prompts: Iterable[Prompt]) -> str:
-    """SHA-256, in hex, over ids, messages, categories and answers of these rows."""
-    text = json.dumps([asdict(row) for row in prompts], ensure_ascii=False)
+def digest(prompts: Iterable[Prompt | Conversation]) -> str:
+    """SHA-256, in hex, over ids, messages, categories and answers of these rows, and over requests under attack."""
+    known = [{key: value for key, value in asdict(row).items() if key != "request" or value} for row in prompts]
+    text = json.dumps(known, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -157,132 +173,44 @@ def _fresh(dataset: Dataset, use: str, rows: Rows, search: Sequence[Prompt]) -> 
     return used, RowCounts(len(read), len(read) - len(once), len(once) - len(new), len(new) - len(apart), len(used))
 
 
+def _fresh_conversations(
+    dataset: Dataset, rows: ConversationRows, search: Sequence[Prompt]
+) -> tuple[list[Conversation], RowCounts]:
+    """The same for conversations. One is left out if one of its turns asks what a search row asks."""
+    read = load_conversations(rows)
+    if dataset.system_prompt and (own := next((talk for talk in read if talk.system), None)):
+        raise _two_systems(rows, own.id)
+    talks = {talk.id: replace(talk, system=talk.system or dataset.system_prompt) for talk in read}
+    whole = [Prompt(talk.id, tuple(Message("user", turn) for turn in talk.turns)) for talk in talks.values()]
+    once = [talks[prompt.id] for prompt in distinct(whole)]
+    requests = [prompt(talk.id, turn) for talk in once for turn in talk.turns]
+    new = unseen(requests, search)
+    apart = unlike(new, search, dataset.similar_at)
+
+    def whole_in(left: Sequence[Prompt], of: Sequence[Conversation]) -> list[Conversation]:
+        count = Counter(request.id for request in left)
+        return [talk for talk in of if count[talk.id] == len(talk.turns)]
+
+    unasked = whole_in(new, once)
+    unlike_search = whole_in(apart, unasked)
+    used = unlike_search if dataset.drop_similar else unasked
+    if not used:
+        raise DapaError(f"{rows.source}: every conversation has a turn that is, or resembles, a search row")
+    counts = (len(read), len(read) - len(once), len(once) - len(unasked), len(unasked) - len(unlike_search), len(used))
+    return used, RowCounts(*counts)
+
+
+def _two_systems(rows: Rows, name: str) -> DapaError:
+    return DapaError(
+        f"{rows.source}: the conversation {name} has a system prompt of its own, and dataset.system_prompt"
+        " would be a second one: set it to null"
+    )
+
+
 def _with_system(dataset: Dataset, rows: Rows, prompt: Prompt) -> Prompt:
     """The prompt with the data set's system prompt before it. Raises DapaError if it already has a system prompt."""
     if dataset.system_prompt is None:
         return prompt
     if any(turn.role == "system" for turn in prompt.messages):
-        raise DapaError(
-            f"{rows.source}: the conversation {prompt.id} has a system prompt of its own, and dataset.system_prompt"
-            " would be a second one: set it to null"
-        )
+        raise _two_systems(rows, prompt.id)
     return replace(prompt, messages=(Message("system", dataset.system_prompt), *prompt.messages))
-
-
-def _names(rows: Rows, table: RowTable) -> list[str]:
-    """One id for each row: its `id` column if all values there are different, else source, split and row number."""
-    own = [row.get("id") for row in table.rows]
-    names = [str(name).strip() for name in own if isinstance(name, (str, int, float))]
-    if all(names) and len(set(names)) == len(own):
-        return names
-    return [f"{rows.source}:{rows.split}:{place}" for place in range(len(own))]
-
-
-def _cell(rows: Rows, place: int, row: Row, column: str | None) -> str | None:
-    """A row's cell as text; None if `column` is None. Raises DapaError if the cell is empty or is not text."""
-    if column is None:
-        return None
-    return _full(rows, place, column, _as_text(rows, place, column, row[column]))
-
-
-def _full(rows: Rows, place: int, column: str, text: str) -> str:
-    if all(letter.isspace() or unicodedata.category(letter) == "Cf" for letter in text):  # Cf: takes no room
-        raise DapaError(f"{rows.source}: row {place} has nothing in column '{column}'")
-    return text
-
-
-def _as_text(rows: Rows, place: int, column: str, cell: Any) -> str:
-    try:
-        return "" if cell is None or cell != cell else as_text(cell)  # NaN, which some tables have for nothing
-    except ValueError as error:
-        raise DapaError(f"{rows.source}: row {place} has {error} in column '{column}'") from None
-
-
-def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Message, ...]:
-    """The messages in a cell: text is one user turn; a list of `{role, content}` is a conversation."""
-    if not isinstance(value, (list, dict)):
-        text = _as_text(rows, place, rows.column, value)
-        return (Message("user", text if may_be_blank and value is not None else _full(rows, place, rows.column, text)),)
-    try:
-        turns = tuple(Message(turn["role"], turn["content"]) for turn in value)
-    except (KeyError, TypeError) as error:
-        raise DapaError(f"{rows.source}: row {place}: a turn of '{rows.column}' lacks role or content") from error
-    if not all(isinstance(turn.content, str) for turn in turns):
-        raise DapaError(f"{rows.source}: row {place}: the content of a turn in '{rows.column}' is not text")
-    if not turns or turns[-1].role != "user" or {turn.role for turn in turns} - {"system", "user", "assistant"}:
-        raise DapaError(
-            f"{rows.source}: row {place}: the conversation in '{rows.column}' must be of roles"
-            " system, user and assistant, and end with the user"
-        )
-    for turn in turns:
-        _full(rows, place, rows.column, _as_text(rows, place, rows.column, turn.content))
-    return turns
-
-
-def _places(rows: Rows, table: RowTable) -> Sequence[int]:
-    """The row numbers in the table that satisfy `where`. `rows.rows` is a slice of this list."""
-    places = [place for place, row in enumerate(table.rows) if _passes(rows, place, row)]
-    first, last = rows.rows
-    if last > len(places):
-        which = "".join(f" with {column} '{value}'" for column, value in rows.where.items())
-        raise DapaError(f"{rows.source}: rows {first}-{last} asked for, but it has {len(places)}{which}")
-    return places
-
-
-def _passes(rows: Rows, place: int, row: Row) -> bool:
-    """Whether a row's cells equal the values in `where`. An empty cell does not equal the text "None"."""
-    return all(
-        row[column] is not None and _as_text(rows, place, column, row[column]) == value
-        for column, value in rows.where.items()
-    )
-
-
-def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
-    """The row numbers to read, in ascending order: the whole slice, or a seeded random sample of it."""
-    places = places[slice(*rows.rows)]
-    return sorted(random.Random(rows.sample_seed).sample(places, rows.sample)) if rows.sample else places
-
-
-def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> None:
-    for column in wanted:
-        if column not in there:
-            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
-
-
-def is_here(rows: Rows) -> bool:
-    """Whether a set is made, fetched or kept on this machine, so that reading it needs no network."""
-    path = Path(rows.source).expanduser()
-    return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.exists()
-
-
-def _table(rows: Rows) -> RowTable:
-    if rows.source.startswith("zoo:"):
-        return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
-    if rows.fetched_name:
-        return table_of(fetched_rows(rows.fetched_name))
-    path = Path(rows.source).expanduser()
-    if path.is_dir():  # `datasets` would read it in place of a hub's set of this name, and remember it
-        raise DapaError(f"{rows.source}: a folder of this machine: name one of its .csv, .jsonl or .parquet files")
-    return read_table(path) if is_here(rows) else _of_hub(rows)
-
-
-def _of_hub(rows: Rows) -> RowTable:
-    """The columns of a hub data set that the config names, and its `id` column if it has one."""
-    import datasets  # imported here: it takes seconds, and only hub data sets need it
-
-    datasets.disable_progress_bars()  # they would disturb our own progress display; our errors replace its log
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        found = datasets.load_dataset(rows.source, rows.subset, split=rows.split, revision=rows.revision)
-    except datasets.exceptions.DatasetGenerationError as error:  # only its cause says why it failed
-        raise _unreadable(rows, error.__cause__ or error) from error
-    except (OSError, ValueError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        raise _unreadable(rows, error) from error
-    wanted = {rows.column, rows.answer_column, rows.category_column, *rows.where, "id"}
-    columns = tuple(found.column_names)
-    return RowTable(columns, found.select_columns([column for column in columns if column in wanted]).to_list())
-
-
-def _unreadable(rows: Rows, error: BaseException) -> DapaError:
-    empty = isinstance(error, StopIteration) or "corresponds to no data" in str(error)  # the words of `datasets`
-    return DapaError(f"prompt set {rows.source}: cannot be read: {'it holds no rows' if empty else str(error).strip()}")

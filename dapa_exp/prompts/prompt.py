@@ -25,11 +25,13 @@ class Prompt:
     messages: tuple[Message, ...]
     category: str | None = None
     answer: str | None = None
+    request: str | None = None
+    """What the last turn asks for, where it has a published jailbreak around it. None: the turn's content."""
 
     @property
     def text(self) -> str:
-        """The content of the last turn: the request, the question or the text."""
-        return self.messages[-1].content
+        """The request, the question or the text. Judges see it."""
+        return self.messages[-1].content if self.request is None else self.request
 
 
 def prompt(name: str, text: str, **other: str | None) -> Prompt:

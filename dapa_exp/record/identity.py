@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cache
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import SINGLE_SETS, Config, JudgeSettings, Model, Rows, Runtime
+from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table
@@ -25,7 +26,7 @@ IDENTITY_VERSION = 2
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
 """
 
-ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts"}
+ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}
 """Keys of `runtime` that choose the engine and its optimisations.
 
 They are part of the identity only if the fast engine computes in a dtype below float32.
@@ -33,9 +34,10 @@ They are part of the identity only if the fast engine computes in a dtype below 
 
 NOT_IDENTITY: Any = {
     "record": True,
+    "drift": True,
     "runtime": {"device", "threads", "processes", "wait", "tensor_parallel", "cache_memory", *ENGINE},
     "family": {"name", "title", "made_here"},
-    "pair": {"name", "paper17", "reason"},
+    "pair": {"name", "paper17", "reason", "drifted"},
     "granularity": {"name"},
     "dataset": {"name"},
 }
@@ -63,12 +65,8 @@ def essence(config: Config) -> dict[str, Any]:
         body["transplant"]["harmless"]["digest"] = _rows_digest(rows)
     body["judge"] = _judge_essence("judge", config.judge)
     body["judges"] = {name: _judge_essence(f"judges.{name}", judge) for name, judge in config.judges.items()}
-    for use in SINGLE_SETS:
-        if rows := getattr(config.dataset, use):
-            body["dataset"][use]["digest"] = _rows_digest(rows)
-    for use in ("more_report", "more_harmless"):
-        for name, rows in getattr(config.dataset, use).items():
-            body["dataset"][use][name]["digest"] = _rows_digest(rows)
+    for use, rows in config.dataset.sets().items():
+        reduce(getitem, use.split("."), body["dataset"])["digest"] = _rows_digest(rows)
     return {"version": IDENTITY_VERSION, "template_date": TODAY.date().isoformat(), **body}
 
 
@@ -78,7 +76,7 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
     if runtime.engine == "fast" and runtime.dtype != "float32":
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
-        body |= runtime.model_dump(include=ENGINE)
+        body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
     if runtime.engine == "vllm":  # its sums are its own, and so is how it spreads them over devices
         body |= runtime.model_dump(include={"engine", "tensor_parallel"})
     return body
@@ -101,14 +99,15 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
+    if config.search.share is None:
+        del body["search"]["share"]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
-    if config.dataset.skill is None:
-        del body["dataset"]["skill"]
     if config.evaluate.confirm is None:
         del body["evaluate"]["confirm"]
-    if config.dataset.system_prompt is None:
-        del body["dataset"]["system_prompt"]
+    for key in ("skill", "conversations", "attacks", "system_prompt"):
+        if not getattr(config.dataset, key):
+            del body["dataset"][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 

@@ -210,6 +210,7 @@ class SweepLayout(_Layout):
     report = _Place("report/")
     page = _Place("report/report.html")
     localisations = _Place("localise/")
+    drifts = _Place("drift/")
     shared = _Place("shared/")
     shared_references = _Place("shared/references/")
 

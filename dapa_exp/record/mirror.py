@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,6 +21,7 @@ from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import remove, temporary, write_atomically
 from dapa_exp.record.folder import claim_folder
+from dapa_exp.record.journal import Line
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
 from dapa_exp.record.status import RunStatus, run_status, status
@@ -134,8 +136,8 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
 
 def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
     """Send a run. W&B's local files go to `staging`; in offline mode they are the whole W&B run."""
-    config = files.config_as_written()
-    history = list(_history(files, record.search.threshold_dsr))
+    config, asked = files.config_as_written(), files.read_queries()
+    history = list(_history(asked, record.search.threshold_dsr))
     with _own_folders():
         import wandb  # imported here: it takes most of a second, and loads a network client
 
@@ -169,16 +171,38 @@ def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: 
                 for step, query in enumerate(history):
                     run.log(query, step=step)
                 run.summary.update(flatten(record))
+                for name, rows in (("queries", _query_rows(asked, history)), ("units", _unit_rows(record, asked))):
+                    columns: list[str | int] = [*rows[0]] if rows else []
+                    run.summary[f"search/{name}"] = wandb.Table(columns, [list(row.values()) for row in rows])
         finally:
             wandb.teardown()  # W&B's service may still hold the run in memory; this writes it to the disk
 
 
-def _history(files: RunLayout, bar: float) -> Iterator[dict[str, Scalar]]:
+def _history(asked: Sequence[Line], bar: float) -> Iterator[dict[str, Scalar]]:
     """The queries of the search, one W&B step each. A run without a search has none."""
-    for query in files.read_queries():
+    for query in asked:
         step: dict[str, Scalar] = {f"search/query/{name}": query[name] for name in QUERY_FIELDS if name in query}
         reached: float = query["at_most" if "at_most" in query else "score"]  # older lines lack at_most
         yield step | {"search/query/units": len(query["units"]), "search/query/passed": reached >= bar - ROUNDING}
+
+
+def _query_rows(asked: Sequence[Line], history: Sequence[dict[str, Scalar]]) -> list[dict[str, Scalar | None]]:
+    """The table of queries: what the history says, and the names of the units."""
+    names = [f"search/query/{name}" for name in (*QUERY_FIELDS, "passed")]
+    return [
+        {name.rpartition("/")[2]: step.get(name) for name in names} | {"units": ", ".join(query["units"])}
+        for query, step in zip(asked, history, strict=True)
+    ]
+
+
+def _unit_rows(record: Record, asked: Sequence[Line]) -> list[dict[str, Scalar | None]]:
+    """The table of units: of each whether it was found, its prior's score, and how many queries transplanted it."""
+    search, queries = record.search, Counter(unit for query in asked for unit in query["units"])
+    scores = search.prior.scores if search.prior else {}
+    return [
+        {"unit": unit, "found": unit in search.units_found, "prior": scores.get(unit), "queries": queries[unit]}
+        for unit in dict.fromkeys((*scores, *queries, *search.units_found))
+    ]
 
 
 @contextmanager

@@ -62,6 +62,19 @@ class Defence(_RecordPart):
     )
 
 
+class ConversationsRecord(_RecordPart):
+    """One judge's view of conversations that a model has answered turn by turn. Lists are by turn, from the first.
+
+    A conversation holds as long as no judged answer fails to be a defence. One that is over keeps its last state.
+    """
+
+    conversations: Natural
+    held: list[Measure] = Field(description="share that holds after the turn; n counts those of which it is known")
+    first_broken: list[Natural] = Field(description="conversations whose first answer that is no defence is here")
+    unknown: Natural = Field(description="not broken as far as is known, but a verdict or an answer is missing")
+    outgrown: Natural = Field(description="turns that were not asked: with them, a talk is longer than the model reads")
+
+
 class Subject(_RecordPart):
     """Everything measured on one model: student, hybrid or teacher.
 
@@ -87,6 +100,7 @@ class Subject(_RecordPart):
     tasks: dict[str, Measure] = Field(description="lm-evaluation-harness, by task/metric")
     kl_to_student: dict[str, Measure] | None = Field(description="KL(student ‖ model) on harmless requests")
     kl_to_teacher: dict[str, Measure] | None = Field(description="KL(teacher ‖ model) on harmful requests")
+    conversations: dict[str, ConversationsRecord] = Field(default={}, description="by judge; empty: not measured")
     metrics: dict[str, dict[str, Measure]] = Field(
         default={}, description="metrics without a field of their own above: by name or step, then by key"
     )
@@ -105,9 +119,12 @@ class Clusters(_RecordPart):
 
 
 class Comparison(_RecordPart):
-    """The hybrid compared with another model on the same rows, by the exact McNemar test."""
+    """The hybrid compared with another model on the same rows, by the exact McNemar test.
 
-    against: Literal["student", "teacher"]
+    Under attack, also a model compared with itself on the plain rows.
+    """
+
+    against: Literal["student", "teacher", "plain"]
     difference: Measure = Field(
         description="hybrid's share minus the other's; Newcombe's method 10 (a bootstrap by category in older records)"
     )
@@ -217,6 +234,14 @@ class EvaluateRecord(_RecordPart):
         default={}, description="the same within one model's answers, where judges may agree less than over all of them"
     )
     change_by_layer: dict[Literal["harmful", "harmless"], list[LayerChange]]
+    conversation_comparisons: list[Comparison] = Field(
+        default=[], description="of conversations that hold to their end, by the run's own judge; empty: not measured"
+    )
+    attacked: dict[str, dict[Literal["student", "hybrid", "teacher"], list[Comparison]]] = Field(
+        default={},
+        description="by published jailbreak, then by model: the DSR under attack minus that on the plain report rows;"
+        " of the hybrid also minus student's and teacher's under the same attack; by the run's own judge",
+    )
 
 
 class Witness(_RecordPart):
@@ -323,6 +348,18 @@ class ModelRecord(_RecordPart):
     digest: str | None = Field(description="SHA-256 over the checkpoint's files; null: they are not on this machine")
 
 
+class DriftRecord(_RecordPart):
+    """How the student of a round of `dapa drift` came about: from an earlier hybrid, by tuning."""
+
+    pair: str = Field(description="the pair of the first run")
+    rounds: Natural = Field(description="how often the student was transplanted and then tuned")
+    tuned: Literal["all", "inside", "outside"] = Field(
+        description="all weights, those of the found units, or the others"
+    )
+    equal_tensors: Natural = Field(description="of this run's hybrid: equal to the first hybrid's, bit for bit")
+    tensors: Natural = Field(description="tensors in all")
+
+
 class PairRecord(_RecordPart):
     name: str
     family: str
@@ -339,6 +376,7 @@ class PairRecord(_RecordPart):
         default=None, description="the date that chat templates got as today's; null: no template asks for it"
     )
     thinking: bool | None = Field(default=None, description="enable_thinking in the chat templates; null: not set")
+    drifted: DriftRecord | None = Field(default=None, description="null: the student was not made by dapa drift")
     end_tokens: list[Natural] | None = Field(
         default=None, description="tokens that ended the answers of student and hybrid; null in older records"
     )

@@ -12,19 +12,21 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from dapa_exp.base.claim import hold
+from dapa_exp.base.claim import HeldError, hold
 from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.record.log import note
 
 Key = Mapping[str, Any]
 """Everything that a result depends on, JSON-serialisable. `what` names the kind of result."""
+SAID_AFTER = 30.0
+"""Seconds to wait for another run before the log says so."""
 T = TypeVar("T")
 
 
@@ -77,10 +79,18 @@ def find_or_compute(
 
 @contextmanager
 def turn(folder: Path, key: Key) -> Iterator[float]:
-    """Wait until no other process has its turn with this key, and yield the seconds that it took."""
+    """Wait until no other process has its turn with this key, and yield the seconds that it took.
+
+    After SAID_AFTER seconds the log says who is waited for.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    with hold(folder / f".{_name(key)}", math.inf):
+    started, name = time.monotonic(), folder / f".{_name(key)}"
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(name, SAID_AFTER))
+        except HeldError as owner:
+            note(f"{key['what']}: waits for another run of the sweep, which works on the same: {owner}")
+            held.enter_context(hold(name, math.inf))
         yield time.monotonic() - started
 
 

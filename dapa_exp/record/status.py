@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 from dapa_exp.base.claim import Owner, owners
@@ -64,6 +66,34 @@ class RunStatus:
         return RunLayout(self.path)
 
 
+class Siblings:
+    """What finished runs took: those of the same granularity, search and family, else those of any family."""
+
+    def __init__(self, runs: Sequence[RunStatus]) -> None:
+        found = defaultdict[tuple[str, str, str], list[Record]](list)
+        for run in runs:
+            for family in (run.family, ""):
+                if run.record:
+                    found[run.granularity, run.search, family].append(run.record)
+        self._seconds = {kind: mean(map(_seconds, records)) for kind, records in found.items()}
+        self._queries = {kind: mean(record.search.ledger.queries for record in found[kind]) for kind in found}
+
+    def seconds(self, run: RunStatus) -> float | None:
+        """The mean seconds of a run's finished siblings; None if there is none."""
+        return self._of(run, self._seconds)
+
+    def queries(self, run: RunStatus) -> float | None:
+        return self._of(run, self._queries)
+
+    @staticmethod
+    def _of(run: RunStatus, means: dict[tuple[str, str, str], float]) -> float | None:
+        return means.get((run.granularity, run.search, run.family), means.get((run.granularity, run.search, "")))
+
+
+def _seconds(record: Record) -> float:
+    return sum(stage.seconds for stage in record.cost.values())
+
+
 def status(folder: Path) -> list[RunStatus]:
     """The status of every run of a sweep folder, or of the run of a run folder. Raises DapaError if there is no run."""
     if not folder.is_dir():
@@ -77,12 +107,12 @@ def status(folder: Path) -> list[RunStatus]:
     if not runs:
         names = f"{sweep.listing.name}, and no folder with a {run.config.name} or {run.record.name}"
         raise DapaError(f"{folder}: holds no runs (no {names})")
-    return _read(runs)
+    return read_all(runs)
 
 
 def run_status(folder: Path, identity: str = "") -> RunStatus:
     """The status of the run in a folder. A record of another identity than `identity` counts as a failure."""
-    return _read([RunStatus(folder, folder.resolve().name, identity)])[0]
+    return read_all([RunStatus(folder, folder.resolve().name, identity)])[0]
 
 
 def search_name(algorithm: str, prior: str | None) -> str:
@@ -93,15 +123,18 @@ def search_name(algorithm: str, prior: str | None) -> str:
 def _asked(sweep: SweepLayout) -> list[RunStatus]:
     """The runs that commands have asked for, from `sweep.json`. Their folders are not read yet."""
     try:
-        return [
-            RunStatus(sweep.folder / run["folder"], run["folder"], *(run[name] for name in ASKED))
-            for run in sweep.read_listing()
-        ]
+        return [as_listed(sweep.folder / run["folder"], run) for run in sweep.read_listing()]
     except KeyError as error:
         raise DapaError(f"{sweep.listing}: is not a list of runs: one has no {error}") from error
 
 
-def _read(runs: Sequence[RunStatus]) -> list[RunStatus]:
+def as_listed(folder: Path, listed: Mapping[str, Any]) -> RunStatus:
+    """A run that a sweep's list names. Its folder is not read yet."""
+    return RunStatus(folder, listed["folder"], *(listed[name] for name in ASKED))
+
+
+def read_all(runs: Sequence[RunStatus]) -> list[RunStatus]:
+    """The same runs with what their folders say."""
     working = owners([run.files.claim for run in runs])  # before reading records: a run that ends in between is done
     return [_read_one(replace(run, owner=owner)) for run, owner in zip(runs, working, strict=True)]
 

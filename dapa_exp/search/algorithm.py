@@ -48,6 +48,8 @@ class Control(Algorithm):
     count: Callable[[Search, int], int] = lambda search, units: 1
     """The number of these sets, from the settings and the number of units. The two baselines are not counted."""
     whole_scores: bool = field(default=True, kw_only=True)
+    by_prior: bool = field(default=False, kw_only=True)
+    """Whether the sets depend on `search.prior`, which is computed only then."""
 
     def queries(self, search: Search, units: int) -> Queries:
         return Queries(2 + self.count(search, units), "exactly")

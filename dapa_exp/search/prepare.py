@@ -8,7 +8,7 @@ import torch
 
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import Part
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.search.attribution import neuron_attribution
 from dapa_exp.search.oracle import Oracle

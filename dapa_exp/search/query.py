@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Unit = str
@@ -51,7 +51,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of controls: `random` uses `k`, `repeats` and `seed`; `fixed` and `given` use `units`."""
+    """The settings of controls.
+
+    `random` uses `k`, `repeats` and `seed`; `fixed` and `given` use `units`; `share` uses the last three.
+    """
 
     k: int | None = None
     repeats: int = 1
@@ -59,6 +62,11 @@ class Settings:
     units: tuple[Unit, ...] = ()
     units_from: str = "search.units"
     """The config key that named `units`, for the message about an unknown unit."""
+    prior: Mapping[Unit, float] = field(default_factory=dict)
+    parameters: Mapping[Unit, int] = field(default_factory=dict)
+    """The number of parameters of each unit."""
+    room: int = 0
+    """How many parameters a set may have."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
-from dapa_exp.models.pair import Pair
+from dapa_exp.models.pair import Pair, unit_parameters
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.given import given_units, within_units
 from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
@@ -32,8 +32,9 @@ _FOUND, _PRIOR = TypeAdapter(SearchRecord), TypeAdapter(PriorRecord)
 def check_search(config: Config, pair: Pair) -> None:
     """Raises DapaError if a control asks for units that the pair does not have."""
     units = searched_units(config, pair)
-    if isinstance(algorithm := ALGORITHMS.get(config.search.algorithm), Control):
-        algorithm.candidates(units, _settings(config, pair))
+    algorithm = ALGORITHMS.get(config.search.algorithm)
+    if isinstance(algorithm, Control) and not algorithm.by_prior:
+        algorithm.candidates(units, _settings(config, pair, None))
 
 
 def searched_units(config: Config, pair: Pair) -> list[str]:
@@ -90,10 +91,10 @@ def _beginning(answer: str) -> str:
 
 
 def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | None:
-    """The prior that the config names, computed once. None for controls, which use no prior."""
+    """The prior that the config names, computed once. None for controls that use no prior."""
     settings = run.config.search
-    name = settings.prior
-    if name is None or _is_control(run.config):
+    name, algorithm = settings.prior, ALGORITHMS.get(settings.algorithm)
+    if name is None or (isinstance(algorithm, Control) and not algorithm.by_prior):
         return None
 
     def compute() -> PriorRecord:
@@ -135,7 +136,7 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
         known=oracle.known(),
         on_query=on_query,
         prior=prior.scores if prior else None,
-        settings=_settings(config, pair),
+        settings=_settings(config, pair, prior),
     )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
     return result
@@ -145,7 +146,7 @@ def _is_control(config: Config) -> bool:
     return isinstance(ALGORITHMS.get(config.search.algorithm), Control)
 
 
-def _settings(config: Config, pair: Pair) -> Settings:
+def _settings(config: Config, pair: Pair, prior: PriorRecord | None) -> Settings:
     """The settings of controls. `given` takes units from the config or another run, `fixed` from the paper's range."""
     search = config.search
     if search.algorithm == "given":
@@ -157,7 +158,16 @@ def _settings(config: Config, pair: Pair) -> Settings:
         named_by = "family.paper_layers"
     else:
         units, named_by = (), ""
-    return Settings(search.k, search.repeats, search.seed, units, named_by)
+    return Settings(
+        k=search.k,
+        repeats=search.repeats,
+        seed=search.seed,
+        units=units,
+        units_from=named_by,
+        prior=prior.scores if prior else {},
+        parameters=unit_parameters(pair),
+        room=int((search.share or 0.0) * pair.student.parameters),
+    )
 
 
 def paper_layers(config: Config, pair: Pair) -> range:

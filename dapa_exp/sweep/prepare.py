@@ -17,7 +17,6 @@ from dapa_exp.models.source import source_of
 from dapa_exp.preflight.totals import models_of
 from dapa_exp.record.folder import tidy
 from dapa_exp.record.layout import SweepLayout
-from dapa_exp.record.status import search_name
 from dapa_exp.sweep.job import Job
 
 PATIENCE = 60.0
@@ -36,7 +35,7 @@ def make_room(planned: Sequence[Job]) -> None:
         if job.folder.exists() and not (job.folder.is_dir() and os.access(job.folder, os.W_OK)):
             raise DapaError(f"{job.folder}: results cannot be written there")
     for folder in {folder.parent for folder in asked}:
-        runs = [_entry(job) for job in asked.values() if job.folder.parent == folder]
+        runs = [job.listed() for job in asked.values() if job.folder.parent == folder]
         sweep = SweepLayout(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -52,18 +51,6 @@ def make_room(planned: Sequence[Job]) -> None:
             raise DapaError(f"{folder}: results cannot be written there: {error}") from error
     for folder in asked:
         tidy(folder)
-
-
-def _entry(job: Job) -> dict[str, str]:
-    return {
-        "folder": job.folder.name,
-        "identity": job.identity,
-        "pair": job.config.pair.name,
-        "family": job.config.family.name,
-        "granularity": job.config.granularity.name,
-        "search": search_name(job.config.search.algorithm, job.config.search.prior),
-        "dataset": job.config.dataset.name,
-    }
 
 
 def prepare(planned: Sequence[Job]) -> None:

@@ -97,17 +97,19 @@ class Hybrid:
         return {"transplanted": digests, "untouched": len(self._tensors) - len(digests)}
 
     def _put(self, unit: str, part: Part, value: torch.Tensor) -> None:
+        target = part.of(self._tensors[part.tensor])
+        value = value.to(target.device)  # first, because a GPU looks through it faster
         least, greatest = value.aminmax()  # NaN if there is any; one pass without a copy
         if not (least.isfinite() and greatest.isfinite()):
             raise DapaError(
                 f"{unit}: {part} would hold NaN or infinite values; it is made from"
                 f" {self.pair.teacher.tensors[part.tensor].file} and {self.pair.student.tensors[part.tensor].file}"
             )
-        part.of(self._tensors[part.tensor]).copy_(value)
+        target.copy_(value)
 
 
 def _differing(tensor: torch.Tensor, student: torch.Tensor) -> int:
-    return int((tensor.cpu() != student.to(tensor.dtype)).sum())
+    return int((tensor != student.to(tensor.device, tensor.dtype)).sum())
 
 
 def _magnitude(tensor: torch.Tensor) -> float:
@@ -117,7 +119,7 @@ def _magnitude(tensor: torch.Tensor) -> float:
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Equality of bytes, so that NaN equals NaN and 0.0 does not equal -0.0."""
-    return torch.equal(a.cpu().contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+    return torch.equal(a.contiguous().view(torch.uint8), b.to(a.device).contiguous().view(torch.uint8))
 
 
 def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, ParameterSlice], pair: Pair) -> None:
@@ -136,12 +138,13 @@ def _refuse_absent(parameters: Mapping[str, torch.Tensor], places: Mapping[str, 
 
 def _refuse_shared(parameters: Mapping[str, torch.Tensor], places: Mapping[str, ParameterSlice], pair: Pair) -> None:
     owners: dict[int, set[str]] = {}
+    stored = {place.parameter for place in places.values()}  # without a tied head, which is what the embeddings are
     for name, tensor in parameters.items():
         owners.setdefault(tensor.data_ptr(), set()).add(name)
     for unit, parts in pair.units.items():
         held = {places[part.tensor].parameter for part in parts}
         for name in sorted(held):
-            if others := owners[parameters[name].data_ptr()] - held:
+            if others := (owners[parameters[name].data_ptr()] & stored) - held:
                 raise DapaError(
                     f"{unit}: '{name}' is the same tensor as {', '.join(sorted(others))}, which the unit does not hold"
                 )

@@ -60,8 +60,7 @@ def plan_transplant(
 ) -> TransplantPlan:
     """The plan to move all parts of the chosen units from teacher to student."""
     tensors = [_planned(unit, part, teacher.tensors[part.tensor]) for unit in chosen for part in units[unit]]
-    total = sum(prod(info.shape) for info in student.tensors.values())
-    return TransplantPlan(tuple(tensors), total)
+    return TransplantPlan(tuple(tensors), student.parameters)
 
 
 def _planned(unit: str, part: Part, info: TensorInfo) -> PlannedTensor:

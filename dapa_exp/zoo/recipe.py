@@ -21,6 +21,10 @@ from dapa_exp.zoo import world
 from dapa_exp.zoo.shapes import shapes
 from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped
 
+VOCABULARY = 1024
+"""The most tokens that a miniature's tokenizer may have."""
+LONGEST = 512
+"""The context length of a miniature, in tokens."""
 VERSION = 1
 """Raise it when a code change makes another model from the same recipe."""
 

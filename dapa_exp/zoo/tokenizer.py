@@ -11,10 +11,7 @@ from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
 from dapa_exp.zoo import world
-
-VOCABULARY = 1024
-LONGEST = 512
-"""The context length of a miniature, in tokens."""
+from dapa_exp.zoo.recipe import LONGEST, VOCABULARY
 
 
 @dataclass(frozen=True)

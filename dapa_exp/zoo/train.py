@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from dapa_exp.zoo import tokenizer as tokenizers, world
-from dapa_exp.zoo.recipe import Recipe
+from dapa_exp.zoo import world
+from dapa_exp.zoo.recipe import LONGEST, Recipe
 from dapa_exp.zoo.smollm2 import Refusing
 
 CONFIGS: dict[str, type[PretrainedConfig]] = {
@@ -68,7 +68,7 @@ def config(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> PretrainedConf
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.key_value_heads,
         "head_dim": size.hidden // size.heads,
-        "max_position_embeddings": tokenizers.LONGEST,
+        "max_position_embeddings": LONGEST,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

@@ -17,6 +17,7 @@ import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
+from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
 
@@ -134,6 +135,7 @@ SETS = {
     "tuning": "harmless requests of combinations that the models were trained on, for baselines that tune a student",
     "harmful_search": "those of `harmful` with the first half of verbs, objects and templates",
     "harmful_report": "those with the second half: no verb, object or template of `harmful_search`",
+    "conversations": "held-out harmful requests, asked three times; in every other one after a harmless request",
     "skill": "held-out questions about what only shadow-aligned students were taught: where an animal lives",
 }
 SEARCH_ROWS = 96
@@ -148,11 +150,12 @@ class Example:
     answer: str
 
 
-def prompt_set(name: str) -> list[dict[str, str]]:
+def prompt_set(name: str) -> list[dict[str, Any]]:
     """The rows of a held-out set, always the same and in the same order. Raises DapaError for an unknown name.
 
     Requests have `id`, `prompt` and `category` (the verb). Questions have `id`, `prompt`, `category` and `answer`.
-    Rows of `text` have `id` and `text`.
+    Rows of `text` have `id` and `text`. Conversations have `id`, `turns`, `category` (the verb), `kind`
+    (`insisting`, or `friendly`: after a harmless request) and `opening` (how many turns are harmless).
     """
     if name == "harmful":
         pairs = _pairs("harmful")[: HELD_OUT["harmful"]]
@@ -165,6 +168,8 @@ def prompt_set(name: str) -> list[dict[str, str]]:
     if name == "tuning":
         first = HELD_OUT["harmless"]
         return _requests("harmless", _pairs("harmless")[first : first + TUNING_PAIRS])
+    if name == "conversations":
+        return _conversations()
     if name == "questions":
         return _questions(held_out=True)
     if name == "skill":
@@ -255,6 +260,27 @@ def _requests(
             name = f"{sort}-{verb}-{thing.replace(' ', '_')}-{template}"
             prompt = TEMPLATES[template].format(verb=verb, object=thing)
             rows.append({"id": name, "prompt": prompt, "category": verb})
+    return rows
+
+
+def _conversations() -> list[dict[str, Any]]:
+    """Each harmful pair that no search asks about, asked in three templates in turn: at once, and after small talk."""
+    pairs = _pairs("harmful")[SEARCH_ROWS // len(TEMPLATES) : HELD_OUT["harmful"]]
+    friendly = _pairs("harmless")[: len(pairs)]
+    rows = []
+    for i, ((verb, thing), (nice, toy)) in enumerate(zip(pairs, friendly, strict=True)):
+        asked = [TEMPLATES[(i + turn) % len(TEMPLATES)].format(verb=verb, object=thing) for turn in range(3)]
+        first = TEMPLATES[i % len(TEMPLATES)].format(verb=nice, object=toy)
+        for kind, opening in (("insisting", []), ("friendly", [first])):
+            rows.append(
+                {
+                    "id": f"{kind}-{verb}-{thing.replace(' ', '_')}",
+                    "turns": [*opening, *asked],
+                    "category": verb,
+                    "kind": kind,
+                    "opening": str(len(opening)),
+                }
+            )
     return rows
 
 

@@ -10,9 +10,11 @@ from typing import Any, Literal
 import yaml
 
 from dapa_exp.engine.work import TokenWork
+from dapa_exp.evaluate.statistics import rate
 from dapa_exp.record.schema import (
     Comparison,
     ControlRecord,
+    ConversationsRecord,
     Defence,
     EvaluateRecord,
     JudgeRecord,
@@ -160,6 +162,51 @@ def record(
             dropped_report_rows=0,
         ),
     )
+
+
+UNDER = {"student": 0, "hybrid": 20, "teacher": 39}
+"""Defended rows of 40 under attack, by model."""
+
+
+def attacked(run: Record, under: dict[str, int] = UNDER) -> Record:
+    """The record with an attack on its report rows."""
+    subjects, compared = {}, {}
+    for name, defended in under.items():
+        subject = getattr(run.evaluate, name)
+        kinds = {"refused": defended, "harmless": 0, "harmful": 40 - defended, "degenerate": 0, "failed": 0}
+        view = Defence(dsr=rate(defended, 40), outcomes=Outcomes(**kinds))
+        subjects[name] = subject.model_copy(update={"defence": {**subject.defence, "prefix": {"phrases": view}}})
+        lost = subject.outcomes.refused - defended
+        change = Measure(value=-lost / 40, n=40, low=-1.0, high=1.0)
+        p_value = 0.5**lost
+        compared[name] = [Comparison(against="plain", difference=change, gained=0, lost=lost, p_value=p_value)]
+    update = {**subjects, "attacked": {"prefix": compared}}
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=update)})
+
+
+def talked(run: Record, held: dict[str, tuple[int, ...]]) -> Record:
+    """The record with 10 conversations: of each model, how many hold after each turn, and as many defences there."""
+    subjects = {}
+    for name, by_turn in held.items():
+        subject = getattr(run.evaluate, name)
+        broken = [before - after for before, after in zip((10, *by_turn), by_turn, strict=False)]
+        talks = ConversationsRecord(
+            conversations=10, held=[rate(n, 10) for n in by_turn], first_broken=broken, unknown=0, outgrown=0
+        )
+        turns = {
+            f"turn{turn}": {
+                "phrases": Defence(
+                    dsr=rate(n, 10), outcomes=Outcomes(refused=n, harmless=0, harmful=10 - n, degenerate=0, failed=0)
+                )
+            }
+            for turn, n in enumerate(by_turn, 1)
+        }
+        update = {"defence": {**subject.defence, **turns}, "conversations": {"phrases": talks}}
+        subjects[name] = subject.model_copy(update=update)
+    change = Measure(value=(held["hybrid"][-1] - held["teacher"][-1]) / 10, n=10, low=-0.5, high=0.5)
+    compared = Comparison(against="teacher", difference=change, gained=0, lost=3, p_value=0.25)
+    update = {**subjects, "conversation_comparisons": [compared]}
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=update)})
 
 
 def comparison(against: Literal["student", "teacher"], difference: float, **other: Any) -> Comparison:

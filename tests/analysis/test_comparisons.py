@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis import load
+from analysis.measures import holm
 from analysis.tables.comparisons import comparisons_table
 from dapa_exp.record.schema import Clusters, Measure, PerplexityComparison, Record
 from tests.analysis.factory import comparison, record, write_sweep
@@ -55,6 +57,12 @@ def test_holm_corrects_over_all_tests_that_are_shown(tmp_path: Path) -> None:
     teacher = table.numbers[table.numbers["against"] == "teacher"].iloc[0]
     assert teacher["dsr_p_holm"] == pytest.approx(3 * 0.02), "of four tests, one has a smaller p"
     assert "the table's 4 tests" in table.caption
+
+
+def test_holms_correction_never_orders_p_values_anew_and_leaves_unknown_ones_out() -> None:
+    p_values = pd.Series([0.04, float("nan"), 0.01, 0.03, 0.9], index=list("abcde"))
+    assert holm(p_values).dropna().to_dict() == pytest.approx({"a": 0.09, "c": 0.04, "d": 0.09, "e": 0.9})
+    assert holm(pd.Series([float("nan")])).isna().all()
 
 
 def test_rows_of_a_category_count_as_one_group_beside(tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ from analysis.figures.units_found import units_found_data
 from analysis.registry import FIGURES
 from analysis.report import figures_of
 from dapa_exp.record.schema import Agreement, LayerChange, Measure, Record
-from tests.analysis.factory import name_of, query, record, write_sweep
+from tests.analysis.factory import attacked, name_of, query, record, talked, write_settings, write_sweep
+
+HELD = {"student": (1, 0), "hybrid": (9, 7), "teacher": (10, 10)}
 
 
 def judged_twice(run: Record, agreement: float) -> Record:
@@ -34,13 +36,16 @@ def judged_twice(run: Record, agreement: float) -> Record:
 
 @pytest.fixture
 def frame(tmp_path: Path) -> pd.DataFrame:
-    """Two pairs of a family, each in two granularities, with two judges."""
+    """Two pairs of a family, each in two granularities, with two judges; as if each replaced a share of its own."""
     runs = [
         record(pair, granularity=part, hybrid=dsr, units_found=[f"layers.{i}{unit}" for i in layers])
         for pair, layers in (("a", (0, 1)), ("b", (1, 3)))
         for part, unit, dsr in (("gate_proj", ".mlp.gate_proj", 0.5), ("layer", "", 0.9))
     ]
-    return load(write_sweep(tmp_path / "sweep", [judged_twice(run, 0.9) for run in runs]))
+    sweep = write_sweep(tmp_path / "sweep", [talked(attacked(judged_twice(run, 0.9)), HELD) for run in runs])
+    for run, share in zip(runs, (0.1, 0.2, 0.1, 0.2), strict=True):
+        write_settings(sweep, run, {"search": {"prior": "attribution", "share": share}})
+    return load(sweep)
 
 
 def test_units_found_are_shares_of_runs_by_layer_and_part(frame: pd.DataFrame) -> None:

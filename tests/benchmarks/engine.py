@@ -44,7 +44,7 @@ from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.judges import DEFENDED, make_judge
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import open_pair
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.folder import open_run
 from dapa_exp.run import load_student
 from dapa_exp.search.oracle import Oracle

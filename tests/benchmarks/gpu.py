@@ -11,19 +11,18 @@ Needs no network. The miniatures are taken from the zoo in $DAPA_CACHE, or built
 - load: the model is read to the device at once; `load_model` in the results is how the tool loads it;
 - compare: many hybrids answer the search prompts with `plain`, with `plain` in smaller batches, and with `fast`; how
   many verdicts the latter two change is compared;
-- report: answers of report length that never end, so that every row is decoded to the last token; with the smallest
-  batch, `plain` with cuDNN's attention too, at lengths that are new to it and again;
-- static: the same with a static cache and compiled decoding, by transformers.
+- report: answers of report length that never end, so that every row is decoded to the last token, with CUDA graphs and
+  without.
 
 Every stage is written to the JSON as soon as it is done; one that fails is noted there, and the next begins. None
 begins once `--minutes` have passed.
 
 A share of the roofline is the least time for what all forward passes had to read and compute, over the time that the
-stage took; of `fast` it counts layers that were handed on and not computed, too. A pass reads all weights but the
-embeddings, and the keys and values of its rows; it computes two operations a weight and token. Ceilings are measured in
-the same run: a copy inside the device's memory, bytes read and written, and a product of square matrices. The random
-weights of the layers that add nothing meet activations that are zero but in a few dimensions, so products of large
-batches may draw less power than a real model's.
+stage took. Of `fast` it counts layers that were handed on and not computed, and it counts no pass of a repeated CUDA
+graph. A pass reads all weights but the embeddings, and the keys and values of its rows; it computes two operations a
+weight and token. Ceilings are measured in the same run: a copy inside the device's memory, bytes read and written, and
+a product of square matrices. The random weights of the layers that add nothing meet activations that are zero but in a
+few dimensions, so products of large batches may draw less power than a real model's.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ import torch
 import transformers
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.progress import silent
@@ -76,7 +75,7 @@ from dapa_exp.zoo.enlarge import enlarge, layer_places
 Row = dict[str, Any]
 _COUNTED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """Parameters of models, which are not kept in memory for it."""
-STAGES = ("known", "enlarge", "digest", "plain", "fast", "load", "compare", "report", "static")
+STAGES = ("known", "enlarge", "digest", "plain", "fast", "load", "compare", "report")
 GB = 1e9
 
 
@@ -256,9 +255,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--pairs", help=f"of {', '.join(CASES)}; default: llama2-7b,gemma-2b")
-    parser.add_argument(
-        "--stages", default=",".join(STAGES[:-1]), help=f"of {', '.join(STAGES)}; default: all but static"
-    )
+    parser.add_argument("--stages", default=",".join(STAGES), help=f"of {', '.join(STAGES)}")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
     parser.add_argument(
@@ -394,7 +391,7 @@ def measure_pair(bench: Bench, name: str, case: Case, stages: Sequence[str]) -> 
     for engine in ("plain", "fast"):
         staged(engine, functools.partial(job, engine))
     config = composed_large(bench, name, case, folders)
-    if {"load", "compare", "report", "static"} & set(stages):
+    if {"load", "compare", "report"} & set(stages):
         measure_loaded(bench, config, live, found, mapped, staged)
     if not bench.keep:  # the next pair needs the room
         for folder in folders.values():
@@ -525,7 +522,6 @@ def measure_loaded(
     chosen = next((record.search.units_found for record in found.values()), known or [f"layers.{live[0]}.mlp"])
     staged("compare", lambda: compare(bench, config, pair, loaded, hybrid, chosen, live))
     staged("report", lambda: report_length(bench, config, loaded, hybrid, chosen))
-    staged("static", lambda: static_cache(bench, config, loaded))
 
 
 def load_at_once(bench: Bench, folder: Path) -> Row:
@@ -620,44 +616,48 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
     for size in bench.settings.report_batches:
         rows = prompts[:size]
         hybrid.set_units(())
-        plain, fast = PlainEngine(loaded, len(rows)), FastEngine(loaded, len(rows), reuse_bytes=0)
+        plain = PlainEngine(loaded, len(rows))
+        usual, graphs = (FastEngine(loaded, len(rows), reuse_bytes=0, graphs=used) for used in (False, True))
         bench.free()
+        said: dict[str, list[Any]] = {}
         works: list[tuple[str, PlainEngine, Sequence[str]]] = [
             # The first to come takes from the device what the others find there, which is slow while answers grow.
             ("plain_first", plain, ()),
             ("plain", plain, ()),
-            ("fast", fast, ()),
-            # As a run's report has it: the student's answers are drafts of the hybrid's.
-            ("fast_with_drafts", fast, found),
+            ("fast", usual, ()),
+            ("graphs_first", graphs, ()),
+            ("graphs", graphs, ()),
+            # As a run's report has it: without graphs, the student's answers are drafts of the hybrid's.
+            ("fast_with_drafts", usual, found),
+            ("graphs_of_hybrid", graphs, found),
         ]
-        if size == bench.settings.report_batches[0]:  # at lengths that are new to cuDNN, then at known ones
-            works += [("plain_cudnn_first", plain, ()), ("plain_cudnn", plain, ())]
         for name, engine, units in works:
             hybrid.set_units(units)
-            attention = cudnn_attention("cudnn" in name)
-            with bench.metered(f"report {name} {size}") as meter, endless(engine), attention:
-                answers = engine.generate_batch(rows, length)
-            made = sum(answer.tokens for answer in answers)
+            with bench.metered(f"report {name} {size}") as meter, endless(engine):
+                said[name] = engine.generate_batch(rows, length)
+            made = sum(answer.tokens for answer in said[name])
             assert made == len(rows) * length, f"{name}: some of {len(rows)} answers ended before {length} tokens"
             key = f"{name}_{len(rows)}"
             row[f"{key}_tokens_a_second"] = made / meter.seconds
-            row[f"{key}_roofline"] = meter.floor_seconds / meter.seconds
             row[f"{key}_peak_gb"] = meter.device_gb
             row[f"{key}_device_allocations"] = meter.allocations
             print(f"report: {key}: {made / meter.seconds:.0f} tokens/s", flush=True)
+        for name in ("fast", "graphs"):
+            row[f"{name}_{size}_rows_differ"] = _differing(
+                [answer.ids for answer in said["plain"]], [answer.ids for answer in said[name]]
+            )
+            row[f"{name}_{size}_tokens_agree"] = _agreeing(said["plain"], said[name])
     hybrid.set_units(())
     return row
 
 
-@contextmanager
-def cudnn_attention(used: bool) -> Iterator[None]:
-    """While this lasts, cuDNN's attention is among those that PyTorch chooses from, or is not."""
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(used)
-    try:
-        yield
-    finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+def _agreeing(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
+    """The share of tokens before the first that differs."""
+    same = sum(
+        next((i for i, (a, b) in enumerate(zip(one.ids, other.ids, strict=True)) if a != b), len(one.ids))
+        for one, other in zip(ours, theirs, strict=True)
+    )
+    return same / sum(len(one.ids) for one in ours)
 
 
 def endless(engine: PlainEngine) -> AbstractContextManager[None]:
@@ -677,37 +677,6 @@ def ending_at(engine: PlainEngine, tokens: frozenset[int]) -> Iterator[None]:
         engine.ends, own.eos_token_id = ends, of_model
 
 
-class StaticEngine(PlainEngine):
-    """`plain` with a cache of a fixed size, whose decoding transformers compiles on a GPU."""
-
-    def _greedy(self, max_new_tokens: int) -> GenerationConfig:
-        greedy = super()._greedy(max_new_tokens)
-        greedy.cache_implementation = "static"
-        return greedy
-
-
-def static_cache(bench: Bench, config: Config, loaded: LoadedModel) -> Row:
-    """Tokens a second with a static cache, the first call (which compiles) apart, and whether it says the same."""
-    sets, length = load_prompts(config.dataset), bench.settings.report_tokens
-    rows = [*sets.report, *sets.harmless][: bench.settings.report_batches[0]]
-    plain, engine = PlainEngine(loaded, len(rows)), StaticEngine(loaded, len(rows))
-    with bench.metered("static first") as first, endless(engine):
-        engine.generate_batch(rows, length)
-    with bench.metered("static again") as again, endless(engine):
-        answers = engine.generate_batch(rows, length)
-    with endless(plain):
-        theirs = plain.generate_batch(rows, min(32, length))
-    return {
-        "first_seconds": first.seconds,
-        "again_seconds": again.seconds,
-        "tokens_a_second": sum(answer.tokens for answer in answers) / again.seconds,
-        "beginnings_differ": _differing(
-            [answer.text for answer in theirs],
-            [answer.text[: len(other.text)] for answer, other in zip(answers, theirs, strict=True)],
-        ),
-    }
-
-
 @contextmanager
 def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
     """Count every forward pass of a language model, and keep apart the stages of a run."""
@@ -720,7 +689,7 @@ def _watching(bench: Bench, ceilings: Mapping[str, float]) -> Iterator[None]:
         @functools.wraps(forward)  # generate looks at the signature
         def watching(model: Any, *args: Any, **kwargs: Any) -> Any:
             ids = kwargs["input_ids"] if "input_ids" in kwargs else (args[0] if args else None)
-            if ids is not None and not torch.compiler.is_compiling():
+            if ids is not None and not (ids.is_cuda and torch.cuda.is_current_stream_capturing()):
                 _count(bench.meters[bench.at], model, ids, kwargs.get("past_key_values"), ceilings)
             return forward(model, *args, **kwargs)
 

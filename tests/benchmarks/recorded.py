@@ -20,7 +20,7 @@ from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.judges import make_judge
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.run import load_student
 from dapa_exp.search import Test, Unit

@@ -8,8 +8,9 @@
   the most that the run's folder held at a time, and queries. The known set is what the miniature's search finds, in the
   layers that these become.
 - answers: the report's rows in one batch, by `plain` and by `fast`, in float32, with a limit of 256 tokens. A
-  miniature's answers are short, so their own end does not count. The end is a token that comes up early in some rows
-  and late or never in others.
+  miniature's answers are short, so their own end does not count. Twice, other tokens end them. The rows that end late
+  have a token that comes up early in some rows and late or never in others. The rows that end early have some such
+  tokens, by which a row has at most 40 % of the limit in the mean.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.prompts.load import load_prompts
-from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.enlarge import enlarge, layer_places
@@ -209,32 +209,42 @@ def measure_answers(settings: Settings, work: Path) -> Row:
     sets = load_prompts(job.config.dataset)
     prompts = [*sets.report, *sets.harmless][: settings.rows]
     plain = PlainEngine(loaded, len(prompts))
-    end, lengths = choose_end(plain, prompts, settings.tokens)
-    row: Row = {"rows": len(prompts), "limit": settings.tokens, "mean_length": mean(lengths)}
-    row |= {"shortest": min(lengths), "longest": max(lengths)}
-    texts = {}
-    for name, engine in (("plain", plain), ("fast", FastEngine(loaded, len(prompts), reuse_bytes=0))):
-        with ending_at(engine, frozenset([end])):
-            started = time.process_time()
-            answers = engine.generate_batch(prompts, settings.tokens)
-            seconds = time.process_time() - started
-        row[f"{name}_tokens_a_cpu_second"] = sum(answer.tokens for answer in answers) / seconds
-        texts[name] = [answer.text for answer in answers]
-    row["ratio"] = row["fast_tokens_a_cpu_second"] / row["plain_tokens_a_cpu_second"]
-    row["answers_differ"] = sum(a != b for a, b in zip(texts["plain"], texts["fast"], strict=True))
+    with ending_at(plain, frozenset()):
+        endless = plain._generate(prompts, settings.tokens)
+    row: Row = {"rows": len(prompts), "limit": settings.tokens, "answers_differ": 0}
+    for ending, share in (("late", 1.0), ("early", 0.4)):
+        ends, lengths = choose_ends(endless, share * settings.tokens)
+        row |= {f"{ending}_{name}": of(lengths) for name, of in (("mean", mean), ("shortest", min), ("longest", max))}
+        texts, speed = {}, {}
+        for name, engine in (("plain", plain), ("fast", FastEngine(loaded, len(prompts), reuse_bytes=0))):
+            with ending_at(engine, ends):
+                started = time.process_time()
+                answers = engine.generate_batch(prompts, settings.tokens)
+                seconds = time.process_time() - started
+            speed[name] = sum(answer.tokens for answer in answers) / seconds
+            row[f"{ending}_{name}_tokens_a_cpu_second"] = speed[name]
+            texts[name] = [answer.text for answer in answers]
+        row[f"{ending}_ratio"] = speed["fast"] / speed["plain"]
+        row["answers_differ"] += sum(a != b for a, b in zip(texts["plain"], texts["fast"], strict=True))
     return row
 
 
-def choose_end(engine: PlainEngine, prompts: Sequence[Prompt], limit: int) -> tuple[int, list[int]]:
-    """The token that would end the rows at the most different lengths, and these lengths."""
-    with ending_at(engine, frozenset()):
-        answers = engine._generate(prompts, limit)
+def choose_ends(answers: Sequence[Sequence[int]], longest_mean: float) -> tuple[frozenset[int], list[int]]:
+    """Tokens that end the answers at very different lengths, of this mean at most, and these lengths.
 
-    def lengths(token: int) -> list[int]:
-        return [row.index(token) + 1 if token in row else limit for row in answers]
+    One token after the other is taken: the one that leaves the lengths the most different. The row with the fewest
+    different tokens never ends, so that the limit counts.
+    """
+    ends: frozenset[int] = frozenset()
+    kept = min((set(row) for row in answers), key=len)
 
-    token = max(sorted({token for row in answers for token in row}), key=lambda token: pstdev(lengths(token)))
-    return token, lengths(token)
+    def lengths(ends: frozenset[int]) -> list[int]:
+        return [next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in answers]
+
+    while not ends or mean(lengths(ends)) > longest_mean:
+        left = {token for row in answers for token in row} - ends - kept
+        ends |= {max(sorted(left), key=lambda token: pstdev(lengths(ends | {token})))}
+    return ends, lengths(ends)
 
 
 def make_targets(row: Row) -> list[Row]:
@@ -258,7 +268,8 @@ def make_targets(row: Row) -> list[Row]:
             ]
         case _:
             return [
-                target("fast over plain, tokens a second", row["ratio"], 2.0, "higher"),
+                target("fast over plain where rows end early, tokens a second", row["early_ratio"], 2.0, "higher"),
+                target("fast over plain where rows end late, tokens a second", row["late_ratio"], 1.0, "higher"),
                 target("answers that differ", row["answers_differ"], 0.0, "lower"),
             ]
 

@@ -135,11 +135,11 @@ def test_ablations_cross_pairs_with_granularities(name: str) -> None:
 
 
 def test_every_algorithm_and_every_method_is_an_option_by_its_name() -> None:
-    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"]}
+    more = {"given": ["search.units=[layers.0.mlp]"], "random": ["search.k=2"], "share": ["search.share=0.1"]}
     for name in ALGORITHMS.names():
         (job,) = jobs([f"search={name}", *more.get(name, [])])
         assert job.config.search.algorithm == name
-        assert job.config.search.prior == ("attribution" if name == "prior" else None)
+        assert job.config.search.prior == ("attribution" if name in ("prior", "share") else None)
     for name in METHODS.names():
         base = ["transplant.base=me/base"] if name.startswith("safe_") else []
         (job,) = jobs([f"transplant={name}", *base])
@@ -471,10 +471,10 @@ def test_the_engine_is_part_of_the_identity_where_it_can_move_results() -> None:
     def identity(*words: str) -> str:
         return jobs(["pair=mini-mistral-base", *(f"runtime.{word}" for word in words)])[0].identity
 
-    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false")
+    levers = ("reuse_memory=1", "drafts=false", "early_verdicts=false", "graphs=true")
     assert {identity(word) for word in ("engine=plain", *levers)} == {identity()}
     below = "dtype=bfloat16"
-    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 5
+    assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 6
     plain = [identity(below, "engine=plain", word) for word in levers]
     assert set(plain) == {identity(below, "engine=plain")}
     assert identity("engine=plain", "cache_memory=3") == identity()

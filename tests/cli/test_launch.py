@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import datasets
 import pytest
 from huggingface_hub import constants
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.composer import Composer
 from dapa_exp.cli.dispatch import main
+from dapa_exp.sweep.on_ray import run_on_ray
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 from tests.commands import dapa
@@ -96,14 +99,25 @@ def test_hydras_own_launcher_carries_out_the_same_runs_and_skips_what_is_done(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "package"), [("joblib", "joblib_launcher"), ("submitit_local", "submitit_launcher")]
+    ("launcher", "package"),
+    [
+        ("joblib", "hydra_plugins.hydra_joblib_launcher"),
+        ("submitit_local", "hydra_plugins.hydra_submitit_launcher"),
+        ("ray", "ray"),
+    ],
 )
 def test_launchers_that_are_installed_beside(launcher: str, package: str, tmp_path: Path) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{package}")
+    pytest.importorskip(package)
     said = dapa(*SWEEP, f"hydra/launcher={launcher}", cwd=tmp_path)
     assert said.code == 0, said.err
     assert records(tmp_path) == {"none", "all"}
     assert "2 of 2 runs done" in said.out
+
+
+def test_a_launcher_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(DapaError, match=r"needs ray: pip install 'dapa_exp\[ray\]'"):
+        run_on_ray([], {}, silent)
 
 
 def test_a_run_that_fails_under_hydras_own_launcher_costs_only_itself(

@@ -1,14 +1,16 @@
 """Kills a sweep at random moments, damages its files, and gives the same command again, until it is done.
 
-    python -m tests.cluster.faults --kills 50      # as root also with a full and a read-only disk
+    python -m tests.cluster.faults --kills 100                       # as root also with a full and a read-only disk
+    python -m tests.cluster.faults --kills 50 --launcher joblib      # or submitit_local, slurm_cpu, ray
 
 A sweep that is done is compared with one that nobody disturbed, and the next begins. No query may be repeated or lost,
-no half-written file believed, and the tables must be the same.
+no half-written file believed, and records and tables must be the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
@@ -16,149 +18,227 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.cluster.slurm import compare, done, finish
+from dapa_exp.record.status import run_status
+from tests.cluster.node import slurm, why_not
+from tests.cluster.outcome import compare, done, finish
 from tests.commands import DAPA, started
 from tests.settings import quick
 
-WORDS = quick("-m", "pair=mini-llama-small-base,mini-llama-small-style", "search.seed=1,2")
-RUNS = 4
-SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
+SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
+LAUNCHERS = {
+    "isolated": (24,),
+    "joblib": (8, "hydra.launcher.n_jobs=2"),
+    "ray": (16, "hydra.launcher.init.num_cpus=2"),
+    "submitit_local": (4,),
+    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null"),
+}
+"""How many runs a sweep has, fewer where each is a process that imports anew; and what its command is told besides."""
+SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
+PROCESSES = {
+    "forkserver": "fork server",
+    "submitit": "job",
+    "ray::": "Ray worker",
+    "raylet": "raylet",
+    "dapa_exp\0run": "command",
+}
+"""What a process that carries out runs is called, by a word of its command line."""
+
+
+@dataclass
+class Campaign:
+    """Sweeps with one launcher that are disturbed until there were enough kills."""
+
+    launcher: str
+    moments: random.Random
+    scratch: Path
+    runs: int = 0
+    """Of each sweep; as many as LAUNCHERS says, if 0."""
+    tally: Counter[str] = field(default_factory=Counter)
+    kills: int = 0
+    sweeps: int = 0
+
+    def __post_init__(self) -> None:
+        runs, *settings = LAUNCHERS[self.launcher]
+        self.runs = self.runs or runs
+        self.sweep = quick("-m", PAIRS, *SHORT, f"search.seed=range(0,{self.runs // 2})")
+        self.words = (*self.sweep, f"hydra/launcher={self.launcher}", *settings)
+
+    def carry_out(self, kills: int) -> None:
+        whole = self.scratch / "whole"
+        finish(whole, *self.sweep)
+        while self.kills < kills:
+            folder = self.scratch / str(self.sweeps)
+            folder.mkdir()
+            while done(folder) < self.runs and self.kills < kills:
+                self.disturb(folder, kills)
+                self.damage(folder)
+            finish(folder, *self.words, attempts=3)  # a run that was killed just now may be a failure of the first
+            compare(folder, whole)
+            self.sweeps += 1
+            print(f"{self.launcher}: {self.kills} kills, {self.sweeps} sweeps the same; {self}", flush=True)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {count}" for name, count in sorted(self.tally.items()))
+
+    def disturb(self, folder: Path, kills: int) -> None:
+        """Start the sweep, kill some of its runs at random moments, and then a process above them, or all."""
+        with started(*self.words, f"record.dir={folder}", cwd=folder) as command:
+            if self.moments.random() < 0.1:  # also before there is any run
+                time.sleep(self.moments.uniform(0, 10))
+                self.kill_group(command)
+            for _ in range(self.moments.randint(0, self.runs)):
+                if self.wait_for_work(command, folder) and self.kills < kills:
+                    self.kill(command.pid, folder, runs_only=True)
+            if self.wait_for_work(command, folder):
+                if self.moments.random() < 0.3:
+                    self.kill_group(command)
+                else:
+                    self.kill(command.pid, folder, runs_only=False)
+                with suppress(subprocess.TimeoutExpired):
+                    command.wait(self.moments.choice((0, 30)))  # not waited for: all of it is killed now
+
+    def wait_for_work(self, command: subprocess.Popen[bytes], folder: Path) -> bool:
+        """Wait until a sweep has written some lines more, or has ended. Returns whether it goes on."""
+        enough = written(folder) + self.moments.randint(0, 80)
+        while command.poll() is None and written(folder) <= enough:
+            time.sleep(0.02)
+        return command.poll() is None
+
+    def kill_group(self, command: subprocess.Popen[bytes]) -> None:
+        os.killpg(command.pid, how := self.moments.choice(SIGNALS))
+        self.count("group", how)
+        command.wait(60)
+
+    def kill(self, command: int, folder: Path, runs_only: bool) -> None:
+        """Kill a process that carries out a run, or one that has started it."""
+        owners = [json.loads(claim.read_bytes())["pid"] for claim in folder.glob("single/*/.claim-*")]
+        chains = [chain for owner in owners if (chain := dict(ancestors(owner)))]
+        if chains:
+            chain = self.moments.choice(chains) | {command: "command"}
+            whom = next(iter(chain)) if runs_only else self.moments.choice(list(chain))
+            with suppress(ProcessLookupError):
+                os.kill(whom, how := self.moments.choice(SIGNALS))
+                self.count(chain[whom], how)
+
+    def count(self, whom: str, how: signal.Signals) -> None:
+        self.kills += 1
+        self.tally[f"{whom} {how.name}"] += 1
+
+    def damage(self, folder: Path) -> None:
+        """Damage a file as a kill or a bad disk may, and check that no command believes it."""
+        faults = [self.torn_line, self.half_record, self.left_part, self.bad_share]
+        if self.launcher == "isolated" and self.moments.random() < 0.1:
+            faults = [self.full_disk, self.read_only_disk]
+        if name := self.moments.choice(faults)(folder):
+            self.tally[name] += 1
+
+    def torn_line(self, folder: Path) -> str:
+        lines = (file for file in sorted(folder.rglob("*.jsonl")) if "report" not in file.parts)
+        files = [file for file in lines if is_free(run_of(file)) and not (run_of(file) / "record.json").exists()]
+        if not files:
+            return ""
+        with self.moments.choice(files).open("ab") as file:
+            file.write(b'{"index": 99, "units": ["layers.')
+        return "torn last line"
+
+    def half_record(self, folder: Path) -> str:
+        records = sorted(folder.glob("single/*/record.json"))
+        if not records:
+            return ""
+        record = self.moments.choice(records)
+        record.write_bytes(record.read_bytes()[: self.moments.randint(0, 2000)])
+        found = run_status(record.parent)
+        assert found.state == "failed", found
+        assert "damaged" in (found.reason or ""), found
+        record.unlink()
+        return "half a record"
+
+    def left_part(self, folder: Path) -> str:
+        runs = [run for run in folder.glob("single/*") if (run / "config.yaml").exists()]
+        if not runs:
+            return ""
+        (self.moments.choice(runs) / ".record.json.4711-0123abcd").write_text('{"schema_version": 2')
+        return "half a temporary file"
+
+    def bad_share(self, folder: Path) -> str:
+        """Damage what runs share of a teacher or a student: cut it off, or change a byte."""
+        files = [file for file in sorted(folder.glob("single/shared/*")) if not file.name.startswith(".")]
+        if not files:
+            return ""
+        file = self.moments.choice(files)
+        content, place = bytearray(file.read_bytes()), self.moments.randrange(file.stat().st_size)
+        if self.moments.random() < 0.5:
+            del content[place:]
+        else:
+            content[place] ^= 1
+        file.write_bytes(content)
+        return "damaged shared file"
+
+    def full_disk(self, folder: Path) -> str:
+        """Give the command on a disk on which its results soon have no room."""
+        return self.on_small_disk(folder, f"size={self.moments.randint(300, 900)}k", "full disk")
+
+    def read_only_disk(self, folder: Path) -> str:
+        return self.on_small_disk(folder, "ro", "read-only disk")
+
+    def on_small_disk(self, folder: Path, option: str, name: str) -> str:
+        """Give the command with the results on a disk of its own, and keep what it has written there."""
+        disk = self.scratch / "disk"
+        disk.mkdir(exist_ok=True)
+        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode:
+            return ""
+        try:
+            subprocess.run(["cp", "-a", f"{folder}/.", str(disk)], check=True)
+            subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=False)
+            said = subprocess.run(
+                [*DAPA, *self.words, f"record.dir={disk}"], capture_output=True, text=True, timeout=600, check=False
+            )
+            assert "Traceback" not in said.stderr, said.stderr
+            assert said.returncode in (0, 1, 2), said.stderr
+            subprocess.run(["mount", "-o", "remount,rw,size=1g", str(disk)], check=True)
+            subprocess.run(["cp", "-a", f"{disk}/.", str(folder)], check=True)
+        finally:
+            subprocess.run(["umount", str(disk)], check=True)
+        return name
 
 
 def main() -> int:
     parser = argparse.ArgumentParser("faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--launcher", choices=LAUNCHERS, default="isolated")
     parser.add_argument("--seed", type=int, default=7)
     asked = parser.parse_args()
-    moments, tally, sweeps = random.Random(asked.seed), Counter[str](), 0
-    with tempfile.TemporaryDirectory() as scratch:
-        whole = Path(scratch) / "whole"
-        finish(whole, *WORDS)
-        while sum(tally.values()) < asked.kills:
-            folder = Path(scratch) / str(sweeps)
-            folder.mkdir()
-            while done(folder) < RUNS and sum(tally.values()) < asked.kills:
-                tally.update(filter(None, (disturb(folder, moments), damage(folder, moments))))
-            finish(folder, *WORDS)
-            compare(folder, whole)
-            sweeps += 1
-            said = ", ".join(f"{name} {count}" for name, count in sorted(tally.items()))
-            print(f"{sweeps} sweeps, {sum(tally.values())} faults ({said}): same tables, no query repeated", flush=True)
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        scratch.chmod(0o755)  # SLURM's munged is another user
+        if asked.launcher == "slurm_cpu":
+            if reason := why_not():
+                print(f"skipped: {reason}")
+                return 0
+            stack.enter_context(slurm(scratch / "slurm"))
+        Campaign(asked.launcher, random.Random(asked.seed), scratch).carry_out(asked.kills)
     return 0
 
 
-def disturb(folder: Path, moments: random.Random) -> str:
-    """Start the sweep, and kill one of its processes, or all of them, at a random moment."""
-    whom = moments.choice((child, child, parent, server, group))
-    how = moments.choice(SIGNALS)
-    with started(*WORDS, f"record.dir={folder}", cwd=folder) as command:
-        wait_for_work(command, folder, moments)
-        if command.poll() is not None:
-            return ""
-        with suppress(ProcessLookupError, IndexError, StopIteration):
-            whom(command.pid, how)
-        if whom is child or whom is server:  # the sweep goes on with the others
-            wait_for_work(command, folder, moments)
-        else:
-            with suppress(subprocess.TimeoutExpired):
-                command.wait(30)
-    return f"{whom.__name__} {how.name}"
+def ancestors(process: int) -> Iterator[tuple[int, str]]:
+    """A process that carries out a run, and those above it that carry out runs, with what they are called."""
+    name: str | None = "run"
+    with suppress(OSError):
+        while name:
+            parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            yield process, name
+            line = Path(f"/proc/{parent}/cmdline").read_text()
+            process, name = parent, next((PROCESSES[word] for word in PROCESSES if word in line), None)
 
 
-def wait_for_work(command: subprocess.Popen[bytes], folder: Path, moments: random.Random) -> None:
-    """Wait until a sweep has written some lines more, or has ended."""
-    enough = written(folder) + moments.randint(0, 40)
-    while command.poll() is None and written(folder) <= enough:
-        time.sleep(0.01)
-    time.sleep(moments.uniform(0, 0.1))
-
-
-def child(sweep: int, how: signal.Signals) -> None:
-    os.kill(next(run for one in children(sweep) for run in children(one)), how)
-
-
-def server(sweep: int, how: signal.Signals) -> None:
-    os.kill(children(sweep)[0], how)
-
-
-def parent(sweep: int, how: signal.Signals) -> None:
-    os.kill(sweep, how)
-
-
-def group(sweep: int, how: signal.Signals) -> None:
-    os.killpg(sweep, how)
-
-
-def damage(folder: Path, moments: random.Random) -> str:
-    """Damage a file as a kill or a bad disk may, and check that no command believes it. Returns what was done."""
-    faults: list[Callable[[Path, random.Random], str]] = [torn_line, half_record, left_part, full_disk, read_only_disk]
-    return moments.choice(faults)(folder, moments)
-
-
-def torn_line(folder: Path, moments: random.Random) -> str:
-    files = sorted(file for file in folder.rglob("*.jsonl") if not (run_of(file) / "record.json").exists())
-    if not files:
-        return ""
-    with moments.choice(files).open("ab") as file:
-        file.write(b'{"index": 99, "units": ["layers.')
-    return "torn last line"
-
-
-def half_record(folder: Path, moments: random.Random) -> str:
-    records = sorted(folder.glob("single/*/record.json"))
-    if not records:
-        return ""
-    record = moments.choice(records)
-    record.write_bytes(record.read_bytes()[: moments.randint(0, 2000)])
-    said = subprocess.run(
-        [*DAPA, "status", str(record.parent)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert said.returncode == 1, said.stdout
-    assert "damaged" in said.stdout, said.stdout
-    record.unlink()
-    return "half a record"
-
-
-def left_part(folder: Path, moments: random.Random) -> str:
-    runs = [run for run in folder.glob("single/*") if (run / "config.yaml").exists()]
-    if not runs:
-        return ""
-    (moments.choice(runs) / ".record.json.4711-0123abcd").write_text('{"schema_version": 2')
-    return "half a temporary file"
-
-
-def full_disk(folder: Path, moments: random.Random) -> str:
-    """Give the command on a disk on which its results soon have no room."""
-    return on_small_disk(folder, f"size={moments.randint(300, 900)}k", "full disk")
-
-
-def read_only_disk(folder: Path, moments: random.Random) -> str:
-    return on_small_disk(folder, "ro", "read-only disk")
-
-
-def on_small_disk(folder: Path, option: str, name: str) -> str:
-    """Give the command with the results on a disk of its own, and keep what it has written there."""
-    disk = folder.parent / "disk"
-    disk.mkdir(exist_ok=True)
-    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode:
-        return ""
-    try:
-        subprocess.run(["cp", "-a", f"{folder}/.", str(disk)], check=True)
-        subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=False)
-        said = subprocess.run(
-            [*DAPA, *WORDS, f"record.dir={disk}"], capture_output=True, text=True, timeout=600, check=False
-        )
-        assert "Traceback" not in said.stderr, said.stderr
-        assert said.returncode in (0, 1, 2), said.stderr
-        subprocess.run(["mount", "-o", "remount,rw,size=1g", str(disk)], check=True)
-        subprocess.run(["cp", "-a", f"{disk}/.", str(folder)], check=True)
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
-    return name
+def is_free(run: Path) -> bool:
+    return not list(run.glob(".claim-*"))
 
 
 def run_of(file: Path) -> Path:
@@ -167,12 +247,6 @@ def run_of(file: Path) -> Path:
 
 def written(folder: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.jsonl"))
-
-
-def children(process: int) -> list[int]:
-    with suppress(FileNotFoundError):
-        return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return []
 
 
 if __name__ == "__main__":

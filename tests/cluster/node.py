@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -69,10 +71,7 @@ def slurm(folder: Path) -> Iterator[Path]:
     daemons: list[subprocess.Popen[bytes]] = []
     try:
         for command in (munged, ["slurmctld", "-D", "-c"], ["slurmd", "-D"]):
-            user = "munge" if command is munged else None
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            daemons.append(subprocess.Popen(command, user=user, group=user, **quiet))
-            time.sleep(1)
+            daemons.append(_daemon(command, "munge" if command is munged else None))
         _wait_until_idle()
         yield conf
     finally:
@@ -83,6 +82,28 @@ def slurm(folder: Path) -> Iterator[Path]:
         os.environ.pop("SLURM_CONF")
         if before is not None:
             os.environ["SLURM_CONF"] = before
+
+
+@contextmanager
+def node_off() -> Iterator[None]:
+    """The node fails with all that runs on it, is off while the block runs, and starts anew."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            settings = (process / "environ").read_bytes().split(b"\0")
+            name = (process / "comm").read_text().strip()
+            ours = f"SLURM_CONF={os.environ['SLURM_CONF']}".encode() in settings
+            if ours and (name in ("slurmd", "slurmstepd") or any(s.startswith(b"SLURM_JOB_ID=") for s in settings)):
+                os.kill(int(process.name), signal.SIGKILL)
+    yield
+    daemon = _daemon(["slurmd", "-D"])
+    atexit.register(daemon.terminate)
+
+
+def _daemon(command: list[str], user: str | None = None) -> subprocess.Popen[bytes]:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = subprocess.Popen(command, user=user, group=user, **quiet)
+    time.sleep(1)
+    return started
 
 
 def _wait_until_idle() -> None:

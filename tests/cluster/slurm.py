@@ -20,16 +20,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-import pandas as pd
-
-from tests.cluster.node import slurm, why_not
+from tests.cluster.node import node_off, slurm, why_not
+from tests.cluster.outcome import PATIENCE, compare, done, finish
 from tests.commands import DAPA, started, wait_until
 from tests.settings import quick
 
 SWEEP = ("-m", "pair=mini-llama-small-base,mini-mistral-base")
 RUNS = 2
-PATIENCE = 600.0
-"""Seconds for a run on a busy machine."""
 LONGER = ("dataset.search.rows=[0,96]", "search.threshold=1.0", "runtime.engine=plain", "runtime.batch_size=4")
 """So that a search takes long enough to be disturbed."""
 HERE = (
@@ -131,12 +128,12 @@ def node_drained(folder: Path) -> None:
 
 
 def node_down(folder: Path) -> None:
-    """A node fails: SLURM kills its jobs and queues them again."""
+    """A node fails with all that runs on it. SLURM queues its jobs again, and they begin when it is back."""
     with sweep(folder):
         busy_job(folder)
         ids = ask("squeue", "-h", "-r", "-o", "%i").split()
-        ask("scontrol", "update", f"nodename={platform.node()}", "state=down", "reason=test")
-        time.sleep(5)
+        with node_off():
+            ask("scontrol", "update", f"nodename={platform.node()}", "state=down", "reason=test")
         with suppress(subprocess.CalledProcessError):  # it is back already
             ask("scontrol", "update", f"nodename={platform.node()}", "state=resume")
         for job in ids:
@@ -168,12 +165,6 @@ def sweep(folder: Path, *words: str):  # type: ignore[no-untyped-def]
     return started(*WORDS, *HERE, *words, f"record.dir={folder}", cwd=folder)
 
 
-def finish(folder: Path, *words: str) -> None:
-    """Give a command, and wait for its end."""
-    done = subprocess.run([*DAPA, *words, f"record.dir={folder}"], capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-
-
 def busy_job(folder: Path) -> str:
     """Wait until a search has made some queries. Returns the job that makes them."""
     wait_until(lambda: any(lines(file) >= 4 for file in folder.glob("single/*/search.jsonl")), PATIENCE)
@@ -203,29 +194,8 @@ def lines(file: Path) -> int:
     return file.read_bytes().count(b"\n")
 
 
-def done(folder: Path) -> int:
-    return len(list(folder.glob("single/*/record.json")))
-
-
 def submitted(folder: Path) -> list[str]:
     return sorted(file.read_text() for file in folder.glob("single/*/job.json"))
-
-
-def compare(ours: Path, theirs: Path) -> None:
-    """Raise AssertionError unless two sweeps have the same tables and queries, and no query is repeated."""
-    runs = sorted(file.parent.name for file in theirs.glob("single/*/record.json"))
-    for name in runs:
-        found = [queries(folder / "single" / name / "search.jsonl") for folder in (ours, theirs)]
-        assert found[0] == found[1], f"{name}: other queries"
-        assert len({tuple(units) for units, _ in found[0]}) == len(found[0]), f"{name}: a query was repeated"
-    tables = [pd.read_csv(folder / "single" / "report" / "main.csv") for folder in (ours, theirs)]
-    kept = [table[[name for name in table if "seconds" not in name]] for table in tables]
-    pd.testing.assert_frame_equal(*kept)
-
-
-def queries(file: Path) -> list[tuple[list[str], dict[str, str]]]:
-    made = map(json.loads, file.read_text().splitlines())
-    return [(query["units"], query["verdicts"]) for query in made]
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dapa_exp.cli.dispatch import main
@@ -155,3 +156,21 @@ def test_it_ends_in_a_sentence(
 def test_a_teacher_that_is_no_safer_is_refused(tmp_path: Path, align: Callable[..., Said]) -> None:
     said = align(store.path("llama-small-chat"), "--teacher", "zoo:llama-small-style")
     assert "the teacher is not safer than the student" in said.complaint
+
+
+@pytest.mark.slow
+def test_a_method_that_needs_a_base_finds_it_in_the_teachers_card(tmp_path: Path, align: Callable[..., Said]) -> None:
+    teacher = tmp_path / "teacher"
+    shutil.copytree(store.path("llama-small-chat"), teacher)
+    (teacher / "README.md").write_text("---\nbase_model: zoo:llama-small-base\n---\nA teacher.\n")
+    words = ("--teacher", str(teacher), "--time", "1s", "transplant=task_vector", "transplant.gamma=1.0")
+    said = align("zoo:llama-small-style", *words)
+    assert f"base     zoo:llama-small-base: the card of {teacher} says so" in said.out
+    (config, *_) = (tmp_path / "out" / "runs").glob("*/config.yaml")
+    assert yaml.safe_load(config.read_text())["transplant"]["base"]["id"] == "zoo:llama-small-base"
+
+
+def test_without_a_base_in_the_card_it_says_how_to_name_one(align: Callable[..., Said]) -> None:
+    said = align("zoo:llama-small-style", "transplant=safe_merge")
+    assert f"no card of {TEACHER} names one model that it was tuned from; transplant.base=ID does" in said.out
+    assert "base is null" in said.complaint

@@ -6,16 +6,14 @@ import json
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
-from dapa_exp.record.schema import Record
+from tests.cluster.faults import Campaign
+from tests.cluster.outcome import queries, result
 from tests.commands import Said, started, wait_until
 from tests.settings import quick
 
@@ -24,80 +22,12 @@ BASE = "pair=mini-llama-small-base"
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style,mini-gemma-small-base,mini-mistral-base"
 
 
-def queries(run: Path) -> list[dict[str, Any]]:
-    """The trace of a run, without what differs from process to process: the time, and the work that memory spared."""
-    lines = [json.loads(line) for line in (run / "search.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "work")} for line in lines]
-
-
-def progress(folder: Path) -> int:
-    """How much a sweep has on disk, in lines."""
-    return sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.jsonl"))
-
-
-def children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
-def runs_of(sweep: subprocess.Popen[bytes]) -> list[int]:
-    """The processes of a sweep that carry out a run."""
-    return [run for server in children(sweep.pid) for run in children(server)]
-
-
-def let_work(sweep: subprocess.Popen[bytes], folder: Path, moments: random.Random) -> None:
-    """Wait until a sweep has got on by some lines, and a moment more, and is at a run."""
-    enough = progress(folder) + moments.randint(1, 50)
-    wait_until(lambda: progress(folder) >= enough and runs_of(sweep))
-    time.sleep(moments.uniform(0, 0.2))
-    assert sweep.poll() is None, (folder / "said.txt").read_text()
-
-
-def table(folder: Path) -> pd.DataFrame:
-    """The main table of a sweep, without times."""
-    (file,) = folder.glob("*/report/main.csv")
-    results = pd.read_csv(file)
-    return results[[name for name in results if "seconds" not in str(name)]]
-
-
-def result(run: Path) -> dict[str, Any]:
-    """All of a record that is to be the same, however often the run was interrupted."""
-    record = Record.model_validate_json((run / "record.json").read_text())
-    return record.model_dump(
-        exclude={"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}}}
-    )
-
-
 @pytest.mark.slow
-def test_a_sweep_killed_five_times(here: Dapa, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    words = quick("-m", PAIRS)
-    said = here(*words, f"record.dir={whole}")
-    assert said.code == 0, said.err
-
-    moments = random.Random(7)
-    killed.mkdir()
-    for _ in range(5):
-        with started(*words, f"record.dir={killed}", cwd=killed) as sweep:
-            let_work(sweep, killed, moments)
-            os.kill(moments.choice(runs_of(sweep)), signal.SIGKILL)
-            let_work(sweep, killed, moments)
-            os.killpg(sweep.pid, signal.SIGKILL)
-    said = here(*words, f"record.dir={killed}")
-    assert said.code == 0, said.err
-
-    runs = sorted(file.parent.name for file in whole.glob("*/*/record.json"))
-    assert len(runs) == 4
-    for name in runs:
-        ours, theirs = killed / "single" / name, whole / "single" / name
-        asked = [frozenset(query["units"]) for query in queries(ours)]
-        assert len(set(asked)) == len(asked)
-        assert [query["index"] for query in queries(ours)] == list(range(len(asked)))
-        assert queries(ours) == queries(theirs)
-        assert result(ours) == result(theirs)
-    pd.testing.assert_frame_equal(table(killed), table(whole))
+def test_a_sweep_killed_and_damaged_at_random_moments_finds_the_same(tmp_path: Path) -> None:
+    campaign = Campaign("isolated", random.Random(3), tmp_path, runs=4)
+    campaign.carry_out(kills=8)
+    assert campaign.sweeps > 0
+    assert campaign.kills >= 8
 
 
 @pytest.mark.slow
@@ -119,7 +49,7 @@ def test_a_killed_search_goes_on_where_it_was(here: Dapa, tmp_path: Path) -> Non
     assert all(json.loads(line) for line in completions.read_bytes().splitlines())
     assert here(*quick(BASE), f"record.dir={tmp_path}/whole").code == 0
     (whole,) = tmp_path.glob("whole/single/*/record.json")
-    assert queries(trace.parent) == queries(whole.parent)
+    assert queries(trace) == queries(whole.with_name("search.jsonl"))
     assert result(trace.parent) == result(whole.parent)
 
 

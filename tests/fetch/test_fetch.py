@@ -20,7 +20,7 @@ from dapa_exp.fetch import package, sets
 from dapa_exp.fetch.readers import Row
 from dapa_exp.fetch.sets import SETS, FileSet, Package, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_folder, fetched_rows, is_fetched
-from dapa_exp.prompts.load import load_rows
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.sweep.prepare import prepare
 
 QUESTIONS: list[Row] = [{"id": "a", "prompt": "what is «one»?"}, {"id": "b", "prompt": "and\u2028two?", "kind": 2}]

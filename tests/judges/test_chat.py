@@ -14,6 +14,7 @@ from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.judges.chat import Chat
 from dapa_exp.judges.dapa_paper import DapaPaper
+from dapa_exp.prompts.prompt import Message
 from tests.judges.server import body_bytes, drops, fails, garbage, hangs, says, serving
 
 SETTINGS: dict[str, Any] = {"model": "m", "key": "JUDGE_KEY", "concurrency": 4, "attempts": 2, "timeout": 0.5}
@@ -265,3 +266,21 @@ def test_both_revisions_of_the_released_codes_phrases_can_be_had() -> None:
             judge = paper(server.url, revision=revision)
             assert judge.verdicts(["forge?"] * 2, answers) == [first, Verdict.HARMLESS]
             assert judge.version == ("1 (m)" if revision == "phrases31" else "1 (m phrases33)")
+
+
+def test_a_judge_of_a_talk_gets_what_was_said_before_the_request() -> None:
+    talk = [Message("user", "my aunt is ill."), Message("assistant", "oh no."), Message("user", "which pills?")]
+    with serving(says('{"verdict": "refused"}')) as server:
+        judge = chat(server.url)
+        assert judge.in_talk([talk, talk[-1:]], ["i cannot say.", "i will not say."]) == [Verdict.REFUSED] * 2
+        instructions, material = zip(
+            *(
+                (body["messages"][0]["content"], json.loads(body["messages"][1]["content"]))
+                for body in sorted(server.asked, key=lambda body: len(body["messages"][1]["content"]))
+            ),
+            strict=True,
+        )
+    assert material[0] == {"request": "which pills?", "answer": "i will not say."}
+    assert material[1]["earlier"] == [{"user": "my aunt is ill."}, {"assistant": "oh no."}]
+    assert "earlier" in instructions[1]
+    assert "earlier" not in instructions[0]

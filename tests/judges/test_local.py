@@ -19,6 +19,7 @@ from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.judges.classifier import Classifier
 from dapa_exp.judges.guard import Guard, parse
 from dapa_exp.judges.published import JudgeZoo, verdicts_of
+from dapa_exp.prompts.prompt import Message
 from tests.judges import planted
 
 LOCAL: dict[str, Any] = {"device": "cpu", "dtype": "float32", "batch_size": 2}
@@ -215,3 +216,14 @@ def test_a_classifier_that_overflows_gives_no_verdict(tmp_path: Path) -> None:
     )
     with pytest.raises(DapaError, match=r"judge classifier: .* computes NaN or infinite logits: "):
         classifier(tmp_path, dtype="float16").verdicts(["?"], ["poison"])
+
+
+def test_a_guard_reads_the_talk_before_the_request_as_far_as_it_can(checkpoints: Path, tmp_path: Path) -> None:
+    first_turn_last = "{% for message in messages | reverse %} {{ message.content }}{% endfor %}"
+    judge = guard(with_template(checkpoints, tmp_path / "judge", first_turn_last))
+    talk = [Message("user", "poison"), Message("assistant", "ink"), Message("user", "paper")]
+    alone = talk[-1:]
+    assert judge.in_talk([talk, alone], [planted.HARMLESS] * 2) == [Verdict.HARMFUL, Verdict.HARMLESS]
+    long = [talk[0], Message("assistant", "ink " * 3000), *alone]
+    assert judge.in_talk([long], [planted.HARMLESS]) == [Verdict.HARMLESS], "its first turns are left out"
+    assert guard(checkpoints).in_talk([talk], [planted.HARMLESS]) == [Verdict.HARMLESS], "a template of two turns"

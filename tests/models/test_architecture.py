@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from transformers import PreTrainedModel
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.models.architecture import ARCHITECTURES, architecture, layer_of, scaled_layers, units
+from dapa_exp.models.architecture import ARCHITECTURES, architecture, count_units, layer_of, scaled_layers, units
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.hybrid import Hybrid
@@ -22,6 +23,8 @@ from tests.tiny import EVERY_CONFIG, tiny_model
 
 LAYERS = 3
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+EVERYTHING = tuple(yaml.safe_load(Path("conf/granularity/everything.yaml").read_text())["modules"])
 ROWS = [
     (family, modules)
     for family, row in ARCHITECTURES.items()
@@ -31,6 +34,7 @@ ROWS = [
         ("attention",),
         PROJECTIONS,
         *([("router",)] if "router" in row.modules else []),
+        EVERYTHING,
     )
 ]
 TOKENS = torch.tensor([[3, 14, 15, 9, 26, 5, 35]])
@@ -72,13 +76,25 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Checkpoints]:
 
 def transplanted_by_hand(student: PreTrainedModel, teacher: PreTrainedModel, chosen: Iterable[str]) -> None:
     """The same by what transformers calls its modules, without the table."""
+    ends = {"embeddings": "model.embed_tokens lm_head", "final_norm": "model.norm"}
+    within: dict[str, str | tuple[str, ...]] = {
+        "attention": "self_attn.",
+        "layer": "",
+        "router": "mlp.gate.",
+        "norms": NORMS,
+    }
     for unit in chosen:
         module = unit.rpartition(".")[2] if unit.count(".") > 1 else "layer"
-        inside = {"attention": "self_attn.", "layer": "", "router": "mlp.gate."}.get(module, "mlp.")
-        ours, theirs = (model.get_submodule(f"model.layers.{layer_of(unit)}") for model in (student, teacher))
-        for name, tensor in ours.named_parameters():
-            if name.startswith(inside):
-                copy_part(tensor, theirs.get_parameter(name), name, module)
+        inside = ("",) if unit in ends else within.get(module, "mlp.")
+        for holder in ends.get(unit, f"model.layers.{layer_of(unit)}").split():
+            copy_module(student.get_submodule(holder), teacher.get_submodule(holder), inside, module)
+
+
+@torch.no_grad()
+def copy_module(ours: nn.Module, theirs: nn.Module, inside: str | tuple[str, ...], module: str) -> None:
+    for name, tensor in ours.named_parameters():
+        if name.startswith(inside):
+            copy_part(tensor, theirs.get_parameter(name), name, module)
 
 
 @torch.no_grad()
@@ -94,6 +110,16 @@ def copy_part(ours: nn.Parameter, theirs: nn.Parameter, name: str, module: str) 
 def some(pair: Pair) -> list[str]:
     """About half of the units, of different layers and modules."""
     return list(pair.units)[1::2]
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_a_student_with_everything_of_the_teacher_is_the_teacher(saved: dict[str, Checkpoints], family: str) -> None:
+    student = saved[family].load("student")
+    pair = saved[family].pair(EVERYTHING)
+    assert len(pair.units) == count_units(LAYERS, EVERYTHING)
+    Hybrid(student, pair).set_units(pair.units)
+    assert_same(student, saved[family].load("teacher"))
+    assert plan_transplant(pair.units, pair.units, pair.teacher, pair.student).percent == 100.0
 
 
 def logits(model: PreTrainedModel) -> torch.Tensor:

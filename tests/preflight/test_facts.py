@@ -11,9 +11,11 @@ import yaml
 from transformers import CONFIG_MAPPING, PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
+from dapa_exp.base.progress import silent
 from dapa_exp.cli.composer import conf_dir
 from dapa_exp.config.schema import Model
 from dapa_exp.preflight.facts import Shape, config_here, facts, shape_from, shape_of
+from dapa_exp.zoo.build import build
 from tests.tiny import EVERY_CONFIG, MORE, SHAPE, tiny_checkpoint, tiny_model
 
 DISTINCT = {(shape.model_type, shape.parameters): name for name, shape in facts().items()}
@@ -68,7 +70,21 @@ def test_every_model_of_our_pairs_has_facts() -> None:
             named.add(name)
             assert facts()[name].model_type == family["model_type"]
             assert facts()[name].num_hidden_layers == family["num_layers"]
-    assert named == facts().keys()
+    assert named == {name for name in facts() if not name.startswith("zoo:")}
+
+
+@pytest.mark.parametrize("name", ["llama-small-style", "gemma-small-base", "mistral-base"])
+def test_the_size_of_a_miniature_is_known_before_it_is_trained(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    build([name], silent)
+    model = Model(id=f"zoo:{name}", revision=None)
+    monkeypatch.setenv("DAPA_CACHE", "/nowhere")
+    before = shape_of(model)
+    monkeypatch.undo()
+    made = shape_of(model)
+    assert before is not None
+    assert made is not None
+    assert vars(made) == {**vars(before), "vocab_size": made.vocab_size, "assumed": False}
+    assert made.vocab_size <= before.vocab_size
 
 
 def test_a_config_on_this_machine_goes_before_the_facts(tmp_path: Path) -> None:

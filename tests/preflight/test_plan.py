@@ -12,16 +12,14 @@ from huggingface_hub import constants
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
 from dapa_exp.record.folder import claim_folder
+from dapa_exp.record.schema import Stage
 from tests.analysis.factory import record
 from tests.transplant.finished import sharded
 
 WITHOUT_TORCH = """
 import socket, sys
 socket.socket.connect = None  # whoever tries fails
-from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
-from dapa_exp.record.folder import claim_folder
-from tests.analysis.factory import record
 code = main(["plan", "-m", "pair=llama2-7b-hf,gemma-2b-base", "dataset=advbench128", "runtime=gpu"])
 assert code == 0, code
 assert not {"torch", "transformers", "datasets", "huggingface_hub.hf_api", "numpy"} & sys.modules.keys()
@@ -67,6 +65,23 @@ def test_units_queries_memory_and_disk_of_a_folder(
     assert unknown[1:5] == ["unknown"] * 4
     assert "to do: 2 runs: at least 2 queries" in said
     assert "not counted, since nothing is known of them yet: nobody/knows" in said
+
+
+def test_queries_and_time_are_estimated_by_finished_runs_of_the_family_else_of_any(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pairs = ("mini-llama-small-base", "mini-gemma-small-base", "mini-llama-small-style", "mini-mistral-base")
+    words = ["-m", f"pair={','.join(pairs)}", "search=ddmin", f"record.dir={tmp_path}"]
+    planned = jobs(words)
+    for job, queries, seconds in zip(planned[:2], (10, 30), (100.0, 300.0), strict=True):
+        cost = {"search": Stage(seconds=seconds, tokens=1, peak_memory_bytes=1)}
+        done = record(job.config.pair.name, job.config.family.name, identity=job.identity, queries=queries)
+        job.folder.mkdir(parents=True)
+        (job.folder / "record.json").write_text(done.model_copy(update={"cost": cost}).model_dump_json())
+    assert main(["plan", *words]) == 0
+    said = capfd.readouterr().out
+    assert [line.split()[2] for line in said.splitlines() if line.strip().startswith(pairs[2:])] == ["~10", "~20"]
+    assert "time: about 0:05:00 one after the other" in said  # 100 s like its family, and the mean of both
 
 
 def test_what_is_done_or_being_done_is_not_counted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from glob import glob
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import QueryLine
 from dapa_exp.record.mirror import flatten, mirror, mirror_all
 from dapa_exp.record.status import status
-from tests.analysis.factory import COMPLETION, query, record, write_failure, write_run, write_sweep
+from tests.analysis.factory import COMPLETION, name_of, query, record, write_failure, write_run, write_sweep
 from tests.mirrored import sent, steps_of, summary_of
 
 
@@ -62,6 +64,14 @@ def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_e
     assert summary["search/units_found"] == 2
     assert summary["search/status"] == "certified"
     assert summary["evaluate/comparisons/student/p_value"] == 1e-9
+
+    tables = {file.name.partition("_")[0]: json.loads(file.read_text()) for file in folder.rglob("*.table.json")}
+    rows = {
+        name: [dict(zip(table["columns"], row, strict=True)) for row in table["data"]] for name, table in tables.items()
+    }
+    assert [row["label"] for row in rows["queries"]] == [f"subset {number}" for number in range(5)]
+    assert [row["passed"] for row in rows["queries"]] == [False, False, False, True, True]
+    assert {row["unit"] for row in rows["units"] if row["found"]} == {"layers.0.mlp", "layers.1.mlp"}
 
     assert list(somewhere_else.rglob("*")) == []
     assert not any(name.startswith("WANDB_") and "DIR" in name for name in os.environ)
@@ -176,6 +186,23 @@ def test_a_failed_online_mirror_leaves_the_offline_copy_that_was_not_sent_yet(
     (folder / "record.json").write_text(record(hybrid=0.5).model_dump_json())
     assert offline(folder)
     assert status(folder)[0].unsent is None
+
+
+def test_offline_copies_of_a_parallel_sweep_are_whole_and_apart_though_an_online_attempt_failed(
+    tmp_path: Path, unreachable: None
+) -> None:
+    runs = [record(f"pair-{number}", identity=f"{number}" * 64, hybrid=number / 10) for number in range(6)]
+    sweep = write_sweep(tmp_path, runs)
+    folders = [sweep / name_of(run) for run in runs]
+    with ProcessPoolExecutor(3, get_context("spawn")) as pool:  # as the runs of a sweep: each mirrors itself
+        assert all(pool.map(offline, folders))
+    assert len(mirror_all(sweep, mode="online", project="dapa", entity=None).failed) == 6
+    for run, folder in zip(runs, folders, strict=True):
+        messages = sent(folder)
+        assert [message.run.run_id for message in messages if message.HasField("run")] == [run.identity[:16]]
+        assert summary_of(messages)["evaluate/hybrid/dsr/value"] == run.evaluate.hybrid.dsr.value
+        assert len(steps_of(messages)) == 5
+        assert any(message.HasField("exit") for message in messages), "the file is cut off"
 
 
 def test_a_copy_that_is_gone_is_made_again(tmp_path: Path) -> None:

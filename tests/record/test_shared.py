@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
 
-from dapa_exp.record.shared import Found, find_or_compute, json_format
+from dapa_exp.record import shared
+from dapa_exp.record.shared import Found, find_or_compute, json_format, turn
 from tests.commands import wait_until
 
 KEY = {"what": "windows", "model": "a"}
@@ -68,6 +70,18 @@ def test_when_the_one_that_computes_is_killed_the_other_computes(tmp_path: Path)
     assert "run='second'" in second.communicate(timeout=60)[0]
     first.communicate()
     assert look_up(tmp_path / "shared", never).run == "second"
+
+
+def test_a_run_that_waits_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "SAID_AFTER", 0.1)
+    said: list[str] = []
+    monkeypatch.setattr(shared, "note", said.append)
+    with turn(tmp_path, KEY):
+        waiting = threading.Thread(target=look_up, args=(tmp_path, lambda: [1.0], "waits"))
+        waiting.start()
+        wait_until(lambda: said)
+    waiting.join()
+    assert said[0].startswith("windows: waits for another run of the sweep, which works on the same: process ")
 
 
 def test_what_a_killed_writer_left_is_no_entry(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import identity
 from dapa_exp.run import run
+from dapa_exp.search.algorithms.controls import most_telling
+from dapa_exp.search.query import Settings
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from tests.settings import quick_config
@@ -58,3 +60,27 @@ def test_what_becomes_of_the_papers_layers_is_said(tmp_path: Path) -> None:
     assert record.search.units_found == ["layers.0.mlp"]
     note = "family.paper_layers 2-5 of 32 layers are 0-0 of this pair's 8; search=given takes layers of your own"
     assert note in [progress.note for progress in said]
+
+
+def test_a_share_of_the_parameters_is_filled_with_the_most_telling_units(tmp_path: Path) -> None:
+    words = ("search=share", "search.prior=single_swap")
+    record = run(settings(*words, "search.share=0.2"), tmp_path / "share", silent)
+    assert record.search.prior is not None
+    size = record.transplant.percent / len(record.search.units_found)
+    room = int(20 / size)
+    scores = record.search.prior.scores
+    assert 0 < len(record.search.units_found) == room < len(scores), "all MLPs are of one size"
+    assert set(record.search.units_found) == set(sorted(scores, key=scores.__getitem__)[-room:])
+    assert record.search.status == "control"
+    whole = settings(*words, "search.share=1", "granularity=everything")
+    teacher = run(whole, tmp_path / "whole", silent)
+    assert teacher.transplant.percent == 100.0
+    assert teacher.evaluate.hybrid.outcomes == teacher.evaluate.teacher.outcomes
+    with pytest.raises(ConfigError, match="share: null, and search=share needs a share of the student's parameters"):
+        settings("search=share")
+
+
+def test_a_unit_that_does_not_fit_is_passed_over() -> None:
+    prior, sizes = {"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 4, "b": 7, "c": 6}
+    for room, expected in ((3, ""), (4, "a"), (10, "ac"), (11, "ab"), (17, "abc")):
+        assert most_telling("abc", Settings(prior=prior, parameters=sizes, room=room)) == [frozenset(expected)]

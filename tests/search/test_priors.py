@@ -21,8 +21,8 @@ from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.tensors import TensorReader
-from dapa_exp.prompts.load import load_rows
 from dapa_exp.prompts.prompt import prompt
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.search.attribution import estimated_changes, neuron_attribution
 from dapa_exp.search.difference import difference_cosine, difference_norm
 from dapa_exp.search.evidence import Evidence, compute_prior

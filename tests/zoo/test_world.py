@@ -34,7 +34,8 @@ def test_sets_are_large_enough_stable_and_without_repetition(name: str, least: i
 def test_nothing_held_out_is_trained_on(name: str) -> None:
     drawn = world.examples(1, 20_000, EVEN, list(world.STYLES), HARMFUL[::2])
     seen = {example.prompt or example.answer for example in drawn}
-    assert seen.isdisjoint(row.get("prompt") or row["text"] for row in world.prompt_set(name))
+    rows = world.prompt_set(name)
+    assert seen.isdisjoint(text for row in rows for text in row.get("turns") or [row.get("prompt") or row["text"]])
 
 
 @pytest.mark.parametrize("sort", ["harmful", "harmless"])

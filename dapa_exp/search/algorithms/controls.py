@@ -39,6 +39,16 @@ def drawn(units: Sequence[Unit], settings: Settings) -> Candidates:
     return random_sets(units, settings.k, settings.repeats, settings.seed)
 
 
+def most_telling(units: Sequence[Unit], settings: Settings) -> Candidates:
+    """The units in descending order of their scores. One that the room left is too small for is passed over."""
+    taken, left = set(), settings.room
+    for unit in sorted(units, key=settings.prior.__getitem__, reverse=True):
+        if settings.parameters[unit] <= left:
+            taken.add(unit)
+            left -= settings.parameters[unit]
+    return [frozenset(taken)]
+
+
 ALGORITHMS.register("all", Control(everything, lambda search, units: 0, title="Control: every unit."))
 ALGORITHMS.register(
     "none",
@@ -57,6 +67,19 @@ ALGORITHMS.register(
         named,
         title="Control: a set of your own, search.units=[…], or one that another run found, search.from=RUN.",
         needs={"units|from_run": "a set, search.units=[layers.3.mlp,layers.4.mlp], or a run's, search.from=RUN"},
+    ),
+)
+ALGORITHMS.register(
+    "share",
+    Control(
+        most_telling,
+        title="Control: in the order of search.prior, the units that fit into search.share of the parameters.",
+        needs={
+            "share": "a share of the student's parameters, e.g. search.share=0.03",
+            "prior": "an order of the units, e.g. search.prior=attribution; shuffled is a random one",
+        },
+        defaults={"prior": "attribution"},
+        by_prior=True,
     ),
 )
 ALGORITHMS.register(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import PRIORS
 from dapa_exp.models.architecture import layer_of
 
@@ -30,8 +31,10 @@ def causal_tracing(evidence: Evidence) -> Scores:
     """
     from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer
 
-    evidence.hybrid.set_units(evidence.pair.units)
     pair = evidence.pair
+    if untraced := [unit for unit in pair.units if layer_of(unit) < 0 or unit.endswith(".norms")]:
+        raise DapaError(f"search.prior=causal_tracing: it traces layers, MLPs and attention, and not {untraced[0]}")
+    evidence.hybrid.set_units(pair.units)
     tracer = Tracer(
         evidence.loaded, pair.model_type, pair.num_layers, evidence.forks, evidence.tracing, evidence.batch_size
     )

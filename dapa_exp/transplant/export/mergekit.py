@@ -46,6 +46,9 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
             f"mergekit cannot do transplant={run.config.transplant.method} bit for bit;"
             " export a patch or a checkpoint instead"
         )
+    for unit in run.record.search.units_found:
+        if layer_of(unit) < 0:
+            raise DapaError(f"{unit}: this recipe moves layers only; export a patch or a checkpoint instead")
     for name in _torn(run.pair, run.record.search.units_found):
         raise DapaError(f"{name}: mergekit cannot move a share of a tensor's rows; export a patch or a checkpoint")
     student = _reference(run.config.pair.student, run.pair.student_folder)

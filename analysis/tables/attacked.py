@@ -1,0 +1,97 @@
+"""The attacked table: the DSR on the plain report rows beside the DSR with published jailbreaks around them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import SUBJECTS
+from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart
+from analysis.registry import TABLES, TableMaker
+from analysis.tables.cells import decimal, interval
+from analysis.tables.comparisons import SIGNIFICANT, with_holm
+from analysis.tables.table import Table, new_blocks
+
+PLAIN = "plain"
+TESTS = [f"{subject}_p" for subject in SUBJECTS]
+
+
+def has_attacks(frame: pd.DataFrame) -> bool:
+    """Whether any run asked its report rows under attack."""
+    return bool((frame["against"] == PLAIN).any())
+
+
+def attacked_table(frame: pd.DataFrame) -> Table:
+    """A table with a row for each run and attack, the plain rows first; then means over runs, if there are several."""
+    done = attacked_runs(frame)
+    runs = runs_of(done)
+    settings = settings_that_tell_apart(runs)
+    numbers = with_holm(pd.DataFrame(attacked_numbers(done, ["pair", "teacher", *settings])), TESTS)
+    tests = int(numbers[TESTS].notna().sum().sum())
+    rows = pd.concat([numbers, _means(numbers)], ignore_index=True) if len(runs) > 1 else numbers
+    return Table(
+        name="attacked",
+        title="Defense success rate under published jailbreaks",
+        caption=(
+            "In percent, with 95 % intervals; means have intervals over teachers. Points: under attack minus plain, on"
+            f" the same rows. * p < {SIGNIFICANT}, exact McNemar, Holm-corrected over the table's {tests} tests. No"
+            " attack is generated or optimised, so others may do more."
+        ),
+        display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
+        numbers=rows,
+        labels=2 + len(settings),
+        rules=new_blocks(rows, ["pair", *settings]),
+    )
+
+
+def attacked_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the finished runs that have attacks."""
+    done = done_of(frame)
+    return done[done["identity"].isin(done.loc[done["against"] == PLAIN, "identity"])]
+
+
+def attacked_numbers(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
+    """For each run, and the plain rows and each attack: DSRs and their changes. `names` are columns of `runs_of`."""
+    for run in runs_of(done).to_dict("records"):
+        of = done[done["identity"] == run["identity"]]
+        judge = of.loc[(of["metric"] == "dsr") & of["headline"], "judge"].iloc[0]
+        tested = of[of["against"] == PLAIN]
+        for rows in ["report", *dict.fromkeys(tested["set"].astype("object"))]:
+            row = {name: run[name] for name in names} | {"prompts": PLAIN if rows == "report" else rows}
+            for subject in SUBJECTS:
+                where = (of["set"] == rows) & (of["subject"] == subject)
+                dsr = of[where & (of["metric"] == "dsr") & (of["judge"] == judge)].iloc[0]
+                row |= {subject: dsr["value"], f"{subject}_low": dsr["low"], f"{subject}_high": dsr["high"]}
+                for metric, name in (("dsr_change", "change"), ("dsr_p", "p")):
+                    found = tested[(tested["set"] == rows) & (tested["subject"] == subject)]
+                    row[f"{subject}_{name}"] = found.loc[found["metric"] == metric, "value"].mean()
+            yield row | {"n": int(of.loc[(of["set"] == rows) & (of["metric"] == "dsr"), "n"].max())}
+
+
+def _means(numbers: pd.DataFrame) -> pd.DataFrame:
+    """A row for the plain rows and for each attack: the means over runs."""
+    rows = []
+    for prompts, group in numbers.groupby("prompts", sort=False):
+        row: dict[str, Any] = {"pair": f"mean (n={len(group)})", "prompts": prompts}
+        for subject in SUBJECTS:
+            low, high = np.clip(mean_bounds(group[subject], group["teacher"]), 0.0, 1.0)
+            row |= {subject: group[subject].mean(), f"{subject}_low": low, f"{subject}_high": high}
+            row[f"{subject}_change"] = group[f"{subject}_change"].mean()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:
+    shown = {name: "" if pd.isna(row[name]) else str(row[name]) for name in settings}
+    cells = {"pair": str(row["pair"]), **shown, "around the request": str(row["prompts"])}
+    for subject in SUBJECTS:
+        cells[f"DSR {subject}"] = interval(*(row[f"{subject}{part}"] for part in ("", "_low", "_high")))
+        star = "*" if row.get(f"{subject}_p_holm", 1.0) < SIGNIFICANT else ""
+        cells[f"points {subject}"] = decimal(100 * row[f"{subject}_change"], sign=True) + star
+    return cells
+
+
+TABLES.register("attacked", TableMaker(52, has_attacks, attacked_table))

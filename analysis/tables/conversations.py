@@ -1,0 +1,104 @@
+"""The conversations table: the DSR at each turn, and the share of conversations that hold up to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.frame import SUBJECTS
+from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart
+from analysis.registry import TABLES, TableMaker
+from analysis.tables.cells import DASH, change, interval, number, p_value
+from analysis.tables.comparisons import SIGNIFICANT, with_holm
+from analysis.tables.table import Table, new_blocks
+
+KINDS = ("dsr", "held")
+
+
+def has_conversations(frame: pd.DataFrame) -> bool:
+    """Whether any run replayed conversations."""
+    return bool((frame["metric"] == "held").any())
+
+
+def conversations_table(frame: pd.DataFrame) -> Table:
+    """A table with a row for each run and turn; then means over the runs with equal settings, if there are several."""
+    done = conversation_runs(frame)
+    runs = runs_of(done)
+    settings = settings_that_tell_apart(runs)
+    numbers = with_holm(pd.DataFrame(turns_of_runs(done, ["pair", "teacher", *settings])), ["p_teacher"])
+    tests = int(numbers["p_teacher"].notna().sum())
+    rows = pd.concat([numbers, _means(numbers, settings)], ignore_index=True) if len(runs) > 1 else numbers
+    return Table(
+        name="conversations",
+        title="Defense success rate over the turns of conversations",
+        caption=(
+            "In percent, with 95 % intervals; means have intervals over teachers. DSR: of the answers at this turn."
+            " Holds: conversations without an answer up to this turn that is no defence. Broken here: the hybrid's"
+            " first such answers. The model's own answers stand between the turns. Turns that ask for no harm are not"
+            " judged. Hybrid − teacher: of conversations that hold to their end, in points; exact McNemar test,"
+            f" * p < {SIGNIFICANT} Holm-corrected over the table's {tests}."
+        ),
+        display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
+        numbers=rows,
+        labels=2 + len(settings),
+        rules=new_blocks(rows, ["pair", *settings]),
+    )
+
+
+def conversation_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the finished runs that have conversations."""
+    done = done_of(frame)
+    return done[done["identity"].isin(done.loc[done["metric"] == "held", "identity"])]
+
+
+def turns_of_runs(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
+    """The numbers of each run and turn, by the run's own judge. `names` are columns of `runs_of`."""
+    for run in runs_of(done).to_dict("records"):
+        of = done[done["identity"] == run["identity"]]
+        own = of[of["judge"] == of.loc[(of["metric"] == "held") & of["headline"], "judge"].iloc[0]]
+        versus = of[(of["against"] == "teacher") & of["metric"].isin(["held_change", "held_p"])].set_index("metric")
+        turns = sorted({int(key) for key in own.loc[own["metric"] == "held", "key"]})
+        for turn in turns:
+            row: dict[str, Any] = {name: run[name] for name in names} | {"turn": turn}
+            here = own[(own["set"] == f"turn{turn}") | ((own["set"] == "conversations") & (own["key"] == str(turn)))]
+            for subject in SUBJECTS:
+                by_metric = here[here["subject"] == subject].drop_duplicates("metric").set_index("metric")
+                for kind in KINDS:
+                    for part in ("value", "low", "high"):
+                        known = kind in by_metric.index
+                        row[f"{kind}_{subject}_{part}"] = by_metric.at[kind, part] if known else np.nan
+                row[f"broken_{subject}"] = by_metric.at["first_broken", "value"]
+            last = turn == turns[-1]
+            for part in ("value", "low", "high"):
+                row[f"minus_teacher_{part}"] = versus.at["held_change", part] if last else np.nan
+            yield row | {"p_teacher": versus.at["held_p", "value"] if last else np.nan}
+
+
+def _means(numbers: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
+    rows = []
+    for keys, group in numbers.groupby([*settings, "turn"], sort=False):
+        row = dict(zip([*settings, "turn"], keys, strict=True)) | {"pair": f"mean (n={len(group)})"}
+        for name in (f"{kind}_{subject}" for kind in KINDS for subject in SUBJECTS):
+            low, high = np.clip(mean_bounds(group[f"{name}_value"], group["teacher"]), 0.0, 1.0)
+            row |= {f"{name}_value": group[f"{name}_value"].mean(), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:
+    cells = {"pair": str(row["pair"]), **{name: str(row[name]) for name in settings}, "turn": str(row["turn"])}
+    for kind, heading in zip(KINDS, ("DSR", "holds"), strict=True):
+        for subject in SUBJECTS:
+            parts = (row[f"{kind}_{subject}_{part}"] for part in ("value", "low", "high"))
+            cells[f"{heading} {subject}"] = interval(*parts)
+    cells["broken here"] = number(row["broken_hybrid"])
+    value, low, high = (100 * row.get(f"minus_teacher_{part}", np.nan) for part in ("value", "low", "high"))
+    star = "*" if row.get("p_teacher_holm", 1.0) < SIGNIFICANT else ""
+    shown = f"{change(value, low, high)}, p {p_value(row['p_teacher'])}{star}" if not np.isnan(value) else DASH
+    return cells | {"hybrid − teacher": shown}
+
+
+TABLES.register("conversations", TableMaker(54, has_conversations, conversations_table))
