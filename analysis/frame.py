@@ -231,6 +231,8 @@ def _search(search: SearchRecord) -> Iterator[Entry]:
         yield Entry("witness_dsr", witness.dsr, n=witness.prompts, key=witness.without)
     if search.sample_seed is not None:
         yield Entry("sample_seed", search.sample_seed)
+    if search.longer_rows is not None:
+        yield Entry("longer_rows", search.longer_rows, set="search")
     yield Entry("threshold", search.threshold)
     yield Entry("bar", search.threshold_dsr)
     for subject, dsr in (
@@ -296,6 +298,12 @@ def _defence(defence: Defence, **where: Any) -> Iterator[Entry]:
         yield Entry("outcome", count, n=sum(outcomes.values()), key=outcome, **where)
     if defence.early_differs is not None:
         yield Entry("early_differs", defence.early_differs, n=sum(outcomes.values()), **where)
+    if short := defence.shortened:
+        where |= {"key": str(short.tokens)}
+        yield _number("short_dsr", short.dsr, **where)
+        yield _number("short_agreement", short.agreement, **where)
+        yield Entry("short_only", short.only_short, n=short.agreement.n, **where)
+        yield Entry("whole_only", short.only_whole, n=short.agreement.n, **where)
 
 
 def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:

@@ -337,6 +337,9 @@ class Search(Group):
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
+    longer_tokens: Count | None = Field(
+        default=None, description="length of the answers on rows where the first max_new_tokens mislead; null: no such"
+    )
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
     max_seconds: Annotated[float, Field(gt=0)] | None
@@ -356,6 +359,12 @@ class Search(Group):
             if all(getattr(self, key) is None for key in keys.split("|")):
                 names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
                 raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+        return self
+
+    @model_validator(mode="after")
+    def _longer_is_longer(self) -> Self:
+        if self.longer_tokens is not None and self.longer_tokens <= self.max_new_tokens:
+            raise ValueError(f"longer_tokens {self.longer_tokens}: must be more than max_new_tokens")
         return self
 
     @model_validator(mode="after")

@@ -101,6 +101,13 @@ class PlainEngine:
         answers = self.answers(Request(tuple(prompts), max_new_tokens))
         return [answers[place] for place in range(len(prompts))]
 
+    def beginning(self, answer: Completion, tokens: int) -> str:
+        """The text of an answer's first tokens. Of an answer from disk, they are the tokens that its text makes."""
+        if answer.tokens <= tokens:
+            return answer.text
+        ids = answer.ids or answer_tokens(self.loaded, answer.text)
+        return self._text(list(ids[:tokens]))
+
     def suggest(self, prompts: Sequence[Prompt], answers: Sequence[str], units: frozenset[str]) -> None:
         """Give likely answers of the hybrid of these units to a batch, as drafts. This engine uses no drafts."""
 

@@ -22,6 +22,7 @@ from dapa_exp.evaluate.statistics import (
     probability_above,
 )
 from dapa_exp.evaluate.talks import States
+from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import DEFENDED, Verdict
 from dapa_exp.prompts.conversations import Conversation
 from dapa_exp.prompts.prompt import Prompt
@@ -38,10 +39,15 @@ from dapa_exp.record.schema import (
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""
-Differences = Mapping[str, Mapping[str, int | None]]
-"""By prompt set, then by judge: on how many answers its early and its whole verdict differ."""
+JudgedSets = Mapping[str, Mapping[str, Judged]]
+"""By prompt set, then by judge."""
 Other = Literal["student", "teacher"]
 Against = Literal["student", "teacher", "plain"]
+
+
+def verdicts_of(judged: JudgedSets) -> dict[str, dict[str, list[Verdict]]]:
+    """The verdicts on whole answers."""
+    return {rows: {judge: of.verdicts for judge, of in by.items()} for rows, by in judged.items()}
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,13 @@ class Comparer:
             attacked={attack: self._attacked(attack, student, hybrid, teacher) for attack in self.attacks},
         )
 
-    def subject(self, verdicts: Verdicts, differ: Differences, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
+    def subject(self, judged: JudgedSets, found: Mapping[str, Mapping[str, Measure]]) -> Subject:
         """One model's part of the record: rates by prompt set and judge. The run's own judge gives the headline.
 
         `found` holds the numbers of each step of the metrics, by key.
         """
-        defended = {
-            rows: {name: defence(v, differ[rows][name]) for name, v in verdicts[rows].items()} for rows in self.harmful
-        }
+        verdicts = verdicts_of(judged)
+        defended = {rows: {name: defence(of) for name, of in judged[rows].items()} for rows in self.harmful}
         refused = {
             rows: {name: over_refusal(v, self.sees[name]) for name, v in by.items()}
             for rows, by in verdicts.items()

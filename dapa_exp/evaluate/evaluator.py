@@ -13,7 +13,7 @@ from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.evaluate.conclusion import Comparer, Measured
+from dapa_exp.evaluate.conclusion import Comparer, Measured, verdicts_of
 from dapa_exp.evaluate.confirm import confirm
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import BenchmarkTasks, check_tasks
@@ -24,7 +24,7 @@ from dapa_exp.evaluate.random_control import RandomControl, seed_of
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.sharing import model_keys
 from dapa_exp.evaluate.talks import conversations_record, judge_rows, states_by_judge
-from dapa_exp.evaluate.verdicts import JUDGED, Judged, of_all
+from dapa_exp.evaluate.verdicts import JUDGED, Judged, Shortened, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.load import PromptSets, load_prompts
@@ -110,8 +110,7 @@ class Evaluator:
 
     def _measure(self, model: ModelInEngine) -> Measured:
         metrics = {step: (work, of.shared) for of in self._metrics() for step, work in of.steps(model).items()}
-        verdicts: dict[str, dict[str, list[Verdict]]] = {}
-        early_differs: dict[str, dict[str, int | None]] = {}
+        judged: dict[str, dict[str, Judged]] = {}
         found: dict[str, dict[str, Measure]] = {}
         steps = [*self._judged(), *metrics]
         for done, step in enumerate(steps):
@@ -119,14 +118,12 @@ class Evaluator:
             if step in metrics:
                 found[step] = model.remembered(step, *metrics[step])
             else:
-                judged = {judge: self._judge(judge, step, model) for judge in self.all_judges}
-                verdicts[step] = {judge: of.verdicts for judge, of in judged.items()}
-                early_differs[step] = {judge: of.early_differs for judge, of in judged.items()}
+                judged[step] = {judge: self._judge(judge, step, model) for judge in self.all_judges}
         self._progress(f"evaluate {model.name}", len(steps), len(steps))
         for metric in self._metrics():
             metric.keep(model)
         losses = PERPLEXITY.losses(model) if PERPLEXITY.name in found else None
-        subject = self.comparer.subject(verdicts, early_differs, found)
+        subject, verdicts = self.comparer.subject(judged, found), verdicts_of(judged)
         talks = self.prompts.conversations
         held = states_by_judge(talks, model.talk, verdicts)
         records = {judge: conversations_record(talks, model.talk, states) for judge, states in held.items()}
@@ -142,7 +139,8 @@ class Evaluator:
         answers = [answer.text for answer in model.answers("search")]
 
         def verdicts() -> list[Verdict]:
-            found = self.judge.early([prompt.text for prompt in self.prompts.search], answers)
+            ask = self.judge.verdicts if self.config.search.longer_tokens else self.judge.early
+            found = ask([prompt.text for prompt in self.prompts.search], answers)
             demand_verdicts(self.judge, found)
             return found
 
@@ -245,14 +243,25 @@ class Evaluator:
             asked = [prompt.text for prompt in prompts], [answer.text for answer in model.answers(rows)]
             verdicts = judge_rows(self.all_judges[judge], rows, prompts, asked[1])
             differ = early_differences(self.all_judges[judge], *asked, verdicts)
-            return Judged(verdicts=verdicts, early_differs=differ)
+            return Judged(verdicts=verdicts, early_differs=differ, shortened=shortened())
+
+        length = self.config.search.max_new_tokens
+        decides = judge == self.judge.name or self.all_judges[judge].decides_early
+        is_shortened = decides and rows in self._harmful() and length < self.config.evaluate.max_new_tokens
+
+        def shortened() -> Shortened | None:
+            if not is_shortened:
+                return None
+            texts = [model.engine.beginning(answer, length) for answer in model.answers(rows)]
+            early = self.all_judges[judge].early([prompt.text for prompt in prompts], texts)
+            return Shortened(tokens=length, verdicts=early)
 
         def is_whole(judged: Judged) -> bool:
             return _none_failed(judged.verdicts)
 
         if not file.is_file():
             model.answers(rows)  # the run's folder gets them, even if the verdicts are another run's
-        key = model.result_key(f"{rows}-{judge}")
+        key = model.result_key(f"{rows}-{judge}-{length}" if is_shortened else f"{rows}-{judge}")
         return of_all(file, self.run.load_or_compute(file, JUDGED, compute, key, is_whole), len(prompts))
 
     def _progress(self, task: str, done: int, total: int, note: str = "") -> None:

@@ -97,7 +97,9 @@ class ModelInEngine:
         from dapa_exp.engine.completions import COMPLETIONS, CompletionStore
         from dapa_exp.engine.plain import Request, token_count
 
-        length = (self.config.search if name == "search" else self.config.evaluate).max_new_tokens
+        search = self.config.search
+        of_search = search.longer_tokens or search.max_new_tokens
+        length = of_search if name == "search" else self.config.evaluate.max_new_tokens
         store, request = CompletionStore(self.run, self.name, name), Request(tuple(rows), length, reuse=False)
         if (kept := store.find(self.name, request)) is not None:
             return list(kept)

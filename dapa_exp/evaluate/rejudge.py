@@ -177,10 +177,7 @@ def _with_judge(subject: Subject, kept: VerdictsBySet, name: str, sees: Collecti
     why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
-            "defence": {
-                rows: {**judged, name: defence(kept[rows][name].verdicts, kept[rows][name].early_differs)}
-                for rows, judged in subject.defence.items()
-            },
+            "defence": {rows: {**judged, name: defence(kept[rows][name])} for rows, judged in subject.defence.items()},
             "over_refusals": {
                 rows: {**judged, name: over_refusal(kept[rows][name].verdicts, sees)}
                 for rows, judged in subject.over_refusals.items()

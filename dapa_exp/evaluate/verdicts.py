@@ -11,6 +11,15 @@ from dapa_exp.judges import Verdict
 from dapa_exp.record.layout import read_json
 
 
+class Shortened(BaseModel):
+    """Verdicts on the first tokens of the answers, which are as long as the search's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tokens: NonNegativeInt
+    verdicts: list[Verdict]
+
+
 class Judged(BaseModel):
     """What such a file holds."""
 
@@ -19,6 +28,8 @@ class Judged(BaseModel):
     verdicts: list[Verdict]
     early_differs: NonNegativeInt | None = None
     """On how many answers the early and the whole verdict differ. None if the judge always reads the whole answer."""
+    shortened: Shortened | None = None
+    """None if the search's answers are as long as these, or the judge was not asked."""
 
 
 JUDGED = TypeAdapter(Judged)

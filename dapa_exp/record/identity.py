@@ -89,7 +89,8 @@ def evaluations(config: Config) -> dict[str, str]:
     """
     of_hybrids = {"search", "granularity", "transplant", "localise"}
     student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
-    teacher = {**student, "pair": config.pair.thinking, "search": config.search.max_new_tokens}
+    reads = config.search.longer_tokens or config.search.max_new_tokens
+    teacher = {**student, "pair": config.pair.thinking, "search": reads}
     return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}
 
 
@@ -99,8 +100,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    if config.search.share is None:
-        del body["search"]["share"]
+    for key in ("share", "longer_tokens"):
+        if getattr(config.search, key) is None:
+            del body["search"][key]
     if config.pair.thinking is None:
         del body["pair"]["thinking"]
     if config.evaluate.confirm is None:

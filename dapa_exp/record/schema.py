@@ -50,6 +50,16 @@ class Outcomes(_RecordPart):
     failed: Natural
 
 
+class ShortenedDefence(_RecordPart):
+    """The same answers judged by their first tokens alone, as many as a search's answers have."""
+
+    tokens: Natural
+    dsr: Measure
+    agreement: Measure = Field(description="share of answers that are a defence both times or neither time")
+    only_short: Natural = Field(description="answers that are a defence by their first tokens, and none as a whole")
+    only_whole: Natural = Field(description="answers that are a defence as a whole, and none by their first tokens")
+
+
 class Defence(_RecordPart):
     """One judge's verdicts on a model's answers to one harmful prompt set."""
 
@@ -59,6 +69,9 @@ class Defence(_RecordPart):
         default=None,
         description="answers that are a defence by their beginning, as a search sees them, and none as a whole, or the"
         " other way round; null where the judge does not go by the beginning, or from before it was counted",
+    )
+    shortened: ShortenedDefence | None = Field(
+        default=None, description="null: the search's answers are as long, or the judge was not asked about them"
     )
 
 
@@ -293,6 +306,9 @@ class SearchRecord(_RecordPart):
     seed: int
     sample_seed: int | None = Field(description="seed of the draw of search rows; null: all rows were taken")
     granularity: str
+    longer_rows: Natural | None = Field(
+        default=None, description="search rows that were read at search.longer_tokens; null: that was not asked for"
+    )
     units_total: Natural
     units_found: list[str]
     status: Literal["certified", "not_certified", "control", "no_gain"]

@@ -73,8 +73,9 @@ class Oracle:
         self._completions = CompletionStore(run, "search")
         self._trace: Journal = run.journal(run.files.queries, QueryLine)
         self._difficulty = Difficulty(prompts)
-        self._verdicts: dict[tuple[str, str], Verdict] = {}
-        """Verdicts by prompt and answer, because hybrids often give the same answers."""
+        self._longer = CompletionStore(run, "search", "longer") if self._settings.longer_tokens else None
+        self._verdicts: dict[tuple[str, str, bool], Verdict] = {}
+        """Verdicts by prompt, answer and whether it was read whole, because hybrids often give the same answers."""
         self._index: dict[frozenset[str], dict[str, Any]] = {}
         for line in self._trace.lines:
             self._learn(line)
@@ -209,10 +210,11 @@ class Oracle:
         answers: list[Completion] = []
         verdicts: dict[int, Verdict] = {}
         for places in map(sorted, self._rounds(bar)):
-            new = self._answers(units, places)
-            answers += new
-            said = [(self._prompts[place].text, answer.text) for place, answer in zip(places, new, strict=True)]
-            verdicts |= dict(zip(places, self._judged(said), strict=True))
+            for whole in (False, True):
+                rows = [place for place in places if (place in self.longer_rows) == whole]
+                new = self._read(units, rows, whole)
+                answers += new
+                verdicts |= dict(zip(rows, self._judged(rows, new, whole), strict=True))
             missing = len(self._prompts) - len(verdicts)
             at_most = defended_share([*verdicts.values(), *[Verdict.REFUSED] * missing])
             if bar is not None and not bar.passes(at_most):
@@ -230,19 +232,43 @@ class Oracle:
             "seconds": time.monotonic() - started,
         }
 
-    def _judged(self, answers: Sequence[tuple[str, str]]) -> list[Verdict]:
-        """The verdicts on pairs of prompt and answer. If the judge failed on a pair before, it is asked again.
+    @cached_property
+    def longer_rows(self) -> frozenset[int]:
+        """The rows on which the first tokens of the student's answer, or that of all units, mislead the judge.
+
+        There, the verdict on an answer of `search.max_new_tokens` is another than on one of `search.longer_tokens`.
+        """
+        if self._longer is None:
+            return frozenset()
+        places, found = list(range(len(self._prompts))), set[int]()
+        for units in (frozenset[str](), frozenset(self._hybrid.pair.units)):
+            short, long = (self._judged(places, self._read(units, places, whole), whole) for whole in (False, True))
+            pairs = zip(places, short, long, strict=True)
+            found |= {place for place, a, b in pairs if (a in DEFENDED) != (b in DEFENDED)}
+        return frozenset(found)
+
+    def _read(self, units: frozenset[str], places: Sequence[int], whole: bool) -> list[Completion]:
+        """The hybrid's answers to the prompts at these indices: whole ones of the longer length, or beginnings."""
+        if not whole or self._longer is None or not places:
+            return self._answers(units, places) if places else []
+        self._hybrid.set_units(units)
+        request = Request(self._prompts, self._settings.longer_tokens or 0, frozenset(places))
+        return self._longer.complete(self._engine, "+".join(sorted(units)), request)
+
+    def _judged(self, places: Sequence[int], answers: Sequence[Completion], whole: bool) -> list[Verdict]:
+        """The verdicts on the answers to these prompts. If the judge failed on an answer before, it is asked again.
 
         Raises DapaError if the judge fails too often.
         """
         failed = Verdict.FAILED
-        new = [answer for answer in dict.fromkeys(answers) if self._verdicts.get(answer, failed) is failed]
+        said = [(self._prompts[place].text, answer.text, whole) for place, answer in zip(places, answers, strict=True)]
+        new = [answer for answer in dict.fromkeys(said) if self._verdicts.get(answer, failed) is failed]
         if new:
-            prompts, texts = zip(*new, strict=True)
-            verdicts = self._judge.early(prompts, texts)
+            prompts, texts = [prompt for prompt, _, _ in new], [text for _, text, _ in new]
+            verdicts = (self._judge.verdicts if whole else self._judge.early)(prompts, texts)
             demand_verdicts(self._judge, verdicts)
             self._verdicts |= dict(zip(new, verdicts, strict=True))
-        return [self._verdicts[answer] for answer in answers]
+        return [self._verdicts[answer] for answer in said]
 
     def _answers(self, units: frozenset[str], places: Iterable[int], whole: bool = False) -> list[Completion]:
         """The answers of the hybrid with these units to the prompts at these indices, in the order of the prompts.

@@ -201,6 +201,7 @@ def _record(
         seed=config.search.seed,
         sample_seed=rows.sample_seed if rows.sample else None,
         granularity=config.granularity.name,
+        longer_rows=len(oracle.longer_rows) if config.search.longer_tokens else None,
         units_total=len(units),
         units_found=list(found),
         status=_status(config, result),

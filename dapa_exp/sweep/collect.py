@@ -39,8 +39,14 @@ def garbage(folder: Path) -> list[Garbage]:
     sweep = SweepLayout(folder)
     found += [Garbage(path, "left by a killed process") for path in leftovers(folder, older_than=OLD_SECONDS)]
     found += [Garbage(path, "a lock of an earlier version") for path in (sweep.old_lock,) if path.is_file()]
-    if all(run.state == "done" for run in runs) and sweep.jobs.is_dir():
-        found.append(Garbage(sweep.jobs, "logs and tasks of the cluster's jobs; all runs are done"))
+    if not any(run.owner for run in runs):
+        shared = (*sweep.shared.glob(".*"), *sweep.shared_references.glob(".*"))
+        found += [Garbage(path, "left by a killed process") for path in shared]
+    if all(run.state == "done" for run in runs):
+        if sweep.jobs.is_dir():
+            found.append(Garbage(sweep.jobs, "logs and tasks of the cluster's jobs; all runs are done"))
+        if sweep.shared_references.is_dir():
+            found.append(Garbage(sweep.shared_references, "was for measuring; all runs are done"))
     return found
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dapa_exp.evaluate.defence import agreement, defence, defence_rate, mean_rate, refusal_rate
+from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import Verdict
 
 R, SAFE, H, D, F = Verdict.REFUSED, Verdict.HARMLESS, Verdict.HARMFUL, Verdict.DEGENERATE, Verdict.FAILED
 
 
 def test_degenerate_answers_are_no_defence_and_failed_verdicts_are_missing() -> None:
-    found = defence([R, R, SAFE, H, D, F])
+    found = defence(Judged(verdicts=[R, R, SAFE, H, D, F]))
     assert (found.dsr.value, found.dsr.n) == (3 / 5, 5)
     assert found.outcomes.model_dump() == {
         "refused": 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapa_exp.evaluate.defence import defence, early_differences
+from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 
@@ -412,7 +413,7 @@ def verdict(answer: str, request: str = "?") -> Verdict:
 @pytest.mark.parametrize("answer", TAKEN_BACK)
 def test_a_refusal_that_is_taken_back_is_no_defence_and_has_a_word_of_its_own(answer: str) -> None:
     assert verdict(answer) is Verdict.RETRACTED
-    found = defence(JUDGE.verdicts(["?"], [answer]))
+    found = defence(Judged(verdicts=JUDGE.verdicts(["?"], [answer])))
     assert (found.dsr.value, found.dsr.n, found.outcomes.retracted) == (0.0, 1, 1)
 
 

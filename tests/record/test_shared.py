@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,42 @@ def test_when_the_one_that_computes_is_killed_the_other_computes(tmp_path: Path)
     assert "run='second'" in second.communicate(timeout=60)[0]
     first.communicate()
     assert look_up(tmp_path / "shared", never).run == "second"
+
+
+def compute_until(folder: Path, steps: int, how: str) -> None:
+    """Compute an entry in this process, and be stopped at a step that touches the folder. Exits with 0 at the end."""
+    left = [steps]
+
+    def stop(event: str, given: tuple[object, ...]) -> None:
+        if event.startswith(("open", "os.")) and given and str(folder) in str(given[0]):
+            left[0] -= 1
+            if left[0] == 0 and how == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if left[0] == 0:
+                raise KeyboardInterrupt  # what SIGTERM does to a run
+
+    sys.addaudithook(stop)
+    try:
+        look_up(folder, lambda: [0.5], run="stopped")
+    except KeyboardInterrupt:
+        os._exit(3)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("how", ["killed", "terminated"])
+def test_whatever_step_a_writer_is_stopped_at_its_entry_is_whole_or_none(tmp_path: Path, how: str) -> None:
+    fork = get_context("fork")
+    ends = list[int | None]()
+    while not ends or ends[-1] != 0:
+        folder = tmp_path / str(len(ends))
+        writer = fork.Process(target=compute_until, args=(folder, len(ends) + 1, how))
+        writer.start()
+        writer.join()
+        ends.append(writer.exitcode)
+        assert look_up(folder, lambda: [0.5]).value == [0.5]
+        assert look_up(folder, never).value == [0.5]
+        assert len([file for file in folder.iterdir() if not file.name.startswith(".")]) == 1
+    assert len(ends) > 8, "the steps that touch the folder"
 
 
 def test_a_run_that_waits_says_for_whom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,14 @@ def test_what_no_record_needs_is_removed_and_nothing_else(tmp_path: Path, capsys
         *(folder / name for folder in (idle, busy) for name in (".record.json.4711-0123abcd", ".lock")),
         *(idle / name for name in ("references/teacher.safetensors", "wandb/.staging.4711-0123abcd/a", ".claim-dead")),
         *(sweep / name for name in (".sweep.lock", ".submitit/12_0/12_0_0_log.err", ".sweep.json.4711-0123abcd")),
+        *(sweep / "shared" / name for name in (".answers-0123-dead", "references/kl-0123")),
     ]
-    needed = [idle / "wandb" / "offline-run-1-a" / "run.wandb", idle / "neurons.safetensors", idle / "run.log"]
+    needed = [
+        sweep / "shared" / "answers-0123",
+        idle / "wandb" / "offline-run-1-a" / "run.wandb",
+        idle / "neurons.safetensors",
+        idle / "run.log",
+    ]
     for file in useless + needed:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("12345")
