@@ -335,6 +335,9 @@ class Search(Group):
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    weight: Literal["units", "parameters"] = Field(
+        default="units", description="what the smallest set has the fewest of"
+    )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
     longer_tokens: Count | None = Field(
@@ -348,7 +351,11 @@ class Search(Group):
     repeats: Count
     share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
-    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
+    from_run: str | None = Field(
+        default=None,
+        alias="from",
+        description="or the folder of the run that found the set; or, with *, of several, for all their units",
+    )
     within: str | None = Field(
         default=None, description="folder of a run: only units that lie within those that it found are searched among"
     )

@@ -47,6 +47,20 @@ dtype and batch size can, and so can the fast engine below float32, and vLLM.
 """
 
 
+SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
+    ("pair", "thinking", None),
+    ("dataset", "skill", None),
+    ("dataset", "system_prompt", None),
+    ("dataset", "attacks", {}),
+    ("dataset", "conversations", None),
+    ("evaluate", "confirm", None),
+    ("search", "share", None),
+    ("search", "longer_tokens", None),
+    ("search", "weight", "units"),
+)
+"""Keys that older configs lack, and the value that says the same. They count only where they have another."""
+
+
 def essence(config: Config) -> dict[str, Any]:
     """The part of the config that decides the result, with digests of its models and rows. JSON-serialisable."""
     body = config.model_dump(mode="json", exclude=NOT_IDENTITY)
@@ -100,16 +114,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    for key in ("share", "longer_tokens"):
-        if getattr(config.search, key) is None:
-            del body["search"][key]
-    if config.pair.thinking is None:
-        del body["pair"]["thinking"]
-    if config.evaluate.confirm is None:
-        del body["evaluate"]["confirm"]
-    for key in ("skill", "conversations", "attacks", "system_prompt"):
-        if not getattr(config.dataset, key):
-            del body["dataset"][key]
+    for group, key, default in SINCE_ADDED:
+        if body[group][key] == default:
+            del body[group][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 
