@@ -53,7 +53,7 @@ SENT_AT_ONCE = 2 * BYTES_A_GB
 LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 """The most by which vLLM's and transformers' log-probability of a token may differ, in nats, on average over an answer.
 
-On miniatures they differ by up to FIXME.
+On miniatures they differ by 1e-7 in float32 and 2e-3 in bfloat16.
 """
 COMPARED = 8
 """The number of answers of an agreement."""
