@@ -25,6 +25,8 @@ PROMPT_TOKENS = 128
 """Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
 TEXT_TOKENS = 512
 """Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
+TASK_TOKENS = 256
+"""Assumed tokens of a document of a task: four choices, each after its question. Tasks that generate take more."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
 TURNS = 6
@@ -176,8 +178,8 @@ def _read_lengths(rows: Rows) -> Sequence[int]:
 
 
 def measured_tokens(config: Config) -> int:
-    """About how many tokens the report reads and generates with each model, without benchmark tasks."""
-    tokens = 0
+    """About how many tokens the report reads and generates with each model."""
+    tokens = len(config.evaluate.tasks.names) * (config.evaluate.tasks.limit or 0) * TASK_TOKENS
     for use, rows in config.dataset.sets().items():
         if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
@@ -188,6 +190,13 @@ def measured_tokens(config: Config) -> int:
         each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
         tokens += config.dataset.report.count * (each + config.evaluate.max_new_tokens)
     return tokens
+
+
+def random_tokens(config: Config) -> int:
+    """About how many tokens the random control reads and generates, if no answer ends early."""
+    rows = config.dataset.report
+    read = sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * PROMPT_TOKENS
+    return config.evaluate.random_repeats * (read + rows.count * (TEMPLATE_TOKENS + config.search.max_new_tokens))
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:
