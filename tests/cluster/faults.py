@@ -36,7 +36,7 @@ LAUNCHERS = {
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
     "submitit_local": (4,),
-    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null"),
+    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=30"),
 }
 """How many runs a sweep has, fewer where each is a process that imports anew; and what its command is told besides."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
