@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import done_of, runs_of, settings_that_tell_apart
+from analysis.measures import NAN, done_of, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, interval, known, number, p_value
 from analysis.tables.table import NOT_MEASURED, Table
@@ -40,24 +41,33 @@ def over_refusal_table(frame: pd.DataFrame) -> Table:
 
 
 def _rows(done: pd.DataFrame, runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    names = ["identity", "subject", "against", "set", "judge", "metric"]
     metrics = ("over_refusal", "no_over_refusal", "over_refusal_change", "over_refusal_p")
-    rows = done.loc[done["metric"].isin(metrics), [*names, "headline", "value", "low", "high", "n", "text"]]
-    by_run = dict(list(rows.astype(dict.fromkeys(names, "object")).groupby("identity", sort=False)))
+    rows = done[done["metric"].isin(metrics) & (done["against"] != "teacher")]
+    of_runs: dict[str, list[Any]] = defaultdict(list)
+    for row in rows.itertuples(index=False):
+        of_runs[str(row.identity)].append(row)
     for run in ({str(name): value for name, value in run.items()} for run in runs.to_dict("records")):
-        found = by_run.get(run["identity"], rows.head(0))
-        blind = found[found["metric"] == "no_over_refusal"]
-        whys = dict(zip(blind["judge"], blind["text"], strict=True))
-        for (where, judge), of in found[found["metric"] == "over_refusal"].groupby(["set", "judge"], sort=False):
-            compared = found[found["against"] == "student"] if of["headline"].all() else found.head(0)
-            row = run | {"set": where, "judge": judge, "n": of["n"].max(), "why": whys.get(judge, NOT_MEASURED)}
-            for end, part in PARTS.items():
-                row |= {f"{subject}{end}": of.loc[of["subject"] == subject, part].mean() for subject in SUBJECTS}
-                row[f"change{end}"] = 100 * compared.loc[compared["metric"] == "over_refusal_change", part].mean()
-            yield row | {"p": compared.loc[compared["metric"] == "over_refusal_p", "value"].mean()}
-        counted = set(found.loc[found["metric"] == "over_refusal", "judge"])
-        for judge in [judge for judge in whys if judge not in counted]:
+        found = of_runs[str(run["identity"])]
+        whys = {row.judge: row.text for row in found if row.metric == "no_over_refusal"}
+        counted = [row for row in found if row.metric == "over_refusal"]
+        for where, judge in dict.fromkeys((row.set, row.judge) for row in counted):
+            of = [row for row in counted if (row.set, row.judge) == (where, judge)]
+            compared = {row.metric: row for row in found if row.against and of[0].headline}
+            cells = run | {"set": where, "judge": judge, "n": max(row.n for row in of)}
+            cells |= _parts({row.subject: row for row in of}, SUBJECTS) | _parts(compared, ["over_refusal_change"], 100)
+            p = compared.get("over_refusal_p")
+            yield cells | {"p": p.value if p else NAN, "why": whys.get(judge, NOT_MEASURED)}
+        for judge in [judge for judge in whys if judge not in {row.judge for row in counted}]:
             yield run | {"set": "", "judge": judge, "why": whys[judge]}
+
+
+def _parts(rows: dict[str, Any], names: Sequence[str], scale: float = 1) -> dict[str, float]:
+    """Value, low and high of each of these rows; NaN where there is no row."""
+    ends = {f"{name}{end}": (name, part) for name in names for end, part in PARTS.items()}
+    return {
+        end.removeprefix("over_refusal_"): scale * getattr(rows[name], part) if name in rows else NAN
+        for end, (name, part) in ends.items()
+    }
 
 
 def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:

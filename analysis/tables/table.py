@@ -248,10 +248,12 @@ def _sentence(title: str) -> str:
 def _latex(text: str) -> str:
     """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs.
 
-    Characters that a paper's fonts lack become question marks: those beyond Latin, and those that control a printer.
+    Characters that a paper's fonts lack become question marks: those beyond Latin.
     """
-    known = re.sub(r"[^\n -~¡-ſ]", "?", text.translate(LATEX))
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", known)
+    known = text.translate(LATEX)
+    if not known.isascii():
+        known = re.sub(r"[^\n -~¡-ſ]", "?", known)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", known) if "-" in known else known
 
 
 def _latex_row(cells: Iterable[str]) -> str:
