@@ -22,7 +22,7 @@ from dapa_exp.cli.pair_list import quoted
 from dapa_exp.config.registries import METHODS
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.card import base_in_card
-from dapa_exp.preflight.estimate import measured_tokens, needs
+from dapa_exp.preflight.estimate import measured_tokens, needs, random_tokens
 from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.findings import find_problems, look, pair_notes, row_notes
 from dapa_exp.preflight.speed import operations_a_second
@@ -139,7 +139,7 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
         raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
     wanted = needs(config, findings.shape_of)
     shape = findings.shape_of(config.pair.student)
-    minutes = len(LEVELS) * measuring_minutes(config, shape) if shape else None
+    minutes = measuring_minutes(config, shape) if shape else None
     print("\n".join(needs_lines(config, wanted, shape, asked.out, asked.time, minutes)))
     print("".join(f"note: {note}\n" for note in (*pair_notes([config], findings), *notes)), end="")
     short = shortages(totals([config], [wanted], findings.shape_of))
@@ -159,9 +159,12 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
 
 
 def measuring_minutes(config: Config, shape: Shape) -> float:
-    """About how long it takes to measure student, hybrid and teacher: 2 · parameters operations a token."""
-    operations = 3 * measured_tokens(config) * 2 * shape.parameters
-    return operations / operations_a_second(config.runtime) / 60
+    """About how long the models' measuring takes, by 2 · parameters operations a token.
+
+    Student and teacher are measured once, a hybrid and its random sets on each level.
+    """
+    tokens = (2 + len(LEVELS)) * measured_tokens(config) + len(LEVELS) * random_tokens(config)
+    return tokens * 2 * shape.parameters / operations_a_second(config.runtime) / 60
 
 
 def _export(folder: Path, record: Record, out: Path) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
+from dapa_exp.base.memory import free_memory
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import RunNeeds
 from dapa_exp.preflight.facts import Shape
-from dapa_exp.preflight.totals import format_bytes, free_memory
+from dapa_exp.preflight.totals import format_bytes
 from dapa_exp.prompts.files import is_table
 from dapa_exp.record.schema import Measure, Record
 
@@ -76,7 +77,8 @@ def needs_lines(
     memory = f"about {format_bytes(wanted.memory)} of memory" if shape else "unknown memory"
     yield f"takes    {memory}{free}; {disk};"
     measuring = "unknown time" if minutes is None else f"about {minutes:.0f} minutes" if minutes >= 1 else "a minute"
-    yield f"         searches: {seconds / 60:g} minutes at most; measuring: {measuring}, with one thread"
+    limit = f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+    yield f"         searches: {limit} at most; measuring: {measuring}, with one thread"
     yield f"on       {runtime.device}, {runtime.dtype}"
     yield f"writes   {out}"
 

@@ -353,7 +353,8 @@ class _Files:
     def __init__(self, composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> None:
         self._keys = [composer.parse(word).key_or_group for word in overrides]
         chosen = {key: choice for key, choice in cfg.hydra.runtime.choices.items() if choice}
-        self._choices = {key: choice for key, choice in chosen.items() if "@" not in key}
+        elsewhere = {key.split("@")[0]: choice for key, choice in chosen.items() if "@" in key}
+        self._choices = elsewhere | {key: choice for key, choice in chosen.items() if "@" not in key}
         # Group files placed under another key, by that key: the file of prompt_set@dataset.search is at dataset.search.
         placed = [(*key.split("@"), choice) for key, choice in chosen.items() if "@" in key]
         self._placed = {tuple(place.split(".")): (group, choice) for group, place, choice in placed}

@@ -335,6 +335,9 @@ class Search(Group):
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
+    weight: Literal["units", "parameters"] = Field(
+        default="units", description="what the smallest set has the fewest of"
+    )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
     longer_tokens: Count | None = Field(
@@ -348,7 +351,11 @@ class Search(Group):
     repeats: Count
     share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
-    from_run: str | None = Field(default=None, alias="from", description="or the folder of a run that found the set")
+    from_run: str | None = Field(
+        default=None,
+        alias="from",
+        description="or the folder of the run that found the set; or, with *, of several, for all their units",
+    )
     within: str | None = Field(
         default=None, description="folder of a run: only units that lie within those that it found are searched among"
     )
@@ -557,12 +564,18 @@ class Runtime(Group):
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three keys")
+    engine: Literal["plain", "fast", "vllm"] = Field(
+        description="fast: in float32 the same verdicts, by the next three keys; vllm: vLLM generates"
+    )
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     graphs: bool = Field(
         default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
+    tensor_parallel: Count = Field(default=1, description="devices that vLLM spreads the model over")
+    cache_memory: Annotated[float, Field(gt=0.0)] = Field(
+        default=1.0, description="GB that vLLM takes on each device for keys and values of the answers at work"
     )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
@@ -570,6 +583,20 @@ class Runtime(Group):
         description="how many runs of a sweep to carry out at a time on one machine; auto: as many as fit into memory"
     )
     wait: bool = Field(default=True, description="false: return as soon as the runs are submitted to a cluster")
+
+    @model_validator(mode="after")
+    def _engine_fits_devices(self) -> Self:
+        if self.engine == "vllm" and self.device not in ("cpu", "cuda", "auto"):
+            raise ValueError(
+                f"engine=vllm takes the devices that are visible, not device={self.device}; allowed: cpu, cuda, auto."
+                " CUDA_VISIBLE_DEVICES chooses one"
+            )
+        if self.tensor_parallel > 1 and (self.engine != "vllm" or self.device == "cuda"):
+            raise ValueError(
+                f"tensor_parallel={self.tensor_parallel} needs engine=vllm, and device=auto or cpu: with device=cuda a"
+                " run of a sweep sees one GPU"
+            )
+        return self
 
 
 class Config(Group):

@@ -169,14 +169,17 @@ def _manager(only_ours: bool) -> TaskManager:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the harness's progress bars and log, which would mix with ours."""
+    """Silence the harness's progress bars and log, which would mix with ours, and the git that it asks for a commit."""
     logger = logging.getLogger("lm_eval")
-    level = logger.level
+    level, stderr = logger.level, os.dup(2)
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
             yield
     finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
         logger.setLevel(level)
 
 

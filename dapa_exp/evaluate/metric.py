@@ -17,7 +17,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import METRICS, MetricKind
 from dapa_exp.config.schema import Config
-from dapa_exp.evaluate.talks import Said, replay
 from dapa_exp.prompts.conversations import turn_of, turn_set
 from dapa_exp.prompts.load import PromptSets, digest
 from dapa_exp.prompts.prompt import Prompt
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dapa_exp.engine.plain import Completion, PlainEngine
+    from dapa_exp.evaluate.talks import Said
     from dapa_exp.models.load import LoadedModel
 
 __all__ = ["METRICS", "Measure", "Metric", "ModelInEngine"]
@@ -80,6 +80,7 @@ class ModelInEngine:
     @cached_property
     def talk(self) -> list[list[Said]]:
         """What is said at each turn of the conversations."""
+        from dapa_exp.evaluate.talks import replay
 
         def answer(turn: int, prompts: list[Prompt]) -> list[Completion | None]:
             return self._answers(turn_set(turn), prompts, may_be_long=True)

@@ -25,6 +25,8 @@ PROMPT_TOKENS = 128
 """Assumed tokens of a request with its chat template, where the rows are not on this machine: a high value."""
 TEXT_TOKENS = 512
 """Assumed tokens of a row of `dataset.text`, where the rows are not on this machine."""
+TASK_TOKENS = 256
+"""Assumed tokens of a document of a task: four choices, each after its question. Tasks that generate take more."""
 TEMPLATE_TOKENS = 8
 """What a chat template of Llama 2, Mistral or Gemma adds to a request."""
 TURNS = 6
@@ -96,9 +98,10 @@ def memory(config: Config, shape: Shape) -> int:
       metrics:     what each of them needs
       transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
     `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
-    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted.
+    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted. With vLLM, its
+    weights and its cache are there all the time, and transformers generates nothing.
     """
-    width = DTYPE_BYTES[config.runtime.dtype]
+    width, vllm = DTYPE_BYTES[config.runtime.dtype], config.runtime.engine == "vllm"
     batch = config.runtime.batch_size
     prompt = _prompt_tokens(config)
     sizes = _sizes(config, shape)
@@ -107,7 +110,15 @@ def memory(config: Config, shape: Shape) -> int:
     generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
     measuring = [METRICS.get(name).working_bytes(config, sizes) for name in config.evaluate.metrics]
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, reading, *measuring)
+    needed = shape.parameters * width + PROCESS_BYTES + max(0 if vllm else generating, reading, *measuring)
+    return needed + (_beside(config, shape) if vllm else 0)
+
+
+def _beside(config: Config, shape: Shape) -> int:
+    """Bytes that vLLM holds beside transformers' model, on each device: its own weights, and its cache."""
+    runtime = config.runtime
+    weights = shape.parameters * DTYPE_BYTES[runtime.dtype] // runtime.tensor_parallel
+    return weights + round(runtime.cache_memory * 1e9)
 
 
 def _sizes(config: Config, shape: Shape) -> ModelSizes:
@@ -176,8 +187,8 @@ def _read_lengths(rows: Rows) -> Sequence[int]:
 
 
 def measured_tokens(config: Config) -> int:
-    """About how many tokens the report reads and generates with each model, without benchmark tasks."""
-    tokens = 0
+    """About how many tokens the report reads and generates with each model."""
+    tokens = len(config.evaluate.tasks.names) * (config.evaluate.tasks.limit or 0) * TASK_TOKENS
     for use, rows in config.dataset.sets().items():
         if use != "search" and use.split(".")[0] != "attacks":
             assumed = TEXT_TOKENS if use == "text" else PROMPT_TOKENS
@@ -188,6 +199,13 @@ def measured_tokens(config: Config) -> int:
         each = PROMPT_TOKENS + sum(around) // max(1, len(around)) // CHARACTERS_A_TOKEN + TEMPLATE_TOKENS
         tokens += config.dataset.report.count * (each + config.evaluate.max_new_tokens)
     return tokens
+
+
+def random_tokens(config: Config) -> int:
+    """About how many tokens the random control reads and generates, if no answer ends early."""
+    rows = config.dataset.report
+    read = sum(_lengths(rows)) // CHARACTERS_A_TOKEN or rows.count * PROMPT_TOKENS
+    return config.evaluate.random_repeats * (read + rows.count * (TEMPLATE_TOKENS + config.search.max_new_tokens))
 
 
 def files(config: Config, vocab_size: int, asked: int) -> int:

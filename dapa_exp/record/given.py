@@ -12,6 +12,8 @@ from dapa_exp.record.layout import RunLayout
 def given_units(search: Search) -> tuple[str, ...]:
     """The units named in the config, or those found by the run in the folder `search.from`; () if neither is set.
 
+    A pattern such as `multirun/x/*-mlp-auto-*` names several runs: then these are all units that any of them found.
+
     Raises DapaError if that run is not done, or found no set.
     """
     if search.from_run is None:
@@ -28,7 +30,16 @@ def within_units(search: Search) -> tuple[str, ...] | None:
 
 
 def _found(key: str, folder: str) -> tuple[str, ...]:
-    found = RunLayout(Path(folder).expanduser()).read_record().search
+    """The units that the run in a folder found, or any of the runs whose folders match a pattern with `*`."""
+    path = Path(folder).expanduser()
+    folders = sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
+    if not folders:
+        raise DapaError(f"{key}={folder}: no folder has such a name")
+    return tuple(dict.fromkeys(unit for each in folders for unit in _units_of(key, each)))
+
+
+def _units_of(key: str, folder: Path) -> list[str]:
+    found = RunLayout(folder).read_record().search
     if not found.units_found or found.status == "no_gain":
         raise DapaError(f"{key}={folder}: that run found no set ({found.status})")
-    return tuple(found.units_found)
+    return found.units_found

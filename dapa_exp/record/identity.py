@@ -35,7 +35,7 @@ They are part of the identity only if the fast engine computes in a dtype below 
 NOT_IDENTITY: Any = {
     "record": True,
     "drift": True,
-    "runtime": {"device", "threads", "processes", "wait", *ENGINE},
+    "runtime": {"device", "threads", "processes", "wait", "tensor_parallel", "cache_memory", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason", "drifted"},
     "granularity": {"name"},
@@ -43,8 +43,22 @@ NOT_IDENTITY: Any = {
 }
 """Config keys that are not part of the identity: names, remarks and places, which cannot change a result.
 
-dtype and batch size can, and so can the fast engine below float32.
+dtype and batch size can, and so can the fast engine below float32, and vLLM.
 """
+
+
+SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
+    ("pair", "thinking", None),
+    ("dataset", "skill", None),
+    ("dataset", "system_prompt", None),
+    ("dataset", "attacks", {}),
+    ("dataset", "conversations", None),
+    ("evaluate", "confirm", None),
+    ("search", "share", None),
+    ("search", "longer_tokens", None),
+    ("search", "weight", "units"),
+)
+"""Keys that older configs lack, and the value that says the same. They count only where they have another."""
 
 
 def essence(config: Config) -> dict[str, Any]:
@@ -77,6 +91,8 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
         body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
+    if runtime.engine == "vllm":  # its sums are its own, and so is how it spreads them over devices
+        body |= runtime.model_dump(include={"engine", "tensor_parallel"})
     return body
 
 
@@ -98,16 +114,9 @@ def _leave_out_unused(config: Config, body: dict[str, Any]) -> None:
         del body["localise"]
     if config.search.prior is None:
         del body["search"]["prior_rows"]
-    for key in ("share", "longer_tokens"):
-        if getattr(config.search, key) is None:
-            del body["search"][key]
-    if config.pair.thinking is None:
-        del body["pair"]["thinking"]
-    if config.evaluate.confirm is None:
-        del body["evaluate"]["confirm"]
-    for key in ("skill", "conversations", "attacks", "system_prompt"):
-        if not getattr(config.dataset, key):
-            del body["dataset"][key]
+    for group, key, default in SINCE_ADDED:
+        if body[group][key] == default:
+            del body[group][key]
     if not config.dataset.drop_similar:  # then similar rows are used and only counted
         del body["dataset"]["drop_similar"], body["dataset"]["similar_at"]
 

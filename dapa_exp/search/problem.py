@@ -14,24 +14,37 @@ class Problem:
     """Items that pass together, in order, and the best set found among them so far.
 
     Items are units, or groups of units in a hierarchical search. `prior` maps each item to its supposed importance
-    (higher is more important). It may be wrong, and it may be None.
+    (higher is more important). It may be wrong, and it may be None. `weights` are the items' sizes: the best set is the
+    lightest that passes. Their mean is 1; without them, each is 1.
     """
 
-    def __init__(self, items: Sequence[str], ask: Ask, prior: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        items: Sequence[str],
+        ask: Ask,
+        prior: Mapping[str, float] | None = None,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
         self.items = tuple(items)
         self.prior = prior
+        self.weighted = weights is not None
+        self.weights = dict.fromkeys(self.items, 1.0) if weights is None else _with_mean_one(weights, self.items)
         self.best = frozenset(items)
         self.seen: dict[frozenset[str], Outcome] = {}
         self._best_score = 0.0
         self._ask = ask
 
     def ask(self, items: Iterable[str], label: str) -> Outcome:
-        """Test a set of items. Among passing sets, a smaller one is better; of equal sizes, the higher score."""
+        """Test a set of items. Among passing sets, a lighter one is better; of equal weights, the higher score."""
         candidate = frozenset(items)
         outcome = self.seen[candidate] = self._ask(candidate, label)
-        if outcome.passed and (-len(candidate), outcome.score) > (-len(self.best), self._best_score):
+        if outcome.passed and (-self.weight(candidate), outcome.score) > (-self.weight(self.best), self._best_score):
             self.best, self._best_score = candidate, outcome.score
         return outcome
+
+    def weight(self, items: Iterable[str]) -> float:
+        """The weight of a set of items, without noise of rounding: without weights, their number."""
+        return round(sum(self.weights[item] for item in sorted(items)), 9)
 
     def passes(self, items: Iterable[str], label: str) -> bool:
         """Test a set of items. Returns only whether it passes."""
@@ -47,10 +60,20 @@ class Problem:
         return any(candidate <= other for other, outcome in self.seen.items() if not outcome.passed)
 
     def ascending(self, items: Iterable[str]) -> list[str]:
-        """The items, the least important by the prior first. Without a prior, in order of position."""
-        chosen = frozenset(items)
+        """The items to do without, in this order: the least important for its weight first.
+
+        Without a prior, the heaviest first, and equally heavy ones in order of position.
+        """
+        chosen, prior = frozenset(items), self.prior
         in_order = [item for item in self.items if item in chosen]
-        return in_order if self.prior is None else sorted(in_order, key=self.prior.__getitem__)
+        if prior is None:
+            return sorted(in_order, key=lambda item: -self.weights[item])
+        return sorted(in_order, key=lambda item: prior[item] / self.weights[item])
+
+
+def _with_mean_one(weights: Mapping[str, float], items: Sequence[str]) -> dict[str, float]:
+    mean = sum(weights[item] for item in items) / len(items)
+    return {item: weights[item] / mean for item in items}
 
 
 Reducer = Callable[[Problem], frozenset[str]]

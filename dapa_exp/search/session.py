@@ -28,6 +28,7 @@ class Session:
         budget: Budget,
         known: Mapping[frozenset[Unit], Outcome],
         on_query: Callable[[Query], None] | None,
+        weights: Mapping[Unit, float] | None = None,
     ) -> None:
         self.units = tuple(units)
         self.queries: list[Query] = []
@@ -38,6 +39,7 @@ class Session:
         self._budget = budget
         self._known = known
         self._on_query = on_query
+        self._weights = weights or dict.fromkeys(units, 1.0)
         self._asked: dict[frozenset[Unit], Query] = {}
         self._started = time.monotonic()
 
@@ -89,11 +91,10 @@ class Session:
         query = Query(len(self.queries), label, self.in_order(candidate), outcome)
         self.queries.append(query)
         self._asked[candidate] = query
-        if outcome.passed and (self.best is None or _rank(query) < _rank(self.best)):
+        if outcome.passed and (self.best is None or self._rank(query) < self._rank(self.best)):
             self.best = query
         return query
 
-
-def _rank(query: Query) -> tuple[int, float]:
-    """Smaller sets first, then higher scores; the earlier query wins a tie."""
-    return len(query.units), -query.outcome.score
+    def _rank(self, query: Query) -> tuple[float, float]:
+        """Lighter sets first, then higher scores; the earlier query wins a tie."""
+        return sum(self._weights[unit] for unit in query.units), -query.outcome.score

@@ -20,31 +20,38 @@ def search(
     known: Mapping[frozenset[Unit], Outcome] | None = None,
     on_query: Callable[[Query], None] | None = None,
     prior: Mapping[Unit, float] | None = None,
+    weights: Mapping[Unit, float] | None = None,
     settings: Settings | None = None,
 ) -> SearchResult:
     """Look for a smallest set of units that passes.
 
     `known` has the outcomes of an interrupted run of the same search. `on_query` is called after every new query.
     `prior` maps units to their supposed importance; units that it does not name count as the least important.
+    `weights` are the units' sizes: the lightest set is looked for. Without them, the set of the fewest units.
     """
     chosen = ALGORITHMS.get(algorithm)
     if not units:
         raise DapaError("search: no units to choose from.")
     if len(set(units)) < len(units):
         raise DapaError("search: a unit is named twice.")
-    session = Session(units, test, budget=budget or Budget(), known=known or {}, on_query=on_query)
+    session = Session(units, test, budget=budget or Budget(), known=known or {}, on_query=on_query, weights=weights)
     if isinstance(chosen, Control):
         return _ask_all(session, chosen.candidates(session.units, settings or Settings()))
     assert isinstance(chosen, Reduction)
-    return _reduce(session, chosen.reduce, prior)
+    return _reduce(session, chosen.reduce, prior, weights)
 
 
-def _reduce(session: Session, reducer: Reducer, prior: Mapping[Unit, float] | None) -> SearchResult:
+def _reduce(
+    session: Session,
+    reducer: Reducer,
+    prior: Mapping[Unit, float] | None,
+    weights: Mapping[Unit, float] | None,
+) -> SearchResult:
     """Run an algorithm as long as the budget lasts. If all units together fail, the answer is all units."""
     answer: Iterable[Unit] = session.units
     try:
         if session.ask(answer, "all").passed:
-            answer = reducer(Problem(session.units, session.ask, _completed(prior, session.units)))
+            answer = reducer(Problem(session.units, session.ask, _completed(prior, session.units), weights))
     except BudgetExhaustedError:
         answer = session.best.units if session.best else session.units
     return _result(session, answer)

@@ -136,6 +136,7 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
         known=oracle.known(),
         on_query=on_query,
         prior=prior.scores if prior else None,
+        weights=unit_parameters(pair) if settings.weight == "parameters" else None,
         settings=_settings(config, pair, prior),
     )
     report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))

@@ -125,7 +125,10 @@ def test_a_profile_is_the_mean_of_the_runs_by_layer(frame: pd.DataFrame, tmp_pat
     assert alone[["low", "high"]].to_numpy().tolist() == [[0.0, 1.0]] * 2
 
 
-def test_every_figure_can_be_read_in_a_column_and_on_a_dark_page(frame: pd.DataFrame, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("frame")
+def test_every_figure_can_be_read_in_a_column_and_on_a_dark_page(tmp_path: Path) -> None:
+    given = record("a", granularity="layer", search="given", status="control", units_found=["layers.1", "layers.3"])
+    frame = load([tmp_path / "sweep", write_sweep(tmp_path / "given", [given])])
     figures = figures_of(frame)
     assert list(figures) == FIGURES.names()
     for name, figure in figures.items():

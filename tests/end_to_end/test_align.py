@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -49,15 +50,17 @@ def records(out: Path) -> dict[str, Record]:
 
 
 @pytest.mark.slow
-def test_one_command_killed_twice_ends_with_a_model_that_transformers_loads(
+def test_one_command_interrupted_and_killed_ends_with_a_model_that_transformers_loads(
     tmp_path: Path, said: Callable[..., Said]
 ) -> None:
     out = tmp_path / "out"
     words = align(out, "dataset.questions=null")
-    for lines in (3, 20):
+    for lines, how in ((3, signal.SIGINT), (20, signal.SIGKILL)):
         with started(*words, cwd=tmp_path) as running:
             wait_until(lambda lines=lines: asked(out) >= lines, 300)
-            os.killpg(running.pid, signal.SIGKILL)
+            os.killpg(running.pid, how)
+            assert running.wait(60) == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert "the same command goes on from here" in (tmp_path / "said.txt").read_text()
     assert not (out / "model").exists()
     done = said(*words)
     assert done.code == 0, done.err
@@ -91,14 +94,18 @@ def test_one_command_killed_twice_ends_with_a_model_that_transformers_loads(
 
 @pytest.mark.slow
 def test_a_task_that_falls_too_far_keeps_the_model_from_being_exported(
-    tmp_path: Path, said: Callable[..., Said]
+    tmp_path: Path, said: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "questions.csv"
     file.write_text("prompt,answer\n" + "".join(f"how old is the {n}?,{n}\n" for n in ("tower", "bridge", "river")))
-    words = align(tmp_path / "out", "--keep", str(file), "--time", "1s")
+    kept_tasks = ("--keep", str(file), "--keep", "miniature_questions", "evaluate.tasks.limit=8")
+    words = align(tmp_path / "out", *kept_tasks, "--time", "1s", "--tolerance=55")
+    monkeypatch.chdir(tmp_path)  # no repository of git: the harness asks for its commit
     kept = said(*words)
     assert kept.code == 0, kept.err
     assert f"{file}: 0.0 % → 0.0 %, n = 3: is kept; so few rows do not rule out a fall of up to 56 points" in kept.out
+    assert re.search(r"^miniature_questions/\S+: [\d.]+ % → [\d.]+ %, n = 8: ", kept.out, re.MULTILINE)
+    assert "git" not in kept.err
 
     lost = said(*words, "--tolerance=-1")
     assert lost.code == 1

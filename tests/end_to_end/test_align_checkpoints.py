@@ -101,6 +101,11 @@ def truncated(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1000])
 
 
+def missing_shard(folder: Path) -> None:
+    sharded_bfloat16(folder)
+    sorted(folder.glob("model-*.safetensors"))[1].unlink()
+
+
 def strange(folder: Path) -> None:
     _change(folder, model_type="gpt2")
 
@@ -135,6 +140,7 @@ def _change(folder: Path, **values: object) -> None:
     ("change", "sentence"),
     [
         (truncated, "model.safetensors"),
+        (missing_shard, "shards are missing: model-00002-of-"),
         (strange, "model_type 'gpt2' is not known"),
         (quantised, "quantised (gptq); only floating-point weights can be transplanted"),
         (shallower, "num_hidden_layers: teacher 8, student 7"),

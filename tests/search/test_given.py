@@ -84,3 +84,12 @@ def test_a_unit_that_does_not_fit_is_passed_over() -> None:
     prior, sizes = {"a": 3.0, "b": 2.0, "c": 1.0}, {"a": 4, "b": 7, "c": 6}
     for room, expected in ((3, ""), (4, "a"), (10, "ac"), (11, "ab"), (17, "abc")):
         assert most_telling("abc", Settings(prior=prior, parameters=sizes, room=room)) == [frozenset(expected)]
+
+
+def test_a_pattern_names_all_units_that_several_runs_found(tmp_path: Path) -> None:
+    for unit in ("layers.3.mlp", "layers.1.mlp"):
+        run(settings("search=given", f"search.units=[{unit}]"), tmp_path / f"found-{unit[7]}", silent)
+    both = settings("search=given", f"search.from={tmp_path}/found-*")
+    assert identity(both) == identity(settings("search=given", "search.units=[layers.1.mlp,layers.3.mlp]"))
+    with pytest.raises(ConfigError, match="no folder has such a name"):
+        settings("search=given", f"search.from={tmp_path}/lost-*")

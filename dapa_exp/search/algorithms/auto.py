@@ -99,29 +99,32 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
             np.array([outcome.score for outcome in outcomes]),
             np.array([outcome.passed for outcome in outcomes]),
         )
-        weight = dict(zip(items, model.weights.tolist(), strict=True))
-        proposal = _proposal(problem, model, weight) if patience else None
+        effect = dict(zip(items, model.weights.tolist(), strict=True))
+        proposal = _proposal(problem, model, effect) if patience else None
         if proposal is not None:
             patience -= not problem.passes(proposal, f"heaviest {len(proposal)}")
             continue
         if not certify:
             return
-        least_first = sorted(problem.remaining(), key=weight.__getitem__)
+        least_first = sorted(problem.remaining(), key=lambda item: effect[item] / problem.weights[item])
         untried = [item for item in least_first if problem.best - {item} not in problem.seen]
         if not untried:
             break
         problem.ask(problem.best - {untried[0]}, f"without {untried[0]}")
 
 
-def _proposal(problem: Problem, model: ScoreModel, weight: dict[str, float]) -> frozenset[str] | None:
-    """Return the set of heaviest items that promises to save most, if that is worth a query."""
-    heaviest = sorted(problem.items, key=weight.__getitem__, reverse=True)
-    sizes = range(len(problem.best))
-    candidates = [frozenset(heaviest[:size]) for size in sizes]
+def _proposal(problem: Problem, model: ScoreModel, effect: dict[str, float]) -> frozenset[str] | None:
+    """Return the set of items of most effect for their weight that promises to save most, if that is worth a query."""
+    in_order = sorted(problem.items, key=lambda item: effect[item] / problem.weights[item], reverse=True)
+    sizes = range(len(problem.items))
+    candidates = [frozenset(in_order[:size]) for size in sizes]
     chances = model.chances(_rows(problem.items, candidates))
+    best = problem.weight(problem.best)
     gains = [
-        0.0 if candidate in problem.seen or problem.surely_fails(candidate) else chance * (len(problem.best) - size)
-        for size, candidate, chance in zip(sizes, candidates, chances.tolist(), strict=True)
+        0.0
+        if candidate in problem.seen or problem.surely_fails(candidate)
+        else chance * (best - problem.weight(candidate))
+        for candidate, chance in zip(candidates, chances.tolist(), strict=True)
     ]
     most = max(gains)
     return candidates[gains.index(most)] if most >= 1.0 else None

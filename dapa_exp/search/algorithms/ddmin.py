@@ -1,7 +1,8 @@
 """Delta debugging: try chunks, then everything but one chunk, then cut smaller chunks.
 
 A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input. IEEE TSE 28(2), 2002, section 3.
-Worst case n² + 3n queries, best case 2·log₂n. The last round, at single units, is the certificate;
+Where items have weights, chunks are about equally heavy (X. Zhou et al.: WDD: Weighted Delta Debugging, arXiv
+2411.19410). Worst case n² + 3n queries, best case 2·log₂n. The last round, at single units, is the certificate;
 `minimise` finds it in the cache and only adds the question whether an answer of one unit is needed.
 """
 
@@ -39,26 +40,31 @@ def _delta_debug(problem: Problem, *, try_chunks: bool) -> None:
         if len(config) < 2:
             return
         if len(chunks) == 1:
-            chunks = _split(config, 2)
+            chunks = _split(problem, config, 2)
         reduced = _to_chunk(problem, chunks, run) if try_chunks else None
         reduced = reduced or _to_complement(problem, chunks, first, run)
         if reduced is not None:
             chunks, first = reduced
         elif len(chunks) < len(config):
-            finer = _split(config, min(2 * len(chunks), len(config)))
+            finer = _split(problem, config, min(2 * len(chunks), len(config)))
             first = first * len(finer) / len(chunks)  # the same place, counted in finer chunks
             chunks = finer
         else:
             return
 
 
-def _split(items: Sequence[str], n: int) -> list[Chunk]:
-    """Cut as Zeller's reference implementation does: an n-th of the rest each time, longer chunks last."""
+def _split(problem: Problem, items: Sequence[str], n: int) -> list[Chunk]:
+    """Cut as Zeller's reference implementation does: an n-th of the rest each time, heavier chunks last.
+
+    A chunk takes items as long as it is not heavier than an n-th of the rest, and leaves one for each chunk after it.
+    """
     chunks = []
     start = 0
     for left in range(n, 0, -1):
-        stop = start + (len(items) - start) // left
-        chunks.append(tuple(items[start:stop]))
+        most, stop = problem.weight(items[start:]) / left, start + 1
+        while stop <= len(items) - left and problem.weight(items[start : stop + 1]) <= most:
+            stop += 1
+        chunks.append(tuple(items[start : stop if left > 1 else None]))
         start = stop
     return chunks
 

@@ -17,13 +17,14 @@ MOST_ITEMS = 12  # 4,096 subsets
 def exhaustive(problem: Problem) -> frozenset[str]:
     """Try every subset of up to 12 items, else every contiguous range, by size; the best score of the smallest wins.
 
-    2ⁿ or n(n+1)/2 queries at worst. A smallest subset is 1-minimal, a smallest range need not be.
+    Where items differ in weight, a larger set may be the lighter one, so none is left out. 2ⁿ or n(n+1)/2 queries at
+    worst. A smallest subset is 1-minimal, a smallest range need not be.
     """
     n = len(problem.items)
     for size in range(n):
         for candidate in _subsets(problem, size) if n <= MOST_ITEMS else _ranges(problem, size):
             problem.ask(candidate, f"size {size}")
-        if len(problem.best) == size:
+        if len(problem.best) == size and not problem.weighted:
             break
     return problem.best
 

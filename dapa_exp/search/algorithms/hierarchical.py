@@ -6,7 +6,7 @@ Levels are read off the dotted names: "layers.3.mlp.gate_proj" lies in "layers.3
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from dapa_exp.search.algorithm import ALGORITHMS, Reduction
 from dapa_exp.search.algorithms.auto import auto, shrink
@@ -38,14 +38,15 @@ def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:
 
 
 def _level(problem: Problem, groups: dict[str, list[str]]) -> Problem:
-    """The same problem, asked about groups; a group is as important as its items together."""
+    """The same problem, asked about groups; a group is as important, and as heavy, as its items together."""
 
     def ask(chosen: Iterable[str], label: str) -> Outcome:
         return problem.ask((item for group in chosen for item in groups[group]), label)
 
-    prior = problem.prior
-    sums = None if prior is None else {group: sum(prior[item] for item in groups[group]) for group in groups}
-    return Problem(tuple(groups), ask, sums)
+    def sums(of: Mapping[str, float] | None) -> dict[str, float] | None:
+        return None if of is None else {group: sum(of[item] for item in items) for group, items in groups.items()}
+
+    return Problem(tuple(groups), ask, sums(problem.prior), sums(problem.weights if problem.weighted else None))
 
 
 ALGORITHMS.register(
