@@ -63,6 +63,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             student = evaluator.measure("student", lambda: engine)
         with run.run_stage("transplant"):
             moved = transplant(run, hybrid, pair, found.units_found)
+            moved = moved.model_copy(update={"in_engine": evaluator.agreement(engine)})
         with run.run_stage("hybrid"):
             aligned = evaluator.measure("hybrid", lambda: engine)
             change = evaluator.change_by_layer(engine)

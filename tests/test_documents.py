@@ -21,7 +21,7 @@ from dapa_exp.base.progress import silent
 from dapa_exp.base.registry import Registry
 from dapa_exp.cli.align import parsed, run_words
 from dapa_exp.cli.compose import jobs
-from dapa_exp.cli.dispatch import VERBS, main
+from dapa_exp.cli.dispatch import COMPOSED, VERBS, main
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS
 from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.zoo import store
@@ -124,12 +124,10 @@ def _lines(block: str) -> Iterator[str]:
         line = ""
 
 
-COMPOSED = ("run", "plan", "check", "localise")
-
-
 def _words_of(*verbs: str, marked: bool) -> list[str]:
-    """What follows these verbs of dapa, each once."""
-    found = (re.fullmatch(rf"dapa (?:{'|'.join(verbs)}) (.+)", line, re.S) for line in commands(marked))
+    """What follows these verbs of dapa, each once; not where FOLDER stands for the results of another sweep."""
+    lines = (line for line in commands(marked) if "=FOLDER/" not in line)
+    found = (re.fullmatch(rf"dapa (?:{'|'.join(verbs)}) (.+)", line, re.S) for line in lines)
     return sorted({match[1] for match in found if match})
 
 
@@ -171,7 +169,7 @@ NAMES = {
     r"(multirun/\S+|aligned/mini/runs)/(RUN|'[\w-]+-\*')": "{run}",
     r"'multirun/smollm2/smollm2-layer-\*'": "{run}",
     r"multirun/(B|after)": "{again}",
-    r"multirun/\w+|aligned/mini/runs": "{sweep}",
+    r"(?:multirun|FOLDER)/\w+|aligned/mini/runs": "{sweep}",
     r"aligned\.safetensors(?= STUDENT)": "{patch}",
     "STUDENT_FOLDER": "{student}",
     r"reproduce\.json": "{run}/reproduce.json",

@@ -1,4 +1,4 @@
-"""How much memory this process has used."""
+"""How much memory this process has used, and how much is free."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def peak_memory_bytes() -> int:
     if STATUS.exists() and (found := re.search(r"^VmHWM:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)):
         return int(found[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_memory() -> int:
+    """Bytes of memory that new processes can use without swapping."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

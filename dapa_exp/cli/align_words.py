@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
+from dapa_exp.base.memory import free_memory
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import RunNeeds
 from dapa_exp.preflight.facts import Shape
-from dapa_exp.preflight.totals import format_bytes, free_memory
+from dapa_exp.preflight.totals import format_bytes
 from dapa_exp.prompts.files import is_table
 from dapa_exp.record.schema import Measure, Record
 

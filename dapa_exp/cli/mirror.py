@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import get_args
 
@@ -25,8 +26,8 @@ def mirror_command(words: Sequence[str]) -> int:
     failed = f", {len(done.failed)} failed" if done.failed else ""
     print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{failed}{left}")
     if asked.mode == "offline" and done.mirrored + done.skipped:
-        runs = RunLayout(asked.folder if RunLayout(asked.folder).mirror.is_dir() else asked.folder / "*")
-        print(f"to send them: wandb sync {runs.mirror}/offline-run-*")
+        copies = [str(RunLayout(place).mirror / "offline-run-*") for place in (asked.folder, asked.folder / "*")]
+        print(f"to send them: wandb sync {' '.join(filter(glob, copies))}")
     for reason in done.failed:
         complain(DapaError(reason))
     return 1 if done.failed else 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
@@ -16,7 +17,7 @@ from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
 from dapa_exp.config.registries import METRICS, PRIORS
-from dapa_exp.config.schema import Config
+from dapa_exp.config.schema import Config, RecordSettings
 from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
 from dapa_exp.record.status import status
 from dapa_exp.sweep.job import Job
@@ -82,6 +83,19 @@ def show(words: Sequence[str]) -> None:
         raise DapaError(" ".join(str(error).split())) from error
 
 
+def _mirror_sweeps(folders: Iterable[Path], to: RecordSettings) -> None:
+    """Send the W&B run that sums up each sweep, if its runs are mirrored. A failure costs the summary only."""
+    if to.wandb == "off":
+        return
+    from dapa_exp.record.mirror import mirror_sweep
+
+    for folder in folders:
+        try:
+            mirror_sweep(folder, mode=to.wandb, project=to.wandb_project, entity=to.wandb_entity)
+        except DapaError as error:
+            complain(error)
+
+
 def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of the planned runs, and each failed run with its reason. Returns the exit code."""
     from analysis.report import report  # imported here: it takes two seconds
@@ -94,6 +108,8 @@ def _conclude(planned: Sequence[Job]) -> int:
     except OSError as error:
         written = False
         complain(DapaError(f"the tables cannot be written: {error}"))
+    if not single:
+        _mirror_sweeps(folders, planned[0].config.record)
     asked = {job.folder.name for job in planned}
     runs = [run for folder in sorted(folders) for run in status(folder) if run.folder in asked]
     failed = [run for run in runs if run.state != "done"]

@@ -564,12 +564,18 @@ class Runtime(Group):
 
     device: Annotated[str, _device("auto")] = Field(description="auto: layers spread over all devices")
     dtype: Literal["float32", "bfloat16", "float16"]
-    engine: Literal["plain", "fast"] = Field(description="fast: in float32 the same verdicts, by the next three keys")
+    engine: Literal["plain", "fast", "vllm"] = Field(
+        description="fast: in float32 the same verdicts, by the next three keys; vllm: vLLM generates"
+    )
     reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     graphs: bool = Field(
         default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
+    )
+    tensor_parallel: Count = Field(default=1, description="devices that vLLM spreads the model over")
+    cache_memory: Annotated[float, Field(gt=0.0)] = Field(
+        default=1.0, description="GB that vLLM takes on each device for keys and values of the answers at work"
     )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
@@ -577,6 +583,20 @@ class Runtime(Group):
         description="how many runs of a sweep to carry out at a time on one machine; auto: as many as fit into memory"
     )
     wait: bool = Field(default=True, description="false: return as soon as the runs are submitted to a cluster")
+
+    @model_validator(mode="after")
+    def _engine_fits_devices(self) -> Self:
+        if self.engine == "vllm" and self.device not in ("cpu", "cuda", "auto"):
+            raise ValueError(
+                f"engine=vllm takes the devices that are visible, not device={self.device}; allowed: cpu, cuda, auto."
+                " CUDA_VISIBLE_DEVICES chooses one"
+            )
+        if self.tensor_parallel > 1 and (self.engine != "vllm" or self.device == "cuda"):
+            raise ValueError(
+                f"tensor_parallel={self.tensor_parallel} needs engine=vllm, and device=auto or cpu: with device=cuda a"
+                " run of a sweep sees one GPU"
+            )
+        return self
 
 
 class Config(Group):

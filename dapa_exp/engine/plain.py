@@ -15,6 +15,7 @@ from dapa_exp.models.ends import ends_of
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.templates import before_answer, render
 from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.schema import EngineAgreement
 
 Decided = Callable[[Prompt, str], bool]
 """Whether the verdict on an answer is certain from its beginning, so that the rest need not be generated."""
@@ -112,6 +113,10 @@ class PlainEngine:
 
     def remember(self, prompts: Sequence[Prompt], answers: Sequence[Completion]) -> None:
         """Note that the model as it is answers a batch so, as if it had been asked. The reference has no use for it."""
+
+    def agreement(self, prompts: Sequence[Prompt], max_new_tokens: int) -> EngineAgreement | None:
+        """How far answers to the first prompts are from transformers'. None: this engine is transformers'."""
+        return None
 
     def forget(self) -> None:
         """Free what is kept for further queries, because the search is over. This engine keeps nothing."""

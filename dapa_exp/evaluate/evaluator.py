@@ -29,7 +29,15 @@ from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import Confirmation, ControlRecord, LayerChange, Measure, Rate, SearchRecord
+from dapa_exp.record.schema import (
+    Confirmation,
+    ControlRecord,
+    EngineAgreement,
+    LayerChange,
+    Measure,
+    Rate,
+    SearchRecord,
+)
 from dapa_exp.record.shared import Key, json_format
 from dapa_exp.transplant.hybrid import Hybrid
 
@@ -44,6 +52,7 @@ _VERDICTS = TypeAdapter(list[Verdict])
 _DSR = TypeAdapter(_Defended)
 _CONTROL = TypeAdapter(ControlRecord)
 _CONFIRMATION = TypeAdapter(Confirmation)
+_AGREEMENT = TypeAdapter(EngineAgreement | None)
 _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length=1)])
 
 
@@ -147,6 +156,19 @@ class Evaluator:
             search_answers=answers,
             search_dsr=search_dsr,
         )
+
+    def agreement(self, engine: PlainEngine) -> EngineAgreement | None:
+        """How far the answers of the hybrid, which must be in the engine, are from transformers'.
+
+        None: they are transformers' own.
+        """
+
+        def compute() -> EngineAgreement | None:
+            return engine.agreement(self.prompts.report, self.config.search.max_new_tokens)
+
+        if self.config.runtime.engine != "vllm":
+            return None
+        return self.run.load_or_compute(self.run.files.metric("hybrid", "agreement"), _AGREEMENT, compute)
 
     def random_control(self, hybrid: Hybrid, engine: PlainEngine, found: Sequence[str]) -> ControlRecord:
         """The found set compared with random sets of its size, on the report rows."""

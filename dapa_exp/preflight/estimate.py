@@ -98,9 +98,10 @@ def memory(config: Config, shape: Shape) -> int:
       metrics:     what each of them needs
       transplant:  on a CPU the largest tensor twice, as it is read and in the model's dtype
     `keys` is the size of one token's keys in a layer, `width` the bytes of one number in runtime.dtype. Logits are
-    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted.
+    computed in runtime.dtype and converted to float32. Judges and benchmark tasks are not counted. With vLLM, its
+    weights and its cache are there all the time, and transformers generates nothing.
     """
-    width = DTYPE_BYTES[config.runtime.dtype]
+    width, vllm = DTYPE_BYTES[config.runtime.dtype], config.runtime.engine == "vllm"
     batch = config.runtime.batch_size
     prompt = _prompt_tokens(config)
     sizes = _sizes(config, shape)
@@ -109,7 +110,15 @@ def memory(config: Config, shape: Shape) -> int:
     generating = batch * (tokens + shape.vocab_size * (width + 4)) + _kept(config, shape, prompt)
     measuring = [METRICS.get(name).working_bytes(config, sizes) for name in config.evaluate.metrics]
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
-    return shape.parameters * width + PROCESS_BYTES + max(generating, reading, *measuring)
+    needed = shape.parameters * width + PROCESS_BYTES + max(0 if vllm else generating, reading, *measuring)
+    return needed + (_beside(config, shape) if vllm else 0)
+
+
+def _beside(config: Config, shape: Shape) -> int:
+    """Bytes that vLLM holds beside transformers' model, on each device: its own weights, and its cache."""
+    runtime = config.runtime
+    weights = shape.parameters * DTYPE_BYTES[runtime.dtype] // runtime.tensor_parallel
+    return weights + round(runtime.cache_memory * 1e9)
 
 
 def _sizes(config: Config, shape: Shape) -> ModelSizes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from dapa_exp.base.errors import DapaError
@@ -97,6 +98,7 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
         yield from _template_problems(config, findings)
         yield from _method_problems(config, findings)
         yield from setting_problems(config)
+        yield from _head_problems(config, findings)
 
 
 def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
@@ -157,6 +159,20 @@ def _method_problems(config: Config, findings: Findings) -> Iterator[str]:
         share = alignment_share(*(TensorReader(folder) for folder in folders if folder))
         if problem := misused(config.transplant, share):
             yield f"{config.pair.name}: {problem}"
+
+
+def _head_problems(config: Config, findings: Findings) -> Iterator[str]:
+    """A sentence if vLLM, where it is chosen and here, does not take the size of the student's heads."""
+    shape = findings.shape_of(config.pair.student)
+    if config.runtime.engine == "vllm" and find_spec("vllm") and shape:
+        from dapa_exp.engine.vllm import head_sizes
+
+        taken = head_sizes()
+        if taken and shape.head_dim not in taken:
+            yield (
+                f"{config.pair.student.id}: its attention heads have the size {shape.head_dim}; on a CPU vLLM takes"
+                f" {', '.join(map(str, taken))}. A miniature has larger ones as zoo:NAME@head_dim=64"
+            )
 
 
 def pair_misfits(config: Config, findings: Findings) -> list[str] | None:

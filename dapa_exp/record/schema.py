@@ -325,6 +325,16 @@ class SearchRecord(_RecordPart):
     ledger: Ledger
 
 
+class EngineAgreement(_RecordPart):
+    """vLLM's answers with the transplanted units, read once by transformers, which has the same weights in memory."""
+
+    answers: Natural = Field(description="the first report rows, answered at the search's length")
+    tokens: Natural
+    likeliest: Natural = Field(description="tokens that are the likeliest by transformers, too")
+    mean_difference: float = Field(description="between the two log-probabilities of a token, in nats")
+    largest_difference: float
+
+
 class TransplantRecord(_RecordPart):
     method: str
     tensors: Natural
@@ -342,6 +352,9 @@ class TransplantRecord(_RecordPart):
         default=None,
         description="what the student has of the teacher's change since its base: about 1 for a student tuned from the"
         " teacher, 0 for one tuned from the base; null: the method takes any student",
+    )
+    in_engine: EngineAgreement | None = Field(
+        default=None, description="whether the engine's own copy of the model got the units; null: it has no copy"
     )
 
 

@@ -6,10 +6,10 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from dapa_exp.base.memory import free_memory
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
-from dapa_exp.preflight.totals import free_memory
 
 Slot = str | None
 """The value of CUDA_VISIBLE_DEVICES of a run's process; None leaves it as it is."""

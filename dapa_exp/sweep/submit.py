@@ -82,11 +82,15 @@ def mark_waiting(runs: Sequence[RunStatus]) -> list[RunStatus]:
     living = _living(jobs.values())
     waiting = {folder: job for folder, job in jobs.items() if job in living}
     return [
-        replace(run, state="waiting", reason=f"job {waiting[run.folder].id} has not begun")
-        if run.folder in waiting
+        replace(run, state="waiting", reason=_why_waiting(job, living[job]))
+        if (job := waiting.get(run.folder))
         else run
         for run in runs
     ]
+
+
+def _why_waiting(job: SubmittedJob, reason: str) -> str:
+    return f"job {job.id} has not begun{f' (SLURM: {reason})' if reason not in ('', 'None') else ''}"
 
 
 def _submit(tasks: Sequence[Task], cluster: Cluster, settings: Mapping[str, Any]) -> dict[Path, SubmittedJob]:
@@ -119,7 +123,7 @@ def _wait(jobs: Mapping[Path, SubmittedJob], report: Report) -> None:
         while pending:
             time.sleep(POLL_SECONDS)
             if time.monotonic() - asked > ASK_SECONDS:
-                dead = set(pending.values()) - _living(pending.values())
+                dead = set(pending.values()) - _living(pending.values()).keys()
                 for folder, job in pending.items():
                     if job in dead & gone:  # since the last time already: its files are visible here by now
                         _note_end(folder, job)
@@ -143,17 +147,17 @@ def _note_end(folder: Path, job: SubmittedJob) -> None:
         leave_error(folder, "ended", f"job {job.id} {how}; its log: {job.log}")
 
 
-def _living(jobs: Iterable[SubmittedJob]) -> set[SubmittedJob]:
-    """Those jobs that wait or run. All SLURM jobs, if SLURM does not answer."""
+def _living(jobs: Iterable[SubmittedJob]) -> dict[SubmittedJob, str]:
+    """Those jobs that wait or run, and why SLURM lets them wait. All SLURM jobs, if SLURM does not answer."""
     local = {job for job in jobs if job.cluster == "local"}
     slurm = {job for job in jobs if job.cluster == "slurm"}
-    found = {job for job in local if process_start(int(job.id)) == job.started}
+    found = {job: "" for job in local if process_start(int(job.id)) == job.started}
     if slurm:
-        asked = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i"]
+        asked = ["squeue", "-h", "-r", "-u", getpass.getuser(), "-o", "%i %r"]
         try:
             done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError):
-            return found | slurm
-        ids = set(done.stdout.split())
-        found |= {job for job in slurm if job.id in ids}
+            return found | dict.fromkeys(slurm, "")
+        reasons = {line.partition(" ")[0]: line.partition(" ")[2].strip() for line in done.stdout.splitlines()}
+        found |= {job: reasons[job.id] for job in slurm if job.id in reasons}
     return found

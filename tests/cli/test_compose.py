@@ -186,6 +186,14 @@ def test_no_other_device_is_taken(device: str) -> None:
     assert problem.endswith("; allowed: cpu, cuda, cuda:N, mps")
 
 
+@pytest.mark.parametrize("words", [["device=cuda:1"], ["device=mps"], ["device=cuda", "tensor_parallel=2"]])
+def test_vllm_takes_the_devices_that_are_visible(words: list[str]) -> None:
+    (problem,) = problems("runtime.engine=vllm", *(f"runtime.{word}" for word in words))
+    assert words[0].split("=")[1] in problem
+    (problem,) = problems("runtime.tensor_parallel=2")
+    assert "tensor_parallel=2 needs engine=vllm" in problem
+
+
 def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
     found = problems("-m", "pair=glob(mini-gemma-*)", "search.threshold=0.9,1.5", "evaluate.perplexity_stride=4096")
     assert len(found) == 2
@@ -469,6 +477,10 @@ def test_the_engine_is_part_of_the_identity_where_it_can_move_results() -> None:
     assert len({identity(below, word) for word in ("engine=plain", "engine=fast", *levers)}) == 6
     plain = [identity(below, "engine=plain", word) for word in levers]
     assert set(plain) == {identity(below, "engine=plain")}
+    assert identity("engine=plain", "cache_memory=3") == identity()
+    vllm = [identity("engine=vllm", *word) for word in ((), ("tensor_parallel=2",))]
+    assert len({*vllm, identity()}) == 3
+    assert identity("engine=vllm", "cache_memory=3") == vllm[0]
 
 
 def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path) -> None:

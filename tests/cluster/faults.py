@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -36,7 +37,7 @@ LAUNCHERS = {
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
     "submitit_local": (4,),
-    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null"),
+    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=30"),
 }
 """How many runs a sweep has, fewer where each is a process that imports anew; and what its command is told besides."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
@@ -182,20 +183,24 @@ class Campaign:
 
     def full_disk(self, folder: Path) -> str:
         """Give the command on a disk on which its results soon have no room."""
-        return self.on_small_disk(folder, f"size={self.moments.randint(300, 900)}k", "full disk")
+        return self.on_small_disk(folder, self.moments.randint(50, 400), "full disk")
 
     def read_only_disk(self, folder: Path) -> str:
-        return self.on_small_disk(folder, "ro", "read-only disk")
+        return self.on_small_disk(folder, None, "read-only disk")
 
-    def on_small_disk(self, folder: Path, option: str, name: str) -> str:
-        """Give the command with the results on a disk of its own, and keep what it has written there."""
+    def on_small_disk(self, folder: Path, room: int | None, name: str) -> str:
+        """Give the command with the results on a disk of its own, and keep what it has written there.
+
+        The disk has `room` for so many kB more; if that is None, it is read-only.
+        """
         disk = self.scratch / "disk"
         disk.mkdir(exist_ok=True)
         if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode:
             return ""
         try:
             subprocess.run(["cp", "-a", f"{folder}/.", str(disk)], check=True)
-            subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=False)
+            option = "ro" if room is None else f"size={(shutil.disk_usage(disk).used >> 10) + room}k"
+            subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
             said = subprocess.run(
                 [*DAPA, *self.words, f"record.dir={disk}"], capture_output=True, text=True, timeout=600, check=False
             )

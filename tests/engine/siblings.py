@@ -49,15 +49,15 @@ class Siblings:
 
 
 def siblings(
-    folder: Path, family: str, modules: tuple[str, ...] = ("mlp", "attention"), *, sliding_window: int | None = None
+    folder: Path, family: str, modules: tuple[str, ...] = ("mlp", "attention"), **changed: int | None
 ) -> Siblings:
-    """A pair of a family with weights of its own, on disk and in memory."""
+    """A pair of a family with weights of its own, on disk and in memory. `changed` are keys of its config."""
     tokenizer = tiny_loaded(family, 0).tokenizer
     config = {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "num_hidden_layers": LAYERS,
-        **({} if sliding_window is None else {"sliding_window": sliding_window}),
+        **{key: value for key, value in changed.items() if value is not None},
     }
     models = {role: tiny_model(family, seed, **config) for seed, role in enumerate(("teacher", "student"), start=1)}
     with torch.no_grad():

@@ -151,6 +151,15 @@ def test_memory_of_an_enlarged_run_is_what_was_measured() -> None:
     assert memory(config, shape) == pytest.approx(3.16e9, rel=0.15)
 
 
+def test_vllm_holds_the_weights_again_and_its_cache() -> None:
+    shape = shape_of(Model(id="zoo:llama-small-style@tinyllama-1.1b", revision=None))
+    assert shape is not None
+    runtime = {"dtype": "bfloat16", "device": "cpu", "engine": "vllm", "cache_memory": 3.0, "batch_size": 10_000}
+    whole, shared = (memory(config_of(runtime={**runtime, "tensor_parallel": n}), shape) for n in (1, 2))
+    assert 2 * 2.2e9 + 3e9 < whole < 2 * 2.2e9 + 3e9 + 1.5e9
+    assert whole - shared == pytest.approx(1.1e9, rel=0.01)
+
+
 def test_a_miniature_yet_to_be_enlarged_is_known_by_its_shape(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path))
     config = quick_config("pair=enlarged-gemma-2b", f"record.dir={tmp_path}")

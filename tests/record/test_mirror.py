@@ -8,6 +8,7 @@ from glob import glob
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dapa_exp.base.errors import DapaError
@@ -109,6 +110,11 @@ def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None
     assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0, 1, ())
     write_run(sweep, record("d"))
     assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2, 1, ())
+    messages = sent(sweep)
+    assert [(m.run.run_group, m.run.job_type) for m in messages if m.HasField("run")] == [("miniature", "sweep")]
+    (table,) = (json.loads(file.read_text()) for file in (sweep / "wandb").rglob("*.table.json"))
+    assert sorted(pd.DataFrame(**table)["pair"]) == ["a", "b", "d"]
+    assert status(sweep)[0].path.parent == sweep
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

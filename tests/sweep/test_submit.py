@@ -44,6 +44,18 @@ def test_a_job_that_has_not_begun_waits_and_one_that_ended_does_not(tmp_path: Pa
     ]
 
 
+def test_a_job_that_slurm_lets_wait_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho 7_0 PartitionTimeLimit\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    run = record("a")
+    sweep = write_sweep(tmp_path / "sweep", [], [run])
+    submitted(sweep / name_of(run), SubmittedJob(cluster="slurm", id="7_0", started=None, log="a.log"))
+    (found,) = mark_waiting(status(sweep))
+    assert (found.state, found.reason) == ("waiting", "job 7_0 has not begun (SLURM: PartitionTimeLimit)")
+
+
 def test_a_machine_without_slurm_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
