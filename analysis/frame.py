@@ -127,6 +127,11 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype({name: kinds[name] for name in map(str, frame)})
 
 
+def first_line(text: str) -> str:
+    """The first line of a message. The lines after it may quote prompts and answers."""
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
 def _described(run: Run) -> tuple[object, ...]:
     """The columns that describe a run."""
     known = run.status
@@ -144,7 +149,7 @@ def _described(run: Run) -> tuple[object, ...]:
         known.dataset,
         bool(record and record.pair.made_here),
         known.state,
-        known.reason or "",
+        first_line(known.reason or ""),
     )
 
 

@@ -50,7 +50,7 @@ def compare_granularities(frame: pd.DataFrame, by: By) -> pd.DataFrame:
     apart = settings_apart(frame)
     blocks = _blocks(measure(frame, apart), by, apart)
     rows = [{by: label, **setting, **cell} for label, setting, runs in blocks for cell in _cells(runs)]
-    return with_holm(pd.DataFrame(rows))
+    return _with_holm(pd.DataFrame(rows))
 
 
 def differences(frame: pd.DataFrame) -> pd.DataFrame:
@@ -67,16 +67,17 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
                 rows.append(
                     {"granularity": one, "other": other, **setting, **dsrs, **_difference(ours, theirs), **counted}
                 )
-    return with_holm(pd.DataFrame(rows)).rename(columns={"difference_low": "low", "difference_high": "high"})
+    named = {"difference_low": "low", "difference_high": "high"}
+    return _with_holm(pd.DataFrame(rows)).rename(columns=named)
 
 
-def with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Add p-values with Holm's correction over all tests of the table."""
+def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
     return numbers.assign(p_holm=holm(numbers["p_value"]))
 
 
 def _by_setting(measured: pd.DataFrame, apart: list[str]) -> Iterator[tuple[dict[str, str], list[Run]]]:
     """Yields the runs with each combination of the settings. Numbers of a found set are NaN if none was found."""
+    measured = measured[measured["granularity"] != ""]  # of a damaged run, it is not known
     measured = measured.assign(**numbers_of(measured)[list(MEANS)])
     for _, runs in measured.groupby(apart, sort=False) if apart else [((), measured)]:
         yield {name: str(runs[name].iloc[0]) for name in apart}, runs.to_dict("records")

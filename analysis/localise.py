@@ -5,51 +5,56 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import save
+from analysis.figures.style import COLOURS, MARKS, STYLE, column_figure, light_grid
 from dapa_exp.record.localisation import LocaliseRecord
 from dapa_exp.record.schema import Measure
 
 MODULES = ("gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj")
 """The rows of the heat maps, from the top. Modules of other architectures come below."""
-COLOURS = {"residual": "#4c566a", "mlp": "#c8553d", "attention": "#2a7f9e"}
-MARKS = {"residual": "o", "mlp": "s", "attention": "^"}
-PLACES = {"request": "restored at the request", "last": "restored at the last token"}
+KINDS = ("residual", "mlp", "attention")
+PLACES = {"request": "teacher, restored at the request", "last": "teacher, restored at the last token"}
 
 
 def draw_localisation(record: LocaliseRecord, folder: Path) -> list[Path]:
     """Write `localise.png` and `localise.svg`. Returns their paths."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    axes = figure.subplots(2, 2)
-    for axis, (place, title) in zip(axes[0], PLACES.items(), strict=True):
-        _tracing(axis, record, place, title)
-    lows, highs = zip(*(axis.get_ylim() for axis in axes[0]), strict=True)
-    for axis in axes[0]:
-        axis.set_ylim(min(lows), max(highs))
-    axes[0][0].legend(fontsize=8)
-    _swaps(figure, axes[1][0], record, "log_odds_change", "one projection swapped: refusal log-odds, change in nats")
-    _swaps(figure, axes[1][1], record, "cosine_change", "one projection swapped: cosine to the teacher, change")
-    made_here = " (made here: no evidence about real models)" if record.made_here else ""
+    with rc_context(STYLE):
+        return save(_figure(record), folder, "localise")
+
+
+def _figure(record: LocaliseRecord) -> Figure:
     counted = f"{record.tracing.total.log_odds.n} of {record.prompts} prompts, which the two answer differently"
-    figure.suptitle(f"{record.title}: {record.pair}\n{counted}{made_here}", fontsize=11)
-    return save(figure, folder, "localise")
+    figure = column_figure(7.6, f"{record.title}: {record.pair}\n{counted}", record.made_here)
+    axes = figure.subplots(4, 1)
+    for axis, (place, title) in zip(axes[:2], PLACES.items(), strict=True):
+        _tracing(axis, record, place, title)
+    lows, highs = zip(*(axis.get_ylim() for axis in axes[:2]), strict=True)
+    for axis in axes[:2]:
+        axis.set_ylim(min(lows), max(highs))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    _swaps(figure, axes[2], record, "log_odds_change", "one projection swapped: log-odds, nats")
+    _swaps(figure, axes[3], record, "cosine_change", "one projection swapped: cosine")
+    return figure
 
 
 def _tracing(axis: Axes, record: LocaliseRecord, place: str, title: str) -> None:
     """Plot indirect effects with their 95 % intervals, and the total effect as the upper limit to compare with."""
-    for kind, colour in COLOURS.items():
+    for kind, colour, mark in zip(KINDS, COLOURS, MARKS, strict=False):
         found = [traced for traced in record.tracing.effects if (traced.kind, traced.place) == (kind, place)]
         layers, effects = [traced.layer for traced in found], [traced.effect.log_odds for traced in found]
-        axis.plot(layers, [effect.value for effect in effects], marker=MARKS[kind], color=colour, label=kind, ms=4)
+        axis.plot(layers, [effect.value for effect in effects], marker=mark, color=colour, label=kind, ms=3, lw=1)
         low, high = zip(*map(_interval, effects), strict=True)
         axis.fill_between(layers, low, high, color=colour, alpha=0.15, lw=0)
     axis.axhline(record.tracing.total.log_odds.value, color="black", lw=0.8, ls=":", label="total effect")
     axis.axhline(0, color="black", lw=0.6)
-    axis.set_title(f"causal tracing of the teacher: {title}", fontsize=9)
+    axis.set_title(title, loc="left")
+    light_grid(axis, "both")
     axis.set_xlabel("layer")
-    axis.set_ylabel("refusal log-odds brought back, nats")
+    axis.set_ylabel("refusal log-odds, nats")
     axis.set_xticks(_ticks(record.num_layers))
 
 
@@ -68,10 +73,10 @@ def _swaps(figure: Figure, axis: Axes, record: LocaliseRecord, number: str, titl
     reach = np.abs(values).max() or 1.0
     image = axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
     figure.colorbar(image, ax=axis)
-    axis.set_title(f"{title} (dot: not told from zero)", fontsize=9)
-    axis.set_xlabel("layer")
+    axis.set_title(title, loc="left")
+    axis.set_xlabel("layer (dot: not told from zero)")
     axis.set_xticks(_ticks(record.num_layers))
-    axis.set_yticks(range(len(modules)), modules, fontsize=8)
+    axis.set_yticks(range(len(modules)), modules)
 
 
 def _interval(measure: Measure) -> tuple[float, float]:

@@ -5,7 +5,7 @@ Rates and DSRs are shares from 0 to 1. A column that ends in `_points` is a diff
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 
 import numpy as np
@@ -39,10 +39,15 @@ MEANED = [
     "tokens",
     "seconds",
 ]
+NOT_NEGATIVE = (
+    *("units_found", "units_total", "queries", "prompts", "tokens", "seconds"),
+    *("perplexity", "word_perplexity", "kl_to_student", "kl_to_teacher"),
+)
 OF_A_FOUND_SET = ["units_found", "units_total", "parameters_changed_percent", "parameters_percent", "optimism_points"]
 
 
 NAN = float("nan")
+INFINITY = float("inf")
 LONGEST_SETTING = 20
 """Settings with more characters, such as digests, do not become columns."""
 
@@ -94,7 +99,7 @@ def runs_of(frame: pd.DataFrame, only: Collection[str] | None = None) -> pd.Data
     """
     runs = frame.drop_duplicates("identity")[RUN].reset_index(drop=True)
     runs = runs.astype({name: "object" for name in RUN if name != "made_here"})
-    settings = (frame["metric"] == "setting").to_numpy()
+    settings = (frame["metric"] == "setting").to_numpy() & ~frame["key"].isin(RUN).to_numpy()
     if only is not None:
         settings = settings & frame["key"].isin(list(only)).to_numpy()
     run, _ = pd.factorize(frame["identity"])
@@ -185,6 +190,12 @@ def holm(p_values: pd.Series[float]) -> pd.Series[float]:
     return (known * np.arange(len(known), 0, -1)).cummax().clip(upper=1.0).reindex(p_values.index)
 
 
+def with_holm(numbers: pd.DataFrame, tests: Sequence[str]) -> pd.DataFrame:
+    """The numbers with a column NAME_holm for each column of p-values, corrected over all of these columns together."""
+    corrected = holm(pd.concat({test: numbers[test] for test in tests}))
+    return numbers.assign(**{f"{test}_holm": corrected[test] for test in tests})
+
+
 @cache
 def power(n: int, level: float) -> float | None:
     """The smallest gain in points, without losses, that the exact McNemar test finds on n rows with 80 % power.
@@ -253,21 +264,35 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
 def mean_bounds(values: pd.Series[float], teachers: pd.Series[str], error: float = 0.0) -> tuple[float, float]:
     """The 95 % interval of a mean over runs, with teachers as clusters of pairs; NaN for fewer than two values.
 
-    `error` is the standard error that the mean has by the runs' own rows.
+    It holds only values that are `possible` for a column of that name. `error` is the standard error that the mean has
+    by the runs' own rows.
     """
     known = values.notna()
     if known.sum() < 2 or (not error and values.max() - values.min() < ROUNDING):
-        return float("nan"), float("nan")
+        return NAN, NAN
     found = mean_over_groups(values[known].tolist(), teachers[known].tolist(), error)
-    return (float("nan"), float("nan")) if found.low is None or found.high is None else (found.low, found.high)
+    if found.low is None or found.high is None:
+        return NAN, NAN
+    least, most = possible(str(values.name))
+    return max(least, found.low), min(most, found.high)
+
+
+def possible(name: str) -> tuple[float, float]:
+    """The least and the largest value that a column's number can have."""
+    if name.endswith("_points"):
+        return -100.0, 100.0
+    if name.endswith("_percent"):
+        return 0.0, 100.0
+    if name.endswith(("_dsr", "_over_refusal")):
+        return 0.0, 1.0
+    return (0.0 if name in NOT_NEGATIVE else -INFINITY), INFINITY
 
 
 def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[float, float]:
     """`mean_bounds` of a DSR, within 0 to 1."""
     known = measured[measured[f"{subject}_dsr"].notna()]
     error = row_error(known, subject) if len(known) else 0.0
-    low, high = mean_bounds(known[f"{subject}_dsr"], known["teacher"], error)
-    return (max(0.0, low), min(1.0, high)) if low == low else (low, high)
+    return mean_bounds(known[f"{subject}_dsr"], known["teacher"], error)
 
 
 def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:
@@ -292,7 +317,10 @@ def mean_change(frame: pd.DataFrame, metric: str) -> Measure | None:
         return Measure(value=float(values.iloc[0]), n=1, **dict(zip(("low", "high"), bounds, strict=True)))
     variance = ((high - low) / (2 * Z)) ** 2
     floor = float(variance.fillna(variance.mean()).sum() ** 0.5) / len(changes)
-    return difference_over_groups(values.tolist(), changes["teacher"].tolist(), floor).difference
+    found = difference_over_groups(values.tolist(), changes["teacher"].tolist(), floor).difference
+    if metric == "perplexity" or found.low is None or found.high is None:
+        return found
+    return found.model_copy(update={"low": max(-100.0, found.low), "high": min(100.0, found.high)})
 
 
 def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pandas as pd
 
@@ -29,11 +29,17 @@ class TableMaker:
 
 @dataclass(frozen=True)
 class FigureMaker:
-    """The function that takes a figure's data from a frame, and the one that draws them. Without data, no figure."""
+    """The function that takes a figure's data from a frame, the one that draws them, and the figure's place.
+
+    Without data, there is no figure.
+    """
 
     data: Callable[[pd.DataFrame], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Figure]
+    place: int = 100
 
+
+Maker = TypeVar("Maker", TableMaker, FigureMaker)
 
 TABLES: Registry[TableMaker] = Registry("table", "analysis.tables")
 FIGURES: Registry[FigureMaker] = Registry("figure", "analysis.figures")
@@ -44,6 +50,6 @@ def always(_: pd.DataFrame) -> bool:
     return True
 
 
-def in_order() -> list[TableMaker]:
-    """All table makers in the report's order."""
-    return sorted((maker for _, maker in TABLES), key=lambda maker: maker.place)
+def in_order(makers: Registry[Maker]) -> list[tuple[str, Maker]]:
+    """The names and makers of all tables or figures, in the report's order."""
+    return sorted(makers, key=lambda named: named[1].place)

@@ -90,12 +90,12 @@ def report_folder(folders: Sequence[Path]) -> Path:
 
 def tables_of(frame: pd.DataFrame) -> list[Table]:
     """All tables for which the frame has data."""
-    return [table.make(frame) for table in in_order() if table.shows(frame)]
+    return [table.make(frame) for _, table in in_order(TABLES) if table.shows(frame)]
 
 
 def figures_of(frame: pd.DataFrame) -> dict[str, Figure]:
     """All figures for which the frame has data, by name."""
-    data = {name: figure.data(frame) for name, figure in FIGURES}
+    data = {name: figure.data(frame) for name, figure in in_order(FIGURES)}
     with rc_context(STYLE):
         return {name: FIGURES.get(name).draw(found) for name, found in data.items() if len(found)}
 

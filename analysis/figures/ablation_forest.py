@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
 from analysis.granularities import ALL, compare_granularities, in_order, settings_apart
 from analysis.registry import FIGURES, FigureMaker
+from analysis.tables.ablation import has_granularities
 
 
 def ablation_forest_data(frame: pd.DataFrame) -> pd.DataFrame:
@@ -15,7 +16,7 @@ def ablation_forest_data(frame: pd.DataFrame) -> pd.DataFrame:
 
     No rows unless there are several pairs and several granularities.
     """
-    if frame["granularity"].nunique() < 2 or frame["pair"].nunique() < 2:
+    if not has_granularities(frame) or frame["pair"].nunique() < 2:
         return pd.DataFrame()
     data = compare_granularities(frame, "family")
     settings = [data["family"], *(data[name] for name in settings_apart(frame))]
@@ -61,4 +62,4 @@ def draw_ablation_forest(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("ablation_forest", FigureMaker(ablation_forest_data, draw_ablation_forest))
+FIGURES.register("ablation_forest", FigureMaker(ablation_forest_data, draw_ablation_forest, place=20))

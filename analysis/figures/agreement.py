@@ -52,4 +52,4 @@ def draw_agreement(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("agreement_matrix", FigureMaker(agreement_data, draw_agreement))
+FIGURES.register("agreement_matrix", FigureMaker(agreement_data, draw_agreement, place=70))

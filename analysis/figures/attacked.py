@@ -35,4 +35,4 @@ def draw_attacked(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("attacked", FigureMaker(attacked_data, draw_attacked))
+FIGURES.register("attacked", FigureMaker(attacked_data, draw_attacked, place=80))

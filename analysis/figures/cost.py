@@ -51,4 +51,4 @@ def draw_cost(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("cost", FigureMaker(cost_data, draw_cost))
+FIGURES.register("cost", FigureMaker(cost_data, draw_cost, place=40))

@@ -57,4 +57,4 @@ def draw_curves(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("curves", FigureMaker(curves_data, draw_curves))
+FIGURES.register("curves", FigureMaker(curves_data, draw_curves, place=35))

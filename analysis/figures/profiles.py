@@ -12,23 +12,25 @@ from dapa_exp.evaluate.statistics import mean_over_groups
 
 
 def profiles_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each family, side (harmful or harmless requests) and layer: the mean over runs, with its interval.
+    """A row for each family, side (harmful or harmless requests) and layer: the mean over pairs, with its interval.
 
     Models of one family that differ in their number of layers are families of their own.
 
-    The interval is over teachers; with one teacher, over runs; of a single run, over its requests.
+    Runs of one pair count as one. The interval is over teachers; with one teacher, over pairs; of a single run, over
+    its requests.
     """
     done = done_of(frame)
-    text = dict.fromkeys(("family", "teacher", "set", "key"), "object")
+    text = dict.fromkeys(("family", "pair", "teacher", "set", "key"), "object")
     rows = done[done["metric"] == "hidden_change"].astype(text)
     rows["layers"] = rows.groupby(["identity", "set"], observed=True)["key"].transform("size")
     found = []
     for (name, layers, side, layer), group in rows.groupby(["family", "layers", "set", "key"], sort=False):
         family = f"{name}, {layers} layers"
-        mean = mean_over_groups(group["value"].tolist(), group["teacher"].tolist())
+        pairs = group.groupby(["pair", "teacher"], observed=True, sort=False)["value"].mean()
+        mean = mean_over_groups(pairs.tolist(), pairs.index.get_level_values("teacher").tolist())
         low, high = (group["low"].iloc[0], group["high"].iloc[0]) if len(group) == 1 else (mean.low, mean.high)
-        found.append((family, side, int(str(layer)), mean.value, low, high, len(group), bool(group["made_here"].any())))
-    return pd.DataFrame(found, columns=["family", "side", "layer", "distance", "low", "high", "runs", "made_here"])
+        found.append((family, side, int(str(layer)), mean.value, low, high, len(pairs), bool(group["made_here"].any())))
+    return pd.DataFrame(found, columns=["family", "side", "layer", "distance", "low", "high", "pairs", "made_here"])
 
 
 def draw_profiles(data: pd.DataFrame) -> Figure:
@@ -39,7 +41,7 @@ def draw_profiles(data: pd.DataFrame) -> Figure:
     for axis, (side, rows) in zip(axes, sides, strict=True):
         for i, (family, line) in enumerate(rows.groupby("family", sort=False)):
             colour, line = COLOURS[i % len(COLOURS)], line.sort_values("layer")
-            mark, label = MARKS[i % len(MARKS)], f"{family} (n={line['runs'].max()})"
+            mark, label = MARKS[i % len(MARKS)], f"{family} (n={line['pairs'].max()})"
             axis.plot(line["layer"], line["distance"], marker=mark, color=colour, ms=3, lw=1, label=label)
             low, high = (line[name].astype("float64").clip(lower=0.0) for name in ("low", "high"))
             axis.fill_between(line["layer"], low, high, color=colour, alpha=0.15, lw=0)
@@ -47,10 +49,10 @@ def draw_profiles(data: pd.DataFrame) -> Figure:
         axis.set_ylabel("1 − cosine to the student")
         light_grid(axis, "both")
         axis.locator_params(axis="x", integer=True)
-    axes[-1].set_xlabel("layer")
+    axes[-1].set_xlabel("layer (n: pairs)")
     named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=1)
     return figure
 
 
-FIGURES.register("profiles", FigureMaker(profiles_data, draw_profiles))
+FIGURES.register("profiles", FigureMaker(profiles_data, draw_profiles, place=60))

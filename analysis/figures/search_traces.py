@@ -34,7 +34,9 @@ def search_traces_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 def draw_search_traces(data: pd.DataFrame) -> Figure:
     """A figure with two panels: a dot for each query; and for each search a line of its smallest passing set."""
-    title = f"{data['identity'].nunique()} searches, query by query"
+    last = data.groupby("identity")[["query", "smallest"]].last().median()
+    found = "" if pd.isna(last["smallest"]) else f" leave {last['smallest']:.0f} % of the units"
+    title = f"{data['identity'].nunique()} searches{found} after {last['query'] + 1:.0f} queries (medians)"
     figure = column_figure(4.0, title, any_made_here(data))
     above, below = figure.subplots(2, 1, sharex=True)
     for (label, searches), colour in zip(data.groupby("label", sort=False), COLOURS * 9, strict=False):
@@ -60,4 +62,4 @@ def _labels(runs: pd.DataFrame) -> pd.Series[str]:
     return runs[vary].agg(" ".join, axis=1)
 
 
-FIGURES.register("search_traces", FigureMaker(search_traces_data, draw_search_traces))
+FIGURES.register("search_traces", FigureMaker(search_traces_data, draw_search_traces, place=50))

@@ -31,6 +31,7 @@ def trade_off_data(frame: pd.DataFrame) -> pd.DataFrame:
     `label` names the curve in the legend. `student_…` is where the curve starts. DSRs and over-refusals are in percent.
     """
     done = measure(done_of(frame))
+    done = done[done["student_dsr"].notna() & done["hybrid_dsr"].notna()].reset_index(drop=True)
     if len(done) < 2:
         return done.head(0)
     done["label"] = _labels(done)
@@ -49,7 +50,8 @@ def draw_trade_off(data: pd.DataFrame) -> Figure:
     """
     styles = zip(data["label"].unique(), zip(cycle(COLOURS), cycle(MARKS), strict=False), strict=False)
     costs = [cost for cost in COSTS if data[cost].notna().any()]
-    title = f"Refusals gained, and their cost: {len(data)} hybrids"
+    before, after = (data[f"{subject}_dsr"].mean() for subject in ("student", "hybrid"))
+    title = f"{len(data)} hybrids: mean DSR from {before:.0f} to {after:.0f} %, and its cost"
     figure = column_figure(0.9 + 1.7 * len(costs), title, any_made_here(data))
     axes = figure.subplots(len(costs), 1, squeeze=False)[:, 0]
     for label, (colour, mark) in styles:
@@ -98,4 +100,4 @@ def _curves(axis: Axes, hybrids: pd.DataFrame, cost: str, colour: str, mark: str
         axis.plot(hybrids[cost], hybrids["random_dsr"], mark, color=colour, mfc="none", ms=3, alpha=0.6, label=RANDOM)
 
 
-FIGURES.register("trade_off", FigureMaker(trade_off_data, draw_trade_off))
+FIGURES.register("trade_off", FigureMaker(trade_off_data, draw_trade_off, place=30))

@@ -45,4 +45,4 @@ def draw_turns(data: pd.DataFrame) -> Figure:
     return figure
 
 
-FIGURES.register("turns", FigureMaker(turns_data, draw_turns))
+FIGURES.register("turns", FigureMaker(turns_data, draw_turns, place=85))

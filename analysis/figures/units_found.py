@@ -35,7 +35,7 @@ def units_found_data(frame: pd.DataFrame) -> pd.DataFrame:
         (run["family"], run["layers"], run["granularity"], place[2] or run["granularity"], int(place[1]))
         for run in runs.to_dict("records")
         for unit in run["units"].split()
-        if (place := UNIT.fullmatch(unit))
+        if (place := UNIT.fullmatch(unit)) and int(place[1]) < run["layers"]
     ]
     if not found:
         return pd.DataFrame()
@@ -84,4 +84,4 @@ def _row_name(row: pd.Series[str]) -> str:
     return f"{row['part']}{of} (n={row['runs']})"
 
 
-FIGURES.register("units_found", FigureMaker(units_found_data, draw_units_found))
+FIGURES.register("units_found", FigureMaker(units_found_data, draw_units_found, place=10))

@@ -7,6 +7,8 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,10 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from analysis.frame import SUBJECTS, Run
-from analysis.page.runs import first_line, runs_json
+from analysis.drawing import svg_text
+from analysis.frame import SUBJECTS, Run, first_line
+from analysis.page.runs import runs_json
 from analysis.page.summary import Means, in_percent, summary
-from analysis.page.svg import picture_of
 from analysis.tables.cells import change, known
 from analysis.tables.table import Table
 
@@ -28,7 +30,8 @@ GLANCE_AFTER = ("parameters moved (%)", "over-refusal (%)", "search queries", "c
 """Columns of the main table that the list of runs shows, before and after the picture."""
 WIDE = 5.0
 """Inches: a wider figure has a row of the page for itself."""
-NO_NUMBER = "the record has no such number"
+LARGEST_SVG = 500_000
+"""Characters. A larger figure, which has thousands of marks, is put in as a PNG, which is smaller."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,23 @@ def page(
     )
 
 
-def _figure(name: str, figure: Figure) -> tuple[str, str, bool, str]:
-    """A figure's name, title, whether it is wide, and the figure as HTML."""
-    return name, figure.get_suptitle() or name, figure.get_figwidth() > WIDE, picture_of(figure, name)
+def _figure(name: str, figure: Figure) -> tuple[str, str, str, bool, str]:
+    """A figure's name, title, the remark below its title, whether it is wide, and the figure as HTML."""
+    title, _, remark = (figure.get_suptitle() or name).partition("\n")
+    return name, title, remark.strip("()"), figure.get_figwidth() > WIDE, _drawn(figure, name)
+
+
+def _drawn(figure: Figure, name: str) -> str:
+    """The figure as an element of the page, without its title: the page has it as a heading."""
+    title = figure.get_suptitle() or name
+    figure.suptitle("")
+    svg = svg_text(figure, name, in_page=True)
+    if len(svg) <= LARGEST_SVG:
+        return svg
+    stream = BytesIO()
+    figure.savefig(stream, format="png", dpi=200, facecolor="white")
+    data = b64encode(stream.getvalue()).decode()
+    return f'<img alt="{escape(title)}" src="data:image/png;base64,{data}">'
 
 
 def _distinct(values: Any) -> list[str]:
@@ -106,19 +123,21 @@ def _view(table: Table, runs: Sequence[Run]) -> _View:
     places = {run.identity: i for i, run in enumerate(runs)}
     told = [_told(table, name) for name in ("identity", "family", "granularity")]
     rows = []
-    for cells, identity, family, granularity in zip(display.itertuples(index=False), *told, strict=True):
+    for cells, why, identity, family, granularity in zip(
+        display.itertuples(index=False), table.whys(), *told, strict=True
+    ):
         run = places.get(identity)
         where = (family, granularity) if run is None else ("", "")
-        rows.append(_Row([str(cell) for cell in cells], _gap(runs, run), run, *where))
+        rows.append(_Row([str(cell) for cell in cells], _unfinished(runs, run) or why, run, *where))
     cuts = [0, *table.rules, len(rows)]
     return _View(
         name=table.name,
         title=table.title,
-        caption=table.caption,
+        caption=table.about(),
         headings=[str(name) for name in display.columns],
         labels=table.labels,
         blocks=[rows[start:end] for start, end in pairwise(cuts)],
-        notes=[first_line(note) for note in table.notes],
+        notes=table.notes,
         # rows without a label belong to the row above them
         sortable=bool((display.iloc[:, 0] != "").all()) and len(rows) > 1,
     )
@@ -132,10 +151,10 @@ def _told(table: Table, column: str) -> list[str]:
     return [str(value) if known(value) else "" for value in numbers[column]]
 
 
-def _gap(runs: Sequence[Run], run: int | None) -> str:
-    """Why a number of this row may be missing."""
+def _unfinished(runs: Sequence[Run], run: int | None) -> str:
+    """Why the run of this row is not done; an empty string if it is, or the row is not that of a run."""
     if run is None or runs[run].status.state == "done":
-        return NO_NUMBER
+        return ""
     return f"{runs[run].status.state}: {first_line(runs[run].status.reason or '')}"
 
 

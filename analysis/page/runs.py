@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import RUN, SUBJECTS, Run, with_interval
+from analysis.frame import RUN, SUBJECTS, Run, first_line, with_interval
 from analysis.measures import runs_of
 from dapa_exp.evaluate.verdicts import read_verdicts
 from dapa_exp.record.layout import RunLayout
@@ -22,6 +22,7 @@ LONGEST_ANSWER = 600
 DIGITS = 5
 """Significant digits of numbers in the page. The records have all of them."""
 NOT_MEASURED = "not measured"
+NOT_COMPARED = "not compared"
 NO_KL = "not measured, or the vocabularies differ"
 
 KL = {
@@ -67,11 +68,6 @@ class _Numbered:
             self._numbers[key] = len(self.things)
             self.things.append(thing)
         return self._numbers[key]
-
-
-def first_line(text: str) -> str:
-    """The first line of a message. The lines after it may quote prompts and answers."""
-    return text.splitlines()[0] if text else ""
 
 
 def _run(run: Run, provenances: _Numbered, answers: bool) -> Json:
@@ -160,7 +156,7 @@ def _metrics(subjects: Sequence[Subject]) -> Iterator[Json]:
     for name, label in KL.items():
         found = [getattr(subject, name) or {} for subject in subjects]
         for temperature in dict.fromkeys(key for values in found for key in values):
-            cells = [_cell(values.get(temperature)) or NOT_MEASURED for values in found]
+            cells = [_cell(values.get(temperature)) or NOT_COMPARED for values in found]
             yield [f"{label}, T = {temperature}", *cells]
         if not any(found):
             yield [label, *([NO_KL] * len(subjects))]

@@ -18,6 +18,11 @@ from dapa_exp.record.schema import Measure, Record
 MOST_SETTINGS = 8
 """For more combinations of settings, the summary leaves the means to the tables."""
 SURE = 0.95
+SAID = {
+    "The mean DSR rises (the whole interval is above zero)": 1,
+    "The mean DSR falls (the whole interval is below zero)": -1,
+    "No change of the mean DSR is established": 0,
+}
 _UNCLEAR = "Difference in points: {}, so no change is established."
 FOUND = {
     "certified": "found a certified set",
@@ -64,7 +69,9 @@ def summary(frame: pd.DataFrame, runs: Sequence[Run]) -> Summary:
     means = _means(frame, done)
     answers = [
         first,
-        Answer("Did it work?", [*_defences(means), *_granularities(frame), *_found(done), *_tests(done)]),
+        Answer(
+            "Did it work?", [*_unjudged(done), *_defences(means), *_granularities(frame), *_found(done), *_tests(done)]
+        ),
         Answer("What did it cost?", [*_search_cost(done, records), *_side_effects(frame)]),
         Answer("How sure is this?", list(_certainty(frame, done, records))),
     ]
@@ -106,7 +113,8 @@ def _means(frame: pd.DataFrame, done: pd.DataFrame) -> list[Means]:
     names, groups = by_settings(done_of(frame))
     if len(groups) > MOST_SETTINGS or "run" in names:
         return []
-    return [_mean(", ".join(keys.values()), group, done) for keys, group in groups]
+    found = [_mean(", ".join(keys.values()), group, done) for keys, group in groups]
+    return [mean for mean in found if all(known(mean.dsr[subject][0]) for subject in SUBJECTS)]
 
 
 def _mean(label: str, group: pd.DataFrame, done: pd.DataFrame) -> Means:
@@ -122,10 +130,17 @@ def _mean(label: str, group: pd.DataFrame, done: pd.DataFrame) -> Means:
     return Means(label, len(rows), dsr, mean_change(group, "dsr"))
 
 
+def _unjudged(done: pd.DataFrame) -> Iterator[str]:
+    if unjudged := int(done["hybrid_dsr"].isna().sum()):
+        yield f"{_in(unjudged, len(done))} no answer of the hybrid was judged, so its DSR is unknown."
+
+
 def _defences(means: Sequence[Means]) -> Iterator[str]:
-    """The means in words, if there are those of one setting only."""
+    """The means in words. Of several settings: in which the change from student to hybrid is established."""
     if len(means) != 1:
-        yield from ["The mean DSRs of each setting are in the picture above."] if means else []
+        for said, sign in SAID.items():
+            if those := [mean for mean in means if mean.gain and _sign(mean.gain) == sign]:
+                yield f"{said}: {_listed(those)}."
         return
     (only,) = means
     student, hybrid, teacher = (in_percent(*only.dsr[subject]) for subject in SUBJECTS)
@@ -138,6 +153,12 @@ def _defences(means: Sequence[Means]) -> Iterator[str]:
     else:
         yield f"{where} is {student} (student{s}) and {hybrid} (hybrid{s}). {_UNCLEAR.format(gain or 'not measured')}"
     yield f"The teacher{s} {'have' if s else 'has'} {teacher}."
+
+
+def _listed(means: Sequence[Means]) -> str:
+    """Settings with the gain of each, the largest first."""
+    gains = sorted(((mean.gain, mean.label) for mean in means if mean.gain), key=lambda of: -of[0].value)
+    return "; ".join(f"{label} ({change(gain.value, gain.low, gain.high)} points)" for gain, label in gains)
 
 
 def _tests(done: pd.DataFrame) -> Iterator[str]:

@@ -19,12 +19,25 @@ from analysis.tables.table import Table, new_blocks
 
 LABELS = {"family": "family (pairs)", "pair": "pair"}
 
+RUN = "no run is done"
+SET = "no set was found, or no run is done"
+TESTED = "compared is with the first column, over two pairs at least"
+GAPS = {
+    "DSR, %": RUN,
+    "95 % interval": "no two pairs, or no run is done",
+    "gain, points": RUN,
+    "units found": SET,
+    "parameters, %": SET,
+    "no gain": RUN,
+}
+"""Why a line of a block has no number. The other lines are tests."""
+
 Cell = dict[Any, Any]
 
 
 def has_granularities(frame: pd.DataFrame) -> bool:
     """Whether there are runs of several granularities."""
-    return frame["granularity"].nunique() > 1
+    return frame.loc[frame["granularity"] != "", "granularity"].nunique() > 1
 
 
 def has_families(frame: pd.DataFrame) -> bool:
@@ -34,7 +47,8 @@ def has_families(frame: pd.DataFrame) -> bool:
 
 def has_differences(frame: pd.DataFrame) -> bool:
     """Whether any two granularities have at least two pairs in common."""
-    done = frame[frame["state"] == "done"].drop_duplicates("identity")
+    judged = (frame["metric"] == "dsr") & (frame["subject"] == "hybrid") & frame["headline"] & frame["value"].notna()
+    done = frame[judged & (frame["state"] == "done")]
     pairs = [frozenset(runs["pair"]) for _, runs in done.groupby("granularity", observed=True)]
     return any(len(one & other) > 1 for one, other in combinations(pairs, 2))
 
@@ -68,6 +82,7 @@ def ablation_table(frame: pd.DataFrame, by: By) -> Table:
         labels=2 + len(apart),
         rules=rules[1:],
         notes=notes,
+        gaps=[GAPS.get(line["hybrid"], TESTED) for line in display],
     )
 
 

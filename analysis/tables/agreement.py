@@ -45,6 +45,7 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         numbers=numbers,
         labels=3 + len(settings),
         rules=new_blocks(numbers, settings),
+        gaps=["kappa needs two verdicts of each judge, and agreement an answer that both judged"] * len(numbers),
     )
 
 

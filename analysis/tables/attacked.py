@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart
+from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart, with_holm
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, interval
-from analysis.tables.comparisons import SIGNIFICANT, with_holm
+from analysis.tables.comparisons import SIGNIFICANT
 from analysis.tables.table import Table, new_blocks
 
 PLAIN = "plain"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import Cells, done_of, holm, runs_of, settings_that_tell_apart
+from analysis.measures import Cells, done_of, runs_of, settings_that_tell_apart, with_holm
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, decimal, number, p_value
 from analysis.tables.table import Table
@@ -59,12 +59,6 @@ def _against(runs: pd.DataFrame, cells: Cells, against: str) -> pd.DataFrame:
     block["dsr_design_effect"] = cells.number("dsr_change_design_effect", **where)
     block["dsr_p_by_group"] = cells.number("dsr_p_by_group", **where)
     return block
-
-
-def with_holm(numbers: pd.DataFrame, tests: list[str]) -> pd.DataFrame:
-    """Add the p-values of these columns with Holm's correction over all of them together."""
-    corrected = holm(pd.concat({test: numbers[test] for test in tests}))
-    return numbers.assign(**{f"{test}_holm": corrected[test] for test in tests})
 
 
 def _print(row: dict[Any, Any], settings: list[str], shown: list[str], grouped: bool) -> dict[str, str]:

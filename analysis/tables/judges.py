@@ -41,6 +41,7 @@ def judges_table(frame: pd.DataFrame) -> Table:
         numbers=numbers,
         labels=2 + len(settings),
         rules=new_blocks(numbers, settings),
+        gaps=["the judge judged no answer"] * len(rows),
     )
 
 

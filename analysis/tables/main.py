@@ -97,6 +97,14 @@ COLUMNS = [
 ABOUT = {column.about for column in COLUMNS}
 OPTIONAL = ("random_p", "parameters_changed_percent", "above_threshold_by_group", "confirm_units")
 """Numbers that not all records have. Their columns are left out if no run has them."""
+MEASURED = {
+    "hybrid_dsr": "no answer was judged",
+    "hybrid_over_refusal": "over-refusal was not measured",
+    "perplexity_change": "perplexity was not measured",
+    "reasoning_change_points": "reasoning was not measured",
+}
+OF_A_SET = {"random_dsr": "no random sets were drawn"}
+"""Why a run that is done may lack a number."""
 NO_DEFENCE = {
     "retracted": _of_each("retracted (%)", "retracted"),
     "degenerate": _of_each("degenerate (%)", "degenerate"),
@@ -109,7 +117,7 @@ def main_table(frame: pd.DataFrame) -> Table:
     runs = runs_of(frame)
     single = len(runs) == 1
     settings = ["granularity", "search", "dataset"] if single else settings_that_tell_apart(runs)
-    measured = with_significance(measure(frame, settings))
+    measured = with_significance(measure(frame, settings)).assign(blind=_blind(frame, runs))
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [column for column in COLUMNS if column.about not in OPTIONAL or measured[column.about].notna().any()]
@@ -120,7 +128,8 @@ def main_table(frame: pd.DataFrame) -> Table:
         title="Defense success rate of student, hybrid and teacher",
         caption=_caption(measured, settings),
         display=pd.DataFrame([_print(row, settings, columns, single) for row in numbers.to_dict("records")]).fillna(""),
-        numbers=numbers.drop(columns=["label", "note", "run"]),
+        numbers=numbers.drop(columns=["label", "note", "run", "blind"]),
+        gaps=[_gap(row) for row in numbers.to_dict("records")],
         labels=1 + len(settings),
         rules=new_blocks(numbers, ["row"]),
         notes=notes,
@@ -135,6 +144,29 @@ def with_significance(measured: pd.DataFrame) -> pd.DataFrame:
     measured["detectable_points"] = detectable_points(measured)
     measured["detectable_points_holm"] = detectable_points(measured, int(tested.sum()))
     return measured
+
+
+def _blind(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.Series[str]:
+    """Why each run's judge counts no over-refusal; NaN if it does."""
+    rows = frame[(frame["metric"] == "no_over_refusal") & (frame["subject"] == "hybrid")]
+    return runs["identity"].map(rows.drop_duplicates("identity").set_index("identity")["text"].astype("object"))
+
+
+def _gap(row: Row) -> str:
+    """Why numbers of this row are missing."""
+    if row["row"] != "run":
+        return "fewer than two runs have the number"
+    if row["state"] != "done":
+        return f"run {row['state']}"
+    no_set = row["status"] == "no_gain"
+    whys = ["no set was found, since all units together gain too little"] if no_set else []
+    needed = MEASURED if no_set else MEASURED | OF_A_SET
+    whys += [
+        _text(row["blind"]) or why if name == "hybrid_over_refusal" else why
+        for name, why in needed.items()
+        if not known(row[name])
+    ]
+    return "; ".join(whys) or "an older record, which has no such number"
 
 
 def _unfinished(measured: pd.DataFrame) -> list[Row]:

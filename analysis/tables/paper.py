@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis.expected import Fact, paper
-from analysis.measures import by_settings, done_of, mean_change, measure, numbers_of
+from analysis.measures import by_settings, done_of, mean_change, measure, numbers_of, possible
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, known
 from analysis.tables.table import Table, new_blocks
@@ -42,13 +43,17 @@ def _column(name: str) -> Callable[[Runs], Measure | None]:
 
 def _run_seconds(runs: Runs) -> Measure | None:
     stages = runs.frame[runs.frame["metric"] == "cost_seconds"]
-    seconds = stages.groupby(["identity", "teacher"], observed=True)["value"].sum().reset_index()
-    return _mean(seconds["value"], seconds["teacher"])
+    seconds = stages.groupby(["identity", "teacher"], observed=True)["value"].sum()
+    return _mean(*(seconds.rename("seconds").reset_index()[name] for name in ("seconds", "teacher")))
 
 
 def _mean(values: pd.Series[float], teachers: pd.Series[str]) -> Measure | None:
     values = values.dropna()
-    return mean_over_groups(values.tolist(), teachers[values.index].tolist()) if len(values) else None
+    if values.empty:
+        return None
+    found = mean_over_groups(values.tolist(), teachers[values.index].tolist())
+    bounds = [bound and float(np.clip(bound, *possible(str(values.name)))) for bound in (found.low, found.high)]
+    return found.model_copy(update=dict(zip(("low", "high"), bounds, strict=True)))
 
 
 def _change(metric: str) -> Callable[[Runs], Measure | None]:

@@ -45,6 +45,7 @@ def search_cost_table(frame: pd.DataFrame) -> Table:
         display=pd.DataFrame([_print(row, settings) for row in rows]),
         numbers=numbers,
         labels=1 + len(settings),
+        gaps=["no run is done"] * len(rows),
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from textwrap import wrap
 
 import numpy as np
@@ -15,7 +16,17 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from analysis.tables.cells import DASH
+
+NOT_MEASURED = "not measured"
 GAP = 2  # between columns on a terminal: one of padding, one of the box
+
+ROOM = 24
+"""The columns of a terminal that labels leave to a number."""
+PAGE = 130
+"""The characters that a line of a paper's page holds at a readable size."""
+LEAST = 8
+"""The shortest label that is cut."""
 
 LATEX = str.maketrans(
     {
@@ -51,6 +62,8 @@ class Table:
 
     The first `labels` columns name a row. A line is drawn above each row in `rules`. `notes` explain the marks in
     cells. An `upright` table is printed transposed on a terminal: each column becomes a line.
+
+    `gaps` says why numbers of a row are missing, row by row. Without it, they were not measured.
     """
 
     name: str
@@ -62,53 +75,69 @@ class Table:
     rules: list[int] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     upright: bool = False
+    gaps: Sequence[str] = ()
+
+    def whys(self) -> list[str]:
+        """Why numbers of each row are missing; an empty string where none is."""
+        missing = [any(DASH in cell and DASH in re.split("[ /]", cell) for cell in cells) for cells in self._rows()]
+        return [
+            why if gone else "" for gone, why in zip(missing, self.gaps or [NOT_MEASURED] * len(missing), strict=True)
+        ]
+
+    def about(self) -> str:
+        """The caption, and why numbers are missing."""
+        rows = Counter(filter(None, self.whys()))
+        each = [f"{why} ({_rows(count)})" if len(rows) > 1 else why for why, count in rows.items()]
+        return " ".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if rows else [])]).strip()
 
     def to_markdown(self) -> str:
         """The table as Markdown: heading, rows, caption and notes."""
         align = ["left" if i < self.labels else "right" for i in range(self.display.shape[1])]
-        escaped = self.display.map(lambda cell: cell.replace("|", r"\|").replace("*", r"\*"))
+        escaped = self.display.map(lambda cell: " ".join(cell.split()).replace("|", r"\|").replace("*", r"\*"))
         table = escaped.to_markdown(index=False, disable_numparse=True, colalign=align)
-        parts = [f"## {self.title}", table, self.caption.replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
+        parts = [f"## {self.title}", table, self.about().replace("*", r"\*"), *(f"- {note}" for note in self.notes)]
         return "\n\n".join(parts[:3]) + "\n" + "".join(f"\n{note}" for note in parts[3:]) + "\n"
 
     def to_csv(self) -> str:
-        """The numbers as CSV with one header line. Unknown numbers are empty."""
+        """The numbers as CSV with one header line. Unknown numbers are empty; the column `gap` says why."""
+        whys = self.whys()
+        if len(self.numbers) == len(whys) and any(whys):
+            return self.numbers.assign(gap=whys).to_csv(index=False)
         return self.numbers.to_csv(index=False)
 
     def to_latex(self) -> str:
-        """The table as a LaTeX float, scaled down to the page if it is wider. It needs booktabs and graphicx."""
-        columns = "l" * self.labels + "r" * (self.display.shape[1] - self.labels)
-        heading = _latex_row(self._latex_heading(i) for i in range(self.display.shape[1]))
-        rows = [_latex_row(map(_latex, cells)) for cells in self._rows()]
-        body = ["\\midrule\n" * (i in self.rules) + row for i, row in enumerate(rows)]
-        notes = [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
-        return "\n".join(
-            [
-                r"% needs \usepackage{booktabs,graphicx}",
-                r"\begin{table*}",
-                r"\centering",
-                rf"\caption{{{_latex(_sentence(self.title))} {_latex(self.caption)}}}",
-                rf"\label{{tab:{self.name}}}",
-                r"\medskip\setlength{\tabcolsep}{4pt}",
-                r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                heading,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                *notes,
-                r"\end{table*}",
-                "",
-            ]
-        )
+        """The table as LaTeX floats, which need booktabs and graphicx.
 
-    def _latex_heading(self, column: int) -> str:
+        Columns that do not fit the page at a readable size go to further floats, which repeat the labels.
+        """
+        title, notes = _latex(_sentence(self.title)), [rf"\par\footnotesize {_latex(note)}" for note in self.notes]
+        panels = list(self._panels(PAGE))
+        floats = [r"% needs \usepackage{booktabs,graphicx}"]
+        for i, names in enumerate(panels):
+            above = [rf"\caption{{{title} {_latex(self.about())}}}", rf"\label{{tab:{self.name}}}"]
+            floats += [r"\begin{table*}", r"\centering", *([rf"{title} Continued.\par"] if i else above)]
+            floats += [*self._tabular(names), *(notes if names is panels[-1] else []), r"\end{table*}"]
+        return "\n".join([*floats, ""])
+
+    def _tabular(self, names: Sequence[str]) -> list[str]:
+        """These columns as a tabular, scaled down to the page if it is wider."""
+        rows = [_latex_row(map(_latex, cells)) for cells in self.display[names].itertuples(index=False)]
+        return [
+            r"\medskip\setlength{\tabcolsep}{4pt}",
+            r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{'l' * self.labels + 'r' * (len(names) - self.labels)}}}",
+            r"\toprule",
+            _latex_row(self._latex_heading(name, "l" if i < self.labels else "r") for i, name in enumerate(names)),
+            r"\midrule",
+            *("\\midrule\n" * (i in self.rules) + row for i, row in enumerate(rows)),
+            r"\bottomrule",
+            r"\end{tabular}}",
+        ]
+
+    def _latex_heading(self, name: str, side: str) -> str:
         """A column's heading, with line breaks between words if it is wider than the column's cells."""
-        name = str(self.display.columns[column])
         lines = _broken(_latex(name), self._width(name) - GAP)
-        side, stacked = "l" if column < self.labels else "r", r" \\ ".join(lines)
+        stacked = r" \\ ".join(lines)
         return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{stacked}\end{{tabular}}" if len(lines) > 1 else stacked
 
     def print(self, console: Console) -> None:
@@ -117,10 +146,19 @@ class Table:
         if self.upright:
             self._print_upright(console)
         else:
-            self._print_panels(console)
-        for line in (self.caption, *self.notes):
+            self._shortened(console.width)._print_panels(console)
+        for line in (self.about(), *self.notes):
             console.print(Text(line, style="dim"))
         console.print()
+
+    def _shortened(self, width: int) -> Table:
+        """The table with labels cut where all of them leave no room for a number beside them."""
+        labels = list(self.display.columns[: self.labels])
+        if sum(map(self._width, labels)) + ROOM <= width:
+            return self
+        most = max(LEAST, (width - ROOM) // len(labels) - GAP)
+        cut = self.display[labels].map(lambda cell: cell if cell_len(cell) <= most else f"{cell[: most - 1]}…")
+        return replace(self, display=self.display.assign(**cut))
 
     def _print_panels(self, console: Console) -> None:
         """Print the table in panels. Columns that do not fit the width go to panels below, which repeat the labels."""
@@ -165,7 +203,7 @@ class Table:
 
     def _width(self, name: str) -> int:
         """A column's width on a terminal. Headings may be broken between words, cells may not."""
-        words, cells = max(cell_len(word) for word in name.split()), self.display[name].map(cell_len).max()
+        words, cells = max((cell_len(word) for word in name.split()), default=0), self.display[name].map(cell_len).max()
         return max(words, int(cells)) + GAP
 
 
@@ -183,6 +221,10 @@ def _headings(names: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ..
     ]
     height = max(map(len, broken))
     return list(zip(*([""] * (height - len(lines)) + lines for lines in broken), strict=True))
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count} rows"
 
 
 def _broken(heading: str, width: int) -> list[str]:
@@ -204,8 +246,12 @@ def _sentence(title: str) -> str:
 
 
 def _latex(text: str) -> str:
-    """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", text.translate(LATEX))
+    """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs.
+
+    Characters that a paper's fonts lack become question marks: those beyond Latin, and those that control a printer.
+    """
+    known = re.sub(r"[^\n -~¡-ſ]", "?", text.translate(LATEX))
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", known)
 
 
 def _latex_row(cells: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from analysis.frame import SUBJECTS
 from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known
-from analysis.tables.table import Table, new_blocks
+from analysis.tables.table import NOT_MEASURED, Table, new_blocks
 from dapa_exp.config.registries import METRICS
 
 
@@ -36,7 +36,7 @@ def utility_table(frame: pd.DataFrame) -> Table:
     done = done_of(frame)
     settings, groups = by_settings(done)
     rows = [row | keys for keys, group in groups for row in _rows(group)]
-    numbers = pd.DataFrame(rows)
+    numbers = pd.DataFrame(rows).drop(columns="compares")
     single = done["identity"].nunique() == 1
     caption = (
         "With 95 % intervals." if single else "Means over the n runs that measured it, with intervals over teachers."
@@ -51,6 +51,7 @@ def utility_table(frame: pd.DataFrame) -> Table:
         numbers=numbers,
         labels=1 + len(settings),
         rules=new_blocks(numbers, settings),
+        gaps=[_gap(row) for row in rows],
     )
 
 
@@ -72,19 +73,26 @@ def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         for which, rows in found[found["metric"] == heading.metric].groupby("which", sort=False):
             by = {subject: rows[rows["subject"] == subject] for subject in SUBJECTS}
             row: dict[str, object] = {"metric": heading.title.format(which), "share": heading.share}
+            row["compares"] = heading.metric.startswith("kl_to")
             row["n"] = max(int(of["value"].notna().sum()) for of in by.values())
             for subject, of in by.items():
                 row[subject] = of["value"].mean()
-                row[f"{subject}_low"], row[f"{subject}_high"] = _bounds(of, group, heading.share)
+                row[f"{subject}_low"], row[f"{subject}_high"] = _bounds(of, group, heading)
             yield row
 
 
-def _bounds(of: pd.DataFrame, group: pd.DataFrame, share: bool) -> tuple[float, float]:
+def _bounds(of: pd.DataFrame, group: pd.DataFrame, heading: _Heading) -> tuple[float, float]:
     """The interval of one run's number, or of a mean over runs."""
     if group["identity"].nunique() == 1:
         return float(of["low"].mean()), float(of["high"].mean())
-    low, high = mean_bounds(of["value"], of["teacher"])
-    return (float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0))) if share else (low, high)
+    low, high = mean_bounds(of["value"].rename(heading.metric), of["teacher"])
+    return (float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0))) if heading.share else (low, high)
+
+
+def _gap(row: dict[str, object]) -> str:
+    if row["compares"]:
+        return "these two are not compared"
+    return NOT_MEASURED if row["n"] else "no judge that sees refusals counted it"
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:

@@ -217,5 +217,5 @@ def test_costs_of_settings_that_were_swept_are_told_apart_and_those_of_draws_are
     table = search_cost_table(load([sweep]))
     assert table.labels == 2
     shown = table.display.set_index(["search", "search.threshold"])[["runs done", "queries"]]
-    assert shown.loc[("auto", "0.5")].tolist() == ["2/2", "11 [-1.7, 23.7] (×0.52)"]
+    assert shown.loc[("auto", "0.5")].tolist() == ["2/2", "11 [0, 23.7] (×0.52)"]
     assert shown.loc[("auto", "0.9")].tolist() == ["2/2", "31 [18.3, 43.7] (×0.76)"]

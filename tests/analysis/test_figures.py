@@ -18,7 +18,7 @@ from analysis.figures.profiles import profiles_data
 from analysis.figures.search_traces import search_traces_data
 from analysis.figures.style import SIZE, WIDTH
 from analysis.figures.units_found import units_found_data
-from analysis.registry import FIGURES
+from analysis.registry import FIGURES, in_order
 from analysis.report import figures_of
 from dapa_exp.record.schema import Agreement, LayerChange, Measure, Record
 from tests.analysis.factory import attacked, name_of, query, record, talked, write_settings, write_sweep
@@ -115,11 +115,11 @@ def test_agreement_is_of_the_hybrids_answers(frame: pd.DataFrame) -> None:
     assert (row["agreement"], row["kappa"]) == (pytest.approx(0.9), 0.5)
 
 
-def test_a_profile_is_the_mean_of_the_runs_by_layer(frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_a_profile_is_the_mean_of_the_pairs_by_layer(frame: pd.DataFrame, tmp_path: Path) -> None:
     data = profiles_data(frame)
-    assert data[["side", "layer", "distance", "runs"]].to_numpy().tolist() == [
-        ["harmful", 0, 0.0, 4],
-        ["harmful", 1, 0.1, 4],
+    assert data[["side", "layer", "distance", "pairs"]].to_numpy().tolist() == [
+        ["harmful", 0, 0.0, 2],  # four runs: each pair in two granularities
+        ["harmful", 1, 0.1, 2],
     ]
     alone = profiles_data(load(write_sweep(tmp_path / "one", [judged_twice(record("a"), 0.9)])))
     assert alone[["low", "high"]].to_numpy().tolist() == [[0.0, 1.0]] * 2
@@ -130,7 +130,8 @@ def test_every_figure_can_be_read_in_a_column_and_on_a_dark_page(tmp_path: Path)
     given = record("a", granularity="layer", search="given", status="control", units_found=["layers.1", "layers.3"])
     frame = load([tmp_path / "sweep", write_sweep(tmp_path / "given", [given])])
     figures = figures_of(frame)
-    assert list(figures) == FIGURES.names()
+    assert list(figures) == [name for name, _ in in_order(FIGURES)][: len(figures)]
+    assert sorted(figures) == FIGURES.names()
     for name, figure in figures.items():
         png, svg = drawing.save(figure, tmp_path / "out", name)
         assert figure.get_figwidth() == WIDTH

@@ -27,6 +27,7 @@ def test_all_tables_compile_in_a_paper(tmp_path: Path) -> None:
     pairs = ("mini_a", "mini_b")
     runs = [record(pair, granularity=part, hybrid=0.8) for pair in pairs for part in ("gate_proj", "mlp", "layer")]
     runs += [record("mini_a", search="auto", sample_seed=seed, identity=str(seed) * 64) for seed in (1, 2)]
+    runs += [record("naïve 模型 🙂 α"), record("a\nb$_{c}")]
     sweep = write_sweep(tmp_path / "sweep", [judged_twice(run, 0.9) for run in runs], [record("mini_c")])
     write_failure(sweep, record("mini_c"), "no [gpu] & 100 % of \\memory_full {x} #1 ~ ^")
     tables = tables_of(load(sweep))

@@ -45,6 +45,19 @@ def test_the_summary_answers_four_questions_from_intervals(tmp_path: Path) -> No
     assert "no evidence about real models" in text
 
 
+def test_of_several_settings_it_says_with_which_the_dsr_rises(tmp_path: Path) -> None:
+    dsrs = {"mlp": (0.9, 0.92), "attention": (0.05, 0.06)}
+    runs = [record(f"p{i}", granularity=part, hybrid=dsr) for part, of in dsrs.items() for i, dsr in enumerate(of)]
+    text = said(write_sweep(tmp_path, runs))
+    assert "rises (the whole interval is above zero): mlp (+86.0 [" in text
+    assert "No change of the mean DSR is established: attention (+0.5 [" in text
+
+
+def test_no_interval_of_a_gain_goes_beyond_what_a_gain_can_be(tmp_path: Path) -> None:
+    text = said(write_sweep(tmp_path, [record("a", student=0.0, hybrid=1.0), record("b", student=0.05, hybrid=0.5)]))
+    assert "+72.5 [-100.0, 100.0]" in text
+
+
 def test_no_change_is_claimed_that_an_interval_does_not_show(tmp_path: Path) -> None:
     text = said(write_sweep(tmp_path, [record("a", student=0.5, hybrid=0.5), record("b", student=0.5, hybrid=0.55)]))
     assert "rises" not in text

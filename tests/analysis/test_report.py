@@ -16,8 +16,8 @@ from analysis.report import report, report_folder, tables_of
 from analysis.tables.table import Table
 from tests.analysis.factory import name_of, record, write_failure, write_run, write_sweep
 
-FIGURES_OF_A_SWEEP = ["cost", "search_traces", "trade_off", "units_found"]
-FIGURES_OF_A_RUN = ["search_traces", "units_found"]
+FIGURES_OF_A_SWEEP = ["units_found", "trade_off", "cost", "search_traces"]
+FIGURES_OF_A_RUN = ["units_found", "search_traces"]
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     paths = report([sweep], console)
     names = [
         f"{name}.{suffix}"
-        for name in ("main", "paper", "comparisons", "utility", "search_cost")
+        for name in ("main", "paper", "comparisons", "controls", "over_refusal", "utility", "search_cost")
         for suffix in ("md", "csv", "tex")
     ]
     names += [f"{name}.{suffix}" for name in FIGURES_OF_A_SWEEP for suffix in ("png", "svg")]
@@ -48,7 +48,7 @@ def test_a_sweep_is_written_and_printed(tmp_path: Path, console: Console) -> Non
     assert "[1] mini_c: search: no [gpu] & 100 % full" in text
     *shown, where, page = text.splitlines()
     assert max(map(len, shown)) <= 100
-    tables = "main, paper, comparisons, utility, search_cost"
+    tables = "main, paper, comparisons, controls, over_refusal, utility, search_cost"
     assert where == f"written to {sweep / 'report'}: {', '.join([tables, *FIGURES_OF_A_SWEEP])}"
     assert page == f"all in one page: {sweep / 'report' / 'report.html'}"
 
@@ -83,21 +83,33 @@ def test_a_report_of_other_runs_leaves_none_of_the_earlier_tables(tmp_path: Path
     report([sweep], console)
     (sweep / "report" / "mine.md").write_text("notes")
     paths = report([sweep], console, only=[sweep / name_of(record("a"))])
-    assert {path.stem for path in paths} == {"main", "comparisons", "utility", *FIGURES_OF_A_RUN, "report"}
+    assert {path.stem for path in paths} == {
+        "main",
+        "comparisons",
+        "controls",
+        "over_refusal",
+        "utility",
+        *FIGURES_OF_A_RUN,
+        "report",
+    }
     assert set((sweep / "report").iterdir()) == {*paths, sweep / "report" / "mine.md"}
 
 
 def test_an_ablation_is_made_where_granularities_vary(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("a", granularity="layer")])
     names = {path.stem for path in report([sweep], console)}
-    tables = {"main", "paper", "comparisons", "utility", "ablation_pairs", "search_cost"}
+    tables = {"main", "paper", "comparisons", "controls", "over_refusal", "utility", "ablation_pairs", "search_cost"}
     assert names == {*tables, *FIGURES_OF_A_SWEEP, "report"}
 
 
 def test_a_single_run_is_printed_upright(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
     paths = report([sweep / name_of(record("a"))], console)
-    names = [f"{name}.{suffix}" for name in ("main", "comparisons", "utility") for suffix in ("md", "csv", "tex")]
+    names = [
+        f"{name}.{suffix}"
+        for name in ("main", "comparisons", "controls", "over_refusal", "utility")
+        for suffix in ("md", "csv", "tex")
+    ]
     names += [f"{name}.{suffix}" for name in FIGURES_OF_A_RUN for suffix in ("png", "svg")]
     names.append("report.html")
     assert [path.name for path in paths] == names
@@ -128,7 +140,7 @@ def test_columns_that_do_not_fit_go_to_further_panels_with_the_labels() -> None:
 def test_latex_is_escaped(text: str, latex: str) -> None:
     table = Table("t", "T", text, pd.DataFrame({"pair": [text]}), pd.DataFrame())
     assert f"{latex} \\\\" in table.to_latex()
-    assert f"\\caption{{T. {latex}}}" in table.to_latex()
+    assert f"\\caption{{T. {latex}" in table.to_latex()
 
 
 def test_a_wide_latex_heading_is_broken_between_words() -> None:
@@ -137,6 +149,17 @@ def test_a_wide_latex_heading_is_broken_between_words() -> None:
     stacked = r"\begin{tabular}[b]{@{}r@{}}parameters \\ changed \\ (\%)\end{tabular}"
     assert f"\npair & {stacked} & gain \\\\\n" in latex
     assert "\nmini-a & 1.25 & $-$0.5 \\\\\n" in latex
+
+
+def test_columns_that_no_page_holds_go_to_further_latex_floats_with_the_labels() -> None:
+    display = pd.DataFrame({"pair": ["a"]} | {f"n{i}": [str(i) * 30] for i in range(6)})
+    latex = Table("t", "T", "Caption.", display, display, notes=["the note"]).to_latex()
+    first, second = latex.split(r"\end{table*}")[:2]
+    assert "n2 &" not in second
+    assert "n3 &" not in first
+    assert f"a & {'3' * 30} & {'4' * 30} & {'5' * 30} " in second
+    assert latex.count(r"\caption") == latex.count(r"\label") == latex.count("the note") == 1
+    assert "T. Continued." in second
 
 
 def test_a_title_that_asks_ends_with_its_question_mark() -> None:
@@ -241,6 +264,7 @@ def test_two_processes_that_write_the_same_figure_do_not_collide(tmp_path: Path)
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, console: Console) -> None:
     sweep = write_sweep(tmp_path, [record("a"), record("b")])
-    first = {path: path.read_bytes() for path in report([sweep], console)}
+    first = {path: path.read_bytes() for path in report([sweep], console, parquet=True)}
+    assert {path.suffix for path in first} == {".md", ".csv", ".tex", ".png", ".svg", ".parquet", ".html"}
     shutil.rmtree(sweep / "report")
-    assert {path: path.read_bytes() for path in report([sweep], console)} == first
+    assert {path: path.read_bytes() for path in report([sweep], console, parquet=True)} == first

@@ -65,4 +65,5 @@ def test_both_files_are_written(tmp_path: Path) -> None:
 
 def test_it_says_how_many_of_the_prompts_count(tmp_path: Path) -> None:
     _, svg = draw_localisation(record(), tmp_path)
-    assert "8 of 12 prompts, which the two answer differently (made here" in svg.read_text()
+    assert "8 of 12 prompts, which the two answer differently" in svg.read_text()
+    assert "made here: no evidence" in svg.read_text()
