@@ -126,7 +126,7 @@ def _lines(block: str) -> Iterator[str]:
 
 def _words_of(*verbs: str, marked: bool) -> list[str]:
     """What follows these verbs of dapa, each once; not where FOLDER stands for the results of another sweep."""
-    lines = (line for line in commands(marked) if "=FOLDER/" not in line)
+    lines = (line for line in commands(marked) if "FOLDER" not in line)
     found = (re.fullmatch(rf"dapa (?:{'|'.join(verbs)}) (.+)", line, re.S) for line in lines)
     return sorted({match[1] for match in found if match})
 

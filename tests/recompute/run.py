@@ -283,6 +283,7 @@ def _evaluate(run: Run, bar: float) -> dict[str, Any]:
         "agreement_by_model": {subject: _agreement(run, (subject,)) for subject in SUBJECTS}
         if run.record["evaluate"].get("agreement_by_model")
         else None,
+        "conversation_comparisons": [],  # no known sweep has conversations
         **(
             {"change_by_layer": run.metric("hybrid-change_by_layer")}
             if run.has_metric("hybrid-change_by_layer")
