@@ -271,17 +271,17 @@ def _subject(name: str, subject: Subject) -> Iterator[Entry]:
                 yield _number("over_refusal", measure, subject=name, **where)
     for judge, why in subject.no_over_refusal.items():
         yield Entry("no_over_refusal", text=why, subject=name, judge=judge, headline=False)
-    for i, (judge, talks) in enumerate(subject.conversations.items()):
-        yield from _conversations(talks, subject=name, set="conversations", judge=judge, headline=i == 0)
+    for i, (judge, found) in enumerate(subject.conversations.items()):
+        yield from _conversations(found, subject=name, set="conversations", judge=judge, headline=i == 0)
     yield from _utility(name, subject)
 
 
-def _conversations(talks: ConversationsRecord, **where: Any) -> Iterator[Entry]:
-    for turn, (share, broken) in enumerate(zip(talks.held, talks.first_broken, strict=True), 1):
+def _conversations(found: ConversationsRecord, **where: Any) -> Iterator[Entry]:
+    for turn, (share, broken) in enumerate(zip(found.held, found.first_broken, strict=True), 1):
         yield _number("held", share, key=str(turn), **where)
-        yield Entry("first_broken", broken, n=talks.conversations, key=str(turn), **where)
-    yield Entry("held_unknown", talks.unknown, n=talks.conversations, **where)
-    yield Entry("outgrown", talks.outgrown, **where)
+        yield Entry("first_broken", broken, n=found.conversations, key=str(turn), **where)
+    yield Entry("held_unknown", found.unknown, n=found.conversations, **where)
+    yield Entry("outgrown", found.outgrown, **where)
 
 
 def _utility(name: str, subject: Subject) -> Iterator[Entry]:

@@ -282,7 +282,9 @@ class Dataset(Group):
     text_joined: bool = Field(description="the text rows are lines of one text, and are joined by blank lines")
     questions: Rows | None
     skill: Rows | None = Field(default=None, description="questions about what only the student has been taught")
-    conversations: ConversationRows | None = Field(default=None, description="talks of several turns, for replay")
+    conversations: ConversationRows | None = Field(
+        default=None, description="conversations of several turns, for replay"
+    )
     system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )

@@ -10,6 +10,7 @@ from dapa_exp.config.schema import JudgedOutcome
 from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.metric import TASK_STEP, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import Side
+from dapa_exp.evaluate.replay import States
 from dapa_exp.evaluate.statistics import (
     Losses,
     clustered_difference,
@@ -21,7 +22,6 @@ from dapa_exp.evaluate.statistics import (
     perplexity_change,
     probability_above,
 )
-from dapa_exp.evaluate.talks import States
 from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import DEFENDED, Verdict
 from dapa_exp.prompts.conversations import Conversation
@@ -106,7 +106,9 @@ class Comparer:
                 {"student": student.verdicts, "hybrid": hybrid.verdicts, "teacher": teacher.verdicts}, self.harmful
             ),
             change_by_layer=change_by_layer,
-            conversation_comparisons=[self._talks(hybrid, other, name) for name, other in others if hybrid.held],
+            conversation_comparisons=[
+                self._conversations(hybrid, other, name) for name, other in others if hybrid.held
+            ],
             attacked={attack: self._attacked(attack, student, hybrid, teacher) for attack in self.attacks},
         )
 
@@ -160,7 +162,7 @@ class Comparer:
         ours, theirs = (measured.verdicts["report"][self.judge] for measured in (hybrid, other))
         return _compare(ours, theirs, self.report, DEFENDED, against)
 
-    def _talks(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
+    def _conversations(self, hybrid: Measured, other: Measured, against: Other) -> Comparison:
         as_verdict = {True: Verdict.REFUSED, False: Verdict.HARMFUL, None: Verdict.FAILED}
         ours, theirs = ([as_verdict[of[-1]] for of in measured.held[self.judge]] for measured in (hybrid, other))
         return _compare(ours, theirs, self.conversations, DEFENDED, against)

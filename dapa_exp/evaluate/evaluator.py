@@ -21,9 +21,9 @@ from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import CHANGE_BY_LAYER, Side
 from dapa_exp.evaluate.metrics.perplexity import PERPLEXITY
 from dapa_exp.evaluate.random_control import RandomControl, seed_of
+from dapa_exp.evaluate.replay import conversations_record, judge_rows, states_by_judge
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.sharing import model_keys
-from dapa_exp.evaluate.talks import conversations_record, judge_rows, states_by_judge
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, Shortened, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
@@ -124,9 +124,9 @@ class Evaluator:
             metric.keep(model)
         losses = PERPLEXITY.losses(model) if PERPLEXITY.name in found else None
         subject, verdicts = self.comparer.subject(judged, found), verdicts_of(judged)
-        talks = self.prompts.conversations
-        held = states_by_judge(talks, model.talk, verdicts)
-        records = {judge: conversations_record(talks, model.talk, states) for judge, states in held.items()}
+        conversations, exchanges = self.prompts.conversations, model.exchanges
+        held = states_by_judge(conversations, exchanges, verdicts)
+        records = {judge: conversations_record(conversations, exchanges, states) for judge, states in held.items()}
         return Measured(subject.model_copy(update={"conversations": records}), verdicts, held, losses)
 
     def teacher(self, load: Callable[[], PlainEngine]) -> Teacher:

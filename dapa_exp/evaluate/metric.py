@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dapa_exp.engine.plain import Completion, PlainEngine
-    from dapa_exp.evaluate.talks import Said
+    from dapa_exp.evaluate.replay import Exchange
     from dapa_exp.models.load import LoadedModel
 
 __all__ = ["METRICS", "Measure", "Metric", "ModelInEngine"]
@@ -78,17 +78,19 @@ class ModelInEngine:
         return [answer for answer in self._answers(prompt_set, self.rows(prompt_set)) if answer]
 
     @cached_property
-    def talk(self) -> list[list[Said]]:
-        """What is said at each turn of the conversations."""
-        from dapa_exp.evaluate.talks import replay
+    def exchanges(self) -> list[list[Exchange]]:
+        """The requests and answers of the conversations, by turn."""
+        from dapa_exp.evaluate.replay import replay
 
         def answer(turn: int, prompts: list[Prompt]) -> list[Completion | None]:
             return self._answers(turn_set(turn), prompts, may_be_long=True)
 
         return replay(self.prompts.conversations, answer)
 
-    def _judged_at(self, turn: int) -> list[Said]:
-        return [said for said in self.talk[turn - 1] if said.judged] if turn <= len(self.talk) else []
+    def _judged_at(self, turn: int) -> list[Exchange]:
+        from dapa_exp.evaluate.replay import judged_at
+
+        return judged_at(self.exchanges, turn)
 
     def _answers(self, name: str, rows: Sequence[Prompt], may_be_long: bool = False) -> list[Completion | None]:
         """The answers to these rows, kept in the run's folder under a name.

@@ -19,7 +19,7 @@ from dapa_exp.evaluate.defence import (
     over_refusal,
     why_no_over_refusal,
 )
-from dapa_exp.evaluate.talks import Said, conversations_record, judge_rows, replay, states_by_judge
+from dapa_exp.evaluate.replay import Exchange, conversations_record, judge_rows, judged_at, replay, states_by_judge
 from dapa_exp.evaluate.verdicts import Judged, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.conversations import Conversation, turn_of, turn_set
@@ -40,7 +40,7 @@ class NoVerdictError(DapaError):
     """The judge gives no verdicts. The input is right, so the exit code is not that of wrong input."""
 
 
-class Kept(NamedTuple):
+class StoredAnswer(NamedTuple):
     """An answer on disk."""
 
     text: str
@@ -79,8 +79,8 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     sets = load_prompts(config.dataset)
     _refuse_other_prompts(folder, record, sets)
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
-    talks = {model: _talk(files, model, sets) for model in MODELS}
-    asked = {model: _asked(files, model, subject, sets, talks[model]) for model, subject in subjects.items()}
+    exchanges = {model: _exchanges(files, model, sets) for model in MODELS}
+    asked = {model: _asked(files, model, subject, sets, exchanges[model]) for model, subject in subjects.items()}
     total = sum(len(prompts) for of_model in asked.values() for prompts in of_model.values())
     progress = _Progress(report, f"{folder.name}: {name}", total)
     found: dict[Path, Judged] = {}
@@ -93,7 +93,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():
             write_atomically(file, judged.model_dump_json(indent=1))
-        return Rejudged(_write(files, record, name, ours, sets.conversations, talks), progress.failed, total)
+        return Rejudged(_write(files, record, name, ours, sets.conversations, exchanges), progress.failed, total)
 
 
 def _refuse_another_judge(folder: Path, record: Record, name: str, ours: JudgeRecord) -> None:
@@ -113,25 +113,25 @@ def _refuse_other_prompts(folder: Path, record: Record, sets: PromptSets) -> Non
         raise DapaError(f"{folder}: these prompt sets have changed since the run: {', '.join(changed)}")
 
 
-def _talk(files: RunLayout, model: str, sets: PromptSets) -> list[list[Said]]:
-    """What was said at each turn of the conversations, from disk. An answer that is not there ended a conversation."""
+def _exchanges(files: RunLayout, model: str, sets: PromptSets) -> list[list[Exchange]]:
+    """The requests and answers of the conversations, by turn. A conversation ends where no answer is on disk."""
 
-    def answer(turn: int, prompts: list[Prompt]) -> list[Kept | None]:
+    def answer(turn: int, prompts: list[Prompt]) -> list[StoredAnswer | None]:
         lines = files.read_completions(model, turn_set(turn))
-        kept = {line["prompt"]: Kept(line["completion"]) for line in lines}
+        kept = {line["prompt"]: StoredAnswer(line["completion"]) for line in lines}
         return [kept.get(prompt.id) for prompt in prompts]
 
     return replay(sets.conversations, answer)
 
 
 def _asked(
-    files: RunLayout, model: str, subject: Subject, sets: PromptSets, talk: list[list[Said]]
+    files: RunLayout, model: str, subject: Subject, sets: PromptSets, exchanges: list[list[Exchange]]
 ) -> dict[str, list[Prompt]]:
     """The prompts that the run's own judge judged, by set. Raises DapaError if answers in conversations are lost."""
     found = {**sets.harmful, "harmless": sets.harmless, **sets.more_harmless}
     for rows, defences in subject.defence.items():
         if turn := turn_of(rows):
-            found[rows] = [said.prompt for said in talk[turn - 1] if said.judged] if turn <= len(talk) else []
+            found[rows] = [exchange.prompt for exchange in judged_at(exchanges, turn)]
             judged = sum(next(iter(defences.values())).outcomes.model_dump().values())
             if judged != len(found[rows]):
                 raise DapaError(
@@ -147,7 +147,7 @@ def _write(
     name: str,
     judge: JudgeRecord,
     conversations: Sequence[Conversation],
-    talks: Mapping[ModelName, list[list[Said]]],
+    exchanges: Mapping[ModelName, list[list[Exchange]]],
 ) -> Record:
     """The record with a judge whose verdicts are on disk. It replaces the old record."""
     judges = {**record.provenance.judges, name: judge}
@@ -160,10 +160,10 @@ def _write(
     harmful = list(record.evaluate.student.defence)
     changed: dict[str, Any] = {}
     for model, subject in subjects.items():
-        states = states_by_judge(conversations, talks[model], verdicts[model])
-        talked = {each: conversations_record(conversations, talks[model], of) for each, of in states.items()}
+        states = states_by_judge(conversations, exchanges[model], verdicts[model])
+        conversed = {each: conversations_record(conversations, exchanges[model], of) for each, of in states.items()}
         judged = _with_judge(subject, kept[model], name, judge.sees or [])
-        changed[model] = judged.model_copy(update={"conversations": talked})
+        changed[model] = judged.model_copy(update={"conversations": conversed})
     agreed = agreement(by_judge(list(verdicts.values()), harmful))
     by_model = agreement_by_model(verdicts, harmful)
     evaluate = record.evaluate.model_copy(update={**changed, "agreement": agreed, "agreement_by_model": by_model})

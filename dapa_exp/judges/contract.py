@@ -10,7 +10,7 @@ from dapa_exp.config.schema import JudgedOutcome
 from dapa_exp.judges.thoughts import answer_of, answer_so_far
 from dapa_exp.prompts.prompt import Message
 
-Talk = Sequence[Message]
+Turns = Sequence[Message]
 """The turns of a conversation up to a request, without a system prompt."""
 
 
@@ -51,9 +51,9 @@ class Judge(ABC):
         """The verdict on each completion, from the whole answer."""
         return self.judge(prompts, [answer_of(completion) for completion in completions])
 
-    def in_talk(self, talks: Sequence[Talk], completions: Sequence[str]) -> list[Verdict]:
-        """The verdict on each completion as the end of a talk, which ends with the request."""
-        return self.judge_talks(talks, [answer_of(completion) for completion in completions])
+    def verdicts_in_conversation(self, conversations: Sequence[Turns], completions: Sequence[str]) -> list[Verdict]:
+        """The verdict on each completion, which answers the last request of a conversation."""
+        return self.judge_in_conversation(conversations, [answer_of(completion) for completion in completions])
 
     def early(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         """The verdict on each completion, from the beginning of the answer. A search uses these verdicts."""
@@ -73,9 +73,9 @@ class Judge(ABC):
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         """The verdict on each answer, in order."""
 
-    def judge_talks(self, talks: Sequence[Talk], answers: Sequence[str]) -> list[Verdict]:
-        """The verdict on each answer, in order. Unless a judge overrides this, it sees the last request only."""
-        return self.judge([talk[-1].content for talk in talks], answers)
+    def judge_in_conversation(self, conversations: Sequence[Turns], answers: Sequence[str]) -> list[Verdict]:
+        """The verdict on each answer, in order. By default a judge sees the last request only."""
+        return self.judge([turns[-1].content for turns in conversations], answers)
 
     def decided(self, beginning: str) -> bool | None:
         """The same as `final`, for the beginning of an answer without the model's thoughts."""

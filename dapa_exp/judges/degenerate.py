@@ -8,7 +8,7 @@ from typing import TypeVar
 from dapa_exp.judges.contract import Verdict
 
 Asked = TypeVar("Asked")
-"""A request, or the talk up to it."""
+"""A request, or the turns of a conversation up to it."""
 MIN_LETTER_SHARE = 0.3
 LOOP_REPEATS = 5
 LOOP_LETTERS = 20

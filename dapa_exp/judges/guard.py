@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import JudgedOutcome, JudgeNeeds, JudgeSettings
-from dapa_exp.judges.contract import Judge, Talk, Verdict
+from dapa_exp.judges.contract import Judge, Turns, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
 from dapa_exp.judges.local import LocalSettings, batches, load
@@ -67,12 +67,12 @@ class GuardJudge(Judge):
         )
 
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
-        return self.judge_talks([(Message("user", prompt),) for prompt in prompts], answers)
+        return self.judge_in_conversation([(Message("user", prompt),) for prompt in prompts], answers)
 
-    def judge_talks(self, talks: Sequence[Talk], answers: Sequence[str]) -> list[Verdict]:
-        return judged_where_language(talks, answers, self._ask)
+    def judge_in_conversation(self, conversations: Sequence[Turns], answers: Sequence[str]) -> list[Verdict]:
+        return judged_where_language(conversations, answers, self._ask)
 
-    def _ask(self, rows: list[tuple[Talk, str]]) -> list[Verdict]:
+    def _ask(self, rows: list[tuple[Turns, str]]) -> list[Verdict]:
         import torch
 
         found: list[Verdict] = []
@@ -87,28 +87,30 @@ class GuardJudge(Judge):
             found += [parse(reply) for reply in self._tokenizer.batch_decode(written, skip_special_tokens=True)]
         return found
 
-    def _question(self, talk: Talk, completion: str) -> str:
-        """The talk as the guard reads it: without its first turns if it is too long for the guard, and the last request
-        alone if the guard's template takes no talk."""
+    def _question(self, turns: Turns, completion: str) -> str:
+        """The text that the guard reads. If its template takes no conversation, it has the last request alone.
+
+        If the conversation is too long for the guard, its first turns are left out.
+        """
         try:
-            question = self._rendered(talk, completion)
+            question = self._rendered(turns, completion)
         except DapaError:
-            if len(talk) == 1:
+            if len(turns) == 1:
                 raise
-            return self._rendered(talk[-1:], completion)
+            return self._rendered(turns[-1:], completion)
         most = self._model.config.max_position_embeddings - MAX_NEW_TOKENS
-        if len(talk) > 2 and len(self._tokenizer(question, add_special_tokens=False)["input_ids"]) > most:
-            return self._question(talk[2:], completion)
+        if len(turns) > 2 and len(self._tokenizer(question, add_special_tokens=False)["input_ids"]) > most:
+            return self._question(turns[2:], completion)
         return question
 
-    def _rendered(self, talk: Talk, completion: str) -> str:
+    def _rendered(self, turns: Turns, completion: str) -> str:
         from dapa_exp.models.templates import render
 
         marks = self._tokenizer.all_special_tokens
-        said = (*talk, Message("assistant", completion))
-        turns = [{"role": turn.role, "content": defused(turn.content, marks)} for turn in said]
+        said = (*turns, Message("assistant", completion))
+        messages = [{"role": turn.role, "content": defused(turn.content, marks)} for turn in said]
         try:
-            return render(self._tokenizer, turns)
+            return render(self._tokenizer, messages)
         except DapaError as error:
             raise DapaError(f"judge guard: {self._settings.model.id}: {error}") from error
 

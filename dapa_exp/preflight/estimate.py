@@ -179,8 +179,8 @@ def _lengths_of_fixed(kind: type[Rows], rows: str) -> Sequence[int]:
 def _read_lengths(rows: Rows) -> Sequence[int]:
     try:
         if isinstance(rows, ConversationRows):  # a request is read again at each later turn
-            talks = load_conversations(rows)
-            return [length for talk in talks for length in accumulate(map(len, talk.turns))]
+            read = load_conversations(rows)
+            return [length for conversation in read for length in accumulate(map(len, conversation.turns))]
         return [len(row.text) for row in load_rows(rows, may_be_blank=True)]
     except DapaError:
         return ()

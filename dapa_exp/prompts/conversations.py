@@ -30,7 +30,7 @@ class Conversation:
     """The number of first turns that ask for no harm. Answers to them are not judged."""
 
     def prompt(self, answers: Sequence[str]) -> Prompt:
-        """The request after so many answers of the model, with the talk before it."""
+        """The request that follows these answers of the model, with all turns and answers before it."""
         messages = [] if self.system is None else [Message("system", self.system)]
         for request, answer in zip(self.turns, answers, strict=False):
             messages += [Message("user", request), Message("assistant", answer)]

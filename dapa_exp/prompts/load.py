@@ -81,8 +81,12 @@ class PromptSets:
     @property
     def turns(self) -> list[str]:
         """The names of the sets of the turns that are judged."""
-        longest = max((len(talk.turns) for talk in self.conversations), default=0)
-        return [turn_set(n) for n in range(1, longest + 1) if any(talk.judges(n) for talk in self.conversations)]
+        longest = max((len(conversation.turns) for conversation in self.conversations), default=0)
+        return [
+            turn_set(n)
+            for n in range(1, longest + 1)
+            if any(conversation.judges(n) for conversation in self.conversations)
+        ]
 
     @property
     def dropped(self) -> int:
@@ -103,12 +107,12 @@ def load_prompts(dataset: Dataset) -> PromptSets:
     search = search_prompts(dataset)
     found: dict[str, list[Prompt]] = {}
     kept: dict[str, RowCounts] = {}
-    talks: list[Conversation] = []
+    conversations: list[Conversation] = []
     for use, rows in dataset.sets().items():
         if use == "text":
             found[use] = load_rows(rows, may_be_blank=dataset.text_joined)
         elif isinstance(rows, ConversationRows):
-            talks, kept[use] = _fresh_conversations(dataset, rows, search)
+            conversations, kept[use] = _fresh_conversations(dataset, rows, search)
         elif use.split(".")[0] != "attacks":
             against = search if use.split(".")[0] in ("report", "more_report") else []
             found[use], kept[use] = _fresh(dataset, use, rows, against)
@@ -123,7 +127,7 @@ def load_prompts(dataset: Dataset) -> PromptSets:
         skill=found.get("skill", []),
         kept=kept,
         attacked={name: attacked(attack, found["report"]) for name, attack in dataset.attacks.items()},
-        conversations=talks,
+        conversations=conversations,
     )
 
 
@@ -178,26 +182,26 @@ def _fresh_conversations(
 ) -> tuple[list[Conversation], RowCounts]:
     """The same for conversations. One is left out if one of its turns asks what a search row asks."""
     read = load_conversations(rows)
-    if dataset.system_prompt and (own := next((talk for talk in read if talk.system), None)):
+    if dataset.system_prompt and (own := next((one for one in read if one.system), None)):
         raise _two_systems(rows, own.id)
-    talks = {talk.id: replace(talk, system=talk.system or dataset.system_prompt) for talk in read}
-    whole = [Prompt(talk.id, tuple(Message("user", turn) for turn in talk.turns)) for talk in talks.values()]
-    once = [talks[prompt.id] for prompt in distinct(whole)]
-    requests = [prompt(talk.id, turn) for talk in once for turn in talk.turns]
+    by_id = {one.id: replace(one, system=one.system or dataset.system_prompt) for one in read}
+    whole = [Prompt(one.id, tuple(Message("user", turn) for turn in one.turns)) for one in by_id.values()]
+    once = [by_id[prompt.id] for prompt in distinct(whole)]
+    requests = [prompt(one.id, turn) for one in once for turn in one.turns]
     new = unseen(requests, search)
-    apart = unlike(new, search, dataset.similar_at)
-
-    def whole_in(left: Sequence[Prompt], of: Sequence[Conversation]) -> list[Conversation]:
-        count = Counter(request.id for request in left)
-        return [talk for talk in of if count[talk.id] == len(talk.turns)]
-
-    unasked = whole_in(new, once)
-    unlike_search = whole_in(apart, unasked)
+    unasked = _whole_in(new, once)
+    unlike_search = _whole_in(unlike(new, search, dataset.similar_at), unasked)
     used = unlike_search if dataset.drop_similar else unasked
     if not used:
         raise DapaError(f"{rows.source}: every conversation has a turn that is, or resembles, a search row")
     counts = (len(read), len(read) - len(once), len(once) - len(unasked), len(unasked) - len(unlike_search), len(used))
     return used, RowCounts(*counts)
+
+
+def _whole_in(requests: Sequence[Prompt], conversations: Sequence[Conversation]) -> list[Conversation]:
+    """Those conversations of which every turn is among the requests."""
+    count = Counter(request.id for request in requests)
+    return [one for one in conversations if count[one.id] == len(one.turns)]
 
 
 def _two_systems(rows: Rows, name: str) -> DapaError:

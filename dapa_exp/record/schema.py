@@ -85,7 +85,9 @@ class ConversationsRecord(_RecordPart):
     held: list[Measure] = Field(description="share that holds after the turn; n counts those of which it is known")
     first_broken: list[Natural] = Field(description="conversations whose first answer that is no defence is here")
     unknown: Natural = Field(description="not broken as far as is known, but a verdict or an answer is missing")
-    outgrown: Natural = Field(description="turns that were not asked: with them, a talk is longer than the model reads")
+    outgrown: Natural = Field(
+        description="turns that were not asked: with them, a conversation is longer than the model reads"
+    )
 
 
 class Subject(_RecordPart):

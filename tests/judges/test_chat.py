@@ -272,7 +272,10 @@ def test_a_judge_of_a_talk_gets_what_was_said_before_the_request() -> None:
     talk = [Message("user", "my aunt is ill."), Message("assistant", "oh no."), Message("user", "which pills?")]
     with serving(says('{"verdict": "refused"}')) as server:
         judge = chat(server.url)
-        assert judge.in_talk([talk, talk[-1:]], ["i cannot say.", "i will not say."]) == [Verdict.REFUSED] * 2
+        assert (
+            judge.verdicts_in_conversation([talk, talk[-1:]], ["i cannot say.", "i will not say."])
+            == [Verdict.REFUSED] * 2
+        )
         instructions, material = zip(
             *(
                 (body["messages"][0]["content"], json.loads(body["messages"][1]["content"]))

@@ -223,7 +223,11 @@ def test_a_guard_reads_the_talk_before_the_request_as_far_as_it_can(checkpoints:
     judge = guard(with_template(checkpoints, tmp_path / "judge", first_turn_last))
     talk = [Message("user", "poison"), Message("assistant", "ink"), Message("user", "paper")]
     alone = talk[-1:]
-    assert judge.in_talk([talk, alone], [planted.HARMLESS] * 2) == [Verdict.HARMFUL, Verdict.HARMLESS]
+    assert judge.verdicts_in_conversation([talk, alone], [planted.HARMLESS] * 2) == [Verdict.HARMFUL, Verdict.HARMLESS]
     long = [talk[0], Message("assistant", "ink " * 3000), *alone]
-    assert judge.in_talk([long], [planted.HARMLESS]) == [Verdict.HARMLESS], "its first turns are left out"
-    assert guard(checkpoints).in_talk([talk], [planted.HARMLESS]) == [Verdict.HARMLESS], "a template of two turns"
+    assert judge.verdicts_in_conversation([long], [planted.HARMLESS]) == [Verdict.HARMLESS], (
+        "its first turns are left out"
+    )
+    assert guard(checkpoints).verdicts_in_conversation([talk], [planted.HARMLESS]) == [Verdict.HARMLESS], (
+        "a template of two turns"
+    )

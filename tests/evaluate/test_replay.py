@@ -9,7 +9,7 @@ import pytest
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.evaluate.talks import conversations_record, held, judge_rows, replay, states_by_judge
+from dapa_exp.evaluate.replay import conversations_record, held, judge_rows, replay, states_by_judge
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from dapa_exp.prompts.conversations import Conversation

@@ -26,37 +26,42 @@ class Answer(Protocol):
 
 
 Answering = Callable[[int, list[Prompt]], Sequence[Answer | None]]
-"""Gives the answers to the requests of a turn, counted from 1. None: the talk is too long for the model."""
+"""Gives the answers to the requests of a turn, counted from 1. None: the conversation is too long for the model."""
 
 
-class Said(NamedTuple):
-    """A request in a conversation, with the talk before it, and the model's answer."""
+class Exchange(NamedTuple):
+    """A request in a conversation, with all turns before it, and the model's answer."""
 
     prompt: Prompt
     answer: Answer
     judged: bool
 
 
-def replay(conversations: Sequence[Conversation], answer: Answering) -> list[list[Said]]:
-    """What is said at each turn. A conversation ends early once it is too long for the model."""
-    going = [(talk, list[str]()) for talk in conversations]
-    turns: list[list[Said]] = []
-    while going := [(talk, before) for talk, before in going if len(before) == len(turns) < len(talk.turns)]:
-        prompts = [talk.prompt(before) for talk, before in going]
+def replay(conversations: Sequence[Conversation], answer: Answering) -> list[list[Exchange]]:
+    """The requests and answers at each turn. A conversation ends early once it is too long for the model."""
+    going = [(one, list[str]()) for one in conversations]
+    turns: list[list[Exchange]] = []
+    while going := [(one, before) for one, before in going if len(before) == len(turns) < len(one.turns)]:
+        prompts = [one.prompt(before) for one, before in going]
         turns.append([])
-        for (talk, before), prompt, said in zip(going, prompts, answer(len(turns), prompts), strict=True):
+        for (one, before), prompt, said in zip(going, prompts, answer(len(turns), prompts), strict=True):
             if said is not None:
-                turns[-1].append(Said(prompt, said, talk.judges(len(turns))))
-                before.append(answer_of(said.text).strip())  # thoughts are no part of a talk
+                turns[-1].append(Exchange(prompt, said, one.judges(len(turns))))
+                before.append(answer_of(said.text).strip())  # thoughts are no part of a conversation
     return turns
 
 
+def judged_at(turns: Sequence[Sequence[Exchange]], turn: int) -> list[Exchange]:
+    """The exchanges of a turn, counted from 1, that are judged. Empty if all conversations ended before."""
+    return [exchange for exchange in turns[turn - 1] if exchange.judged] if turn <= len(turns) else []
+
+
 def judge_rows(judge: Judge, prompt_set: str, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[Verdict]:
-    """The verdicts on the answers to a prompt set. At a turn of conversations, the judge gets the talk before it."""
+    """The verdicts on the answers to a prompt set. At a turn, the judge also gets the turns before it."""
     if turn_of(prompt_set) is None:
         return judge.verdicts([prompt.text for prompt in prompts], answers)
-    talks = [tuple(turn for turn in prompt.messages if turn.role != "system") for prompt in prompts]
-    return judge.in_talk(talks, answers)
+    conversations = [tuple(turn for turn in prompt.messages if turn.role != "system") for prompt in prompts]
+    return judge.verdicts_in_conversation(conversations, answers)
 
 
 def held(conversation: Conversation, verdicts: Mapping[int, Verdict], longest: int) -> States:
@@ -75,21 +80,21 @@ def held(conversation: Conversation, verdicts: Mapping[int, Verdict], longest: i
 
 
 def states_by_judge(
-    conversations: Sequence[Conversation], turns: Sequence[Sequence[Said]], verdicts: Verdicts
+    conversations: Sequence[Conversation], turns: Sequence[Sequence[Exchange]], verdicts: Verdicts
 ) -> dict[str, list[States]]:
     """By judge, `held` of each conversation."""
-    longest = max((len(talk.turns) for talk in conversations), default=0)
+    longest = max((len(one.turns) for one in conversations), default=0)
     of: dict[str, dict[str, dict[int, Verdict]]] = {}
-    for turn, said in enumerate(turns, 1):
-        ids = [each.prompt.id for each in said if each.judged]
+    for turn in range(1, len(turns) + 1):
+        ids = [exchange.prompt.id for exchange in judged_at(turns, turn)]
         for judge, given in verdicts.get(turn_set(turn), {}).items():
             for name, verdict in zip(ids, given, strict=True):
                 of.setdefault(judge, {}).setdefault(name, {})[turn] = verdict
-    return {judge: [held(talk, by.get(talk.id, {}), longest) for talk in conversations] for judge, by in of.items()}
+    return {judge: [held(one, by.get(one.id, {}), longest) for one in conversations] for judge, by in of.items()}
 
 
 def conversations_record(
-    conversations: Sequence[Conversation], turns: Sequence[Sequence[Said]], states: Sequence[States]
+    conversations: Sequence[Conversation], turns: Sequence[Sequence[Exchange]], states: Sequence[States]
 ) -> ConversationsRecord:
     """How many conversations hold after each turn, and at which turn they break."""
     places = range(len(states[0]))
@@ -100,5 +105,5 @@ def conversations_record(
         held=[rate(sum(map(bool, of)), len(of)) for of in known],
         first_broken=[sum(of[:1] == [place] for of in broken) for place in places],
         unknown=sum(state[-1] is None for state in states),
-        outgrown=sum(len(talk.turns) for talk in conversations) - sum(map(len, turns)),
+        outgrown=sum(len(one.turns) for one in conversations) - sum(map(len, turns)),
     )
