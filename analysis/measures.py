@@ -278,7 +278,7 @@ def mean_bounds(values: pd.Series[float], teachers: pd.Series[str], error: float
 
 
 def possible(name: str) -> tuple[float, float]:
-    """The least and the largest value that a column's number can have."""
+    """The least and the largest value that a number in this column can have."""
     if name.endswith("_points"):
         return -100.0, 100.0
     if name.endswith("_percent"):

@@ -68,7 +68,10 @@ def drift(config: Config, folder: Path, report: Report) -> list[Record]:
 
 
 def make_relapse(config: Config, settings: Drift) -> list[Example]:
-    """Search rows with the student's answers, which the teacher's are to be forgotten for; harmless rows likewise."""
+    """The rows of the tuning: search rows and harmless rows with the student's answers, which the hybrid relearns.
+
+    For DPO, the teacher's answers to the search rows are the rejected ones.
+    """
     pair, tuning = open_pair(config), _tuning(settings)
     harmful, harmless = load_rows(config.dataset.search), load_rows(tuning.harmless)
     teacher = _answers(load_teacher(config, pair), config, harmful)

@@ -53,10 +53,13 @@ WORTH_A_PASS = 8
 
 
 SEGMENT = 128
-"""Tokens that are decoded in the same shapes. Then rows that have ended leave, and the cache grows."""
+"""Tokens that are decoded in the same shapes. After them, rows that have ended leave, and the cache grows."""
 
 STRIDE = 16
-"""Steps after which to look whether all answers have ended. So many rounds come first: they may end short answers."""
+"""Steps in fixed shapes between two looks at whether all answers have ended.
+
+As many ordinary rounds come first, since short answers end within them.
+"""
 
 CLIPPED_SHARE = 8
 """Guesses are clipped so that at most one guess in this many is longer than the clip."""
@@ -217,7 +220,10 @@ class FastEngine(PlainEngine):
             self._count(draft=sum(map(len, texts)) - len(texts), decoded=len(texts))
 
     def _decodes_in_fixed_shapes(self, generation: Generation) -> bool:
-        """Whether to. In float32 the reference engine decides near ties, for which the logits must be looked at."""
+        """Whether long answers are decoded in fixed shapes.
+
+        Not in float32: there the reference engine decides near ties, which only the logits of each step show.
+        """
         model, request = self.loaded.model, generation.request
         longest = max(map(len, generation.batch.texts)) + len(generation.batch.shared) + request.max_new_tokens
         return (
@@ -229,7 +235,7 @@ class FastEngine(PlainEngine):
         )
 
     def _decode_in_fixed_shapes(self, generation: Generation, active: list[Row], cache: RowCache) -> None:
-        """The rest of all answers. Rows that have ended leave after each segment."""
+        """Decode the rest of all answers. Rows that have ended leave after each segment."""
         while True:
             room = min(SEGMENT, generation.request.max_new_tokens - min(len(row.said) for row in active))
             steps = cache.fix([row.said[-1] for row in active], room)

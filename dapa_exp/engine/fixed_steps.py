@@ -1,6 +1,6 @@
 """Decoding in fixed shapes: a GPU records the kernels of one token as a CUDA graph, and then repeats the graph.
 
-A decoding step of a 7B model has over a thousand kernels. To launch them one by one takes longer than to compute them.
+A decoding step of a 7B model has over a thousand kernels. Launching them one by one takes longer than computing them.
 Every tensor of a recorded step keeps its place: the cache gets room for some tokens ahead, and the step moves its own
 positions on. On a CPU the same step is carried out without a graph.
 """
@@ -15,13 +15,16 @@ from transformers.cache_utils import Cache, StaticLayer
 
 from dapa_exp.base.errors import DapaError
 
-# What waits for the GPU in each pass, which a graph cannot hold: some rotary embeddings, and the choice of experts.
+# In each pass these rotary embeddings, and the choice of experts, wait for a number from the GPU. A graph cannot do so.
 _WAITING_ROPES = ("dynamic", "longrope")
 _EXPERTS = ("num_local_experts", "num_experts")
 
 
 def can_decode_in_fixed_shapes(model: PreTrainedModel, tokens: int) -> bool:
-    """Whether rows of this many tokens can be decoded so: on one device, and within the window of attention."""
+    """Whether a model can decode rows of this many tokens in fixed shapes.
+
+    It must be on one device, and its window of attention must hold all tokens.
+    """
     config: Any = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
@@ -65,7 +68,7 @@ class FixedSteps:
         """How many tokens each row has got so far."""
 
     def next(self, count: int) -> list[list[int]]:
-        """The next tokens of each row. Raises DapaError if the model computes NaN or infinite logits."""
+        """The next `count` tokens of each row. Raises DapaError if the model computes NaN or infinite logits."""
         for _ in range(count):
             self._take_step()
         said: list[list[int]] = self._said[:, self.done : self.done + count].tolist()

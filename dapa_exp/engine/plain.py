@@ -102,7 +102,7 @@ class PlainEngine:
         return [answers[place] for place in range(len(prompts))]
 
     def beginning(self, answer: Completion, tokens: int) -> str:
-        """The text of an answer's first tokens. Of an answer from disk, they are the tokens that its text makes."""
+        """The text of an answer's first tokens. An answer from disk has no tokens: its text is tokenized again."""
         if answer.tokens <= tokens:
             return answer.text
         ids = answer.ids or answer_tokens(self.loaded, answer.text)

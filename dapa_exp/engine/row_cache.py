@@ -67,7 +67,7 @@ class RowCache:
         return FixedSteps(self._model, layers, self._mask, self._lengths, last, room)
 
     def take(self, steps: int) -> None:
-        """Count the tokens that each row has read in fixed shapes as those of the last pass."""
+        """Note that each row has read this many tokens in fixed shapes, as if in the last pass."""
         rows = len(self._mask)
         self._mask = torch.cat([self._mask, self._mask.new_ones((rows, steps))], dim=1)
         self._given, self._width, self._even = torch.full_like(self._lengths, steps), steps, True

@@ -1,7 +1,7 @@
 """Answers by vLLM: a second copy of the model, which gets the weights of the one that transformers holds.
 
 transformers' model stays in memory: hybrids are made in it, and metrics and priors read its distributions and hidden
-states, which vLLM does not give. Before vLLM answers, it is sent every tensor that has changed, under its name in the
+states, which vLLM does not give. Before vLLM answers, it gets every tensor that has changed, under its name in the
 checkpoint. vLLM packs several tensors into one parameter, such as gate_proj and up_proj, and a parameter that gets only
 some of its tensors holds garbage. So the whole attention or MLP around a changed tensor is sent: no parameter reaches
 beyond it.
@@ -56,7 +56,7 @@ LIMITS = {"float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 On miniatures they differ by 1e-7 in float32 and 2e-3 in bfloat16.
 """
 COMPARED = 8
-"""The number of answers of an agreement."""
+"""How many answers `agreement` compares."""
 _RUNNING: list[list[LLM]] = []
 """The vLLM that was started last in this process."""
 
@@ -64,7 +64,7 @@ _RUNNING: list[list[LLM]] = []
 class VllmEngine(PlainEngine):
     """Answers by vLLM, with the weights that are in transformers' model at the time.
 
-    vLLM starts at the first question. It is never asked a row that is not wanted.
+    vLLM starts at the first request. It gets only the rows that are wanted.
     """
 
     def __init__(self, loaded: LoadedModel, runtime: Runtime) -> None:
@@ -72,7 +72,7 @@ class VllmEngine(PlainEngine):
         self._runtime = runtime
         self._weights = Weights(loaded)
         self._started: list[LLM] = []
-        """vLLM, once it has been asked."""
+        """vLLM, once it has started; else empty."""
         finalize(self, _stop, self._started)
 
     def batches(self, count: int) -> list[range]:
@@ -88,7 +88,7 @@ class VllmEngine(PlainEngine):
         }
 
     def agreement(self, prompts: Sequence[Prompt], max_new_tokens: int) -> EngineAgreement:
-        """How far vLLM's answers to the first prompts are from transformers, with the weights that are in it now."""
+        """How far vLLM's answers to the first prompts are from transformers', with the weights that it has now."""
         asked = self._tokens(prompts[:COMPARED])
         said = self._ask(asked, max_new_tokens)
         compared = [self._compare(*of) for of in zip(asked, said, strict=True)]
@@ -120,7 +120,7 @@ class VllmEngine(PlainEngine):
                 raise DapaError(f"vLLM did not take the weights over: {type(error).__name__}: {error}") from error
         said = self._generate_by(llm, asked, max_new_tokens)
         if new and said:
-            self._refuse_others_weights(asked[0], said[0])
+            self._refuse_other_weights(asked[0], said[0])
         return said
 
     def _generate_by(self, llm: LLM, asked: Sequence[list[int]], max_new_tokens: int) -> list[CompletionOutput]:
@@ -129,7 +129,7 @@ class VllmEngine(PlainEngine):
         greedy = SamplingParams(
             temperature=0.0,
             max_tokens=max_new_tokens,
-            ignore_eos=True,  # its own; ours may be others
+            ignore_eos=True,  # vLLM ends answers by the checkpoint's end tokens; `stop_token_ids` are ours
             stop_token_ids=sorted(self.ends),
             detokenize=False,
             logprobs=0,  # of the generated tokens
@@ -142,8 +142,8 @@ class VllmEngine(PlainEngine):
             raise DapaError(f"vLLM cannot answer with this model: {error}") from error
         return [output.outputs[0] for output in outputs]
 
-    def _refuse_others_weights(self, asked: list[int], said: CompletionOutput) -> None:
-        """Raise a DapaError where vLLM's answer is not of the weights that are in transformers' model, or is NaN."""
+    def _refuse_other_weights(self, asked: list[int], said: CompletionOutput) -> None:
+        """Raise DapaError if vLLM did not answer with the weights of transformers' model, or its numbers are NaN."""
         differences, _ = self._compare(asked, said)
         limit = LIMITS[self._runtime.dtype]
         if not (mean := float(differences.mean())) <= limit:
@@ -155,7 +155,10 @@ class VllmEngine(PlainEngine):
 
     @torch.inference_mode()
     def _compare(self, asked: list[int], said: CompletionOutput) -> tuple[torch.Tensor, int]:
-        """The difference of the log-probabilities of an answer's tokens, and how many are transformers' likeliest."""
+        """How vLLM's and transformers' log-probabilities of an answer differ, and how many tokens are the likeliest.
+
+        The differences are in nats, shape (tokens,). The likeliest is by transformers.
+        """
         model: Any = self.loaded.model
         tokens = torch.tensor(said.token_ids)
         ids = torch.tensor([[*asked, *said.token_ids]], device=model.device)
@@ -175,10 +178,24 @@ class VllmEngine(PlainEngine):
         if runtime.tensor_parallel > 1:
             # vLLM starts processes, which Python forbids to a run's process. They end with it all the same.
             multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]
+        llm = self._load()
+        self._started.append(llm)
+        _RUNNING[:] = [self._started]
+        self._weights.start()
+        if llm.llm_engine.model_config.using_transformers_backend():
+            _stop(self._started)
+            raise DapaError(
+                f"vLLM has no code of its own for {self.loaded.model.config.model_type}: it runs transformers', and"
+                " changes it for this whole process; runtime.engine=fast does without vLLM"
+            )
+
+    def _load(self) -> LLM:
+        """vLLM with the checkpoint's weights. Raises DapaError if it cannot load them."""
         from vllm import LLM
 
+        runtime = self._runtime
         try:
-            llm = LLM(
+            return LLM(
                 model=str(self._weights.folder),
                 dtype=runtime.dtype,
                 tensor_parallel_size=runtime.tensor_parallel,
@@ -196,15 +213,6 @@ class VllmEngine(PlainEngine):
             )
         except Exception as error:  # it raises whatever comes up
             raise DapaError(f"vLLM cannot load {self._weights.folder}: {type(error).__name__}: {error}") from error
-        self._started.append(llm)
-        _RUNNING[:] = [self._started]
-        self._weights.start()
-        if llm.llm_engine.model_config.using_transformers_backend():
-            _stop(self._started)
-            raise DapaError(
-                f"vLLM has no code of its own for {self.loaded.model.config.model_type}: it runs transformers', and"
-                " changes it for this whole process; runtime.engine=fast does without vLLM"
-            )
 
     def _refuse_to_overfill(self) -> None:
         """Raise a DapaError where vLLM does not fit into memory beside transformers' model."""
@@ -297,7 +305,7 @@ def import_vllm() -> None:
     from vllm.platforms import current_platform
 
     if current_platform.is_cpu():
-        # It would compile the counting of log-probabilities: half a minute at the first question.
+        # It would compile the counting of log-probabilities: half a minute at the first request.
         os.environ["TORCH_COMPILE_DISABLE"] = "1"
         import torch._dynamo
 

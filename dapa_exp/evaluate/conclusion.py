@@ -57,7 +57,7 @@ class Measured:
     subject: Subject
     verdicts: Verdicts
     held: Mapping[str, Sequence[States]] = field(default_factory=dict)
-    """By judge, of each conversation after each turn."""
+    """By judge: the states of each conversation."""
     losses: Losses | None = None
     """The loss of each window of text. None if perplexity was not measured."""
 

@@ -95,24 +95,18 @@ class ModelInEngine:
     def _answers(self, name: str, rows: Sequence[Prompt], may_be_long: bool = False) -> list[Completion | None]:
         """The answers to these rows, kept in the run's folder under a name.
 
-        `may_be_long`: None is the answer to a row that, with its answer, is longer than what the model reads.
+        With `may_be_long`, the answer to a row that does not fit into the model's context is None.
         """
         from dapa_exp.engine.completions import COMPLETIONS, CompletionStore
-        from dapa_exp.engine.plain import Request, token_count
+        from dapa_exp.engine.plain import Request
 
-        search = self.config.search
-        of_search = search.longer_tokens or search.max_new_tokens
-        length = of_search if name == "search" else self.config.evaluate.max_new_tokens
+        length = self._answer_length(name)
         store, request = CompletionStore(self.run, self.name, name), Request(tuple(rows), length, reuse=False)
         if (kept := store.find(self.name, request)) is not None:
             return list(kept)
 
-        def fits(row: Prompt) -> bool:
-            most = self.loaded.model.config.max_position_embeddings
-            return not may_be_long or token_count(self.loaded, row) + length <= most
-
         def generate() -> list[Completion | None]:
-            fitting = tuple(row for row in rows if fits(row))
+            fitting = tuple(row for row in rows if not may_be_long or self._fits(row, length))
             answers = store.complete(self.engine, self.name, replace(request, prompts=fitting))
             by_row = dict(zip((row.id for row in fitting), answers, strict=True))
             return [by_row.get(row.id) for row in rows]
@@ -128,6 +122,20 @@ class ModelInEngine:
             if self.name == "student" and asked:
                 self.engine.remember(asked, answers)  # hybrids may answer alike
         return found
+
+    def _answer_length(self, name: str) -> int:
+        """The most tokens of an answer to this set."""
+        search = self.config.search
+        if name == "search":
+            return search.longer_tokens or search.max_new_tokens
+        return self.config.evaluate.max_new_tokens
+
+    def _fits(self, row: Prompt, length: int) -> bool:
+        """Whether the model's context holds a prompt and an answer of so many tokens."""
+        from dapa_exp.engine.plain import token_count
+
+        most: int = self.loaded.model.config.max_position_embeddings
+        return token_count(self.loaded, row) + length <= most
 
     def result_key(self, what: str) -> Key | None:
         """All that a result of the model depends on; None: it is not shared. `what` names it among the model's."""

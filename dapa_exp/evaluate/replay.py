@@ -13,7 +13,7 @@ from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import ConversationsRecord
 
 States = list[bool | None]
-"""After each turn: whether a conversation holds. None: not known."""
+"""Whether a conversation holds, after each turn. None: not known."""
 Verdicts = Mapping[str, Mapping[str, Sequence[Verdict]]]
 """By prompt set, then by judge."""
 

@@ -1,4 +1,4 @@
-"""What a model's card says of it."""
+"""What a model's card, its README.md, says of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ CARD = "README.md"
 
 
 def base_in_card(model: Model, report: Report) -> str | None:
-    """The model that this one was tuned from, by its card. None if no card can be had, or it does not name just one."""
+    """The model that this one was tuned from, by `base_model` in its card.
+
+    None if there is no readable card, or it does not name exactly one model.
+    """
     from huggingface_hub import metadata_load
 
     try:

@@ -83,6 +83,7 @@ class Siblings:
         return self._of(run, self._seconds)
 
     def queries(self, run: RunStatus) -> float | None:
+        """The mean queries of a run's finished siblings; None if there is none."""
         return self._of(run, self._queries)
 
     @staticmethod

@@ -43,7 +43,7 @@ class Problem:
         return outcome
 
     def weight(self, items: Iterable[str]) -> float:
-        """The weight of a set of items, without noise of rounding: without weights, their number."""
+        """The weight of a set of items, rounded to nine decimals. Without weights, it is the number of items."""
         return round(sum(self.weights[item] for item in sorted(items)), 9)
 
     def passes(self, items: Iterable[str], label: str) -> bool:

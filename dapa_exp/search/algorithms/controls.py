@@ -40,7 +40,7 @@ def drawn(units: Sequence[Unit], settings: Settings) -> Candidates:
 
 
 def most_telling(units: Sequence[Unit], settings: Settings) -> Candidates:
-    """The units in descending order of their scores. One that the room left is too small for is passed over."""
+    """Take units in descending order of their scores. One that no longer fits into `settings.room` is passed over."""
     taken, left = set(), settings.room
     for unit in sorted(units, key=settings.prior.__getitem__, reverse=True):
         if settings.parameters[unit] <= left:
