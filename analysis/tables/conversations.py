@@ -37,8 +37,9 @@ def conversations_table(frame: pd.DataFrame) -> Table:
         caption=(
             "In percent, with 95 % intervals; means have intervals over teachers. DSR: of the answers at this turn."
             " Holds: conversations of which all judged answers up to this turn are defences. Broken here: those whose"
-            " first answer that is no defence, of the hybrid, is at this turn. The model's own answers stand between the"
-            " turns. Turns that ask for no harm are not judged. Hybrid − teacher: of conversations that hold to their end, in points; exact McNemar test,"
+            " first answer of the hybrid that is no defence is at this turn. The model's own answers stand between the"
+            " turns. Turns that ask for no harm are not judged. Hybrid − teacher: of conversations that hold to their"
+            " end, in points; exact McNemar test,"
             f" * p < {SIGNIFICANT} Holm-corrected over the table's {tests}."
         ),
         display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
