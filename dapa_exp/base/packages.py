@@ -17,7 +17,7 @@ def need_package(package: str, purpose: str, extra: str | None = None) -> None:
 
 
 def need_vllm() -> None:
-    """Raise DapaError where vLLM is missing. It has two builds, and an environment of its own."""
+    """Raise DapaError if vLLM is missing, with the commands that install its build for GPUs or for CPUs."""
     if find_spec("vllm") is None:
         raise DapaError(
             "runtime.engine=vllm: vLLM is not installed in this environment. It wants one of its own: pip install"

@@ -146,7 +146,7 @@ class Family(Group):
 
 
 class Drifted(Group):
-    """What `dapa drift` says of the student of a round."""
+    """How the student of a round of `dapa drift` came about."""
 
     pair: str = Field(description="the pair of the first run")
     rounds: Count = Field(description="how often the student was transplanted and then tuned")
@@ -173,7 +173,7 @@ class PairSettings(Group):
 
 
 class Granularity(Group):
-    """What a unit is: each of these modules is one unit, in each layer where it lies in layers."""
+    """What a unit is: each of these modules, in every layer if the module is part of a layer."""
 
     name: FolderName
     modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(_each_once)]
@@ -195,7 +195,7 @@ class Rows(Group):
     sample_seed: int
 
     def wanted(self, there: Iterable[str]) -> list[str]:
-        """The columns that are read, of those that are there; beside others, an `id`."""
+        """Which of a table's columns are read: those that the config names, and `id`."""
         named = (self.column, self.answer_column, self.category_column, *self.where, "id")
         return [name for name in there if name in named]
 
@@ -220,9 +220,9 @@ class Rows(Group):
 
 
 class ConversationRows(Rows):
-    """A slice of a set of conversations. Of each, the user's turns are replayed; the model answers itself.
+    """A slice of a set of conversations. The user's turns are replayed, and the measured model answers them.
 
-    `column` holds a list of turns. If it ends in `*`, the columns that begin so hold a turn each, by number.
+    `column` holds a list of turns. If it ends in `*`, each column that begins so, and ends in a number, holds a turn.
     """
 
     text_key: str = Field(default="content", description="the key of a turn's text, where a turn is not plain text")
@@ -233,7 +233,7 @@ class ConversationRows(Rows):
     )
 
     def turn_columns(self, there: Iterable[str]) -> list[str]:
-        """The columns that hold turns, in their order, of those that are there."""
+        """Which of a table's columns hold turns, in the order of the turns."""
         if not self.column.endswith("*"):
             return [self.column]
         begin = self.column.removesuffix("*")
@@ -337,13 +337,12 @@ class Search(Group):
     prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
-    weight: Literal["units", "parameters"] = Field(
-        default="units", description="what the smallest set has the fewest of"
-    )
+    weight: Literal["units", "parameters"] = Field(default="units", description="what a search looks for the fewest of")
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
     longer_tokens: Count | None = Field(
-        default=None, description="length of the answers on rows where the first max_new_tokens mislead; null: no such"
+        default=None,
+        description="length of the answers on rows where the first max_new_tokens mislead; null: max_new_tokens",
     )
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
@@ -351,12 +350,14 @@ class Search(Group):
     seed: int
     k: Count | None
     repeats: Count
-    share: Share | None = Field(default=None, description="of the student's parameters, that search=share may replace")
+    share: Share | None = Field(
+        default=None, description="share of the student's parameters that search=share may replace"
+    )
     units: list[str] | None = Field(default=None, description="the set that search=given takes")
     from_run: str | None = Field(
         default=None,
         alias="from",
-        description="or the folder of the run that found the set; or, with *, of several, for all their units",
+        description="or the folder of the run that found them; with *, of several: all units that any found",
     )
     within: str | None = Field(
         default=None, description="folder of a run: only units that lie within those that it found are searched among"
@@ -577,7 +578,7 @@ class Runtime(Group):
     )
     tensor_parallel: Count = Field(default=1, description="devices that vLLM spreads the model over")
     cache_memory: Annotated[float, Field(gt=0.0)] = Field(
-        default=1.0, description="GB that vLLM takes on each device for keys and values of the answers at work"
+        default=1.0, description="GB of vLLM's cache of keys and values, on each device"
     )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")

@@ -80,6 +80,7 @@ class VllmEngine(PlainEngine):
         return [range(count)] if count else []
 
     def answers(self, request: Request) -> dict[int, Completion]:
+        """The answers to the wanted prompts, by their places in the request."""
         asked = self._tokens([request.prompts[place] for place in request.wanted])
         said = self._ask(asked, request.max_new_tokens)
         self._count(sum(map(len, asked)), decoded=sum(len(answer.token_ids) - 1 for answer in said))

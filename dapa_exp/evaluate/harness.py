@@ -169,7 +169,7 @@ def _manager(only_ours: bool) -> TaskManager:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the harness's progress bars and log, which would mix with ours, and the git that it asks for a commit."""
+    """Silence the harness's progress bars and log, which would mix with ours, and the git that it calls."""
     logger = logging.getLogger("lm_eval")
     level, stderr = logger.level, os.dup(2)
     logger.setLevel(logging.ERROR)

@@ -31,7 +31,7 @@ from dapa_exp.record.status import RunStatus, run_status, status
 Mode = Literal["offline", "online"]
 Scalar = float | int | bool | str
 Begin = Callable[..., AbstractContextManager[Any]]
-"""Begins a W&B run at the place that was asked for; takes what else `wandb.init` is to know."""
+"""Starts a W&B run in the mode and project that were asked for. Its arguments go to `wandb.init`."""
 
 RUN_ID = 16
 """How many hex digits of a run's identity are its run id at W&B."""

@@ -51,7 +51,7 @@ class Outcomes(_RecordPart):
 
 
 class ShortenedDefence(_RecordPart):
-    """The same answers judged by their first tokens alone, as many as a search's answers have."""
+    """Verdicts on the first tokens of the same answers: as many tokens as the search reads."""
 
     tokens: Natural
     dsr: Measure
@@ -78,7 +78,7 @@ class Defence(_RecordPart):
 class ConversationsRecord(_RecordPart):
     """One judge's view of conversations that a model has answered turn by turn. Lists are by turn, from the first.
 
-    A conversation holds as long as no judged answer fails to be a defence. One that is over keeps its last state.
+    A conversation holds as long as all of its judged answers are defences. After its last turn it keeps its state.
     """
 
     conversations: Natural

@@ -34,7 +34,7 @@ def run_on_ray(tasks: Sequence[Task], settings: Mapping[str, Any], report: Repor
         ray.init(**settings["init"])
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         raise DapaError(f"hydra/launcher: Ray does not start: {' '.join(str(error).split())}") from error
-    untold = []
+    unwritten = []
     try:
         begin = ray.remote(**settings["remote"])(_carry_out)
         pending = {begin.remote(task): task for task in tasks}
@@ -45,14 +45,14 @@ def run_on_ray(tasks: Sequence[Task], settings: Mapping[str, Any], report: Repor
             try:
                 ray.get(ended)
             except RayTaskError as error:
-                untold.append(str(error.cause))
+                unwritten.append(str(error.cause))
             except RayError as error:
                 leave_error(task.folder, "ended", f"Ray gave the run up: {' '.join(str(error).split())}")
             report(Progress("runs", len(tasks) - len(pending), len(tasks), task.config.label))
     finally:
         ray.shutdown()
-    if untold:
-        raise DapaError("\n".join(untold))
+    if unwritten:
+        raise DapaError("\n".join(unwritten))
 
 
 def _carry_out(task: Task) -> None:

@@ -264,7 +264,7 @@ def _requests(
 
 
 def _conversations() -> list[dict[str, Any]]:
-    """Each harmful pair that no search asks about, asked in three templates in turn: at once, and after small talk."""
+    """Each harmful pair that no search asks about, in three templates in turn: at once, and after a harmless one."""
     pairs = _pairs("harmful")[SEARCH_ROWS // len(TEMPLATES) : HELD_OUT["harmful"]]
     friendly = _pairs("harmless")[: len(pairs)]
     rows = []
