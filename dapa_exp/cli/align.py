@@ -89,7 +89,7 @@ def _questions(file: Path) -> str:
 
 
 def _base_words(asked: argparse.Namespace) -> list[str]:
-    """The override that names the base model, if the method needs one and the user named none: by the teacher's card."""
+    """The override that names the base model, by the teacher's card. Empty if it is not needed, or named already."""
     said = dict(word.split("=", 1) for word in asked.overrides if "=" in word)
     method = said.get("transplant", "")
     if method not in METHODS or "base" not in METHODS.get(method).Settings.model_fields or "transplant.base" in said:
