@@ -248,7 +248,7 @@ class Oracle:
         return frozenset(found)
 
     def _read(self, units: frozenset[str], places: Sequence[int], whole: bool) -> list[Completion]:
-        """The hybrid's answers to the prompts at these indices: of `longer_tokens` if `whole`, else `max_new_tokens`."""
+        """The answers to the prompts at these indices, of `longer_tokens` if `whole`, else of `max_new_tokens`."""
         if not whole or self._longer is None or not places:
             return self._answers(units, places) if places else []
         self._hybrid.set_units(units)
