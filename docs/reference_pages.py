@@ -8,7 +8,8 @@ from contextlib import redirect_stdout, suppress
 from inspect import cleandoc
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -72,7 +73,8 @@ def config() -> Iterator[str]:
             for name, settings in JudgeSettings.registry if group == "judge" else ():
                 yield from (f"### judge={name}", "", *_table(settings, {}))
         else:
-            yield from _table(field.annotation, defaults[group])
+            (settings,) = {*(get_args(field.annotation) or [field.annotation])} - {NoneType}  # X of `X | None`
+            yield from _table(settings, defaults[group] or {})
 
 
 def _table(model: type[BaseModel], defaults: Mapping[str, Any]) -> Iterator[str]:
