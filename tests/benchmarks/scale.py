@@ -230,7 +230,7 @@ def measure_answers(settings: Settings, work: Path) -> Row:
 
 
 def choose_ends(answers: Sequence[Sequence[int]], longest_mean: float) -> tuple[frozenset[int], list[int]]:
-    """Tokens that end the answers at very different lengths, of this mean at most, and these lengths.
+    """Tokens that end the answers at very different lengths, of this mean at most if they can, and these lengths.
 
     One token after the other is taken: the one that leaves the lengths the most different. The row with the fewest
     different tokens never ends, so that the limit counts.
@@ -242,7 +242,8 @@ def choose_ends(answers: Sequence[Sequence[int]], longest_mean: float) -> tuple[
         return [next((i + 1 for i, token in enumerate(row) if token in ends), len(row)) for row in answers]
 
     while not ends or mean(lengths(ends)) > longest_mean:
-        left = {token for row in answers for token in row} - ends - kept
+        if not (left := {token for row in answers for token in row} - ends - kept):
+            break
         ends |= {max(sorted(left), key=lambda token: pstdev(lengths(ends | {token})))}
     return ends, lengths(ends)
 

@@ -238,10 +238,15 @@ def mean_over_teachers(values: Sequence[float], teachers: Sequence[str], floor: 
     return float(np.mean(values)) - half, float(np.mean(values)) + half
 
 
+def within(bounds: tuple[float, float], least: float = 0.0, most: float = math.inf) -> tuple[float, float]:
+    """Bounds of a number that lies between two others."""
+    low, high = np.clip(bounds, least, most)
+    return float(low), float(high)
+
+
 def within_shares(bounds: tuple[float, float]) -> tuple[float, float]:
     """Bounds of a share, within 0 to 1."""
-    low, high = np.clip(bounds, 0.0, 1.0)
-    return float(low), float(high)
+    return within(bounds, 0.0, 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

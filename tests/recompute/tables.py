@@ -130,6 +130,13 @@ def _with_holm(runs: pd.DataFrame) -> pd.DataFrame:
     return runs
 
 
+def _limits(name: str) -> tuple[float, float]:
+    """Between what a number lies, by the unit at the end of its name."""
+    if name.endswith("_points"):
+        return -100.0, 100.0
+    return 0.0, 100.0 if name.endswith("_percent") else 1.0 if name.endswith("_dsr") else math.inf
+
+
 def _means(runs: pd.DataFrame) -> dict[str, Any]:
     """Each number's mean over the runs that have it, and how many have it; intervals of DSRs by teacher."""
     numbers = runs.copy()
@@ -140,7 +147,7 @@ def _means(runs: pd.DataFrame) -> dict[str, Any]:
         found[name] = float(values.sum()) / len(values) if len(values) > 1 else None
         found[f"n_{name}"] = len(values)
         bounds = st.mean_over_teachers(values.tolist(), runs.loc[values.index, "teacher"].tolist())
-        found |= dict(zip((f"{name}_low", f"{name}_high"), bounds, strict=True))
+        found |= dict(zip((f"{name}_low", f"{name}_high"), st.within(bounds, *_limits(name)), strict=True))
     for subject in SUBJECTS:
         known = runs[runs[f"{subject}_dsr"].notna()]
         half = (known[f"{subject}_dsr_high"] - known[f"{subject}_dsr_low"]) / (2 * st.Z)
@@ -213,7 +220,7 @@ def _check_utility(file: Path, table: pd.DataFrame, records: list[Record], tally
                 bounds = [(measures[0] if measures else {}).get(part) for part in ("low", "high")]
             else:
                 means = st.mean_over_teachers(values, [_model_name(record["pair"]["teacher"]) for _, record in of])
-                bounds = list(st.within_shares(means) if "(%)" in str(row["metric"]) else means)
+                bounds = list(st.within(means, 0.0, 1.0 if "(%)" in str(row["metric"]) else math.inf))
             ours |= dict(zip((f"{subject}_low", f"{subject}_high"), bounds, strict=True))
         _compare_row(tally, file, str(row["metric"]), row, ours)
 
@@ -245,7 +252,7 @@ def _check_search_cost(file: Path, table: pd.DataFrame, records: list[Record], t
             "certified": int((held["status"] == "certified").sum()),
         }
         ours |= {name: math.fsum(held[name]) / len(held) for name in COSTS}
-        bounds = st.mean_over_teachers(held["queries"].tolist(), held["teacher"].tolist())
+        bounds = st.within(st.mean_over_teachers(held["queries"].tolist(), held["teacher"].tolist()))
         ours |= dict(zip(BOUNDS, bounds, strict=True))
         if REFERENCE in set(runs["search"]) - {row["search"]}:
             one, other = by_pair.loc[row["search"]], by_pair.loc[REFERENCE]
