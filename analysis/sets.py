@@ -8,7 +8,10 @@ from analysis.measures import done_of, measure
 
 UNION = "all of them together"
 """The set with every unit that was found on any of the students."""
-NUMBERS = ["hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high", "hybrid_over_refusal"]
+COLUMNS = [
+    *("teacher", "granularity", "dataset", "found_on", "pair", "passes", "queries", "units_found", "units_total"),
+    *("made_here", "hybrid_dsr", "hybrid_dsr_low", "hybrid_dsr_high", "hybrid_over_refusal"),
+]
 
 
 def shared_sets(frame: pd.DataFrame) -> pd.DataFrame:
@@ -44,17 +47,4 @@ def _of_teacher(runs: pd.DataFrame) -> pd.DataFrame:
     tried["found_on"] = tried["set"].map(labels)
     tried["queries"] = tried["set"].map(searched.drop_duplicates("set").set_index("set")["queries"])
     order = {label: place for place, label in enumerate(labels.values())}
-    columns = [
-        "teacher",
-        "granularity",
-        "dataset",
-        "found_on",
-        "pair",
-        "passes",
-        "queries",
-        "units_found",
-        "units_total",
-    ]
-    return tried.sort_values(by="found_on", key=lambda name: name.map(order), kind="stable")[
-        [*columns, "made_here", *NUMBERS]
-    ]
+    return tried.sort_values(by="found_on", key=lambda name: name.map(order), kind="stable")[COLUMNS]
