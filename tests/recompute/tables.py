@@ -134,6 +134,8 @@ def _limits(name: str) -> tuple[float, float]:
     """Between what a number lies, by the unit at the end of its name."""
     if name.endswith("_points"):
         return -100.0, 100.0
+    if name.endswith("_change"):
+        return -math.inf, math.inf
     return 0.0, 100.0 if name.endswith("_percent") else 1.0 if name.endswith("_dsr") else math.inf
 
 
