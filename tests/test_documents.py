@@ -182,6 +182,7 @@ def to_run() -> list[str]:
     """The commands that are carried out, with the names of things in `finished`. Many documents say the same one."""
     found = []
     for line in commands(marked=False):
+        assert "pip" not in line.split(), f"{line}: would change this environment; mark it as {MARK}"
         if re.match(rf"dapa (?!(align|{'|'.join(COMPOSED)}) )|python ", line):
             for name, thing in NAMES.items():
                 line = re.sub(rf"(?<![\w/])(?:{name})(?![\w/])", thing, line)
