@@ -1,7 +1,7 @@
 """Kills a sweep at random moments, damages its files, and gives the same command again, until it is done.
 
     python -m tests.cluster.faults --kills 100     # as root also with disks that are full or read-only
-    python -m tests.cluster.faults --kills 50 --launcher joblib    # or submitit_local, slurm_cpu, ray
+    python -m tests.cluster.faults --kills 50 --launcher joblib    # or basic, submitit_local, slurm_cpu, ray
 
 A sweep that is done is compared with one that nobody disturbed, and the next begins. No query may be repeated or lost,
 no half-written file believed, and records and tables must be the same.
@@ -34,6 +34,7 @@ PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
 LAUNCHERS = {
     "isolated": (24,),
+    "basic": (8,),
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
     "submitit_local": (4,),
