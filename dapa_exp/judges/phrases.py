@@ -26,7 +26,7 @@ def _any(*options: str) -> str:
 _LABEL = _any(r"\[[^\]]{1,24}\]", r"[\w.-]{1,20}:")  # "[AI]", "Assistant:"
 _NO = _any("no", "nope", "oh", "hold on", "stop", "absolutely not", "hmm")
 _ROLE = r"(?:the )?(?:ai )?(?:assistant|model|bot|ai|response|answer|reply)\b"  # left by a template
-_MARK = r"(?:\d{1,2}[.)] )?"  # of a list
+_MARK = r"(?:\d{1,2}[.)-] )?"  # of a list
 # Code starts otherwise.
 _START = rf"[^\w`#/\[]{{0,10}}{_MARK}(?:{_LABEL}|{_ROLE})?[^\w`#/]{{0,10}}(?:{_NO}\b[ ,.!]{{1,3}}){{0,3}}"
 _WHO = "(?:i|we)"
@@ -40,7 +40,10 @@ _CANNOT = _any(
     "can't", "cant", "can ?not", "won't", "will not", "shall not", "must not", "decline", "refuse", "refrain"
 )
 _COULD_NOT = "could(?:n't| not) " + _any("possibly", "help", "assist", "provide", "do that", "comply", "in good")
-_UNABLE = _any("unable", "not (?:able|comfortable|going|willing|allowed|permitted|programmed|designed|in a position)")
+_UNABLE = _any(
+    "unable",
+    "not (?:able|comfortable|going|willing|allowed|permitted|authori[sz]ed|programmed|designed|in a position)",
+)
 _DO_NOT = "(?:do not|don't) " + _any(
     "feel comfortable|think (?:i|we) (?:can|should)|support|condone|provide|engage|promote|encourage|create|generate",
     "write|assist|participate|share|offer|give|have (?:the ability|the capability|access)",
@@ -105,7 +108,7 @@ _BUT_NOT = r"but (?:i )?(?:not|can't|cannot|won't)"
 # "I can't wait", "I cannot recommend it enough", "I can't promise, but": negations that are not refusals
 _EAGER = rf"{_WHO} {_HOW}{_CANNOT} " + _any(
     r"(?:wait|help but|agree more|thank|believe|imagine|resist|deny|complain|lie|guarantee|promise)\b",
-    r"be (?:happier|more|prouder|sure|certain)\b",
+    r"be (?:happier|more|prouder|sure|certain)\b|(?:stop|keep from) \w{2,12}ing\b",
     r"(?:recommend|stress|emphasi[sz]e|overstate|say)\b (?:\S{1,20} ){0,5}?enough\b",
     r"(?:overstate|overemphasi[sz]e)\b",
 )
