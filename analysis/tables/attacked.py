@@ -25,7 +25,7 @@ def has_attacks(frame: pd.DataFrame) -> bool:
 
 
 def attacked_table(frame: pd.DataFrame) -> Table:
-    """A table with a row for each run and attack, the plain rows first; then means over the runs with equal settings."""
+    """A table with a row for each run and attack, the plain rows first; then means over runs with equal settings."""
     done = attacked_runs(frame)
     found = by_run(done, attacked_numbers, "prompts", SUBJECTS, TESTS)
     return Table(
