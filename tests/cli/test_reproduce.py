@@ -26,7 +26,10 @@ def change(file: Path, *keys: str, by: float) -> None:
 
 def test_a_run_is_reproduced_and_the_difference_graded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     build(["llama-small-base", "llama-small-chat"], silent)
-    assert main(["run", *QUICK, "pair=mini-llama-small-base", "search=none", f"record.dir={tmp_path}"]) == 0
+    assert (
+        main(["run", *QUICK, "pair=mini-llama-small-base", "search=none", "record=wandb", f"record.dir={tmp_path}"])
+        == 0
+    )
     (record,) = tmp_path.glob("single/*/record.json")
     alone = tmp_path / "reproduce.json"
     alone.write_text((record.parent / "reproduce.json").read_text())
@@ -38,6 +41,8 @@ def test_a_run_is_reproduced_and_the_difference_graded(tmp_path: Path, capfd: py
 
     out = tmp_path / "reproduced" / record.parent.name
     assert grade(str(record.parent)) == (0, [f"identical: {out}"])
+    assert (record.parent / "wandb").is_dir()
+    assert not (out / "wandb").exists(), "it would replace the run's own mirror, which has the same id"
     assert grade(str(alone), str(out)) == (0, [f"identical: {out}"])
 
     change(record, "search", "threshold_dsr", by=1e-9)

@@ -1,7 +1,7 @@
 """Kills a sweep at random moments, damages its files, and gives the same command again, until it is done.
 
-    python -m tests.cluster.faults --kills 100                       # as root also with a full and a read-only disk
-    python -m tests.cluster.faults --kills 50 --launcher joblib      # or submitit_local, slurm_cpu, ray
+    python -m tests.cluster.faults --kills 100     # as root also with disks that are full or read-only
+    python -m tests.cluster.faults --kills 50 --launcher joblib    # or basic, submitit_local, slurm_cpu, ray
 
 A sweep that is done is compared with one that nobody disturbed, and the next begins. No query may be repeated or lost,
 no half-written file believed, and records and tables must be the same.
@@ -19,21 +19,22 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dapa_exp.record.status import run_status
 from tests.cluster.node import slurm, why_not
-from tests.cluster.outcome import compare, done, finish
-from tests.commands import DAPA, started
+from tests.cluster.outcome import PATIENCE, compare, done, finish
+from tests.commands import started
 from tests.settings import quick
 
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
 LAUNCHERS = {
     "isolated": (24,),
+    "basic": (8,),
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
     "submitit_local": (4,),
@@ -60,6 +61,8 @@ class Campaign:
     scratch: Path
     runs: int = 0
     """Of each sweep; as many as LAUNCHERS says, if 0."""
+    disks: bool = False
+    """Whether disks that are full or read-only are tried too. Needs root."""
     tally: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     sweeps: int = 0
@@ -134,8 +137,8 @@ class Campaign:
     def damage(self, folder: Path) -> None:
         """Damage a file as a kill or a bad disk may, and check that no command believes it."""
         faults = [self.torn_line, self.half_record, self.left_part, self.bad_share]
-        if self.launcher == "isolated" and self.moments.random() < 0.1:
-            faults = [self.full_disk, self.read_only_disk]
+        if self.disks and self.moments.random() < 0.3:
+            faults = [self.full_disk, self.read_only_disk, self.failing_disk]
         if name := self.moments.choice(faults)(folder):
             self.tally[name] += 1
 
@@ -183,34 +186,64 @@ class Campaign:
 
     def full_disk(self, folder: Path) -> str:
         """Give the command on a disk on which its results soon have no room."""
-        return self.on_small_disk(folder, self.moments.randint(50, 400), "full disk")
+        with self.disk(folder, "-t", "tmpfs", "tmpfs") as disk:
+            room = (shutil.disk_usage(disk).used >> 10) + self.moments.randint(50, 400)
+            shell("mount", "-o", f"remount,size={room}k", disk)
+            self.on(disk)
+            shell("mount", "-o", "remount,size=1g", disk)
+        return "full disk"
 
     def read_only_disk(self, folder: Path) -> str:
-        return self.on_small_disk(folder, None, "read-only disk")
+        """Give the command on a disk that is read-only."""
+        with self.disk(folder, "-t", "tmpfs", "tmpfs") as disk:
+            shell("mount", "-o", "remount,ro", disk)
+            self.on(disk)
+        return "read-only disk"
 
-    def on_small_disk(self, folder: Path, room: int | None, name: str) -> str:
-        """Give the command with the results on a disk of its own, and keep what it has written there.
+    def failing_disk(self, folder: Path) -> str:
+        """Give the command on a disk that the kernel makes read-only in the middle of it, because of an error."""
+        image = self.scratch / "image"
+        with image.open("wb") as file:
+            file.truncate(256 << 20)
+        shell("mkfs.ext4", "-q", image)
+        lines: list[int] = []
+        with self.disk(folder, "-o", "loop,errors=remount-ro", image) as disk:
+            device = Path(shell("findmnt", "-no", "SOURCE", disk).strip()).name
 
-        The disk has `room` for so many kB more; if that is None, it is read-only.
-        """
+            def fail(command: subprocess.Popen[bytes]) -> None:
+                if self.wait_for_work(command, disk):
+                    lines.append(written(disk))
+                    Path("/sys/fs/ext4", device, "trigger_fs_error").write_text("a test")
+
+            self.on(disk, fail)
+            shell("umount", disk)  # what was not on the disk yet is lost
+            shell("mount", "-o", "loop", image, disk)
+            assert written(disk) >= max(lines, default=0), "a query was lost"
+        return "disk turned read-only" if lines else ""
+
+    @contextmanager
+    def disk(self, folder: Path, *options: str | Path) -> Iterator[Path]:
+        """A disk with a copy of the results. What is there after the block is kept."""
         disk = self.scratch / "disk"
         disk.mkdir(exist_ok=True)
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode:
-            return ""
+        shell("mount", *options, disk)
         try:
-            subprocess.run(["cp", "-a", f"{folder}/.", str(disk)], check=True)
-            option = "ro" if room is None else f"size={(shutil.disk_usage(disk).used >> 10) + room}k"
-            subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
-            said = subprocess.run(
-                [*DAPA, *self.words, f"record.dir={disk}"], capture_output=True, text=True, timeout=600, check=False
-            )
-            assert "Traceback" not in said.stderr, said.stderr
-            assert said.returncode in (0, 1, 2), said.stderr
-            subprocess.run(["mount", "-o", "remount,rw,size=1g", str(disk)], check=True)
-            subprocess.run(["cp", "-a", f"{disk}/.", str(folder)], check=True)
+            shell("cp", "-a", f"{folder}/.", disk)
+            yield disk
+            shell("cp", "-a", f"{disk}/.", folder)
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
-        return name
+            shell("umount", disk)
+
+    def on(self, disk: Path, disturb: Callable[[subprocess.Popen[bytes]], None] = lambda _: None) -> None:
+        """Give the command with its results on a disk. It may fail, with a clear error."""
+        place = self.scratch / "elsewhere"
+        place.mkdir(exist_ok=True)
+        with started(*self.words, f"record.dir={disk}", cwd=place) as command:
+            disturb(command)
+            code = command.wait(PATIENCE)
+        said = (place / "said.txt").read_text()
+        assert code in (0, 1, 2), said
+        assert "Traceback" not in said, said
 
 
 def main() -> int:
@@ -227,7 +260,8 @@ def main() -> int:
                 print(f"skipped: {reason}")
                 return 0
             stack.enter_context(slurm(scratch / "slurm"))
-        Campaign(asked.launcher, random.Random(asked.seed), scratch).carry_out(asked.kills)
+        disks = asked.launcher == "isolated" and os.geteuid() == 0
+        Campaign(asked.launcher, random.Random(asked.seed), scratch, disks=disks).carry_out(asked.kills)
     return 0
 
 
@@ -248,6 +282,10 @@ def is_free(run: Path) -> bool:
 
 def run_of(file: Path) -> Path:
     return next(parent for parent in file.parents if parent.parent.name == "single")
+
+
+def shell(*command: str | Path) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def written(folder: Path) -> int:
