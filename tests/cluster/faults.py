@@ -33,7 +33,7 @@ from tests.settings import quick
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
 LAUNCHERS = {
-    "isolated": (24,),
+    "isolated": (16,),
     "basic": (8,),
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
@@ -109,7 +109,13 @@ class Campaign:
                     command.wait(self.moments.choice((0, 30)))  # not waited for: all of it is killed now
 
     def wait_for_work(self, command: subprocess.Popen[bytes], folder: Path) -> bool:
-        """Wait until a sweep has written some lines more, or has ended. Returns whether it goes on."""
+        """Wait for a moment in which a sweep loads or waits, or until it has written some lines more, or has ended.
+
+        Returns whether it goes on.
+        """
+        if self.moments.random() < 0.4 and claimed(folder):
+            time.sleep(self.moments.uniform(0, 2))
+            return command.poll() is None
         enough = written(folder) + self.moments.randint(0, 30)
         while command.poll() is None and written(folder) <= enough:
             time.sleep(0.02)
@@ -122,7 +128,10 @@ class Campaign:
 
     def kill(self, command: int, folder: Path, runs_only: bool) -> None:
         """Kill a process that carries out a run, or one that has started it."""
-        owners = [json.loads(claim.read_bytes())["pid"] for claim in folder.glob("single/*/.claim-*")]
+        owners = []
+        for claim in claimed(folder):
+            with suppress(FileNotFoundError):  # the run has ended by now
+                owners.append(json.loads(claim.read_bytes())["pid"])
         chains = [chain for owner in owners if (chain := dict(ancestors(owner)))]
         if chains:
             chain = self.moments.choice(chains) | {command: "command"}
@@ -296,6 +305,10 @@ def shell(*command: str | Path) -> str:
 
 def written(folder: Path) -> int:
     return sum(map(lines, folder.rglob("*.jsonl")))
+
+
+def claimed(folder: Path) -> list[Path]:
+    return list(folder.glob("single/*/.claim-*"))
 
 
 def lines(file: Path) -> int:
