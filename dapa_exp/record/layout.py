@@ -101,6 +101,7 @@ class RunLayout(_Layout):
     config = _Place("config.yaml")
     identity = _Place("identity.json")
     queries = _Place("search.jsonl")
+    _more_queries = _Place("search-*.jsonl")
     prior = _Place("prior.json")
     found = _Place("found.json")
     plan = _Place("plan.json")
@@ -121,6 +122,10 @@ class RunLayout(_Layout):
     claim = _Place(".claim")
     old_lock = _Place(".lock")
     hydra = _Place(".hydra/")
+
+    def queries_of(self, student: int) -> Path:
+        """The queries to the first, second, … of the students that one set is to serve."""
+        return self.queries if student == 1 else self._named(self._more_queries, str(student))
 
     def completions(self, *name: str) -> Path:
         """The file of completions: of one model and prompt set, or, named "search", of all hybrids of the search."""
@@ -190,8 +195,12 @@ class RunLayout(_Layout):
         return read_lines(self.queries, QueryLine)
 
     def count_queries(self) -> int | None:
-        """How many queries the search has made; None if it has not begun. Counts lines without parsing them."""
-        return self.queries.read_bytes().count(b"\n") if self.queries.is_file() else None
+        """How many queries the search has made, to all its students; None if it has not begun.
+
+        Counts lines without parsing them.
+        """
+        files = [self.queries, *self.folder.glob(self._more_queries.name)]
+        return sum(file.read_bytes().count(b"\n") for file in files) if self.queries.is_file() else None
 
     def read_completions(self, model: str, prompts: str) -> list[Line]:
         return read_lines(self.completions(model, prompts), CompletionLine)
