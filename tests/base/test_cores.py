@@ -1,8 +1,10 @@
-"""No more cores are counted than the machine, the job or the container gives."""
+"""No more cores are counted than the machine, the job or the container gives, and threads leave them to others."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,13 @@ def test_the_quota_of_a_container_is_heeded(tmp_path: Path, own: str, files: dic
 def test_the_request_of_a_job_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "4")
     assert cores() == 4
+
+
+@pytest.mark.parametrize("policy", [None, "ACTIVE"])
+def test_threads_that_wait_sleep_unless_the_user_says_otherwise(policy: str | None) -> None:
+    """What torch's OpenMP says of itself."""
+    settings = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    settings |= {"OMP_DISPLAY_ENV": "TRUE"} | ({"OMP_WAIT_POLICY": policy} if policy else {})
+    command = [sys.executable, "-c", "import dapa_exp, torch"]
+    said = subprocess.run(command, env=settings, capture_output=True, text=True, check=True).stderr
+    assert f"OMP_WAIT_POLICY = '{policy or 'PASSIVE'}'" in said

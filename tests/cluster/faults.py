@@ -33,7 +33,7 @@ from tests.settings import quick
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
 LAUNCHERS = {
-    "isolated": (24,),
+    "isolated": (16,),
     "basic": (8,),
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
@@ -82,6 +82,7 @@ class Campaign:
             while done(folder) < self.runs and self.kills < kills:
                 self.disturb(folder, kills)
                 self.damage(folder)
+                print(f"{self.launcher}: {self.kills} kills, {done(folder)} of {self.runs} runs done", flush=True)
             finish(folder, *self.words, attempts=3)  # a run that was killed just now may be a failure of the first
             compare(folder, whole)
             self.sweeps += 1
@@ -108,8 +109,14 @@ class Campaign:
                     command.wait(self.moments.choice((0, 30)))  # not waited for: all of it is killed now
 
     def wait_for_work(self, command: subprocess.Popen[bytes], folder: Path) -> bool:
-        """Wait until a sweep has written some lines more, or has ended. Returns whether it goes on."""
-        enough = written(folder) + self.moments.randint(0, 80)
+        """Wait for a moment in which a sweep loads or waits, or until it has written some lines more, or has ended.
+
+        Returns whether it goes on.
+        """
+        if self.moments.random() < 0.4 and claimed(folder):
+            time.sleep(self.moments.uniform(0, 2))
+            return command.poll() is None
+        enough = written(folder) + self.moments.randint(0, 30)
         while command.poll() is None and written(folder) <= enough:
             time.sleep(0.02)
         return command.poll() is None
@@ -121,7 +128,10 @@ class Campaign:
 
     def kill(self, command: int, folder: Path, runs_only: bool) -> None:
         """Kill a process that carries out a run, or one that has started it."""
-        owners = [json.loads(claim.read_bytes())["pid"] for claim in folder.glob("single/*/.claim-*")]
+        owners = []
+        for claim in claimed(folder):
+            with suppress(FileNotFoundError):  # the run has ended by now
+                owners.append(json.loads(claim.read_bytes())["pid"])
         chains = [chain for owner in owners if (chain := dict(ancestors(owner)))]
         if chains:
             chain = self.moments.choice(chains) | {command: "command"}
@@ -143,8 +153,8 @@ class Campaign:
             self.tally[name] += 1
 
     def torn_line(self, folder: Path) -> str:
-        lines = (file for file in sorted(folder.rglob("*.jsonl")) if "report" not in file.parts)
-        files = [file for file in lines if is_free(run_of(file)) and not (run_of(file) / "record.json").exists()]
+        found = (file for file in sorted(folder.rglob("*.jsonl")) if "report" not in file.parts)
+        files = [file for file in found if is_free(run_of(file)) and not (run_of(file) / "record.json").exists()]
         if not files:
             return ""
         with self.moments.choice(files).open("ab") as file:
@@ -206,20 +216,24 @@ class Campaign:
         with image.open("wb") as file:
             file.truncate(256 << 20)
         shell("mkfs.ext4", "-q", image)
-        lines: list[int] = []
+        asked: dict[Path, int] = {}
         with self.disk(folder, "-o", "loop,errors=remount-ro", image) as disk:
+            failed = False
             device = Path(shell("findmnt", "-no", "SOURCE", disk).strip()).name
 
             def fail(command: subprocess.Popen[bytes]) -> None:
-                if self.wait_for_work(command, disk):
-                    lines.append(written(disk))
+                nonlocal failed
+                if failed := self.wait_for_work(command, disk):
+                    asked.update({file: lines(file) for file in disk.glob("single/*/search.jsonl")})
                     Path("/sys/fs/ext4", device, "trigger_fs_error").write_text("a test")
 
             self.on(disk, fail)
             shell("umount", disk)  # what was not on the disk yet is lost
             shell("mount", "-o", "loop", image, disk)
-            assert written(disk) >= max(lines, default=0), "a query was lost"
-        return "disk turned read-only" if lines else ""
+            here = {file: lines(file) if file.exists() else 0 for file in asked}
+            lost = [file for file in asked if here[file] < asked[file] - 1]  # the query in flight may be
+            assert not lost, f"{lost}: queries were lost"
+        return "disk turned read-only" if failed else ""
 
     @contextmanager
     def disk(self, folder: Path, *options: str | Path) -> Iterator[Path]:
@@ -229,6 +243,7 @@ class Campaign:
         shell("mount", *options, disk)
         try:
             shell("cp", "-a", f"{folder}/.", disk)
+            shell("sync", "-f", disk)
             yield disk
             shell("cp", "-a", f"{disk}/.", folder)
         finally:
@@ -289,7 +304,15 @@ def shell(*command: str | Path) -> str:
 
 
 def written(folder: Path) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.jsonl"))
+    return sum(map(lines, folder.rglob("*.jsonl")))
+
+
+def claimed(folder: Path) -> list[Path]:
+    return list(folder.glob("single/*/.claim-*"))
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
 
 
 if __name__ == "__main__":
