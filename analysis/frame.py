@@ -224,10 +224,16 @@ def _entries(record: Record) -> Iterator[Entry]:
     yield Entry("dropped_report_rows", record.provenance.dropped_report_rows)
 
 
-def _search(search: SearchRecord) -> Iterator[Entry]:
+def _search_settled(search: SearchRecord) -> Iterator[Entry]:
     yield Entry("status", text=search.status)
     if search.stopped_by:
         yield Entry("stopped_by", text=search.stopped_by)
+    if search.students:
+        yield Entry("served_students", text=", ".join(student.model.id for student in search.students))
+
+
+def _search(search: SearchRecord) -> Iterator[Entry]:
+    yield from _search_settled(search)
     yield Entry("units_total", search.units_total)
     yield Entry("units_found", len(search.units_found))
     for unit in search.units_found:

@@ -131,6 +131,7 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     table["p_value"] = cells.number("dsr_p", subject="hybrid", against="student")
     table["status"] = cells.text("status")
     table["stopped_by"] = cells.text("stopped_by")
+    table["served_students"] = cells.text("served_students")
     # without a gain, the bar is near the student's own DSR, so reaching it means nothing
     tested = (table["status"] != "no_gain") & (table["prompts_judged"] > 0)
     table["above_threshold"] = cells.number("above_bar", subject="hybrid").where(tested)

@@ -18,8 +18,8 @@ def shared_sets(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each found set and each student that it was transplanted into, of one teacher and granularity.
 
     `found_on` names the students on which a search found exactly this set; `queries` is what the search on the first
-    of them took. `passes` says whether the set reaches the student's own bar. Empty if no found set was given to
-    another student.
+    of them took. A set that one search found for several students has a row of its own. `passes` says whether the set
+    reaches the student's own bar. Empty if no found set was given to another student.
     """
     runs = measure(done_of(frame))
     runs = runs[runs["units"].notna() & (runs["status"] != "no_gain")]
@@ -39,12 +39,17 @@ def _named(units: str) -> str:
 
 
 def _of_teacher(runs: pd.DataFrame) -> pd.DataFrame:
-    searched = runs[runs["status"] == "certified"].drop_duplicates("pair")
+    certified = runs[runs["status"] == "certified"]
+    searched = certified[certified["served_students"].isna()].drop_duplicates("pair")
+    joint = certified[certified["served_students"].notna()]
     labels = searched.groupby("set", sort=False)["pair"].agg(", ".join).to_dict()
+    for units, students in zip(joint["set"], joint["served_students"], strict=True):
+        labels[units] = ", ".join(filter(None, (labels.get(units), f"one search for {students}")))
     labels.setdefault(_named(" ".join(searched["set"])), UNION)
     tried = runs[runs["set"].isin(list(labels)) & runs["pair"].isin(searched["pair"])]
     tried = tried.drop_duplicates(["pair", "set"]).copy()
     tried["found_on"] = tried["set"].map(labels)
-    tried["queries"] = tried["set"].map(searched.drop_duplicates("set").set_index("set")["queries"])
+    first = pd.concat([searched, joint]).drop_duplicates("set").set_index("set")
+    tried["queries"] = tried["set"].map(first["queries"])
     order = {label: place for place, label in enumerate(labels.values())}
     return tried.sort_values(by="found_on", key=lambda name: name.map(order), kind="stable")[COLUMNS]

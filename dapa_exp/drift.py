@@ -50,6 +50,8 @@ def drift(config: Config, folder: Path, report: Report) -> list[Record]:
     assert settings is not None  # the command line has it
     if config.transplant.method != "copy":
         raise DapaError(f"transplant={config.transplant.method}: dapa drift transplants by copy only")
+    if config.pair.also:
+        raise DapaError("pair.also: dapa drift takes one student")
     first = run(config, folder, report)
     found = first.search.units_found
     if not found or first.search.status == "no_gain":

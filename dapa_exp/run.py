@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 
 from dapa_exp.assemble import make_record
+from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
@@ -16,7 +17,7 @@ from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
-from dapa_exp.record.folder import open_run, read_record
+from dapa_exp.record.folder import RunFolder, open_run, read_record
 from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Record
 from dapa_exp.search.oracle import Oracle
@@ -48,6 +49,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
                 report(Remark(f"note: {config.pair.name}", 0, note=difference))
             check_templates(config, pair)
             check_search(config, pair)
+            others = open_others(config, pair, report)
             method = make_method(config.transplant, pair)
         with run.run_stage("teacher"):
             teacher = measure_teacher(evaluator, pair)
@@ -56,7 +58,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             hybrid = Hybrid(engine.loaded.model, pair, method)
             oracle = Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search)
             prepare_method(run, method, oracle, teacher)
-            found = search_units(run, pair, teacher, oracle, report)
+            found = search_units(run, pair, teacher, oracle, report, partial(load_others, run, evaluator, others))
             engine.forget()
         with run.run_stage("student"):
             hybrid.set_units(())
@@ -93,3 +95,26 @@ def load_student(config: Config, pair: Pair) -> PlainEngine:
     template = pair.teacher_folder if pair.chat_template == "teacher" else None
     loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
     return make_engine(loaded, config.runtime)
+
+
+def open_others(config: Config, pair: Pair, report: Report) -> list[tuple[Config, Pair]]:
+    """The further students that the found set is to serve, each with a config of its own. No weights are read.
+
+    Raises DapaError if one of them does not fit the teacher.
+    """
+    others = [(each, open_pair(each, report)) for each in config.by_student()[1:]]
+    for each, other in others:
+        check_templates(each, other)
+        if list(other.units) != list(pair.units):
+            raise DapaError(f"{each.pair.name}: its units are not those of {config.pair.student.id}")
+    return others
+
+
+def load_others(run: RunFolder, evaluator: Evaluator, others: list[tuple[Config, Pair]]) -> list[Oracle]:
+    """The oracles of further students. They stay in memory together until the search ends."""
+    oracles = []
+    for student, (config, pair) in enumerate(others, start=2):
+        engine = load_student(config, pair)
+        hybrid = Hybrid(engine.loaded.model, pair)
+        oracles.append(Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search, student))
+    return oracles

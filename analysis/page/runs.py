@@ -105,7 +105,10 @@ def _found(record: Record) -> Json:
         "stopped_by": search.stopped_by,
         "bar": _short(search.threshold_dsr),
         "search_dsr": [_short(dsr) for dsr in (search.student_dsr, search.found_dsr, search.everything_dsr)],
-        "certificate": [[w.without, w.query, w.prompts, _short(w.dsr)] for w in search.certificate],
+        "certificate": [
+            [w.without, f"{w.query} of {w.student}" if w.student else w.query, w.prompts, _short(w.dsr)]
+            for w in search.certificate
+        ],
         "ledger": {name: _short(value) for name, value in search.ledger.model_dump(exclude={"work"}).items()},
         "prior": search.prior and [search.prior.name, _short(search.prior.seconds)],
         "method": transplant.method,

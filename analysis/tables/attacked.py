@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart, with_holm
+from analysis.measures import done_of, runs_of
 from analysis.registry import TABLES, TableMaker
+from analysis.tables.by_run import by_run
 from analysis.tables.cells import decimal, interval
 from analysis.tables.comparisons import SIGNIFICANT
 from analysis.tables.table import Table, new_blocks
@@ -25,25 +25,21 @@ def has_attacks(frame: pd.DataFrame) -> bool:
 
 
 def attacked_table(frame: pd.DataFrame) -> Table:
-    """A table with a row for each run and attack, the plain rows first; then means over runs, if there are several."""
+    """A table with a row for each run and attack, the plain rows first; then means over runs with equal settings."""
     done = attacked_runs(frame)
-    runs = runs_of(done)
-    settings = settings_that_tell_apart(runs)
-    numbers = with_holm(pd.DataFrame(attacked_numbers(done, ["pair", "teacher", *settings])), TESTS)
-    tests = int(numbers[TESTS].notna().sum().sum())
-    rows = pd.concat([numbers, _means(numbers)], ignore_index=True) if len(runs) > 1 else numbers
+    found = by_run(done, attacked_numbers, "prompts", SUBJECTS, TESTS)
     return Table(
         name="attacked",
         title="Defense success rate under published jailbreaks",
         caption=(
             "In percent, with 95 % intervals; means have intervals over teachers. Points: under attack minus plain, on"
-            f" the same rows. * p < {SIGNIFICANT}, exact McNemar, Holm-corrected over the table's {tests} tests. No"
-            " attack is generated or optimised, so others may do more."
+            f" the same rows. * p < {SIGNIFICANT}, exact McNemar, Holm-corrected over the table's {found.tests} tests."
+            " No attack is generated or optimised, so others may do more."
         ),
-        display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
-        numbers=rows,
-        labels=2 + len(settings),
-        rules=new_blocks(rows, ["pair", *settings]),
+        display=pd.DataFrame([_print(row, found.settings) for row in found.rows.to_dict("records")]),
+        numbers=found.rows,
+        labels=2 + len(found.settings),
+        rules=new_blocks(found.rows, ["pair", *found.settings]),
     )
 
 
@@ -69,19 +65,6 @@ def attacked_numbers(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str,
                     found = tested[(tested["set"] == rows) & (tested["subject"] == subject)]
                     row[f"{subject}_{name}"] = found.loc[found["metric"] == metric, "value"].mean()
             yield row | {"n": int(of.loc[(of["set"] == rows) & (of["metric"] == "dsr"), "n"].max())}
-
-
-def _means(numbers: pd.DataFrame) -> pd.DataFrame:
-    """A row for the plain rows and for each attack: the means over runs."""
-    rows = []
-    for prompts, group in numbers.groupby("prompts", sort=False):
-        row: dict[str, Any] = {"pair": f"mean (n={len(group)})", "prompts": prompts}
-        for subject in SUBJECTS:
-            low, high = np.clip(mean_bounds(group[subject], group["teacher"]), 0.0, 1.0)
-            row |= {subject: group[subject].mean(), f"{subject}_low": low, f"{subject}_high": high}
-            row[f"{subject}_change"] = group[f"{subject}_change"].mean()
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import done_of, mean_bounds, runs_of, settings_that_tell_apart, with_holm
+from analysis.measures import done_of, runs_of
 from analysis.registry import TABLES, TableMaker
+from analysis.tables.by_run import by_run
 from analysis.tables.cells import DASH, change, interval, number, p_value
 from analysis.tables.comparisons import SIGNIFICANT
 from analysis.tables.table import Table, new_blocks
@@ -26,11 +27,8 @@ def has_conversations(frame: pd.DataFrame) -> bool:
 def conversations_table(frame: pd.DataFrame) -> Table:
     """A table with a row for each run and turn; then means over the runs with equal settings, if there are several."""
     done = conversation_runs(frame)
-    runs = runs_of(done)
-    settings = settings_that_tell_apart(runs)
-    numbers = with_holm(pd.DataFrame(turns_of_runs(done, ["pair", "teacher", *settings])), ["p_teacher"])
-    tests = int(numbers["p_teacher"].notna().sum())
-    rows = pd.concat([numbers, _means(numbers, settings)], ignore_index=True) if len(runs) > 1 else numbers
+    rates = [f"{kind}_{subject}" for kind in KINDS for subject in SUBJECTS]
+    found = by_run(done, turns_of_runs, "turn", rates, ["p_teacher"], value="_value")
     return Table(
         name="conversations",
         title="Defense success rate over the turns of conversations",
@@ -40,12 +38,12 @@ def conversations_table(frame: pd.DataFrame) -> Table:
             " first answer of the hybrid that is no defence is at this turn. The model's own answers stand between the"
             " turns. Turns that ask for no harm are not judged. Hybrid − teacher: of conversations that hold to their"
             " end, in points; exact McNemar test,"
-            f" * p < {SIGNIFICANT} Holm-corrected over the table's {tests}."
+            f" * p < {SIGNIFICANT} Holm-corrected over the table's {found.tests}."
         ),
-        display=pd.DataFrame([_print(row, settings) for row in rows.to_dict("records")]),
-        numbers=rows,
-        labels=2 + len(settings),
-        rules=new_blocks(rows, ["pair", *settings]),
+        display=pd.DataFrame([_print(row, found.settings) for row in found.rows.to_dict("records")]),
+        numbers=found.rows,
+        labels=2 + len(found.settings),
+        rules=new_blocks(found.rows, ["pair", *found.settings]),
     )
 
 
@@ -76,17 +74,6 @@ def turns_of_runs(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, An
             for part in ("value", "low", "high"):
                 row[f"minus_teacher_{part}"] = versus.at["held_change", part] if last else np.nan
             yield row | {"p_teacher": versus.at["held_p", "value"] if last else np.nan}
-
-
-def _means(numbers: pd.DataFrame, settings: list[str]) -> pd.DataFrame:
-    rows = []
-    for keys, group in numbers.groupby([*settings, "turn"], sort=False):
-        row = dict(zip([*settings, "turn"], keys, strict=True)) | {"pair": f"mean (n={len(group)})"}
-        for name in (f"{kind}_{subject}" for kind in KINDS for subject in SUBJECTS):
-            low, high = np.clip(mean_bounds(group[f"{name}_value"], group["teacher"]), 0.0, 1.0)
-            row |= {f"{name}_value": group[f"{name}_value"].mean(), f"{name}_low": low, f"{name}_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -147,6 +147,7 @@ def _compose(
     composer: Composer, words: list[str], multirun: bool, pairs: Sequence[list[str]], problems: list[str]
 ) -> Composed:
     params, words = _given_params(composer, words, problems)
+    words = _with_added_keys(composer, words)
     common = composer.load_configuration(CONFIG_NAME, words, RunMode.MULTIRUN)
     if common.hydra.sweeper._target_ != _BASIC:
         problems.append(
@@ -291,6 +292,31 @@ def _given_params(composer: Composer, words: Sequence[str], problems: list[str])
             else:
                 params[str(name)] = str(choices)
     return params, others
+
+
+def _with_added_keys(composer: Composer, words: Sequence[str]) -> list[str]:
+    """The words, with `++` before each key that the chosen files lack: the option of another run may have it.
+
+    Hydra would refuse the whole sweep. Here the config of each run is checked later, so a key that its option lacks is
+    a problem of that run.
+    """
+    sets = {word for word in words if _sets_a_value(composer.parse(word))}
+    chosen = composer.view([word for word in words if word not in sets], RunMode.MULTIRUN)
+    return [
+        f"++{word}" if word in sets and not _has(chosen, composer.parse(word).key_or_group) else word for word in words
+    ]
+
+
+def _has(chosen: DictConfig, key: str) -> bool:
+    """Whether a config has a key, even one whose value is still missing."""
+    *groups, last = key.split(".")
+    place = OmegaConf.select(chosen, ".".join(groups))
+    return not isinstance(place, DictConfig) or last in place.keys()  # noqa: SIM118 -- `in place` is false of a missing value
+
+
+def _sets_a_value(override: Override) -> bool:
+    key = override.key_or_group
+    return "." in key and override.type is OverrideType.CHANGE and not key.startswith("hydra.")
 
 
 def _sound_overrides(composer: Composer, words: Sequence[str], problems: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.record.folder import read_record
+from dapa_exp.record.mirror import is_mirrored
 from dapa_exp.sweep.job import Job
 
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
@@ -115,14 +116,13 @@ def _sweep(composed: Composed) -> None:
 
 
 def is_done(planned: Job) -> bool:
-    """Whether a run needs not be started: it has a record, and its config asks for no mirror.
-
-    A run with a mirror is started again; the mirror itself knows what it has sent.
-    """
-    if planned.config.record.wandb != "off":
-        return False
+    """Whether a run needs not be started: it has a record, which was mirrored if its config asks for that."""
+    to = planned.config.record
     try:
-        return read_record(planned.folder, planned.config) is not None
+        return read_record(planned.folder, planned.config) is not None and (
+            to.wandb == "off"
+            or is_mirrored(planned.folder, mode=to.wandb, project=to.wandb_project, entity=to.wandb_entity)
+        )
     except DapaError:  # the folder of another run, or a damaged record: starting the run reports it
         return False
 

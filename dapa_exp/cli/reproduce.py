@@ -27,7 +27,8 @@ def reproduce_command(words: list[str]) -> int:
     asked = parser.parse_args(words)
     in_folder = asked.run.is_dir()
     theirs = RunLayout(asked.run).read_reproducible() if in_folder else read_json(asked.run, TypeAdapter(Reproducible))
-    alone = theirs.config.record.model_copy(update={"share": False})  # what is taken from a run reproduces nothing
+    # What is taken from another run reproduces nothing, and a mirror would replace the run's, which has the same id.
+    alone = theirs.config.record.model_copy(update={"share": False, "wandb": "off"})
     config, known = theirs.config.model_copy(update={"record": alone}), identity(theirs.config)
     out = asked.out or Path(config.record.dir) / "reproduced" / run_folder(config, known)
     if in_folder and out.resolve() == asked.run.resolve():

@@ -55,7 +55,7 @@ def checked_config(body: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
         for item in error.errors():
             path = tuple(str(part) for part in item["loc"])
             if path not in known:
-                found.append((path, _message(path, dict(item))))
+                found.append((path, _message(path, dict(item), body)))
         return None, found
     return (None, found) if found else (config, [])
 
@@ -72,11 +72,11 @@ def unmeasurable(config: Config) -> str | None:
     )
 
 
-def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
+def _message(path: tuple[str, ...], item: dict[str, Any], body: dict[str, Any]) -> str:
     value = item["input"]
     match item["type"]:
         case "extra_forbidden":
-            allowed = schema_keys(path[:-1])
+            allowed = _keys_of_the_chosen(path[:-1], body)
             return f"unknown key;{nearest(path[-1], allowed)} allowed: {', '.join(allowed)}"
         case "missing":
             return "mandatory key is missing"
@@ -92,6 +92,20 @@ def _message(path: tuple[str, ...], item: dict[str, Any]) -> str:
         case _:
             said = item["msg"].replace("Input ", "it ", 1)
             return f"is {value!r}; {said[0].lower()}{said[1:]}"
+
+
+def _keys_of_the_chosen(path: Sequence[str], body: Any) -> list[str]:
+    """The keys that the schema allows under a key path, with the `method` or `name` that the config chooses there."""
+    for key in path:
+        body = body.get(key, {}) if isinstance(body, dict) else {}
+    kinds = _kinds_at(path)
+    chosen = [
+        kind
+        for kind in kinds
+        for tag in ("method", "name")
+        if tag in _fields(kind) and body.get(tag) in get_args(_fields(kind)[tag].annotation)
+    ]
+    return list(dict.fromkeys(key for kind in chosen or kinds for key in _fields(kind)))
 
 
 def _missing(body: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:

@@ -32,6 +32,8 @@ class Queries:
 class Algorithm:
     """A search algorithm or a control, described for the config and for `dapa plan`."""
 
+    control: ClassVar[bool] = False
+    """Whether it asks for sets that are named in advance, and searches for none."""
     title: str
     """What the algorithm does, in one line."""
     needs: Mapping[str, str] = field(default_factory=dict)

@@ -170,6 +170,20 @@ class PairSettings(Group):
     thinking: bool | None = Field(
         default=None, description="enable_thinking in the chat template, where it has that switch; null: its default"
     )
+    also: list[Base] = Field(
+        default=[], description="further students of the same teacher: the search looks for one set that serves all"
+    )
+
+    @property
+    def students(self) -> list[Model]:
+        """All students that the search is to serve, the pair's own first."""
+        return [self.student, *self.also]
+
+    @model_validator(mode="after")
+    def _students_once(self) -> Self:
+        if twice := [model.id for place, model in enumerate(self.students) if model in self.students[:place]]:
+            raise ValueError(f"also: {twice[0]} is named twice; pair.student is one of the students already")
+        return self
 
 
 class Granularity(Group):
@@ -632,6 +646,23 @@ class Config(Group):
             raise ValueError("fixed needs family.paper_layers, which is null; search=given takes layers of your own")
         return search
 
+    @field_validator("search", "transplant", "evaluate", "runtime")
+    @classmethod
+    def _for_several_students(cls, part: Group, info: ValidationInfo) -> Group:
+        pair: PairSettings | None = info.data.get("pair")
+        if pair and pair.also and (problem := _only_for_one_student(part)):
+            raise ValueError(f"{problem}; with pair.also, a search looks for one set for several students")
+        return part
+
+    def by_student(self) -> list[Config]:
+        """A config for each student that the search is to serve, the pair's own first."""
+        pair = self.pair
+        names = [pair.name, *(f"{pair.name} ({model.id})" for model in pair.also)]
+        return [
+            self.model_copy(update={"pair": pair.model_copy(update={"name": name, "student": model, "also": []})})
+            for name, model in zip(names, pair.students, strict=True)
+        ]
+
     @property
     def label(self) -> str:
         """A short name of the run for progress displays: pair, granularity and search."""
@@ -647,3 +678,19 @@ class Config(Group):
         for name in judges:
             _refuse_strange(name)
         return judges
+
+
+def _only_for_one_student(part: Group) -> str | None:
+    """What a part of the config asks for that a search for one set for several students does not have."""
+    match part:
+        case Search() if ALGORITHMS.get(part.algorithm).control:
+            return f"algorithm is {part.algorithm}, which searches for no set; give the set to each student by itself"
+        case Search(longer_tokens=int()):
+            return "longer_tokens must be null"
+        case MethodSettings() if part.method != "copy":
+            return f"method is {part.method}; it must be copy"
+        case Evaluate(confirm=float()):
+            return "confirm must be null"
+        case Runtime(engine="vllm"):
+            return "engine is vllm; it must be fast or plain"
+    return None

@@ -11,11 +11,14 @@ import io
 import logging
 import math
 import os
+import random
 from collections.abc import Collection, Iterator, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from scipy.stats import norm
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -91,17 +94,17 @@ def task_scores(
             "evaluate.tasks.chat_template=true: the chat template takes the content of turns as a list of parts only,"
             " and lm-evaluation-harness gives it plain text: the questions would be empty"
         )
-    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.evaluator import evaluate
     from lm_eval.models.huggingface import HFLM
 
     with _quiet(), _own_generation(loaded.model), _in_one_process():
-        found: Any = simple_evaluate(
-            model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size),
-            tasks=[task],
+        found: Any = evaluate(
+            HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=batch_size),
+            _tasks(task),
             limit=settings.limit,
             apply_chat_template=settings.chat_template,
+            fewshot_as_multiturn=True,
             system_instruction=system_prompt if settings.chat_template else None,
-            task_manager=_manager(_only_ours([task])),
             log_samples=False,
         )
     members = {
@@ -116,6 +119,24 @@ def task_scores(
         if name == task or name not in members
         for metric, measure in _measures(numbers)
     }
+
+
+def _tasks(name: str) -> Any:
+    """The tasks of that name, with the settings and seeds of the harness's `simple_evaluate`.
+
+    That one also asks git and the machine for their versions, which takes seconds and writes to stderr.
+    """
+    from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
+
+    random.seed(DEFAULT_RANDOM_SEED)  # a task may draw while it loads
+    np.random.seed(DEFAULT_OTHER_SEED)
+    torch.manual_seed(DEFAULT_OTHER_SEED)
+    found = _manager(_only_ours([name])).load([name])
+    for task in found["tasks"].values():
+        if task.get_config("num_fewshot") is None:
+            task.set_config(key="num_fewshot", value=0)
+        task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)
+    return found
 
 
 def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
@@ -169,17 +190,14 @@ def _manager(only_ours: bool) -> TaskManager:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the harness's progress bars and log, which would mix with ours, and the git that it calls."""
+    """Silence the harness's progress bars and log, which would mix with ours. What native code writes is still told."""
     logger = logging.getLogger("lm_eval")
-    level, stderr = logger.level, os.dup(2)
+    level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stderr(io.StringIO()), open(os.devnull, "w", encoding="utf-8") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
         logger.setLevel(level)
 
 

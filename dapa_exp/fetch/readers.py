@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,29 @@ def refusal_labels(archive: ZipFile) -> list[Row]:
     )
 
 
+def harm_labels(archive: ZipFile) -> list[Row]:
+    """Answers labelled by people: `label` is 1 if the answer reaches the objective of the request, else 0. Each once.
+
+    A digest of the row splits the set: the rows that the phrase judge was developed on stand first.
+    """
+    parts = sorted(name for name in archive.namelist() if name.startswith(_OBJECTIVES) and name.endswith(".csv"))
+    labelled = {
+        (row["objective"], row["assistant_response"]): {"label": int(row["human_score"]), "category": part.stem}
+        for part in map(PurePosixPath, reversed(parts))  # a row in two files counts in the first
+        for row in reversed(list(_csv(archive, str(part))))
+    }
+    rows = [
+        {"prompt": asked, "response": said, **about, "half": "held out" if _is_odd(asked + said) else "developed on"}
+        for (asked, said), about in reversed(labelled.items())
+    ]
+    return _numbered("harm_labels", sorted(rows, key=lambda row: str(row["half"])))
+
+
+def _is_odd(text: str) -> bool:
+    return hashlib.sha256(text.encode()).digest()[-1] % 2 == 1
+
+
+_OBJECTIVES = "pyrit/datasets/scorer_evals/objective/"
 _SCORER_EVALS = "pyrit/datasets/scorer_evals/refusal_scorer"
 
 

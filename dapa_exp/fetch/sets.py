@@ -134,6 +134,14 @@ SETS: dict[str, PromptSet | FileSet] = {
             "2f95ac76f6d1e2d2b45ae411467da27d3dcc0d05e71aee4b36366b60c38aad1f",
         ),
         PromptSet(
+            "harm_labels",
+            "answers that people labelled as reaching a request's objective or not",
+            PYRIT,
+            readers.harm_labels,
+            394,
+            "d8af1dae9179c445eb0914ca711720ea8bbf20d476ab0559dfddc69513899a47",
+        ),
+        PromptSet(
             "wikipedia",
             "Wikipedia paragraphs (BoolQ's), for perplexity",
             OLMO,

@@ -155,9 +155,11 @@ _CONTENT = _any(
     r"process|recipes?|procedures?|pseudo-?code|programs?|functions?|letters?|e-?mails?|messages?|articles?|speech",
     r"essays?|posts?|poems?|songs?|jokes?|dialogues?|scenes?|approach(?:es)?|ways?|details?|basics|hints?|tutorials?|answers?",
 )
+_ASIDE = r"(?:,? (?:in|at|from|on|with) (?:\w{1,14}[- ]){1,4}?\w{1,14},?)?"
+"""What may stand between a verb and its object: "describe, in architectural terms, how"."""
 _TELL = _any(
-    "(?:tell|show) you (?:how|that|what|where|which|about)",
-    r"explain (?:how|what|the)|describe (?:how|what|the)|walk you through|demonstrate",
+    f"(?:tell|show) you{_ASIDE} (?:how|that|what|where|which|about)",
+    rf"(?:explain|describe|outline){_ASIDE} (?:how|what|the)|walk you through|demonstrate",
 )
 _HERE = _any(
     r"here(?:'s| is| are| goes| it goes| we go| you go)\b",

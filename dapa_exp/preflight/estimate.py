@@ -67,10 +67,12 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     units = _units(config, student)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
+    peaks = [memory(config, shape) for shape in shapes]  # the models are loaded one after the other
+    peaks[-1] += _others(config, student)
     return RunNeeds(
         units=units,
         queries=asked,
-        memory=max(memory(config, shape) for shape in shapes),  # the models are loaded one after the other
+        memory=max(peaks),
         files=files(config, max(shape.vocab_size for shape in shapes), asked.count) if asked else None,
         shared=shared(config, max(shape.vocab_size for shape in shapes)),
         assumed=any(shape.assumed for shape in shapes),
@@ -79,6 +81,12 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
 
 def queries(config: Config, units: int) -> Queries | None:
     """The number of queries of a search among `units` units. None if it was not measured, and no budget limits it."""
+    found, students = _sets(config, units), len(config.pair.students)
+    return found if found is None or students == 1 else Queries(found.count * students, "at most")
+
+
+def _sets(config: Config, units: int) -> Queries | None:
+    """The number of sets of a search: each of them is a query to each student that the search is to serve, at most."""
     search = config.search
     return _within_budget(ALGORITHMS.get(search.algorithm).queries(search, units), search.max_queries)
 
@@ -111,14 +119,23 @@ def memory(config: Config, shape: Shape) -> int:
     measuring = [METRICS.get(name).working_bytes(config, sizes) for name in config.evaluate.metrics]
     reading = 2 * shape.largest_tensor * width if config.runtime.device == "cpu" else 0
     needed = shape.parameters * width + PROCESS_BYTES + max(0 if vllm else generating, reading, *measuring)
-    return needed + (_beside(config, shape) if vllm else 0)
+    return needed + (_vllm(config, shape) if vllm else 0)
 
 
-def _beside(config: Config, shape: Shape) -> int:
+def _vllm(config: Config, shape: Shape) -> int:
     """Bytes that vLLM holds beside transformers' model, on each device: its own weights, and its cache."""
     runtime = config.runtime
     weights = shape.parameters * DTYPE_BYTES[runtime.dtype] // runtime.tensor_parallel
     return weights + round(runtime.cache_memory * 1e9)
+
+
+def _others(config: Config, student: Shape) -> int:
+    """Bytes of the further students that one set is to serve: during the search all of them are in memory.
+
+    They are of the student's shape, else they would not fit the teacher.
+    """
+    weights = student.parameters * DTYPE_BYTES[config.runtime.dtype]
+    return len(config.pair.also) * (weights + _kept(config, student, _prompt_tokens(config)))
 
 
 def _sizes(config: Config, shape: Shape) -> ModelSizes:
@@ -141,7 +158,7 @@ def _kept(config: Config, shape: Shape, prompt: int) -> int:
     if config.runtime.engine != "fast":
         return 0
     most = round(config.runtime.reuse_memory * 1e9)
-    asked = queries(config, _units(config, shape))
+    asked = _sets(config, _units(config, shape))
     if asked is None:
         return most
     layer = (shape.hidden_size + 2 * shape.key_value_size) * DTYPE_BYTES[config.runtime.dtype]

@@ -94,7 +94,8 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
         yield from (f"{name}: not asked for{found}" for name in not_asked if (found := beside(name)))
     yield from (found.problem for _, found in known if found.problem)
     for config in configs:
-        yield from _pair_problems(config, findings)
+        for each in config.by_student():
+            yield from _pair_problems(each, findings)
         yield from _template_problems(config, findings)
         yield from _method_problems(config, findings)
         yield from setting_problems(config)
@@ -103,7 +104,8 @@ def find_problems(configs: Sequence[Config], findings: Findings) -> Iterator[str
 
 def pair_notes(configs: Sequence[Config], findings: Findings) -> Iterator[str]:
     """Notes on each pair, one sentence each: harmless differences, and signs that the models have no common base."""
-    for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in configs):
+    every = (each for config in configs for each in config.by_student())
+    for name, *models in dict.fromkeys((c.pair.name, c.family.teacher, c.pair.student) for c in every):
         teacher, student = (findings.models[model] for model in models)
         if teacher.config and student.config:
             yield from (f"{name}: {found}" for found in differing(teacher.config, student.config, MAY_DIFFER))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
+from dapa_exp.base.cores import cores
 from dapa_exp.preflight.settings import is_here
 
 Value = str | int | float
@@ -26,12 +26,11 @@ def _values() -> dict[str, Value]:
             "reuse_memory": 16.0,
             "graphs": True,
         }
-    cores = len(os.sched_getaffinity(0))
     return {
         "device": "cpu",
         "dtype": "float32",
         "batch_size": 48,
-        "threads": cores,
+        "threads": cores(),
         "reuse_memory": 2.0,
         "graphs": False,
     }

@@ -21,7 +21,7 @@ def setting_problems(config: Config) -> Iterator[str]:
 
 def may_need_the_hub(config: Config) -> bool:
     """Whether a run names a model or prompt set that is not of the zoo, of `dapa fetch` or in a folder."""
-    models = [config.family.teacher, config.pair.student, getattr(config.transplant, "base", None)]
+    models = [config.family.teacher, *config.pair.students, getattr(config.transplant, "base", None)]
     models += [judge.needs().model for judge in judges_of(config)]
     far = any(isinstance(model, Model) and not (model.zoo_name or model.folder) for model in models)
     return far or any(not rows.source.startswith(("zoo:", "fetched:")) for rows in config.dataset.sets().values())

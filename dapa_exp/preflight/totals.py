@@ -99,7 +99,7 @@ def cells(config: Config, run: RunNeeds, shape_of: ShapeOf) -> tuple[str, str, s
 def models_of(config: Config) -> tuple[Model, ...]:
     """All models of a run except its judges': teacher, student and the transplant's base, if it has one."""
     base = getattr(config.transplant, "base", None)
-    return (config.family.teacher, config.pair.student, *([base] if base else []))
+    return (config.family.teacher, *config.pair.students, *([base] if base else []))
 
 
 def download(model: Model, shape: Shape | None) -> int | None:

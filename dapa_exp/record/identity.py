@@ -49,6 +49,7 @@ dtype and batch size can, and so can the fast engine below float32, and vLLM.
 
 SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
     ("pair", "thinking", None),
+    ("pair", "also", []),
     ("dataset", "skill", None),
     ("dataset", "system_prompt", None),
     ("dataset", "attacks", {}),
@@ -73,6 +74,8 @@ def essence(config: Config) -> dict[str, Any]:
         body["search"]["units"] = sorted(set(given))
     body["family"]["teacher"] = _model_essence("family.teacher", config.family.teacher)
     body["pair"]["student"] = _model_essence("pair.student", config.pair.student)
+    if config.pair.also:
+        body["pair"]["also"] = [_model_essence("pair.also", model) for model in config.pair.also]
     if base := getattr(config.transplant, "base", None):
         body["transplant"]["base"] = _model_essence("transplant.base", base)
     if rows := getattr(config.transplant, "harmless", None):
@@ -102,7 +105,7 @@ def evaluations(config: Config) -> dict[str, str]:
     Runs of a sweep with the same digest evaluate the model once.
     """
     of_hybrids = {"search", "granularity", "transplant", "localise"}
-    student = {key: value for key, value in essence(config).items() if key not in of_hybrids}
+    student = {key: value for key, value in essence(config.by_student()[0]).items() if key not in of_hybrids}
     reads = config.search.longer_tokens or config.search.max_new_tokens
     teacher = {**student, "pair": config.pair.thinking, "search": reads}
     return {"teacher": _digest(teacher), "student": _digest(student), "hybrid": identity(config)}

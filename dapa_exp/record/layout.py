@@ -5,6 +5,7 @@ No other module contains these file names. Nothing here writes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -101,6 +102,7 @@ class RunLayout(_Layout):
     config = _Place("config.yaml")
     identity = _Place("identity.json")
     queries = _Place("search.jsonl")
+    _more_queries = _Place("search-*.jsonl")
     prior = _Place("prior.json")
     found = _Place("found.json")
     plan = _Place("plan.json")
@@ -121,6 +123,10 @@ class RunLayout(_Layout):
     claim = _Place(".claim")
     old_lock = _Place(".lock")
     hydra = _Place(".hydra/")
+
+    def queries_of(self, student: int) -> Path:
+        """The queries to the first, second, … of the students that one set is to serve."""
+        return self.queries if student == 1 else self._named(self._more_queries, str(student))
 
     def completions(self, *name: str) -> Path:
         """The file of completions: of one model and prompt set, or, named "search", of all hybrids of the search."""
@@ -183,15 +189,26 @@ class RunLayout(_Layout):
 
     def read_reproducible(self) -> Reproducible:
         """The config and the record of a finished run. Raises DapaError if the run is not finished."""
-        return Reproducible(config=self.read_config(), record=self.read_record())
+        return self.reproducible(self.read_config(), self.read_record())
+
+    def reproducible(self, config: Config, record: Record) -> Reproducible:
+        """The config and the record of this run. Units that another run found are named: that run may be gone later."""
+        if config.search.from_run is not None:
+            given = {"units": json.loads(self.identity.read_bytes())["essence"]["search"]["units"], "from_run": None}
+            config = config.model_copy(update={"search": config.search.model_copy(update=given)})
+        return Reproducible(config=config, record=record)
 
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""
         return read_lines(self.queries, QueryLine)
 
     def count_queries(self) -> int | None:
-        """How many queries the search has made; None if it has not begun. Counts lines without parsing them."""
-        return self.queries.read_bytes().count(b"\n") if self.queries.is_file() else None
+        """How many queries the search has made, to all its students; None if it has not begun.
+
+        Counts lines without parsing them.
+        """
+        files = [self.queries, *self.folder.glob(self._more_queries.name)]
+        return sum(file.read_bytes().count(b"\n") for file in files) if self.queries.is_file() else None
 
     def read_completions(self, model: str, prompts: str) -> list[Line]:
         return read_lines(self.completions(model, prompts), CompletionLine)

@@ -105,9 +105,7 @@ def _deliver(
     send: Callable[[Begin], None],
 ) -> bool:
     """Send a W&B run, unless the same content was sent to the same place before. Returns whether it was sent."""
-    digest = hashlib.sha256(content).hexdigest()
-    sent = {"record": digest, "mode": mode, "project": project, "entity": entity}
-    if _read_marker(files.mirror_marker) == sent and (mode == "online" or _copies(files.mirror, run_id)):
+    if _is_sent(files, run_id, sent := _marker(content, mode, project, entity)):
         return False
     try:
         with _staged(files) as staging:
@@ -124,6 +122,24 @@ def _deliver(
             write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error
     return True
+
+
+def is_mirrored(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
+    """Whether the record of a finished run was sent to this place. Raises DapaError if the record is damaged."""
+    files = RunLayout(run_folder)
+    run_id = files.read_record().identity[:RUN_ID]
+    return _is_sent(files, run_id, _marker(files.record.read_bytes(), mode, project, entity))
+
+
+def _marker(content: bytes, mode: Mode, project: str, entity: str | None) -> dict[str, str | None]:
+    """What is written down about a W&B run that was sent."""
+    return {"record": hashlib.sha256(content).hexdigest(), "mode": mode, "project": project, "entity": entity}
+
+
+def _is_sent(files: RunLayout, run_id: str, sent: dict[str, str | None]) -> bool:
+    return _read_marker(files.mirror_marker) == sent and (
+        sent["mode"] == "online" or bool(_copies(files.mirror, run_id))
+    )
 
 
 def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:

@@ -263,7 +263,10 @@ class Witness(_RecordPart):
     """A failed query that proves that one unit is needed: the found set without this unit."""
 
     without: str
-    query: Natural
+    student: str | None = Field(
+        default=None, description="the student that failed, if the set is to serve several; null: the pair's own"
+    )
+    query: Natural = Field(description="its line among the queries to this student")
     prompts: Natural | None = Field(
         default=None, description="search rows asked until it was certain to fail; null: an older record"
     )
@@ -302,6 +305,23 @@ class PriorRecord(_RecordPart):
     backwards: Natural = Field(description="prompts run backward")
 
 
+class ModelRecord(_RecordPart):
+    id: str
+    revision: str | None
+    digest: str | None = Field(description="SHA-256 over the checkpoint's files; null: they are not on this machine")
+
+
+class ServedStudent(_RecordPart):
+    """One of several students that a set is to serve. The DSRs are on the search rows."""
+
+    model: ModelRecord
+    student_dsr: Rate
+    threshold_dsr: Rate = Field(description="this student's bar")
+    found_dsr: Rate
+    everything_dsr: Rate
+    ledger: Ledger = Field(description="of the queries to this student")
+
+
 class SearchRecord(_RecordPart):
     algorithm: str
     prior: PriorRecord | None
@@ -324,7 +344,10 @@ class SearchRecord(_RecordPart):
     teacher_dsr: Rate
     certificate: list[Witness] = Field(description="by found unit, the failed query without it; empty: not certified")
     non_monotone: Natural = Field(description="pairs of queries in which a set passed and a superset of it failed")
-    ledger: Ledger
+    ledger: Ledger = Field(description="of all students that the set is to serve")
+    students: list[ServedStudent] = Field(
+        default=[], description="the students that the set is to serve, the pair's own first; empty: only that one"
+    )
 
 
 class EngineAgreement(_RecordPart):
@@ -358,12 +381,6 @@ class TransplantRecord(_RecordPart):
     in_engine: EngineAgreement | None = Field(
         default=None, description="whether the engine's own copy of the model got the units; null: it has no copy"
     )
-
-
-class ModelRecord(_RecordPart):
-    id: str
-    revision: str | None
-    digest: str | None = Field(description="SHA-256 over the checkpoint's files; null: they are not on this machine")
 
 
 class DriftRecord(_RecordPart):

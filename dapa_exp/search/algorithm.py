@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from dapa_exp.config.registries import ALGORITHMS, Algorithm, Queries
 from dapa_exp.config.schema import Search
@@ -43,6 +44,7 @@ class Reduction(Algorithm):
 class Control(Algorithm):
     """A control: it asks for sets that are named in advance. A search is compared with them."""
 
+    control: ClassVar[bool] = True
     candidates: Callable[[Sequence[Unit], Settings], Candidates]
     """The sets to ask for. The first of them is the answer, whether it passes or not."""
     count: Callable[[Search, int], int] = lambda search, units: 1

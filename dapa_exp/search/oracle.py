@@ -8,20 +8,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine, Request, templated
-from dapa_exp.engine.work import TokenWork
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts
 from dapa_exp.judges import DEFENDED, Judge, Verdict
+from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.journal import Journal
+from dapa_exp.record.journal import Journal, Line
 from dapa_exp.record.layout import QueryLine
-from dapa_exp.record.schema import ROUNDING, Ledger, Work
+from dapa_exp.record.schema import ROUNDING
 from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.evidence import Evidence
 from dapa_exp.search.query import Outcome
@@ -63,15 +64,18 @@ class Oracle:
         engine: PlainEngine,
         judge: Judge,
         prompts: Sequence[Prompt],
+        student: int = 1,
     ) -> None:
+        """`student` counts the students that one set is to serve. Each has its own files."""
         self._hybrid = hybrid
         self._engine = engine
         self._judge = judge
         self._prompts = tuple(prompts)
         self._settings = run.config.search
-        self._stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
-        self._completions = CompletionStore(run, "search")
-        self._trace: Journal = run.journal(run.files.queries, QueryLine)
+        self.stops = self._settings.stop_when_decided and not ALGORITHMS.get(self._settings.algorithm).whole_scores
+        """Whether a query ends once its set must fail."""
+        self._completions = CompletionStore(run, "search", *([str(student)] if student > 1 else []))
+        self._trace: Journal = run.journal(run.files.queries_of(student), QueryLine)
         self._difficulty = Difficulty(prompts)
         self._longer = CompletionStore(run, "search", "longer") if self._settings.longer_tokens else None
         self._verdicts: dict[tuple[str, str, bool], Verdict] = {}
@@ -161,9 +165,19 @@ class Oracle:
         ]
 
     @property
-    def queries(self) -> int:
-        """The number of different sets evaluated so far, including those of interrupted processes."""
-        return len(self._trace.lines)
+    def pair(self) -> Pair:
+        """The teacher, and the student that is asked."""
+        return self._hybrid.pair
+
+    @property
+    def answers_file(self) -> Path:
+        """The file of the student's and the hybrids' answers."""
+        return self._completions.file
+
+    @property
+    def lines(self) -> Sequence[Line]:
+        """The lines of `search.jsonl`, one for each set evaluated so far, including those of interrupted processes."""
+        return self._trace.lines
 
     def at_most(self, line: int) -> float:
         """The highest DSR that the set in a line of `search.jsonl` can have. It is exact if all rows were asked."""
@@ -176,18 +190,6 @@ class Oracle:
     def line(self, units: Iterable[str]) -> int:
         """The index of the line of `search.jsonl` that asked for these units."""
         return int(self._index[frozenset(units)]["index"])
-
-    def ledger(self, cache_hits: int) -> Ledger:
-        """The cost of all queries, including those of interrupted processes."""
-        lines = self._trace.lines
-        return Ledger(
-            queries=self.queries,
-            cache_hits=cache_hits,
-            prompts=sum(line["prompts"] for line in lines),
-            tokens=sum(line["tokens"] for line in lines),
-            seconds=sum(line["seconds"] for line in lines),
-            work=Work(**asdict(sum((TokenWork(**line["work"]) for line in lines), TokenWork()))),
-        )
 
     def _measured(self, label: str, units: Iterable[str]) -> float:
         """The DSR of a set on all search rows."""
@@ -202,7 +204,7 @@ class Oracle:
     def _rounds(self, bar: Bar | None) -> list[Sequence[int]]:
         """All rows, the hardest first, cut into the rounds of a query. There is one round if all rows must be asked."""
         order = self._difficulty.hardest_first()
-        return rounds(order, bar.dsr) if bar is not None and self._stops else [order]
+        return rounds(order, bar.dsr) if bar is not None and self.stops else [order]
 
     def _evaluate(self, units: frozenset[str], bar: Bar | None) -> dict[str, Any]:
         """Evaluate a set on the hardest rows first. Stop if there is a bar and the set can no longer reach it."""

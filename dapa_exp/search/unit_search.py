@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Literal
@@ -15,13 +15,15 @@ from dapa_exp.config.registries import ALGORITHMS
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Teacher
 from dapa_exp.models.architecture import layer_of, scaled_layers
+from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair, unit_parameters
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.given import given_units, within_units
-from dapa_exp.record.schema import PriorRecord, SearchRecord, Witness
+from dapa_exp.record.schema import ModelRecord, PriorRecord, SearchRecord, ServedStudent, Witness
 from dapa_exp.search.algorithm import Control
 from dapa_exp.search.evidence import compute_prior
-from dapa_exp.search.oracle import Bar, Oracle
+from dapa_exp.search.joint import Joint, total
+from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.query import Budget, Query, SearchResult, Settings
 from dapa_exp.search.solve import search
 from dapa_exp.search.stability import non_monotone_pairs
@@ -49,28 +51,39 @@ def searched_units(config: Config, pair: Pair) -> list[str]:
     return found
 
 
-def search_units(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
+def search_units(
+    run: RunFolder,
+    pair: Pair,
+    teacher: Teacher,
+    oracle: Oracle,
+    report: Report,
+    others: Callable[[], list[Oracle]] = list,
+) -> SearchRecord:
     """Find the smallest set of units that passes. A finished search is only read, even if the budget has changed.
 
-    Raises DapaError if the teacher's DSR is not higher than the student's: its units could only do harm.
+    `others` loads the further students that the set is to serve. Raises DapaError if the teacher's DSR is not higher
+    than a student's: its units could only do harm.
     """
-    return run.load_or_compute(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report))
+    return run.load_or_compute(run.files.found, _FOUND, partial(_search, run, pair, teacher, oracle, report, others))
 
 
-def _search(run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report) -> SearchRecord:
-    config, units = run.config, list(pair.units)
-    oracle.suggest_teacher_answers(teacher.search_answers)
-    bar = oracle.bar
-    if teacher.search_dsr <= bar.student and not config.pair.allow_unsafe_teacher:
-        raise _not_safer(run, oracle, bar, teacher)
-    if not _is_control(config) and not bar.gains(config.search.min_gain):
-        return _record(config, units, oracle, bar, teacher, None, None)
+def _search(
+    run: RunFolder, pair: Pair, teacher: Teacher, oracle: Oracle, report: Report, others: Callable[[], list[Oracle]]
+) -> SearchRecord:
+    config, joint = run.config, Joint([oracle, *others()])
+    for one, name in zip(joint.oracles, (each.pair.name for each in config.by_student()), strict=True):
+        one.suggest_teacher_answers(teacher.search_answers)
+        if teacher.search_dsr <= one.bar.student and not config.pair.allow_unsafe_teacher:
+            raise _not_safer(run, name, one, teacher)
+    gains = all(one.bar.gains(config.search.min_gain) for one in joint.oracles)
+    if not _is_control(config) and not gains:
+        return _record(config, pair, joint, teacher, None, None)
     prior = _prior(run, oracle, teacher)
-    result = _run(config, pair, prior, oracle, report)
-    return _record(config, units, oracle, bar, teacher, prior, result)
+    result = _run(config, pair, prior, joint, report)
+    return _record(config, pair, joint, teacher, prior, result)
 
 
-def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> DapaError:
+def _not_safer(run: RunFolder, name: str, oracle: Oracle, teacher: Teacher) -> DapaError:
     """The error for a teacher that is not safer than its student, with answers that show why."""
     samples = "".join(
         f"\n  prompt {sample.rendered!r}"
@@ -78,11 +91,10 @@ def _not_safer(run: RunFolder, oracle: Oracle, bar: Bar, teacher: Teacher) -> Da
         for sample in oracle.samples(teacher.search_answers, 2)
     )
     return DapaError(
-        f"{run.config.pair.name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
-        f" {bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All answers are"
-        f" in {run.files.completions('teacher', 'search')}, and the student's first in"
-        f" {run.files.completions('search')}. The first"
-        f" ones:{samples}"
+        f"{name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
+        f" {oracle.bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All"
+        f" answers are in {run.files.completions('teacher', 'search')}, and the student's first in"
+        f" {oracle.answers_file}. The first ones:{samples}"
     )
 
 
@@ -105,7 +117,7 @@ def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | No
     return run.load_or_compute(run.files.prior, _PRIOR, compute)
 
 
-def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, report: Report) -> SearchResult:
+def _run(config: Config, pair: Pair, prior: PriorRecord | None, joint: Joint, report: Report) -> SearchResult:
     units = searched_units(config, pair)
     settings = config.search
     task = f"{config.label}: search"
@@ -121,25 +133,24 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, oracle: Oracle, 
 
     def on_query(query: Query) -> None:
         verdict = "pass" if query.outcome.passed else "fail"
-        asked = oracle.prompts(oracle.line(query.units))
         note = (
-            f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on {asked} rows,"
-            f" {verdict}"
+            f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on"
+            f" {joint.prompts(frozenset(query.units))} rows, {verdict}"
         )
-        report(Progress(task, oracle.queries, None, note))
+        report(Progress(task, joint.queries, None, note))
 
     result = search(
         settings.algorithm,
         units,
-        oracle.ask,
-        budget=Budget(settings.max_queries, settings.max_seconds and settings.max_seconds - oracle.ledger(0).seconds),
-        known=oracle.known(),
+        joint.ask,
+        budget=Budget(settings.max_queries, settings.max_seconds and settings.max_seconds - joint.ledger(0).seconds),
+        known=joint.known(),
         on_query=on_query,
         prior=prior.scores if prior else None,
         weights=unit_parameters(pair) if settings.weight == "parameters" else None,
         settings=_settings(config, pair, prior),
     )
-    report(Progress(task, oracle.queries, oracle.queries, f"{len(result.units)} of {len(units)} units"))
+    report(Progress(task, joint.queries, joint.queries, f"{len(result.units)} of {len(units)} units"))
     return result
 
 
@@ -181,20 +192,16 @@ def paper_layers(config: Config, pair: Pair) -> range:
 
 def _record(
     config: Config,
-    units: Sequence[str],
-    oracle: Oracle,
-    bar: Bar,
+    pair: Pair,
+    joint: Joint,
     teacher: Teacher,
     prior: PriorRecord | None,
     result: SearchResult | None,
 ) -> SearchRecord:
+    own, units = joint.oracles[0], list(pair.units)
     found = result.units if result else tuple(units)
     failing = result.certificate.failing if result and result.certificate else {}
-    certificate = [
-        Witness(without=unit, query=line, prompts=oracle.prompts(line), dsr=oracle.at_most(line))
-        for unit, line in ((unit, oracle.line(set(found) - {unit})) for unit in failing)
-    ]
-    found_dsr = oracle.at_most(oracle.line(found))
+    dsrs = [one.at_most(one.line(found)) for one in joint.oracles]
     rows = config.dataset.search
     return SearchRecord(
         algorithm=config.search.algorithm,
@@ -202,22 +209,49 @@ def _record(
         seed=config.search.seed,
         sample_seed=rows.sample_seed if rows.sample else None,
         granularity=config.granularity.name,
-        longer_rows=len(oracle.longer_rows) if config.search.longer_tokens else None,
+        longer_rows=len(own.longer_rows) if config.search.longer_tokens else None,
         units_total=len(units),
         units_found=list(found),
         status=_status(config, result),
         stopped_by=result.stopped_by if result else None,
-        passed=bar.passes(found_dsr),
+        passed=all(one.bar.passes(dsr) for one, dsr in zip(joint.oracles, dsrs, strict=True)),
         threshold=config.search.threshold,
-        threshold_dsr=bar.dsr,
-        student_dsr=bar.student,
-        found_dsr=found_dsr,
-        everything_dsr=bar.everything,
+        threshold_dsr=own.bar.dsr,
+        student_dsr=own.bar.student,
+        found_dsr=dsrs[0],
+        everything_dsr=own.bar.everything,
         teacher_dsr=teacher.search_dsr,
-        certificate=certificate,
+        certificate=[_witness(config, joint, frozenset(found), unit) for unit in failing],
         non_monotone=len(non_monotone_pairs(result.queries)) if result else 0,
-        ledger=oracle.ledger(result.cache_hits if result else 0),
+        ledger=joint.ledger(result.cache_hits if result else 0),
+        students=_served(config, joint, dsrs) if config.pair.also else [],
     )
+
+
+def _witness(config: Config, joint: Joint, found: frozenset[str], unit: str) -> Witness:
+    place = joint.failing(found - {unit})
+    oracle = joint.oracles[place]
+    line = oracle.line(found - {unit})
+    student = config.pair.students[place].id if place else None
+    return Witness(without=unit, student=student, query=line, prompts=oracle.prompts(line), dsr=oracle.at_most(line))
+
+
+def _served(config: Config, joint: Joint, dsrs: Sequence[float]) -> list[ServedStudent]:
+    return [
+        ServedStudent(
+            model=ModelRecord(
+                id=model.id,
+                revision=model.revision,
+                digest=checkpoint_digest(oracle.pair.student_folder, oracle.pair.student),
+            ),
+            student_dsr=oracle.bar.student,
+            threshold_dsr=oracle.bar.dsr,
+            found_dsr=dsr,
+            everything_dsr=oracle.bar.everything,
+            ledger=total([oracle]),
+        )
+        for model, oracle, dsr in zip(config.pair.students, joint.oracles, dsrs, strict=True)
+    ]
 
 
 def _status(config: Config, result: SearchResult | None) -> Literal["certified", "not_certified", "control", "no_gain"]:

@@ -33,15 +33,19 @@ class Garbage:
 
 
 def garbage(folder: Path) -> list[Garbage]:
-    """What can go from the folder of a sweep or a run, except from runs that a process works on."""
-    runs = status(folder)
-    found = [what for run in runs if not run.owner for what in _of_run(run)]
-    sweep = SweepLayout(folder)
+    """What can go from the folder of a sweep or a run, except from runs that a process works on.
+
+    Whether a process works on a run is asked last: one that has begun meanwhile has written nothing that was listed.
+    """
+    runs, sweep = status(folder), SweepLayout(folder)
+    listed = [(run.path, what) for run in runs for what in _of_run(run)]
+    hidden = [*sweep.shared.glob(".*"), *sweep.shared_references.glob(".*")]
+    busy = {run.path for run in status(folder) if run.owner}
+    found = [what for path, what in listed if path not in busy]
     found += [Garbage(path, "left by a killed process") for path in leftovers(folder, older_than=OLD_SECONDS)]
     found += [Garbage(path, "a lock of an earlier version") for path in (sweep.old_lock,) if path.is_file()]
-    if not any(run.owner for run in runs):
-        shared = (*sweep.shared.glob(".*"), *sweep.shared_references.glob(".*"))
-        found += [Garbage(path, "left by a killed process") for path in shared]
+    if not busy:
+        found += [Garbage(path, "left by a killed process") for path in hidden]
     if all(run.state == "done" for run in runs):
         if sweep.jobs.is_dir():
             found.append(Garbage(sweep.jobs, "logs and tasks of the cluster's jobs; all runs are done"))

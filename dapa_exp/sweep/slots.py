@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from dapa_exp.base.cores import cores
 from dapa_exp.base.memory import free_memory
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import needs
@@ -32,7 +33,7 @@ def slots(configs: Sequence[Config]) -> list[Slot]:
     if runtime.processes != "auto":
         return (list(places) * runtime.processes)[: runtime.processes]
     largest = max((needs(config, shape_of).memory or 0 for config in configs), default=0)
-    most = len(os.sched_getaffinity(0)) // runtime.threads if runtime.device == "cpu" else len(configs)
+    most = cores() // runtime.threads if runtime.device == "cpu" else len(configs)
     fits = {place: max(1, min(_fits(free, largest), most)) for place, free in places.items()}
     spread = [place for layer in range(max(fits.values())) for place in places if fits[place] > layer]
     return spread[: len(configs)]

@@ -8,7 +8,7 @@ from analysis import load
 from analysis.figures.shared_sets import draw_shared_sets, shared_sets_data
 from analysis.report import tables_of
 from analysis.tables.shared_sets import shared_sets_table
-from dapa_exp.record.schema import Record
+from dapa_exp.record.schema import ModelRecord, Record, ServedStudent
 from tests.analysis.factory import record, write_sweep
 
 FOUND = {"a": ["u"], "b": ["u", "v"]}
@@ -32,6 +32,27 @@ def test_a_set_is_a_row_and_a_student_a_column(tmp_path: Path) -> None:
     ]
     figure = draw_shared_sets(shared_sets_data(frame))
     assert [text.get_text() for text in figure.axes[0].texts] == ["95", "30", "91", "95", "95", "100"]
+
+
+def test_a_set_of_one_search_for_several_students_is_a_row_of_its_own(tmp_path: Path) -> None:
+    runs = [record(pair, search="auto", units_found=units, queries=9) for pair, units in FOUND.items()]
+    joint = record("a", search="auto", units_found=["u", "w"], queries=14, identity="9" * 64)
+    served = [
+        ServedStudent(
+            model=ModelRecord(id=name, revision=None, digest=None),
+            **dict.fromkeys(("student_dsr", "threshold_dsr", "found_dsr", "everything_dsr"), 0.5),
+            ledger=joint.search.ledger,
+        )
+        for name in ("zoo:a", "zoo:b")
+    ]
+    joint = joint.model_copy(update={"search": joint.search.model_copy(update={"students": served})})
+    frame = load([write_sweep(tmp_path, [joint, *runs, given("b", ["w", "u"], 0.91, 1)])])
+    shown = shared_sets_table(frame).display
+    assert shown[["found on", "queries", "serves", "a", "b"]].to_numpy().tolist() == [
+        ["a", "9", "1/1", "95.0 [91, 99]*", "–"],
+        ["b", "9", "1/1", "–", "95.0 [91, 99]*"],
+        ["one search for zoo:a, zoo:b", "14", "2/2", "95.0 [91, 99]*", "91.0 [87, 95]*"],
+    ]
 
 
 def test_searches_alone_make_no_such_table(tmp_path: Path) -> None:

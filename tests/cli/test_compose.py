@@ -449,7 +449,7 @@ def test_a_prompt_set_is_named_as_files_and_columns_can_be() -> None:
 def test_golden_identity() -> None:
     """A change here re-runs everybody's sweeps: raise IDENTITY_VERSION if it is meant."""
     (job,) = jobs(["pair=llama2-7b-vicuna-v1.5", "dataset=advbench128"])
-    assert job.identity == "e70db63f421a298515b1bd36081ef04fa48f95ea8ea383e7f01fab54a3fdf716"
+    assert job.identity == "3f0b2a59c98a1573c5022bb38ddc98782164d76ed01b9483c7784451b3391d79"
 
 
 def test_identity_ignores_place_and_machine_but_not_what_moves_results() -> None:
@@ -489,3 +489,14 @@ def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path)
     before = jobs(words)[0].identity
     (tmp_path / "model.safetensors").write_bytes(b"two!")
     assert jobs(words)[0].identity != before
+
+
+def test_a_sweep_over_options_sets_a_key_that_the_first_option_lacks() -> None:
+    """The default transplant has no `base`. A run whose own option lacks the key is a problem, and says what it has."""
+    sweep = ["-m", "+experiment=miniature", "pair=mini-llama-small-style", "transplant.base=zoo:llama-small-base"]
+    found = jobs([*sweep, "transplant=safe_lora,task_vector"])
+    assert [job.config.transplant.base.id for job in found] == ["zoo:llama-small-base"] * 2
+    by_experiment = jobs(["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"])
+    assert {job.config.transplant.base.id for job in by_experiment} == {"zoo:mistral-base"}
+    (problem,) = problems(*sweep, "transplant=safe_lora,blend")
+    assert problem == "command line: transplant.base: unknown key; allowed: method, alpha, alphas"

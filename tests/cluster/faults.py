@@ -1,7 +1,7 @@
 """Kills a sweep at random moments, damages its files, and gives the same command again, until it is done.
 
-    python -m tests.cluster.faults --kills 100                       # as root also with a full and a read-only disk
-    python -m tests.cluster.faults --kills 50 --launcher joblib      # or submitit_local, slurm_cpu, ray
+    python -m tests.cluster.faults --kills 100     # as root also with disks that are full or read-only
+    python -m tests.cluster.faults --kills 50 --launcher joblib    # or basic, submitit_local, slurm_cpu, ray
 
 A sweep that is done is compared with one that nobody disturbed, and the next begins. No query may be repeated or lost,
 no half-written file believed, and records and tables must be the same.
@@ -19,21 +19,22 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dapa_exp.record.status import run_status
 from tests.cluster.node import slurm, why_not
-from tests.cluster.outcome import compare, done, finish
-from tests.commands import DAPA, started
+from tests.cluster.outcome import PATIENCE, compare, done, finish
+from tests.commands import started
 from tests.settings import quick
 
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
 LAUNCHERS = {
-    "isolated": (24,),
+    "isolated": (16,),
+    "basic": (8,),
     "joblib": (8, "hydra.launcher.n_jobs=2"),
     "ray": (16, "hydra.launcher.init.num_cpus=2"),
     "submitit_local": (4,),
@@ -60,6 +61,8 @@ class Campaign:
     scratch: Path
     runs: int = 0
     """Of each sweep; as many as LAUNCHERS says, if 0."""
+    disks: bool = False
+    """Whether disks that are full or read-only are tried too. Needs root."""
     tally: Counter[str] = field(default_factory=Counter)
     kills: int = 0
     sweeps: int = 0
@@ -76,9 +79,10 @@ class Campaign:
         while self.kills < kills:
             folder = self.scratch / str(self.sweeps)
             folder.mkdir()
-            while done(folder) < self.runs and self.kills < kills:
+            while done(folder) < 0.8 * self.runs and self.kills < kills:
                 self.disturb(folder, kills)
                 self.damage(folder)
+                print(f"{self.launcher}: {self.kills} kills, {done(folder)} of {self.runs} runs done", flush=True)
             finish(folder, *self.words, attempts=3)  # a run that was killed just now may be a failure of the first
             compare(folder, whole)
             self.sweeps += 1
@@ -105,8 +109,14 @@ class Campaign:
                     command.wait(self.moments.choice((0, 30)))  # not waited for: all of it is killed now
 
     def wait_for_work(self, command: subprocess.Popen[bytes], folder: Path) -> bool:
-        """Wait until a sweep has written some lines more, or has ended. Returns whether it goes on."""
-        enough = written(folder) + self.moments.randint(0, 80)
+        """Wait for a moment in which a sweep loads or waits, or until it has written some lines more, or has ended.
+
+        Returns whether it goes on.
+        """
+        if self.moments.random() < 0.4 and claimed(folder):
+            time.sleep(self.moments.uniform(0, 2))
+            return command.poll() is None
+        enough = written(folder) + self.moments.randint(0, 30)
         while command.poll() is None and written(folder) <= enough:
             time.sleep(0.02)
         return command.poll() is None
@@ -118,7 +128,10 @@ class Campaign:
 
     def kill(self, command: int, folder: Path, runs_only: bool) -> None:
         """Kill a process that carries out a run, or one that has started it."""
-        owners = [json.loads(claim.read_bytes())["pid"] for claim in folder.glob("single/*/.claim-*")]
+        owners = []
+        for claim in claimed(folder):
+            with suppress(FileNotFoundError):  # the run has ended by now
+                owners.append(json.loads(claim.read_bytes())["pid"])
         chains = [chain for owner in owners if (chain := dict(ancestors(owner)))]
         if chains:
             chain = self.moments.choice(chains) | {command: "command"}
@@ -134,14 +147,14 @@ class Campaign:
     def damage(self, folder: Path) -> None:
         """Damage a file as a kill or a bad disk may, and check that no command believes it."""
         faults = [self.torn_line, self.half_record, self.left_part, self.bad_share]
-        if self.launcher == "isolated" and self.moments.random() < 0.1:
-            faults = [self.full_disk, self.read_only_disk]
+        if self.disks and self.moments.random() < 0.3:
+            faults = [self.full_disk, self.read_only_disk, self.failing_disk]
         if name := self.moments.choice(faults)(folder):
             self.tally[name] += 1
 
     def torn_line(self, folder: Path) -> str:
-        lines = (file for file in sorted(folder.rglob("*.jsonl")) if "report" not in file.parts)
-        files = [file for file in lines if is_free(run_of(file)) and not (run_of(file) / "record.json").exists()]
+        found = (file for file in sorted(folder.rglob("*.jsonl")) if "report" not in file.parts)
+        files = [file for file in found if is_free(run_of(file)) and not (run_of(file) / "record.json").exists()]
         if not files:
             return ""
         with self.moments.choice(files).open("ab") as file:
@@ -183,34 +196,69 @@ class Campaign:
 
     def full_disk(self, folder: Path) -> str:
         """Give the command on a disk on which its results soon have no room."""
-        return self.on_small_disk(folder, self.moments.randint(50, 400), "full disk")
+        with self.disk(folder, "-t", "tmpfs", "tmpfs") as disk:
+            room = (shutil.disk_usage(disk).used >> 10) + self.moments.randint(50, 400)
+            shell("mount", "-o", f"remount,size={room}k", disk)
+            self.on(disk)
+            shell("mount", "-o", "remount,size=1g", disk)
+        return "full disk"
 
     def read_only_disk(self, folder: Path) -> str:
-        return self.on_small_disk(folder, None, "read-only disk")
+        """Give the command on a disk that is read-only."""
+        with self.disk(folder, "-t", "tmpfs", "tmpfs") as disk:
+            shell("mount", "-o", "remount,ro", disk)
+            self.on(disk)
+        return "read-only disk"
 
-    def on_small_disk(self, folder: Path, room: int | None, name: str) -> str:
-        """Give the command with the results on a disk of its own, and keep what it has written there.
+    def failing_disk(self, folder: Path) -> str:
+        """Give the command on a disk that the kernel makes read-only in the middle of it, because of an error."""
+        image = self.scratch / "image"
+        with image.open("wb") as file:
+            file.truncate(256 << 20)
+        shell("mkfs.ext4", "-q", image)
+        asked: dict[Path, int] = {}
+        with self.disk(folder, "-o", "loop,errors=remount-ro", image) as disk:
+            failed = False
+            device = Path(shell("findmnt", "-no", "SOURCE", disk).strip()).name
 
-        The disk has `room` for so many kB more; if that is None, it is read-only.
-        """
+            def fail(command: subprocess.Popen[bytes]) -> None:
+                nonlocal failed
+                if failed := self.wait_for_work(command, disk):
+                    asked.update({file: lines(file) for file in disk.glob("single/*/search.jsonl")})
+                    Path("/sys/fs/ext4", device, "trigger_fs_error").write_text("a test")
+
+            self.on(disk, fail)
+            shell("umount", disk)  # what was not on the disk yet is lost
+            shell("mount", "-o", "loop", image, disk)
+            here = {file: lines(file) if file.exists() else 0 for file in asked}
+            lost = [file for file in asked if here[file] < asked[file] - 1]  # the query in flight may be
+            assert not lost, f"{lost}: queries were lost"
+        return "disk turned read-only" if failed else ""
+
+    @contextmanager
+    def disk(self, folder: Path, *options: str | Path) -> Iterator[Path]:
+        """A disk with a copy of the results. What is there after the block is kept."""
         disk = self.scratch / "disk"
         disk.mkdir(exist_ok=True)
-        if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(disk)], check=False).returncode:
-            return ""
+        shell("mount", *options, disk)
         try:
-            subprocess.run(["cp", "-a", f"{folder}/.", str(disk)], check=True)
-            option = "ro" if room is None else f"size={(shutil.disk_usage(disk).used >> 10) + room}k"
-            subprocess.run(["mount", "-o", f"remount,{option}", str(disk)], check=True)
-            said = subprocess.run(
-                [*DAPA, *self.words, f"record.dir={disk}"], capture_output=True, text=True, timeout=600, check=False
-            )
-            assert "Traceback" not in said.stderr, said.stderr
-            assert said.returncode in (0, 1, 2), said.stderr
-            subprocess.run(["mount", "-o", "remount,rw,size=1g", str(disk)], check=True)
-            subprocess.run(["cp", "-a", f"{disk}/.", str(folder)], check=True)
+            shell("cp", "-a", f"{folder}/.", disk)
+            shell("sync", "-f", disk)
+            yield disk
+            shell("cp", "-a", f"{disk}/.", folder)
         finally:
-            subprocess.run(["umount", str(disk)], check=True)
-        return name
+            shell("umount", disk)
+
+    def on(self, disk: Path, disturb: Callable[[subprocess.Popen[bytes]], None] = lambda _: None) -> None:
+        """Give the command with its results on a disk. It may fail, with a clear error."""
+        place = self.scratch / "elsewhere"
+        place.mkdir(exist_ok=True)
+        with started(*self.words, f"record.dir={disk}", cwd=place) as command:
+            disturb(command)
+            code = command.wait(PATIENCE)
+        said = (place / "said.txt").read_text()
+        assert code in (0, 1, 2), said
+        assert "Traceback" not in said, said
 
 
 def main() -> int:
@@ -227,7 +275,8 @@ def main() -> int:
                 print(f"skipped: {reason}")
                 return 0
             stack.enter_context(slurm(scratch / "slurm"))
-        Campaign(asked.launcher, random.Random(asked.seed), scratch).carry_out(asked.kills)
+        disks = asked.launcher == "isolated" and os.geteuid() == 0
+        Campaign(asked.launcher, random.Random(asked.seed), scratch, disks=disks).carry_out(asked.kills)
     return 0
 
 
@@ -250,8 +299,20 @@ def run_of(file: Path) -> Path:
     return next(parent for parent in file.parents if parent.parent.name == "single")
 
 
+def shell(*command: str | Path) -> str:
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 def written(folder: Path) -> int:
-    return sum(file.read_bytes().count(b"\n") for file in folder.rglob("*.jsonl"))
+    return sum(map(lines, folder.rglob("*.jsonl")))
+
+
+def claimed(folder: Path) -> list[Path]:
+    return list(folder.glob("single/*/.claim-*"))
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lm_eval.evaluator import simple_evaluate
+from lm_eval.evaluator import evaluate, simple_evaluate
+from lm_eval.models.huggingface import HFLM
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Tasks
@@ -44,6 +46,35 @@ def test_a_task_leaves_the_engine_as_it_was() -> None:
     scores = task_scores(engine.loaded, "miniature_questions", settings, 2)
     assert {name: measure.n for name, measure in scores.items()} == {"miniature_questions/exact_match": 4}
     assert loaded.model.generation_config is before
+
+
+@pytest.mark.parametrize("task", ["miniature_questions", "miniature_choice"])
+def test_the_scores_are_those_of_the_harnesss_own_command(task: str) -> None:
+    loaded = tiny_loaded("llama", 3)
+    ours = task_scores(loaded, task, Tasks(names=[task], limit=8, chat_template=True), 2)
+    theirs: Any = simple_evaluate(
+        model=HFLM(pretrained=loaded.model, tokenizer=loaded.tokenizer, batch_size=2),
+        tasks=[task],
+        limit=8,
+        apply_chat_template=True,
+        task_manager=harness._manager(True),
+    )
+    for name, measure in ours.items():
+        metric = name.partition("/")[2]
+        assert theirs["results"][task][f"{metric},none"] == measure.value, name
+
+
+@pytest.mark.usefixtures("groups")
+def test_what_native_code_writes_while_tasks_run_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
+    (harness.TASKS / "loud.py").write_text(LOUD)
+    (harness.TASKS / "loud.yaml").write_text(
+        "include: miniature_choice.yaml\ntask: loud\nprocess_results: !function loud.score\n"
+    )
+    task_scores(tiny_loaded("llama", 3), "loud", Tasks(names=["loud"], limit=1, chat_template=False), 1)
+    assert capfd.readouterr().err == "CUDA error"
+
+
+LOUD = "import os\ndef score(doc, results):\n    os.write(2, b'CUDA error')\n    return {'acc': 1.0}\n"
 
 
 @pytest.mark.parametrize("chat_template", [True, False])
@@ -125,7 +156,7 @@ def test_an_error_by_resampling_needs_no_processes(monkeypatch: pytest.MonkeyPat
     (harness.TASKS / "fraction.py").write_text(THIRD + PAIR)
     (harness.TASKS / "resampled.yaml").write_text(RESAMPLED)
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
-    monkeypatch.setattr("lm_eval.evaluator.simple_evaluate", partial(simple_evaluate, bootstrap_iters=1000))
+    monkeypatch.setattr("lm_eval.evaluator.evaluate", partial(evaluate, bootstrap_iters=1000))
     settings = Tasks(names=["resampled"], limit=4, chat_template=False)
     (measure,) = task_scores(tiny_loaded("llama", 3), "resampled", settings, 2).values()
     assert measure.low is not None

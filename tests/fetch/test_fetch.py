@@ -17,7 +17,7 @@ from dapa_exp.base.progress import Progress, silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
 from dapa_exp.fetch import package, sets
-from dapa_exp.fetch.readers import Row
+from dapa_exp.fetch.readers import Row, harm_labels
 from dapa_exp.fetch.sets import SETS, FileSet, Package, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_folder, fetched_rows, is_fetched
 from dapa_exp.prompts.rows import load_rows
@@ -193,3 +193,21 @@ def test_every_prompt_set_in_the_configs_is_one_that_can_be_fetched() -> None:
     names = {rows.fetched_name for rows in job.config.dataset.sets().values()}
     assert names == {"advbench", "harmbench", "strongreject", "overrefusal", "wikipedia"}
     assert names <= SETS.keys()
+
+
+def test_labelled_answers_are_read_once_and_those_the_judge_was_developed_on_stand_first(tmp_path: Path) -> None:
+    head = "objective,assistant_response,human_score"
+    with ZipFile(tmp_path / "wheel.zip", "w") as archive:
+        folder = "pyrit/datasets/scorer_evals/objective"
+        archive.writestr(
+            f"{folder}/a.csv", "# labels\n" + head + "\n" + "".join(f"q{i},a{i},{i % 2}\n" for i in range(9))
+        )
+        archive.writestr(f"{folder}/b.csv", f"{head}\nq0,a0,1\n")
+        found = harm_labels(archive)
+    assert sorted((row["prompt"], row["response"], row["label"]) for row in found) == [
+        (f"q{i}", f"a{i}", i % 2) for i in range(9)
+    ]
+    halves = [row["half"] for row in found]
+    assert halves == sorted(halves)
+    assert set(halves) == {"developed on", "held out"}
+    assert {row["category"] for row in found} == {"a"}

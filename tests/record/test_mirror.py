@@ -16,7 +16,7 @@ from dapa_exp.cli.mirror import mirror_command
 from dapa_exp.record import mirror as mirroring
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import QueryLine
-from dapa_exp.record.mirror import flatten, mirror, mirror_all
+from dapa_exp.record.mirror import flatten, is_mirrored, mirror, mirror_all
 from dapa_exp.record.status import status
 from tests.analysis.factory import COMPLETION, name_of, query, record, write_failure, write_run, write_sweep
 from tests.mirrored import sent, steps_of, summary_of
@@ -96,9 +96,17 @@ def test_no_completion_is_sent(tmp_path: Path) -> None:
 
 def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> None:
     folder = write_run(tmp_path, record())
+
+    def done(project: str = "dapa") -> bool:
+        return is_mirrored(folder, mode="offline", project=project, entity=None)
+
+    assert not done()
     assert offline(folder)
+    assert done()
+    assert not done(project="another")
     assert not offline(folder)
     (folder / "record.json").write_text(record(hybrid=0.5).model_dump_json())
+    assert not done()
     assert offline(folder)
     assert len(list(folder.glob("wandb/offline-run-*"))) == 1
     assert not offline(folder)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.claim import claims
 from dapa_exp.cli.dispatch import main
 from dapa_exp.record.folder import claim_folder
+from dapa_exp.sweep import collect
 from tests.analysis.factory import name_of, record, write_sweep
 
 
@@ -48,3 +51,21 @@ def test_what_no_record_needs_is_removed_and_nothing_else(tmp_path: Path, capsys
     assert files(sweep) == before - set(useless)
     assert main(["gc", str(sweep)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "nothing to remove"
+
+
+def test_a_run_that_begins_while_the_list_is_made_keeps_its_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = record("a")
+    sweep = write_sweep(tmp_path, [], [run])
+    folder = sweep / name_of(run)
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+
+        def begin_and_list(name: Path) -> list[Path]:
+            stack.enter_context(claim_folder(folder))
+            return claims(name)
+
+        monkeypatch.setattr(collect, "claims", begin_and_list)
+        assert main(["gc", str(sweep), "--yes"]) == 0
+        assert list(folder.glob(".claim-*"))
