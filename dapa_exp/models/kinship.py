@@ -7,12 +7,14 @@ tuned from their teacher.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 
 from dapa_exp.models.architecture import Part, RowShare
+from dapa_exp.models.templates import template_in
 from dapa_exp.models.tensors import TensorReader
 
 KIN = 0.5
@@ -53,6 +55,7 @@ def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: 
     first, second = vocabularies
     if first and second and (strange := len(first ^ second)):
         found.append(f"tokenizer: {strange} entries, of {len(first)} and {len(second)}, are in one of the two only")
+    found += _read_otherwise(*folders)
     kin = kinship(teacher, student)
     if kin and kin[0] < KIN:
         found.append(
@@ -60,6 +63,28 @@ def stored_differences(folders: Sequence[Path], teacher: TensorReader, student: 
             " do not stem from one model"
         )
     return found
+
+
+def _read_otherwise(teacher: Path, student: Path) -> Iterator[str]:
+    """Say so if the teacher's tokenizer and the student's split a text into other tokens.
+
+    The text holds the tokens that the teacher's chat template names. Where such a token falls into pieces, as after a
+    conversion that lost the list of special tokens, the student does not see where a request begins.
+    """
+    try:
+        template = template_in(teacher)
+        marks = template.text if template else ""
+        first, second = (Tokenizer.from_file(str(folder / "tokenizer.json")) for folder in (teacher, student))
+    except Exception:  # tokenizers raises no narrower kind; check_templates and load_model say what is wrong
+        return
+    named = [token.content for token in first.get_added_tokens_decoder().values()]
+    text = "".join(token for token in named if token in marks) + "How Are You?"
+    tokens = [tokenizer.encode(text, add_special_tokens=False).tokens for tokenizer in (first, second)]
+    if tokens[0] != tokens[1]:
+        yield (
+            f"tokenizer: {text!r} begins for the teacher {tokens[0][:8]} and for the student {tokens[1][:8]}; a chat"
+            " template's tokens must not fall into pieces"
+        )
 
 
 def _shared(student: TensorReader, *others: TensorReader) -> list[str]:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dapa_exp.cli.dispatch import main
 from dapa_exp.zoo import store
 from tests.commands import Said
+from tests.gguf_file import Vocabulary, write_gguf
 
 FEW = (
     *("dataset=miniature", "dataset.search.rows=[0,8]", "dataset.report.rows=[96,104]", "dataset.harmless.rows=[0,8]"),
@@ -83,12 +84,35 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({**config, "base_model_name_or_path": str(base)}))
 
 
+def as_gguf(folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    parts = json.loads((folder / "tokenizer.json").read_text())["model"]
+    words = Vocabulary(
+        tokens=tokenizer.convert_ids_to_tokens(range(model.config.vocab_size)),
+        merges=[" ".join(merge) for merge in parts["merges"]],
+        begin=tokenizer.bos_token_id,
+        end=tokenizer.eos_token_id,
+        template=tokenizer.chat_template,
+        special=frozenset(tokenizer.added_tokens_decoder),
+    )
+    shutil.rmtree(folder)
+    write_gguf(folder / "model.gguf", model, words, "nothing")
+
+
+def thinking(folder: Path) -> None:
+    """Its template can switch thoughts off."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [downloaded, adapter])
+@pytest.mark.parametrize("change", [downloaded, adapter, as_gguf, thinking])
 def test_it_works(change: Callable[[Path], None], tmp_path: Path, align: Callable[..., Said]) -> None:
     change(student(tmp_path / "mine"))
     said = align(tmp_path / "mine", "--time", "1s")
-    assert said.code == 0, said.err
+    assert said.code == 0, said.out + said.err
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     ids = AutoTokenizer.from_pretrained(tmp_path / "out" / "model").apply_chat_template(
         [{"role": "user", "content": "hi"}], add_generation_prompt=True, return_tensors="pt", return_dict=True

@@ -24,23 +24,11 @@ from dapa_exp.models.complete import read_whole
 from dapa_exp.models.source import source_of
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers
+from tests.gguf_file import Change, Vocabulary, write_gguf
 from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size": 64}
 """Rows of whole blocks of 32, which is what GGUF quantises."""
-Change = Callable[[gguf.GGUFWriter], None]
-"""Writes something more into a GGUF file, or something else."""
-GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -53,73 +41,22 @@ def model_at(path: Path) -> Model:
     return Model(id=str(path), revision=None)
 
 
-def write_gguf(file: Path, quantised: str, change: Change = lambda _: None) -> dict[str, torch.Tensor]:
-    """A tiny Llama as llama.cpp would convert it; gives what it must be once dequantised, by transformers' names."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    model = tiny_model("llama", 1, **SIZE)
-    writer = gguf.GGUFWriter(file, "llama")
-    writer.add_block_count(SHAPE["num_hidden_layers"])
-    writer.add_context_length(64)
-    writer.add_embedding_length(SIZE["hidden_size"])
-    writer.add_feed_forward_length(SIZE["intermediate_size"])
-    writer.add_head_count(SHAPE["num_attention_heads"])
-    writer.add_head_count_kv(SHAPE["num_key_value_heads"])
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_vocab_size(SIZE["vocab_size"])
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list([*(chr(65 + i) for i in range(SIZE["vocab_size"] - 1)), "AB"])
-    writer.add_token_types([1] * SIZE["vocab_size"])
-    writer.add_token_merges(["A B"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(1)
-    writer.add_chat_template("{{ messages[0].content }}")
-    expected = {}
-    for name, tensor in model.state_dict().items():
-        stored, values = _packed(name, tensor.numpy(), quantised)
-        writer.add_tensor(_gguf_name(name), stored, raw_dtype=None if stored.dtype == np.float32 else quantised_type())
-        expected[name] = torch.from_numpy(values)
-    change(writer)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return expected
+WORDS = Vocabulary(
+    tokens=[*(chr(65 + i) for i in range(SIZE["vocab_size"] - 1)), "AB"],
+    merges=["A B"],
+    begin=0,
+    end=1,
+    template="{{ messages[0].content }}",
+)
 
 
-def quantised_type() -> gguf.GGMLQuantizationType:
-    return gguf.GGMLQuantizationType.Q8_0
-
-
-def _gguf_name(name: str) -> str:
-    whole = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-    module = name.removesuffix(".weight")
-    if module in whole:
-        return f"{whole[module]}.weight"
-    _, _, layer, inner = module.split(".", 3)
-    return f"blk.{layer}.{GGUF_NAMES[inner]}.weight"
-
-
-def _packed(name: str, values: np.ndarray, quantised: str) -> tuple[np.ndarray, np.ndarray]:
-    """A tensor as it is stored, and the values that it stands for."""
-    heads = {"q_proj": SHAPE["num_attention_heads"], "k_proj": SHAPE["num_key_value_heads"]}.get(name.split(".")[-2])
-    order = _rope_order(len(values), heads) if heads else np.arange(len(values))
-    stored = np.ascontiguousarray(values[order])
-    if quantised not in name:
-        return stored, values
-    blocks = gguf.quants.quantize(stored, quantised_type())
-    dense = np.empty_like(values)
-    dense[order] = gguf.quants.dequantize(blocks, quantised_type())
-    return blocks, dense
-
-
-def _rope_order(rows: int, heads: int) -> np.ndarray:
-    """llama.cpp keeps the two halves of each head's rows interleaved."""
-    return np.arange(rows).reshape(heads, 2, rows // heads // 2).swapaxes(1, 2).reshape(-1)
+def tiny_gguf(file: Path, quantised: str, change: Change = lambda _: None) -> dict[str, torch.Tensor]:
+    """A tiny Llama; gives its values by transformers' names."""
+    return write_gguf(file, tiny_model("llama", 1, **SIZE), WORDS, quantised, change)
 
 
 def test_a_gguf_folder_becomes_a_checkpoint_of_the_same_values(tmp_path: Path) -> None:
-    expected = write_gguf(tmp_path / "model" / "tiny.gguf", "_proj")
+    expected = tiny_gguf(tmp_path / "model" / "tiny.gguf", "_proj")
     folder = locate(model_at(tmp_path / "model"), weights=True)
     reader = TensorReader(folder)
     assert set(reader) == set(expected)
@@ -130,7 +67,7 @@ def test_a_gguf_folder_becomes_a_checkpoint_of_the_same_values(tmp_path: Path) -
 
 
 def test_a_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:
-    write_gguf(tmp_path / "a.gguf", "nothing")
+    tiny_gguf(tmp_path / "a.gguf", "nothing")
     first = locate(model_at(tmp_path / "a.gguf"), weights=True)
     written = (first / "model.safetensors").stat().st_mtime_ns
     again = locate(model_at(tmp_path / "a.gguf"), weights=False)
@@ -154,26 +91,26 @@ def test_a_gguf_file_that_is_neither_here_nor_on_the_hub(tmp_path: Path) -> None
 
 def test_a_part_of_a_gguf_model_is_refused_whatever_it_is_called(tmp_path: Path) -> None:
     parts = [tmp_path / "model" / f"tiny-0000{number}-of-00002.gguf" for number in (1, 2)]
-    write_gguf(parts[0], "nothing")
+    tiny_gguf(parts[0], "nothing")
     parts[1].touch()
     for name in (tmp_path / "model", parts[0]):
         with pytest.raises(DapaError, match=r"tiny-00001-of-00002\.gguf: one of 2 parts of a model; .* --merge"):
             locate(model_at(name), weights=True)
     with pytest.raises(DapaError, match="one of 3 parts"):
         locate(Model(id="me/model/q4-00001-of-00003.gguf", revision=None), weights=True)
-    write_gguf(tmp_path / "renamed.gguf", "nothing", lambda writer: writer.add_uint16("split.count", 2))
+    tiny_gguf(tmp_path / "renamed.gguf", "nothing", lambda writer: writer.add_uint16("split.count", 2))
     with pytest.raises(DapaError, match=r"renamed\.gguf: one of 2 parts of a model"):
         locate(model_at(tmp_path / "renamed.gguf"), weights=True)
 
 
 def test_a_gguf_file_without_a_layer_is_refused(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_block_count(SHAPE["num_hidden_layers"] + 1))
+    tiny_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_block_count(SHAPE["num_hidden_layers"] + 1))
     with pytest.raises(DapaError, match=r"a\.gguf: lacks 9 of the model's tensors, such as model\.layers\.3\."):
         locate(model_at(tmp_path / "a.gguf"), weights=True)
 
 
 def test_a_gguf_file_with_more_than_its_model_has_is_refused(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_tensor("blk.3.extra", np.ones(5, np.float32)))
+    tiny_gguf(tmp_path / "a.gguf", "nothing", lambda writer: writer.add_tensor("blk.3.extra", np.ones(5, np.float32)))
     with pytest.raises(DapaError, match=r"holds 31,973 numbers, and the model .* such as blk\.3\.extra"):
         locate(model_at(tmp_path / "a.gguf"), weights=True)
 
@@ -186,7 +123,7 @@ def test_a_gguf_file_with_more_than_its_model_has_is_refused(tmp_path: Path) -> 
     ],
 )
 def test_positions_whose_scaling_would_be_lost_are_refused(tmp_path: Path, scaled: Change, said: str) -> None:
-    write_gguf(tmp_path / "a.gguf", "nothing", scaled)
+    tiny_gguf(tmp_path / "a.gguf", "nothing", scaled)
     with pytest.raises(DapaError, match=rf"scales its positions \({said}\), which cannot be read from GGUF"):
         locate(model_at(tmp_path / "a.gguf"), weights=True)
 
@@ -194,7 +131,7 @@ def test_positions_whose_scaling_would_be_lost_are_refused(tmp_path: Path, scale
 @pytest.mark.parametrize("keep", [0, 100, -1000])
 def test_a_damaged_gguf_file_is_named_and_nothing_is_kept(tmp_path: Path, cache: Path, keep: int) -> None:
     file = tmp_path / "cut.gguf"
-    write_gguf(file, "nothing")
+    tiny_gguf(file, "nothing")
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(DapaError, match=r"cut\.gguf: cannot be converted"):
         locate(model_at(file), weights=True)

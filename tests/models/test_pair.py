@@ -120,6 +120,21 @@ def test_tokens_that_only_one_tokenizer_has_are_counted(tmp_path: Path) -> None:
     assert pair.differences == ("tokenizer: 1 entries, of 872 and 873, are in one of the two only",)
 
 
+def test_a_tokenizer_that_no_longer_knows_the_marks_of_the_template_is_told(tmp_path: Path) -> None:
+    for name in ("teacher", "student"):
+        tiny_checkpoint(tmp_path / name, "llama", 1)
+        tokenizers.make("llama").save_pretrained(tmp_path / name)
+    file = tmp_path / "student" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    for token in content["added_tokens"]:
+        content["model"]["vocab"].setdefault(token["content"], token["id"])
+    content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] != "[INST]"]
+    file.write_text(json.dumps(content))
+    (told,) = open_pair(config(tmp_path / "teacher", tmp_path / "student")).differences
+    assert "begins for the teacher ['</s>', '[INST]', '[/INST]', 'how'" in told
+    assert "and for the student ['</s>', '[', 'in', 'st', ']', '[/INST]'" in told
+
+
 def test_values_that_a_config_leaves_out_are_filled_in(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
     edit_config(a, head_dim=None, hidden_act=None)
