@@ -49,7 +49,7 @@ def _of_teacher(runs: pd.DataFrame) -> pd.DataFrame:
     tried = runs[runs["set"].isin(list(labels)) & runs["pair"].isin(searched["pair"])]
     tried = tried.drop_duplicates(["pair", "set"]).copy()
     tried["found_on"] = tried["set"].map(labels)
-    first = pd.concat([joint, searched]).drop_duplicates("set").set_index("set")
+    first = pd.concat([searched, joint]).drop_duplicates("set").set_index("set")
     tried["queries"] = tried["set"].map(first["queries"])
     order = {label: place for place, label in enumerate(labels.values())}
     return tried.sort_values(by="found_on", key=lambda name: name.map(order), kind="stable")[COLUMNS]

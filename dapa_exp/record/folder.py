@@ -22,7 +22,7 @@ from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
 from dapa_exp.record.identity import differing_keys, essence, identity
 from dapa_exp.record.journal import Journal
-from dapa_exp.record.layout import LocaliseLayout, Reproducible, RunLayout, StageCostLine, SweepLayout, read_json
+from dapa_exp.record.layout import LocaliseLayout, RunLayout, StageCostLine, SweepLayout, read_json
 from dapa_exp.record.log import note, run_log
 from dapa_exp.record.schema import Record, Stage
 from dapa_exp.record.shared import Format, Key, find_or_compute, json_format, turn
@@ -155,7 +155,7 @@ class RunFolder:
         """Write `record.json` and return the record. A run is done when this file exists."""
         if self.claim:
             self.claim.check()
-        again = Reproducible(config=self.config, record=record)
+        again = self.files.reproducible(self.config, record)
         write_atomically(self.files.reproduce, again.model_dump_json(indent=1))
         write_atomically(self.files.record, record.model_dump_json(indent=1))
         note("the record is written: the run is done")

@@ -5,6 +5,7 @@ No other module contains these file names. Nothing here writes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -188,7 +189,14 @@ class RunLayout(_Layout):
 
     def read_reproducible(self) -> Reproducible:
         """The config and the record of a finished run. Raises DapaError if the run is not finished."""
-        return Reproducible(config=self.read_config(), record=self.read_record())
+        return self.reproducible(self.read_config(), self.read_record())
+
+    def reproducible(self, config: Config, record: Record) -> Reproducible:
+        """The config and the record of this run. Units that another run found are named: that run may be gone later."""
+        if config.search.from_run is not None:
+            given = {"units": json.loads(self.identity.read_bytes())["essence"]["search"]["units"], "from_run": None}
+            config = config.model_copy(update={"search": config.search.model_copy(update=given)})
+        return Reproducible(config=config, record=record)
 
     def read_queries(self) -> list[Line]:
         """The queries of the search so far; an empty list if there was no search."""

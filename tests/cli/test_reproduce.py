@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,7 @@ def change(file: Path, *keys: str, by: float) -> None:
 def test_a_run_is_reproduced_and_the_difference_graded(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     build(["llama-small-base", "llama-small-chat"], silent)
     assert (
-        main(["run", *QUICK, "pair=mini-llama-small-base", "search=none", "record=wandb", f"record.dir={tmp_path}"])
-        == 0
+        main(["run", *QUICK, "pair=mini-llama-small-base", "search=all", "record=wandb", f"record.dir={tmp_path}"]) == 0
     )
     (record,) = tmp_path.glob("single/*/record.json")
     alone = tmp_path / "reproduce.json"
@@ -52,6 +52,21 @@ def test_a_run_is_reproduced_and_the_difference_graded(tmp_path: Path, capfd: py
     assert code == 1
     assert said[-1] == f"different: {out}"
     assert any(line.startswith("search.units_total: ") for line in said)
+
+    words = [
+        *QUICK,
+        "pair=mini-llama-small-base",
+        "search=given",
+        f"search.from={record.parent}",
+        f"record.dir={tmp_path}",
+    ]
+    assert main(["run", *words]) == 0
+    (given,) = tmp_path.glob("single/*given*")
+    shutil.rmtree(out)
+    record.parent.rename(out)  # the run whose units were given is elsewhere
+    assert grade(str(given), str(tmp_path / "again")) == (0, [f"identical: {tmp_path / 'again'}"])
+    assert grade(str(given / "reproduce.json"), str(tmp_path / "again"))[0] == 0
+    out.rename(record.parent)
 
     assert main(["reproduce", str(record.parent), str(record.parent)]) == 2
     assert "this is the run itself" in capfd.readouterr().err

@@ -79,7 +79,7 @@ class Campaign:
         while self.kills < kills:
             folder = self.scratch / str(self.sweeps)
             folder.mkdir()
-            while done(folder) < self.runs and self.kills < kills:
+            while done(folder) < 0.8 * self.runs and self.kills < kills:
                 self.disturb(folder, kills)
                 self.damage(folder)
                 print(f"{self.launcher}: {self.kills} kills, {done(folder)} of {self.runs} runs done", flush=True)

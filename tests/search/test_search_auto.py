@@ -52,7 +52,33 @@ def test_a_prior_that_takes_all_units_for_equal_puts_none_before_another(n: int)
     prefixes = [query.units for query in result.queries if query.label.startswith("prefix")]
     assert prefixes
     assert all(prefix == planted.units[: len(prefix)] for prefix in prefixes)
-    assert np.ptp(ScoreModel(n, np.full(n, 0.1)).weights) == 0.0
+    assert np.ptp(ScoreModel(["mlp"] * n, np.full(n, 0.1)).weights) == 0.0
+
+
+def test_where_scores_rise_steeply_a_set_that_passed_is_expected_to_pass() -> None:
+    sets = np.tri(8)[[7, 3, 5, 6]]
+    model = ScoreModel(["mlp"] * 8, None)
+    model.fit(sets, np.array([1.0, 0.02, 0.1, 1.0]), np.array([True, False, False, True]))
+    assert model.chances(sets)[3] > 0.5
+
+
+def test_attention_and_mlp_of_a_layer_are_told_apart() -> None:
+    """Only the MLPs of four neighbouring layers matter, and scores fall steeply without one of them."""
+    units = tuple(f"layers.{layer}.{kind}" for layer in range(12) for kind in ("attention", "mlp"))
+
+    def queries(algorithm: str, needed: tuple[Unit, ...]) -> int:
+        def test(chosen: frozenset[Unit], label: str) -> Outcome:
+            score = (1.0, 0.6, 0.1, 0.0, 0.0)[len(set(needed) - chosen)]
+            return Outcome(score >= 0.9, score)
+
+        result = search(algorithm, units, test)
+        assert result.units == needed
+        return len(result.queries)
+
+    places = [units[first : first + 7 : 2] for first in range(1, 19, 2)]
+    assert fmean(queries("auto", needed) for needed in places) < 0.9 * fmean(
+        queries("range", needed) for needed in places
+    )
 
 
 def test_scores_are_made_use_of() -> None:

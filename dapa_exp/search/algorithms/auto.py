@@ -90,7 +90,8 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
     from dapa_exp.search.score_model import ScoreModel
 
     items = problem.items
-    model = ScoreModel(len(items), None if importance is None else np.array([importance[item] for item in items]))
+    kinds = [".".join(part for part in item.split(".") if not part.isdigit()) for item in items]
+    model = ScoreModel(kinds, None if importance is None else np.array([importance[item] for item in items]))
     patience = len(items)  # proposals that may fail, lest an oracle without structure cost more than ddmin
     while problem.best:
         outcomes = list(problem.seen.values())
