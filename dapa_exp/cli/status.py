@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,16 +45,26 @@ def status_command(words: list[str]) -> int:
     if len(folders) != 1:
         raise DapaError("dapa status needs one folder, such as multirun/miniature")
     folder, shown_on = Path(folders[0]), console()
-    runs = mark_waiting(status(folder))
-    if "--watch" not in words:
+    runs = _watch(folder, shown_on) if "--watch" in words else mark_waiting(status(folder))
+    if not (shown_on.is_terminal and "--watch" in words):
         show(runs, shown_on)
-    else:
-        with Live(_overview(runs), console=shown_on, auto_refresh=False, vertical_overflow="visible") as live:
-            while any(run.state in ("running", "waiting") for run in runs):
-                time.sleep(WATCH_SECONDS)
-                runs = mark_waiting(status(folder))
-                live.update(_overview(runs), refresh=shown_on.is_terminal)
     return 0 if all(run.state == "done" for run in runs) else 1
+
+
+def _watch(folder: Path, shown_on: Console) -> Sequence[RunStatus]:
+    """Show a sweep until no run is being worked on: on a terminal all runs, else a line for each change."""
+    said = ""
+    screen = Live(console=shown_on, auto_refresh=False, vertical_overflow="visible")
+    with screen if shown_on.is_terminal else nullcontext() as live:
+        while True:
+            runs = mark_waiting(status(folder))
+            if live:
+                live.update(_overview(runs), refresh=True)
+            if not any(run.state in ("running", "waiting") for run in runs):
+                return runs
+            if not live and _counts(runs) != said:
+                print(said := _counts(runs), flush=True)
+            time.sleep(WATCH_SECONDS)
 
 
 def show(runs: Sequence[RunStatus], shown_on: Console) -> None:
@@ -63,10 +74,15 @@ def show(runs: Sequence[RunStatus], shown_on: Console) -> None:
 
 def _overview(runs: Sequence[RunStatus]) -> RenderableType:
     siblings = Siblings(runs)
+    lines = [f"{_counts(runs)}{_time_left(runs, siblings)}", *_next(runs)]
+    return Group(_table(runs, siblings), *map(Text, lines))
+
+
+def _counts(runs: Sequence[RunStatus]) -> str:
+    """How many runs are in each state."""
     count = Counter(run.state for run in runs)
     counts = ", ".join(f"{count[state]} {state}" for state in STYLES if count[state])
-    lines = [f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}{_time_left(runs, siblings)}", *_next(runs)]
-    return Group(_table(runs, siblings), *map(Text, lines))
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}: {counts}"
 
 
 def _table(runs: Sequence[RunStatus], siblings: Siblings) -> Table:
@@ -102,7 +118,8 @@ def _where_or_why(run: RunStatus) -> str:
         return str(run.owner)
     said = run.reason or unsent(run)
     log = last_words(run) if run.state == "failed" else ""
-    return f"{said}\n{run.files.log} ends: {log}" if log else said
+    repeated = (log.partition(" failed: ")[2] or log) in said
+    return said if repeated else f"{said}\n{run.files.log} ends: {log}"
 
 
 def _seconds_left(run: RunStatus, siblings: Siblings) -> float | None:

@@ -25,7 +25,7 @@ def _any(*options: str) -> str:
 # and no \b before a word: they would take the end of a partial text for the end of the answer.
 _LABEL = _any(r"\[[^\]]{1,24}\]", r"[\w.-]{1,20}:")  # "[AI]", "Assistant:"
 _NO = _any("no", "nope", "oh", "hold on", "stop", "absolutely not", "hmm")
-_ROLE = r"(?:the )?(?:ai )?(?:assistant|model|bot|ai|response|answer|reply)\b"  # left by a template
+_ROLE = r"(?:the )?(?:(?:ai|final) )?(?:assistant|model|bot|ai|response|answer|reply|output)\b"  # left by a template
 _MARK = r"(?:\d{1,2}[.)-] )?"  # of a list
 # Code starts otherwise.
 _START = rf"[^\w`#/\[]{{0,10}}{_MARK}(?:{_LABEL}|{_ROLE})?[^\w`#/]{{0,10}}(?:{_NO}\b[ ,.!]{{1,3}}){{0,3}}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 
-_NAME = "think|thinking|thought|thoughts|reasoning|seed:think"
-_MARK = rf"(?:<(?:{_NAME})>|\[(?:{_NAME})\]|◁(?:{_NAME})▷)"
+_NAME = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think"
+_TOKEN = r"_(?:of_)?(?:thought|thinking)\|>"
+_MARK = rf"(?:<(?:{_NAME})>|\[(?:{_NAME})\]|◁(?:{_NAME})▷|<\|(?:begin|start){_TOKEN})"
 _OPENS = re.compile(rf"\s*{_MARK}", re.IGNORECASE)
 _OPENS_ANYWHERE = re.compile(_MARK, re.IGNORECASE)
-_CLOSES = re.compile(rf"<\s?/(?:{_NAME})>|\[/(?:{_NAME})\]|◁/(?:{_NAME})▷", re.IGNORECASE)
-_MARKS = tuple(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "[]", "◁▷"))
+_CLOSES = re.compile(rf"<\s?/(?:{_NAME})>|\[/(?:{_NAME})\]|◁/(?:{_NAME})▷|<\|end{_TOKEN}", re.IGNORECASE)
+_MARKS = (
+    *(f"{a}{name}{b}" for name in _NAME.split("|") for a, b in ("<>", "[]", "◁▷")),
+    *(f"<|{one}_{of}{two}|>" for one in ("begin", "start") for of in ("", "of_") for two in ("thought", "thinking")),
+)
 
 
 def answer_of(completion: str) -> str:

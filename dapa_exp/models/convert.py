@@ -113,6 +113,7 @@ def merged(adapter: Path, base: Path) -> Path:
 
         model = _as_stored(base)
         tensors = load_file(adapter / ADAPTER)
+        _refuse_one_of_tied_ends(model, tensors)
         _resize_embeddings(model, tensors)
         peft_model = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(adapter)))
         result: Any = peft.set_peft_model_state_dict(peft_model, tensors)
@@ -129,11 +130,28 @@ def merged(adapter: Path, base: Path) -> Path:
         for source in (base, adapter):  # the last one's that has one: it may lie in another file than the first's
             give_template(source, folder)
 
-    return _converted(adapter, ("whole lora with its template", folder_digest(adapter), folder_digest(base)), fill)
+    return _converted(
+        adapter, ("whole lora with its template and ends", folder_digest(adapter), folder_digest(base)), fill
+    )
 
 
 def _same_tensors(one: TensorReader, other: TensorReader) -> bool:
     return set(one) == set(other) and all(torch.equal(one.read(name), other.read(name)) for name in one)
+
+
+def _refuse_one_of_tied_ends(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:
+    """Raise DapaError where an adapter adapts one end of a model whose ends share their weights.
+
+    peft trains it for that end alone, and merges it into both.
+    """
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    names = [name.rpartition(".")[2] for name, module in model.named_modules() if module in ends]
+    adapted = [name for name in names if any(f".{name}.lora_" in key for key in saved)]
+    if adapted and ends[0].weight is ends[1].weight:
+        raise DapaError(
+            f"{ADAPTER}: adapts {' and '.join(adapted)}, and in the base {' and '.join(names)} are one tensor:"
+            " merged, it would be another model than was trained. Untie the base's ends, and merge it there"
+        )
 
 
 def _resize_embeddings(model: PreTrainedModel, saved: Mapping[str, torch.Tensor]) -> None:

@@ -189,8 +189,11 @@ def _takes_parts(text: str, tokens: str, roles: tuple[str, ...]) -> bool:
             problem = problem or error
             continue
         lost = [turn["role"] for turn in turns if turn["content"] not in said]
-        if not lost:
+        places = [said.find(turn["content"]) for turn in turns if turn["role"] != "system"]  # that one may stand later
+        if not lost and places == sorted(places):
             return in_parts
+        if not lost:
+            raise DapaError("the chat template renders the turns in another order")
         problem = problem or DapaError(f"the chat template leaves out what the {lost[0]}'s turn says")
     raise problem or DapaError("the chat template takes no turns")
 

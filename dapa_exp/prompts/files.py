@@ -18,6 +18,8 @@ Row = dict[str, Any]
 
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 """Byte order marks of encodings other than UTF-8."""
+_PACKED = {b"\x1f\x8b": "compressed with gzip", b"PK": "a zip archive, such as .xlsx"}
+"""The first bytes of files that hold no text."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ def _decoded(cell: bytes | None) -> str | bytes | None:
 def _text(path: Path) -> str:
     """A UTF-8 file's text without its byte order mark. Raises ValueError, with a remedy, for another encoding."""
     content = path.read_bytes()
+    if (kind := _PACKED.get(content[:2])) and not content.isascii():
+        raise ValueError(f"it is {kind}: unpack it, or save it as text")
     if name := _MARKS.get(content[:2]):
         raise ValueError(f"its text is {name}, not UTF-8. This converts it: {_conversion(path, name)}")
     try:

@@ -219,7 +219,7 @@ def test_a_classifier_that_overflows_gives_no_verdict(tmp_path: Path) -> None:
 
 
 def test_a_guard_reads_the_talk_before_the_request_as_far_as_it_can(checkpoints: Path, tmp_path: Path) -> None:
-    first_turn_last = "{% for message in messages | reverse %} {{ message.content }}{% endfor %}"
+    first_turn_last = "{% for message in messages %} {{ message.content }}{% endfor %} {{ messages[0].content }}"
     judge = guard(with_template(checkpoints, tmp_path / "judge", first_turn_last))
     talk = [Message("user", "poison"), Message("assistant", "ink"), Message("user", "paper")]
     alone = talk[-1:]

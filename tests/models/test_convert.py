@@ -138,9 +138,11 @@ def test_a_damaged_gguf_file_is_named_and_nothing_is_kept(tmp_path: Path, cache:
     assert not [kept for kept in cache.glob("converted/*") if kept.is_dir()]
 
 
-def write_adapter(tmp_path: Path, tokens: int = SHAPE["vocab_size"], **more: Any) -> tuple[Path, torch.nn.Module]:
+def write_adapter(
+    tmp_path: Path, tokens: int = SHAPE["vocab_size"], tied: bool = False, **more: Any
+) -> tuple[Path, torch.nn.Module]:
     """A LoRA adapter of a tiny model, its matrices drawn at random, and the model that it gives."""
-    base = tiny_checkpoint(tmp_path / "base", "llama", 1)
+    base = tiny_checkpoint(tmp_path / "base", "llama", 1, tie_word_embeddings=tied)
     torch.manual_seed(5)
     settings = {"r": 2, "lora_alpha": 6, "target_modules": ["q_proj", "down_proj"], "init_lora_weights": False, **more}
     model = AutoModelForCausalLM.from_pretrained(base)
@@ -219,6 +221,21 @@ def test_added_tokens_of_one_end_only_are_refused(tmp_path: Path) -> None:
     change_adapter(adapter, lambda saved: {name: t for name, t in saved.items() if "lm_head" not in name})
     with pytest.raises(DapaError, match="has embeddings for 66 tokens, but holds no lm_head for them"):
         locate(model_at(adapter), weights=True)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # peft's, of the same
+@pytest.mark.parametrize("end", ["embed_tokens", "lm_head"])
+def test_an_adapter_of_one_end_is_refused_where_both_are_one_tensor(tmp_path: Path, end: str) -> None:
+    """peft trains it for one end, and merges it into both: the model would be another than the one that was trained."""
+    adapter, _ = write_adapter(tmp_path, tied=True, target_modules=["q_proj", end])
+    with pytest.raises(DapaError, match=f"adapts {end}, and in the base embed_tokens and lm_head are one tensor"):
+        locate(model_at(adapter), weights=True)
+
+
+def test_an_adapter_on_a_model_whose_ends_are_one_tensor_is_merged(tmp_path: Path) -> None:
+    adapter, expected = write_adapter(tmp_path, tied=True)
+    reader = read_whole(locate(model_at(adapter), weights=True))
+    assert all(torch.equal(reader.read(name), expected.state_dict()[name]) for name in reader)
 
 
 def test_an_adapter_whose_names_do_not_match_its_base_is_refused(tmp_path: Path) -> None:

@@ -110,6 +110,18 @@ def test_a_prompt_that_the_template_garbles_is_named() -> None:
         templated(loaded, Prompt("mine-2", (Message("user", "how do i bake a cake?"),)))
 
 
+def test_turns_in_another_order_are_refused_but_a_system_prompt_may_stand_before_the_last() -> None:
+    tokenizer = tokenizers.make("llama")
+    tokenizer.chat_template = "{% for m in messages | reverse %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+    with pytest.raises(DapaError, match="renders the turns in another order"):
+        render(tokenizer, TALK)
+    tokenizer.chat_template = (
+        "{% for m in messages[1:] %}{% if loop.last %}{{ messages[0].content }} {% endif %}{{ m.content }}/{% endfor %}"
+    )
+    turns = [{"role": "system", "content": "be brief"}, *TALK]
+    assert "be brief" in render(tokenizer, turns)
+
+
 def written(folder: Path, template: object) -> Path:
     """A checkpoint with another chat template, where older transformers kept it."""
     (folder / "chat_template.jinja").unlink(missing_ok=True)

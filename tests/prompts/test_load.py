@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -93,6 +94,9 @@ def test_a_file_that_is_not_there_or_is_damaged(tmp_path: Path, name: str) -> No
             b"goal\nrob a bank\nhack, a, bank\n",
             "line 3: 3 cells where the header has 1 .*quotation marks",
         ),
+        ("packed.csv", gzip.compress(b"goal\nrob\n"), "it is compressed with gzip: unpack it"),
+        ("packed.jsonl", gzip.compress(b'{"goal": "rob"}\n'), "it is compressed with gzip: unpack it"),
+        ("sheet.csv", b"PK\x03\x04\x14\x00\x06\x00\xe9", "it is a zip archive, such as .xlsx: unpack it"),
         ("empty.csv", b"", "it holds no rows"),
         ("empty.jsonl", b"", "it holds no rows"),
         ("header.csv", b"goal,kind\n", "it holds no rows"),

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli import status as cli
 from dapa_exp.cli.status import show
 from dapa_exp.record.folder import claim_folder, open_run
 from dapa_exp.record.status import Work, status
@@ -74,6 +77,38 @@ def test_how_far_a_run_is_and_who_works_where_is_shown_and_what_to_do_next(tmp_p
     assert f"process {os.getpid()} on {platform.node()}, since 2" in text
     assert f"2 runs: 1 done, 1 running; about {left} left, 1 at a time" in text
     assert f"dapa status --watch {sweep} follows" in text
+
+
+def test_whoever_watches_through_a_pipe_reads_a_line_a_change_and_then_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = record("b")
+    sweep = write_sweep(tmp_path, [record("a")], [other])
+    write_config(sweep / name_of(other), other)
+    monkeypatch.setattr(cli, "WATCH_SECONDS", 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        with claim_folder(sweep / name_of(other)):
+            watching = pool.submit(cli.status_command, ["--watch", str(sweep)])
+            time.sleep(1)
+        assert watching.result(60) == 1
+    first, *table, last = capsys.readouterr().out.splitlines()
+    assert first == "2 runs: 1 done, 1 running"
+    assert len(table) == 4
+    assert last == "next: give the same command again; it goes on from here"
+
+
+def test_the_end_of_a_log_is_shown_where_it_says_more_than_the_reason(tmp_path: Path) -> None:
+    folder = write_failure(tmp_path, record("a"), "the student is gone")
+
+    def shown() -> str:
+        console = Console(file=io.StringIO(), width=300)
+        show(status(folder), console)
+        return console.file.getvalue()  # type: ignore[attr-defined]
+
+    (folder / "run.log").write_text("2026-11-26T08:00:02Z search: begins\n")
+    assert "run.log ends: 2026-11-26T08:00:02Z search: begins" in shown()
+    (folder / "run.log").write_text("2026-11-26T08:00:02Z failed: the student is gone\n")
+    assert shown().count("the student is gone") == 1
 
 
 def test_a_run_that_no_sweep_asked_for_is_found_too(tmp_path: Path) -> None:
