@@ -48,6 +48,12 @@ class Run:
     def queries(self) -> list[dict[str, Any]]:
         return _lines(self.folder / "search.jsonl")
 
+    @cached_property
+    def by_student(self) -> list[list[dict[str, Any]]]:
+        """The queries to each student that the set is to serve, the pair's own first."""
+        also = self.config["pair"].get("also", [])
+        return [self.queries, *(_lines(self.folder / f"search-{place}.jsonl") for place in range(2, 2 + len(also)))]
+
     @property
     def judges(self) -> list[str]:
         return [self.config["judge"]["name"], *self.config["judges"]]
@@ -123,56 +129,75 @@ def expected(run: Run) -> dict[str, Any]:
     }
 
 
+Lines = list[dict[str, Any]]
+
+
 def witnesses(run: Run) -> list[dict[str, Any]]:
-    """For each unit found, the query without it, where there was one and it failed."""
-    found, bar = run.record["search"]["units_found"], _bar(run)
-    lines = {frozenset(line["units"]): line for line in run.queries}
-    return [
-        {"without": unit, "query": line["index"], "prompts": line["prompts"], "dsr": line["at_most"]}
-        for unit in found
-        if (line := lines.get(frozenset(found) - {unit})) is not None and line["at_most"] < bar - ROUNDING
-    ]
+    """For each unit found, the query without it that the first of the students failed, where there was one."""
+    found = run.record["search"]["units_found"]
+    proof = []
+    for unit in found:
+        without = frozenset(found) - {unit}
+        for place, lines in enumerate(run.by_student):
+            line = next((line for line in lines if frozenset(line["units"]) == without), None)
+            if line is not None and line["at_most"] < _bar(run, lines) - ROUNDING:
+                student = {"student": run.config["pair"]["also"][place - 1]["id"]} if place else {}
+                numbers = {"query": line["index"], "prompts": line["prompts"], "dsr": line["at_most"]}
+                proof.append({"without": unit, **numbers, **student})
+                break
+    return proof
 
 
-def _bar(run: Run) -> float:
-    student, everything = (_share(line["verdicts"].values()) for line in _baselines(run))
+def _bar(run: Run, lines: Lines) -> float:
+    student, everything = (_share(line["verdicts"].values()) for line in _baselines(lines))
     return student + float(run.config["search"]["threshold"]) * (everything - student)
 
 
-def _baselines(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
-    return (
-        next(line for line in run.queries if not line["units"]),
-        max(run.queries, key=lambda line: len(line["units"])),
-    )
+def _baselines(lines: Lines) -> tuple[dict[str, Any], dict[str, Any]]:
+    return next(line for line in lines if not line["units"]), max(lines, key=lambda line: len(line["units"]))
 
 
 def _search(run: Run) -> dict[str, Any]:
-    theirs, (student, everything), bar = run.record["search"], _baselines(run), _bar(run)
-    found = theirs["units_found"]
-    line = next(line for line in run.queries if set(line["units"]) == set(found))
-    passes = line["at_most"] >= bar - ROUNDING
+    theirs = run.record["search"]
+    found, everything = theirs["units_found"], _baselines(run.queries)[1]
+    each = [_served(run, lines, found) for lines in run.by_student]
+    passes = all(one["found_dsr"] >= one["threshold_dsr"] - ROUNDING for one in each)
     proof = witnesses(run) if passes and theirs["status"] == "certified" else []
     return {
         "algorithm": run.config["search"]["algorithm"],
         "seed": run.config["search"]["seed"],
         "granularity": run.config["granularity"]["name"],
         "units_total": len(everything["units"]),
-        "units_found": {"length": len(line["units"])},
+        "units_found": {"length": len(set(found) & set(everything["units"]))},
         "status": theirs["status"] if len(proof) == len(found) or theirs["status"] != "certified" else "not certified",
         "passed": passes,
         "threshold": run.config["search"]["threshold"],
-        "threshold_dsr": bar,
-        "student_dsr": _share(student["verdicts"].values()),
-        "found_dsr": line["at_most"],
-        "everything_dsr": _share(everything["verdicts"].values()),
+        **{name: value for name, value in each[0].items() if name != "ledger"},
         "teacher_dsr": _teacher_dsr(run),
         "certificate": proof,
-        "non_monotone": _non_monotone(run.queries, bar),
-        "ledger": {
-            "queries": len(run.queries),
-            **{name: sum(line[name] for line in run.queries) for name in ("prompts", "tokens", "seconds")},
-            "work": {name: sum(line["work"][name] for line in run.queries) for name in run.queries[0]["work"]},
-        },
+        "non_monotone": _non_monotone(run),
+        "ledger": _ledger([line for lines in run.by_student for line in lines]),
+        "students": each if len(each) > 1 else [],
+    }
+
+
+def _served(run: Run, lines: Lines, found: list[str]) -> dict[str, Any]:
+    """The numbers of one student: its bar, its DSRs, and the cost of the queries to it."""
+    student, everything = (_share(line["verdicts"].values()) for line in _baselines(lines))
+    return {
+        "threshold_dsr": _bar(run, lines),
+        "student_dsr": student,
+        "found_dsr": next(line["at_most"] for line in lines if set(line["units"]) == set(found)),
+        "everything_dsr": everything,
+        "ledger": _ledger(lines),
+    }
+
+
+def _ledger(lines: Lines) -> dict[str, Any]:
+    return {
+        "queries": len(lines),
+        **{name: sum(line[name] for line in lines) for name in ("prompts", "tokens", "seconds")},
+        "work": {name: sum(line["work"][name] for line in lines) for name in lines[0]["work"]},
     }
 
 
@@ -183,17 +208,27 @@ def _teacher_dsr(run: Run) -> float:
     return float(run.metric("teacher-search")["dsr"])
 
 
-def _non_monotone(queries: list[dict[str, Any]], bar: float) -> int:
-    passed = [(frozenset(line["units"]), line["at_most"] >= bar - ROUNDING) for line in queries]
-    return sum(small < large and ok and not fine for (small, ok), (large, fine) in permutations(passed, 2))
+def _non_monotone(run: Run) -> int:
+    passed: dict[frozenset[str], bool] = {}
+    for lines in run.by_student:
+        bar = _bar(run, lines)
+        for line in lines:
+            units = frozenset(line["units"])
+            passed[units] = passed.get(units, True) and line["at_most"] >= bar - ROUNDING
+    return sum(small < large and ok and not fine for (small, ok), (large, fine) in permutations(passed.items(), 2))
 
 
 def _check_search_lines(run: Run, tally: Tally) -> None:
     """Each query's counts and scores from its verdicts, and the verdicts of the phrase judge from the answers."""
-    total = len(run.rows("search"))
-    answers = {(line["weights"], line["prompt"]): line["completion"] for line in run.generated("search")}
-    for place, line in enumerate(run.queries):
-        verdicts, file = line["verdicts"], f"{run.folder.name}/search.jsonl"
+    for student, lines in enumerate(run.by_student, start=1):
+        _check_lines(run, tally, lines, "search" if student == 1 else f"search-{student}")
+
+
+def _check_lines(run: Run, tally: Tally, lines: Lines, name: str) -> None:
+    total, file = len(run.rows("search")), f"{run.folder.name}/{name}.jsonl"
+    answers = {(line["weights"], line["prompt"]): line["completion"] for line in run.generated(name)}
+    for place, line in enumerate(lines):
+        verdicts = line["verdicts"]
         counts = Counter(verdicts.values())
         judged = len(verdicts) - counts["failed"]
         defended = sum(counts[name] for name in DEFENDED)

@@ -24,6 +24,8 @@ from dapa_exp.search.oracle import Bar, Oracle
 from dapa_exp.search.query import Outcome, SearchResult
 from dapa_exp.search.solve import search
 from dapa_exp.zoo.build import build
+from tests.recompute.run import Run, check_run
+from tests.recompute.tally import Tally
 from tests.settings import quick_config
 
 UNITS = [f"layers.{layer}" for layer in range(12)]
@@ -137,6 +139,10 @@ def test_the_record_proves_for_each_student_what_it_says_and_a_killed_run_asks_n
         assert set(line["units"]) == set(found.units_found) - {witness.without}
         assert line["at_most"] == witness.dsr < found.students[ids.index(name)].threshold_dsr
     assert found.ledger.queries == sum(map(len, lines.values())) == files.count_queries()
+
+    tally = Tally()
+    check_run(Run(folder), tally)
+    assert not tally.differences
 
     told = {name: file.read_text() for name, file in journals.items()}
     files.record.unlink()
