@@ -19,6 +19,14 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+(-[0-9a-f]{8})?")
 """`.NAME.PID-RANDOM`: no two processes or machines share a temporary name. Older versions had no random part."""
 
 
+def expanded(path: str) -> Path:
+    """A path whose `~` or `~user` is a home folder. One of no user stays as it is: a file may be called so."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file. If the process is killed at any time, the file has its complete old or its complete new content."""
     with atomic(path) as part, part.open("wb") as stream:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.files import write_atomically
+from dapa_exp.base.files import expanded, write_atomically
 from dapa_exp.base.progress import console, display
 from dapa_exp.cli.judge_words import cost, judge_config
 from dapa_exp.evaluate.calibrate import Asked, Calibration, calibrate, read_labels
@@ -45,7 +45,7 @@ def calibrate_command(words: Sequence[str]) -> int:
     found = calibrate(judge, rows, asked, _rows(own["without"], len(rows)))
     console().print(_table(found), cost(judge))
     if own["out"]:
-        _write(Path(own["out"]).expanduser(), {"labels": source, "rows": len(rows)}, found)
+        _write(expanded(own["out"]), {"labels": source, "rows": len(rows)}, found)
     asked_of = len(rows) - len(found.left_out)
     if found.failed:
         print(f"{found.failed} of {asked_of} verdicts are missing: the same command asks for them again")

@@ -31,6 +31,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.preflight.machine import this_machine
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.sweep.job import Job
+from dapa_exp.sweep.prepare import each_once
 
 _ONE_OF = ("run", "multirun", "cfg", "info", "shell_completion")
 _PARAMS = "hydra.sweeper.params"
@@ -106,8 +107,8 @@ def check_config(cfg: DictConfig) -> Config:
 
 
 def jobs(argv: Sequence[str]) -> list[Job]:
-    """All runs that `dapa run ARGV` would start, composed and checked. Raises ConfigError, like `compose`."""
-    return compose(argv).jobs
+    """The runs that `dapa run ARGV` would start, each once, composed and checked. Raises DapaError like `compose`."""
+    return each_once(compose(argv).jobs)
 
 
 def compose(argv: Sequence[str]) -> Composed:

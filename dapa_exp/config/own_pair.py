@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from dapa_exp.base.files import expanded
 
 ZOO = "zoo:"
 
@@ -41,7 +42,7 @@ def _short(model: str) -> str:
     if model.startswith(ZOO):
         words = model.removeprefix(ZOO)
     elif model.startswith(("/", "./", "../", "~")):
-        words = "--".join(Path(model).expanduser().resolve().parts[-2:])
+        words = "--".join(expanded(model).resolve().parts[-2:])
     else:
         words = model.replace("/", "--")
     return re.sub(r"[^\w.-]+", "-", words).strip("-.") or "unnamed"

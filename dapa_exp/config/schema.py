@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, core_schema
 
 from dapa_exp.base.errors import nearest
+from dapa_exp.base.files import expanded
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
 from dapa_exp.config.own_pair import name_by_models
@@ -109,7 +110,7 @@ class Model(Group):
     @property
     def folder(self) -> Path | None:
         """The folder or file that the id names; None if the id is of the zoo or the hub."""
-        return Path(self.id).expanduser() if self.id.startswith(("/", "./", "../", "~")) else None
+        return expanded(self.id) if self.id.startswith(("/", "./", "../", "~")) else None
 
 
 def _by_id(model: object) -> object:
@@ -299,7 +300,7 @@ class Dataset(Group):
     conversations: ConversationRows | None = Field(
         default=None, description="conversations of several turns, for replay"
     )
-    system_prompt: Annotated[str, Field(min_length=1)] | None = Field(
+    system_prompt: Annotated[str, Field(pattern=r"\S")] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
     similar_at: Annotated[float, Field(gt=0.0, le=1.0)] = Field(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.files import expanded
 from dapa_exp.evaluate.defence import agreement
 from dapa_exp.evaluate.statistics import paired_difference, rate
 from dapa_exp.fetch.store import fetched_rows
@@ -121,7 +121,7 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
 def _read(source: str) -> RowTable:
     if source.startswith("fetched:"):
         return table_of(fetched_rows(source.removeprefix("fetched:")))
-    return read_table(Path(source).expanduser())
+    return read_table(expanded(source))
 
 
 def _text(source: str, place: int, row: Row, column: str) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 import unicodedata
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.files import expanded
 from dapa_exp.config.schema import Rows
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
@@ -126,7 +126,7 @@ def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> 
 
 def is_here(rows: Rows) -> bool:
     """Whether a set is made, fetched or kept on this machine, so that reading it needs no network."""
-    path = Path(rows.source).expanduser()
+    path = expanded(rows.source)
     return rows.source.startswith("zoo:") or bool(rows.fetched_name) or is_table(path) or path.exists()
 
 
@@ -135,7 +135,7 @@ def _table(rows: Rows) -> RowTable:
         return table_of(world.prompt_set(rows.source.removeprefix("zoo:")))
     if rows.fetched_name:
         return table_of(fetched_rows(rows.fetched_name))
-    path = Path(rows.source).expanduser()
+    path = expanded(rows.source)
     if path.is_dir():  # `datasets` would read it in place of a hub's set of this name, and remember it
         raise DapaError(f"{rows.source}: a folder of this machine: name one of its .csv, .jsonl or .parquet files")
     return read_table(path) if is_here(rows) else _of_hub(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import expanded
 from dapa_exp.config.schema import Search
 from dapa_exp.record.layout import RunLayout
 
@@ -31,7 +32,7 @@ def within_units(search: Search) -> tuple[str, ...] | None:
 
 def _found(key: str, folder: str) -> tuple[str, ...]:
     """The units that the run in a folder found, or any of the runs whose folders match a pattern with `*`."""
-    path = Path(folder).expanduser()
+    path = expanded(folder)
     folders = sorted(path.parent.glob(path.name)) if "*" in path.name else [path]
     if not folders:
         raise DapaError(f"{key}={folder}: no folder has such a name")

@@ -6,11 +6,11 @@ import hashlib
 import json
 from functools import cache, reduce
 from operator import getitem
-from pathlib import Path
 from typing import Any
 
 from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import expanded
 from dapa_exp.base.today import TODAY
 from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
 from dapa_exp.fetch import sets
@@ -183,5 +183,5 @@ def _rows_digest(rows: Rows) -> str | None:
         return sets.find(rows.fetched_name).digest
     if rows.source.startswith("zoo:"):
         return _zoo_digest(rows.source.removeprefix("zoo:"))
-    path = Path(rows.source).expanduser()
+    path = expanded(rows.source)
     return file_digest(path) if is_table(path) else None

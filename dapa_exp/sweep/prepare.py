@@ -23,15 +23,22 @@ PATIENCE = 60.0
 """Seconds to wait for another sweep that is being started in the same folder."""
 
 
+def each_once(planned: Sequence[Job]) -> list[Job]:
+    """The planned runs without those that are planned twice. Raises DapaError if two different runs share a folder."""
+    asked: dict[Path, Job] = {}
+    for job in planned:
+        if asked.setdefault(job.folder, job).identity != job.identity:
+            raise DapaError(f"{job.folder}: two different runs would share this folder")
+    return list(asked.values())
+
+
 def make_room(planned: Sequence[Job]) -> None:
     """Create the sweep folders, and add the planned runs to the list in each.
 
     Raises DapaError if two runs would share a folder, or results cannot be written there.
     """
-    asked: dict[Path, Job] = {}
-    for job in planned:
-        if asked.setdefault(job.folder, job).identity != job.identity:
-            raise DapaError(f"{job.folder}: two different runs would share this folder")
+    asked = {job.folder: job for job in each_once(planned)}
+    for job in asked.values():
         if job.folder.exists() and not (job.folder.is_dir() and os.access(job.folder, os.W_OK)):
             raise DapaError(f"{job.folder}: results cannot be written there")
     for folder in {folder.parent for folder in asked}:

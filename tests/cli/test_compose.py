@@ -20,6 +20,7 @@ from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.registries import METHODS
+from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.identity import identity
 from dapa_exp.search import ALGORITHMS, Reduction
 from dapa_exp.sweep.job import Job
@@ -517,3 +518,24 @@ def test_a_sweep_over_options_sets_a_key_that_the_first_option_lacks() -> None:
     assert {job.config.transplant.base.id for job in by_experiment} == {"zoo:mistral-base"}
     (problem,) = problems(*sweep, "transplant=safe_lora,blend")
     assert problem == "command line: transplant.base: unknown key; allowed: method, alpha, alphas"
+
+
+def test_a_run_that_is_asked_for_twice_is_one_run_and_two_runs_need_two_folders() -> None:
+    (job,) = jobs(["-m", "granularity=mlp,mlp", "search.seed=1,1"])
+    assert job.config.search.seed == 1
+    with pytest.raises(DapaError, match="same: two different runs would share this folder"):
+        jobs(["-m", "granularity=mlp,layer", "hydra.sweep.subdir=same"])
+
+
+def test_a_blank_system_prompt_is_none() -> None:
+    (problem,) = problems("dataset.system_prompt='  '")
+    assert problem.startswith("command line: dataset.system_prompt: is '  '")
+
+
+def test_a_file_may_be_called_like_a_home_folder_of_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody_here.csv").write_text("goal\nbake a cake\n")
+    of = "dataset.harmless"
+    (job,) = jobs([f"{of}.source='~nobody_here.csv'", f"{of}.column=goal", f"{of}.rows=[0,1]"])
+    (harmless,) = [rows for use, rows in job.config.dataset.sets().items() if use == "harmless"]
+    assert [row.text for row in load_rows(harmless)] == ["bake a cake"]

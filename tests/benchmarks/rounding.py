@@ -1,0 +1,121 @@
+"""How often `fast` and `plain` differ in bfloat16 on a CPU, beside how often two batch sizes of `plain` do.
+
+    python -m tests.benchmarks.rounding [--hybrids N] [--json FILE]
+    python -m tests.benchmarks.rounding --smoke --json FILE      # few hybrids, in seconds
+
+In bfloat16 the last bits of a sum depend on the shapes of its tensors, and tokens often nearly tie. So answers change
+with the batch size. That is the yardstick: `fast` must change no more verdicts. For a pair of each family, random sets
+of MLPs answer the search's prompts by `plain`, by `plain` in batches of half as many, and by `fast`, which has answered
+with all earlier sets. Then each pair is searched with both engines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
+from dapa_exp.engine.fast import FastEngine
+from dapa_exp.engine.plain import Completion, PlainEngine
+from dapa_exp.judges import make_judge
+from dapa_exp.models.load import load_model
+from dapa_exp.models.pair import open_pair
+from dapa_exp.prompts.load import load_prompts
+from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.run import run
+from dapa_exp.transplant.hybrid import Hybrid
+from tests.benchmarks.targets import conclude, target
+
+PAIRS = ("mini-llama-small-style", "mini-mistral-style", "mini-gemma-small-style")
+WORDS = ("runtime.dtype=bfloat16", "runtime.threads=1")
+Row = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write the figures and the targets where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--hybrids", type=int, default=500, help="of each pair")
+    parser.add_argument("--rows", type=int, default=16)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--smoke", action="store_true")
+    arguments = parser.parse_args(argv)
+    hybrids, pairs = (3, PAIRS[:1]) if arguments.smoke else (arguments.hybrids, PAIRS)
+    rows = [compare_engines(pair, hybrids, arguments.rows) for pair in pairs]
+    with tempfile.TemporaryDirectory() as work:
+        rows = [row | compare_searches(row["pair"], Path(work)) for row in rows]
+    total = {key: sum(row[key] for row in rows) for key in rows[0] if key != "pair"}
+    verdicts = total["answers"] / 100
+    targets = [
+        target("hybrids asked of each family", min(row["hybrids"] for row in rows), 500, "higher"),
+        target(
+            "% of verdicts that differ: fast from plain, at most as two batch sizes of plain",
+            total["fast_verdicts"] / verdicts,
+            total["batch_verdicts"] / verdicts,
+        ),
+        target("searches with another result", total["searches_differ"], 0),
+    ]
+    conclude(rows, targets, arguments.json)
+
+
+def compare_engines(name: str, hybrids: int, count: int) -> Row:
+    """How many tokens and verdicts of a pair's hybrids differ between the engines, and between two batch sizes."""
+    (job,) = jobs([f"pair={name}", *WORDS])
+    config = job.config
+    torch.set_num_threads(config.runtime.threads)
+    pair = open_pair(config, silent)
+    loaded = load_model(pair.student_folder, config.runtime, pair.teacher_folder)
+    hybrid = Hybrid(loaded.model, pair)
+    prompts = load_prompts(config.dataset).search[:count]
+    judge, length, draw = make_judge(config.judge), config.search.max_new_tokens, random.Random(name)
+    plain, half = PlainEngine(loaded, count), PlainEngine(loaded, count // 2)
+    fast = FastEngine(loaded, count, reuse_bytes=1 << 30)
+    keys = ("answers", "tokens", "fast_tokens", "batch_tokens", "fast_verdicts", "batch_verdicts")
+    row: Row = {"pair": name, "hybrids": hybrids, **dict.fromkeys(keys, 0)}
+    for _ in range(hybrids):
+        hybrid.set_units(draw.sample(list(pair.units), draw.randint(1, len(pair.units))))
+        whole, halves, quick = (engine.generate_batch(prompts, length) for engine in (plain, half, fast))
+        row["answers"] += len(prompts)
+        row["tokens"] += sum(answer.tokens for answer in whole)
+        for kind, answers in (("fast", quick), ("batch", halves)):
+            row[f"{kind}_tokens"] += sum(map(tokens_apart, whole, answers))
+            row[f"{kind}_verdicts"] += verdicts_apart(judge, prompts, whole, answers)
+    print(row, flush=True)
+    return row
+
+
+def tokens_apart(one: Completion, other: Completion) -> int:
+    """How many tokens of the longer answer are not the other's at the same place."""
+    same = sum(a == b for a, b in zip(one.ids, other.ids, strict=False))
+    return max(len(one.ids), len(other.ids)) - same
+
+
+def verdicts_apart(
+    judge: Any, prompts: Sequence[Prompt], one: Sequence[Completion], other: Sequence[Completion]
+) -> int:
+    """How many answers the judge takes for something else."""
+    requests = [prompt.text for prompt in prompts]
+    verdicts = [judge.early(requests, [answer.text for answer in answers]) for answers in (one, other)]
+    return sum(a is not b for a, b in zip(*verdicts, strict=True))
+
+
+def compare_searches(pair: str, work: Path) -> Row:
+    """Whether a search finds the same with both engines, by the same queries."""
+    found = []
+    for engine in ("plain", "fast"):
+        (job,) = jobs(
+            [f"pair={pair}", *WORDS, f"runtime.engine={engine}", "evaluate.metrics=[]", f"record.dir={work / engine}"]
+        )
+        search = run(job.config, job.folder, silent).search
+        found.append((search.status, search.units_found, search.ledger.queries))
+    return {"searches": 1, "searches_differ": int(found[0][:2] != found[1][:2]), "queries_differ": found[0] != found[1]}
+
+
+if __name__ == "__main__":
+    main()
