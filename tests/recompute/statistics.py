@@ -249,7 +249,7 @@ def mean_over_teachers(values: Sequence[float], teachers: Sequence[str], floor: 
         return math.nan, math.nan
     groups: Sequence[Hashable] = teachers if len(set(teachers)) > 1 else range(len(values))
     error = max(floor, cluster_error(values, groups))
-    if not error:
+    if error < 1e-12:
         return math.nan, math.nan
     half = t_quantile(len(set(groups))) * error
     return float(np.mean(values)) - half, float(np.mean(values)) + half
