@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli import composer as module
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
@@ -339,6 +340,22 @@ def test_what_is_remembered_between_runs_changes_no_config() -> None:
     own = composer.load_configuration("config", ["search.threshold=0.7"], RunMode.RUN)
     own.search.threshold = 0.1
     assert composer.view(["search.threshold=0.7"], RunMode.RUN).search.threshold == 0.7
+
+
+def test_which_files_are_chosen_is_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[list[Any]] = []
+    find = module.create_defaults_list
+
+    def noted(*asked: Any) -> Any:
+        found.append(asked[2])
+        return find(*asked)
+
+    monkeypatch.setattr(module, "create_defaults_list", noted)
+    planned = jobs(["-m", "granularity=mlp,layer", "search.seed=range(0,6)", "pair=mini-mistral-base"])
+    assert [(job.config.granularity.name, job.config.search.seed) for job in planned] == [
+        (granularity, seed) for granularity in ("mlp", "layer") for seed in range(6)
+    ]
+    assert len(found) < 6
 
 
 def test_a_file_is_read_once_and_a_group_is_merged_once(monkeypatch: pytest.MonkeyPatch) -> None:
