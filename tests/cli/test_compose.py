@@ -495,10 +495,11 @@ def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path)
 def test_a_sweep_over_options_sets_a_key_that_the_first_option_lacks() -> None:
     """The default transplant has no `base`. A run whose own option lacks the key is a problem, and says what it has."""
     sweep = ["-m", "+experiment=miniature", "pair=mini-llama-small-style", "transplant.base=zoo:llama-small-base"]
-    found = jobs([*sweep, "transplant=safe_lora,task_vector"])
-    assert [job.config.transplant.base.id for job in found] == ["zoo:llama-small-base"] * 2
-    by_experiment = jobs(["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"])
-    assert {job.config.transplant.base.id for job in by_experiment} == {"zoo:mistral-base"}
+    methods: list[Any] = [job.config.transplant for job in jobs([*sweep, "transplant=safe_lora,task_vector"])]
+    assert [method.base.id for method in methods] == ["zoo:llama-small-base"] * 2
+    words = ["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"]
+    methods = [job.config.transplant for job in jobs(words)]
+    assert {method.base.id for method in methods} == {"zoo:mistral-base"}
     (problem,) = problems(*sweep, "transplant=safe_lora,blend")
     assert problem == "command line: transplant.base: unknown key; allowed: method, alpha, alphas"
 
