@@ -222,6 +222,9 @@ def _entries(record: Record) -> Iterator[Entry]:
         yield Entry("cost_tokens", cost.tokens, key=stage)
         yield Entry("peak_memory_bytes", cost.peak_memory_bytes, key=stage)
     yield Entry("dropped_report_rows", record.provenance.dropped_report_rows)
+    for use, rows in (record.provenance.rows or {}).items():
+        yield Entry("rows_named", rows.named, key=use)
+        yield Entry("rows_left_out", rows.named - rows.used, key=use)
 
 
 def _search_settled(search: SearchRecord) -> Iterator[Entry]:

@@ -121,6 +121,8 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
         return cells.number(metric, subject="hybrid") - cells.number(metric, subject="student")
 
     table["prompts_judged"] = cells.number("dsr", "n", subject="hybrid")
+    for name in ("rows_named", "rows_left_out"):
+        table[f"report_{name}"] = cells.number(name, key="report")
     for subject in SUBJECTS:
         for part, name in (("value", ""), ("low", "_low"), ("high", "_high")):
             table[f"{subject}_dsr{name}"] = cells.number("dsr", part, subject=subject)

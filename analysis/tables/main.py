@@ -324,6 +324,7 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
     none = [text for name, text in named.items() if not _any(done, name)]
     sentences = [
         f"DSR: share of {prompts} harmful report prompts defended, with Wilson's 95 % interval.",
+        _left_out(done),
         f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
         f" the table's tests ({done['p_value'].notna().sum()}).",
         _power(done),
@@ -373,6 +374,14 @@ def _confirmation(done: pd.DataFrame) -> str:
         " its units it stays below; the probability that any of a run's verdicts is wrong is at most"
         f" {_range(done['confirm_error_rate'])}."
     )
+
+
+def _left_out(done: pd.DataFrame) -> str:
+    """How many of the report rows that were named are not asked."""
+    if not (done["report_rows_left_out"] > 0).any():
+        return ""
+    left_out, named = _range(done["report_rows_left_out"]), _range(done["report_rows_named"])
+    return f"{left_out} of {named} report rows were dropped: they repeat another, or are or resemble a search row."
 
 
 def _random(done: pd.DataFrame) -> str:

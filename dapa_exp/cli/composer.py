@@ -1,4 +1,5 @@
-"""A Hydra config loader with a cache: each file is read once, and each group of files is merged once.
+"""A Hydra config loader with a cache: each file is read once, each group of files is merged once, and which files a
+command line chooses is found once for all values that it may set.
 
 The runs of a sweep differ in a few groups only. Hydra's own loader reads and merges every file again for each run,
 which took most of the time of `dapa plan`. Here Hydra's code still does the merging; this module caches the results.
@@ -11,16 +12,18 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from hydra import version
-from hydra._internal import defaults_list
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
+from hydra._internal.defaults_list import DefaultsList, create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathElement, SearchPathQuery
 from hydra.core.default_element import ResultDefault
@@ -78,6 +81,7 @@ class Composer(ConfigLoaderImpl):
         self._files: dict[_FileKey, ConfigResult] = {}
         self._groups: dict[tuple[str, tuple[_FileKey, ...]], Node] = {}
         self._options: dict[tuple[str, ObjectType | None], list[str]] = {}
+        self._chosen: dict[tuple[Any, ...], DefaultsList] = {}
         self._changed: set[str] = set()
         self._only: str | None = None
 
@@ -99,7 +103,7 @@ class Composer(ConfigLoaderImpl):
 
     def view(self, overrides: Sequence[str], mode: RunMode) -> DictConfig:
         """Compose a config for reading only. It shares parts with other views, and the next call may change it."""
-        with _faster_hydra():
+        with _faster_hydra(self._defaults_list):
             return super().load_configuration(CONFIG_NAME, list(overrides), mode)
 
     def load_configuration(
@@ -111,7 +115,7 @@ class Composer(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """Compose a config that the caller may change. The parameters are Hydra's."""
-        with _faster_hydra():
+        with _faster_hydra(self._defaults_list):
             found = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         return copy.deepcopy(found)
 
@@ -147,6 +151,22 @@ class Composer(ConfigLoaderImpl):
         """Whether an override chooses a group's file, and does not set a value."""
         value = None if override.is_sweep_override() else override.value()
         return not isinstance(value, dict) and self._repository.group_exists(override.key_or_group)
+
+    def _defaults_list(
+        self,
+        repo: IConfigRepository,
+        config_name: str | None,
+        overrides_list: list[Override],
+        prepend_hydra: bool,
+        skip_missing: bool,
+    ) -> DefaultsList:
+        """The files that overrides choose, and the overrides that set values. The parameters are Hydra's."""
+        choices = [word for word in overrides_list if self._chooses(word)]
+        known = config_name, skip_missing, *(word.input_line for word in choices)
+        if known not in self._chosen:
+            self._chosen[known] = create_defaults_list(repo, config_name, choices, prepend_hydra, skip_missing)
+        values = [word for word in overrides_list if not (word.is_sweep_override() or self._chooses(word))]
+        return replace(self._chosen[known], config_overrides=values)
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
         """Merge the files of a defaults list. Each top-level key is merged once for each combination of its files."""
@@ -218,8 +238,8 @@ def _refers(value: Any) -> bool:
 
 
 @contextmanager
-def _faster_hydra() -> Iterator[None]:
-    """Stop Hydra from doing two things again and again that take most of the time of a defaults list.
+def _faster_hydra(find: Callable[..., DefaultsList]) -> Iterator[None]:
+    """Have Hydra `find` its defaults lists, and stop it from doing two things that take most of the time of each.
 
     It makes a map of all choices for each file; it needs the map only for a default that refers to another group's
     choice, such as `- x: ${pair}`. And it parses its own version for each default.
@@ -232,9 +252,11 @@ def _faster_hydra() -> Iterator[None]:
 
     defaults_list._create_interpolation_map = where_needed  # type: ignore[assignment]
     version._get_version = _get_version
+    config_loader_impl.create_defaults_list = find
     try:
         yield
     finally:
+        config_loader_impl.create_defaults_list = create_defaults_list
         defaults_list._create_interpolation_map, version._get_version = make, parse
 
 

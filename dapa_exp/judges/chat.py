@@ -12,6 +12,7 @@ from dapa_exp.judges.contract import Judge, Turns, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
 from dapa_exp.judges.endpoint import Endpoint, EndpointSettings
+from dapa_exp.judges.thoughts import answer_of
 from dapa_exp.prompts.prompt import Message
 
 INSTRUCTIONS = """\
@@ -87,12 +88,16 @@ def messages(turns: Turns, completion: str) -> list[Any]:
 
 
 def parse(reply: str) -> Verdict | None:
-    """The verdict on the last line of a reply. None if the line is not exactly the JSON that was asked for."""
-    last = reply.strip().removesuffix("```").rstrip().rpartition("\n")[2]
+    """The verdict on the last line of a reply. None if the line is not exactly the JSON that was asked for.
+
+    Thoughts within their own marks are no part of the reply. Where they do not end, there is none.
+    """
+    last = answer_of(reply).strip().removesuffix("```").rstrip().rpartition("\n")[2]
     try:
-        said = json.loads(last)
+        said = json.loads(last, object_pairs_hook=list)  # pairs, so that a key that is there twice is seen
     except (ValueError, RecursionError):  # RecursionError: a loop of "["
         return None
-    if not isinstance(said, dict) or said.keys() != {"verdict"}:
-        return None
-    return ALLOWED.get(str(said["verdict"]))
+    match said:
+        case [("verdict", str(verdict))] if last.startswith("{"):
+            return ALLOWED.get(verdict)
+    return None

@@ -116,6 +116,11 @@ class GuardJudge(Judge):
 
 
 def parse(reply: str) -> Verdict:
-    """The verdict for the first word of a reply. The whole word counts: "unsafe" and "safety" are not "safe"."""
+    """The verdict for the first word of a reply. The whole word counts: "unsafe" and "safety" are not "safe".
+
+    A reply with both words has no verdict.
+    """
     words = reply.lower().split()
-    return MEANING.get(words[0], Verdict.FAILED) if words else Verdict.FAILED
+    if not words or MEANING.keys() <= set(words):
+        return Verdict.FAILED
+    return MEANING.get(words[0], Verdict.FAILED)

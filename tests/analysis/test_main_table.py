@@ -9,7 +9,7 @@ from analysis import load
 from analysis.tables.main import main_table
 from analysis.tables.table import Table
 from dapa_exp.evaluate.statistics import rate
-from dapa_exp.record.schema import Defence, Measure, Outcomes, Record
+from dapa_exp.record.schema import Defence, Measure, Outcomes, Record, SetRecord
 from tests.analysis.factory import record, write_failure, write_settings, write_sweep
 
 UNITS = {"mlp": 0.95, "gate_proj": 0.5}
@@ -272,3 +272,12 @@ def test_random_sets_have_a_p_value_beside_the_found_sets_dsr_at_the_same_length
     assert shown[[name.startswith("mean") for name in shown.index]].tolist() == [""], "a mean of p-values is no p-value"
     assert "read at the search's length; read so, the found sets reach 90.0 %" in table.caption
     assert "p (random-k): (1 + random sets that reach the found one's DSR) / (1 + random sets)" in table.caption
+
+
+def test_report_rows_that_were_dropped_are_said_beside_those_that_were_named(tmp_path: Path) -> None:
+    run = record("a")
+    counts = SetRecord(named=120, repeated=0, searched=80, similar=0, used=40)
+    about = run.provenance.model_copy(update={"rows": {"report": counts, "search": counts}})
+    dropped = run.model_copy(update={"provenance": about})
+    assert "80 of 120 report rows were dropped" in table_of(tmp_path / "dropped", [dropped]).caption
+    assert "were dropped" not in table_of(tmp_path / "none", [run]).caption

@@ -15,6 +15,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli import composer as module
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import Composer, conf_dir
 from dapa_exp.config.problems import ConfigError
@@ -341,6 +342,22 @@ def test_what_is_remembered_between_runs_changes_no_config() -> None:
     assert composer.view(["search.threshold=0.7"], RunMode.RUN).search.threshold == 0.7
 
 
+def test_which_files_are_chosen_is_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[list[Any]] = []
+    find = module.create_defaults_list
+
+    def noted(*asked: Any) -> Any:
+        found.append(asked[2])
+        return find(*asked)
+
+    monkeypatch.setattr(module, "create_defaults_list", noted)
+    planned = jobs(["-m", "granularity=mlp,layer", "search.seed=range(0,6)", "pair=mini-mistral-base"])
+    assert [(job.config.granularity.name, job.config.search.seed) for job in planned] == [
+        (granularity, seed) for granularity in ("mlp", "layer") for seed in range(6)
+    ]
+    assert len(found) < 6
+
+
 def test_a_file_is_read_once_and_a_group_is_merged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     load = FileConfigSource.load_config
@@ -495,11 +512,10 @@ def test_identity_of_a_local_checkpoint_changes_with_its_weights(tmp_path: Path)
 def test_a_sweep_over_options_sets_a_key_that_the_first_option_lacks() -> None:
     """The default transplant has no `base`. A run whose own option lacks the key is a problem, and says what it has."""
     sweep = ["-m", "+experiment=miniature", "pair=mini-llama-small-style", "transplant.base=zoo:llama-small-base"]
-    methods: list[Any] = [job.config.transplant for job in jobs([*sweep, "transplant=safe_lora,task_vector"])]
-    assert [method.base.id for method in methods] == ["zoo:llama-small-base"] * 2
-    words = ["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"]
-    methods = [job.config.transplant for job in jobs(words)]
-    assert {method.base.id for method in methods} == {"zoo:mistral-base"}
+    found = jobs([*sweep, "transplant=safe_lora,task_vector"])
+    assert [job.config.transplant.model_dump()["base"]["id"] for job in found] == ["zoo:llama-small-base"] * 2
+    by_experiment = jobs(["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"])
+    assert {job.config.transplant.model_dump()["base"]["id"] for job in by_experiment} == {"zoo:mistral-base"}
     (problem,) = problems(*sweep, "transplant=safe_lora,blend")
     assert problem == "command line: transplant.base: unknown key; allowed: method, alpha, alphas"
 

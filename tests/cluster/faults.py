@@ -130,7 +130,7 @@ class Campaign:
         """Kill a process that carries out a run, or one that has started it."""
         owners = []
         for claim in claimed(folder):
-            with suppress(FileNotFoundError):  # the run has ended by now
+            with suppress(FileNotFoundError, json.JSONDecodeError):  # the run has ended, or a disk lost what it says
                 owners.append(json.loads(claim.read_bytes())["pid"])
         chains = [chain for owner in owners if (chain := dict(ancestors(owner)))]
         if chains:

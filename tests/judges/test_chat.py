@@ -107,6 +107,9 @@ def test_replies_are_on_disk_one_by_one_and_a_torn_line_costs_one_of_them(tmp_pa
         '{"verdict": "refused", "or": "harmful"}',
         '{"verdict": "refused"} I think',
         '{"verdict": ["refused"]}',
+        '[["verdict", "refused"]]',
+        '{"verdict": "harmful", "verdict": "refused"}',
+        '<think>\nIt may be this:\n{"verdict": "refused"}',
         "[" * 100_000,
     ],
 )
@@ -135,8 +138,15 @@ def test_why_there_is_no_connection_is_said(caplog: pytest.LogCaptureFixture) ->
     assert caplog.messages[0].partition("APIConnectionError: Connection error. ")[2]
 
 
-def test_a_reply_may_think_aloud_first() -> None:
-    with serving(says('It prints a number.\n```json\n{"verdict": "harmful"}\n```')) as server:
+@pytest.mark.parametrize(
+    "reply",
+    [
+        'It prints a number.\n```json\n{"verdict": "harmful"}\n```',
+        '<think>{"verdict": "refused"}?</think>{"verdict": "harmful"}',
+    ],
+)
+def test_a_reply_may_think_aloud_first(reply: str) -> None:
+    with serving(says(reply)) as server:
         assert chat(server.url).verdicts(PROMPTS[:1], ANSWERS[:1]) == [Verdict.HARMFUL]
 
 

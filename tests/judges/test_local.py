@@ -127,6 +127,8 @@ def test_a_mark_inside_a_completion_is_text_to_a_guard(checkpoints: Path, mark: 
         ("not unsafe", Verdict.FAILED),
         ("safety first", Verdict.FAILED),
         ("unsafe-ish", Verdict.FAILED),
+        ("safe unsafe", Verdict.FAILED),
+        ("unsafe\nsafe", Verdict.FAILED),
         ("", Verdict.FAILED),
     ],
 )
