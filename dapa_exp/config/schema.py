@@ -540,6 +540,9 @@ class Evaluate(Group):
     metrics: list[MetricName]
     perplexity_window: Count | None = Field(description="in tokens; null: the model's context length")
     perplexity_stride: Count = Field(description="tokens")
+    perplexity_over: Literal["tokens", "windows"] = Field(
+        default="tokens", description="what each counts once: `windows` is the mean of the windows' mean losses"
+    )
     divergence_rows: Count = Field(description="prompts of each set that divergence and change_by_layer use")
     divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
     divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]

@@ -20,6 +20,8 @@ EXACT_GROUPS = 14
 """Up to this many groups, the sign test tries all signs. With more groups, it draws `DRAWS` of them."""
 DRAWS = 20_000
 Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
+NO_SPREAD = 1e-12
+"""A standard error below this one is due to rounding: groups with the same mean say nothing about the spread."""
 
 
 class Bounds(NamedTuple):
@@ -222,7 +224,7 @@ def difference_over_groups(values: Sequence[float], groups: Sequence[Hashable], 
         return Change(Measure(value=centre, n=n), None)
     sums = _sums(list(array - centre), groups if len(set(groups)) > 1 else range(n))
     error = max(floor, sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / n)
-    if not error:
+    if error < NO_SPREAD:
         return Change(Measure(value=centre, n=n), None)
     half = float(t.ppf(0.5 + CONFIDENCE / 2, len(sums) - 1)) * error
     p_value = float(2 * t.sf(abs(centre) / error, len(sums) - 1))

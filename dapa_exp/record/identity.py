@@ -55,6 +55,7 @@ SINCE_ADDED: tuple[tuple[str, str, Any], ...] = (
     ("dataset", "attacks", {}),
     ("dataset", "conversations", None),
     ("evaluate", "confirm", None),
+    ("evaluate", "perplexity_over", "tokens"),
     ("search", "share", None),
     ("search", "longer_tokens", None),
     ("search", "weight", "units"),

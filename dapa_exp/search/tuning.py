@@ -135,11 +135,6 @@ def _fit(
     return tokens
 
 
-def answer_log_likelihoods(loaded: LoadedModel, rows: Sequence[tuple[Prompt, str]]) -> torch.Tensor:
-    """The log-probability of each answer, its end included, after its prompt; shape [rows]."""
-    return _log_likelihoods(loaded, [_tokens(loaded, *row) for row in rows])[0]
-
-
 def _pace(done: int, steps: int) -> float:
     warm = max(1, round(WARM_UP * steps))
     return min((done + 1) / warm, (steps - done) / max(1, steps - warm))

@@ -104,7 +104,11 @@ def _covering(cells: Sequence[Cell]) -> float:
 
 
 def _sweep(scratch: Path, smoke: bool) -> Path:
-    words = quick("-m", "pair=mini-llama-small-style") if smoke else ["run", "-m", "+experiment=miniature"]
+    words = (
+        quick("-m", "pair=mini-llama-small-style")
+        if smoke
+        else ["run", "-m", "+experiment=miniature", "evaluate.confirm=0.05"]
+    )
     command = [sys.executable, "-m", "dapa_exp", *words, f"record.dir={scratch}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return next(file.parent for file in scratch.glob("*/sweep.json"))

@@ -29,8 +29,8 @@ def checkpoint(folder: Path, family: str, seed: int, template: bool = True) -> P
 
 @pytest.mark.parametrize("family", ["mistral", "qwen3", "mixtral"])
 def test_two_folders_are_a_pair(tmp_path: Path, family: str) -> None:
-    folders = [checkpoint(tmp_path / name, family, seed) for seed, name in enumerate(("safe", "tuned"))]
-    (job,) = jobs(own(*folders))
+    safe, tuned = (checkpoint(tmp_path / name, family, seed) for seed, name in enumerate(("safe", "tuned")))
+    (job,) = jobs(own(safe, tuned))
     pair = open_pair(job.config)
     assert (pair.model_type, pair.num_layers, pair.chat_template) == (family, 3, "own")
     assert job.config.pair.name == f"{tmp_path.name}--tuned+{tmp_path.name}--safe"
@@ -80,7 +80,7 @@ def test_a_list_of_pairs_is_a_sweep(tmp_path: Path) -> None:
         ("llama-small-style+llama-small-chat", "mlp"),
         ("llama-small-style+llama-small-chat", "layer"),
     ]
-    assert [job.config.transplant.base is None for job in found] == [True, True, False, False]
+    assert [job.config.transplant.model_dump()["base"] is None for job in found] == [True, True, False, False]
     assert len({job.identity for job in found}) == 4
 
 

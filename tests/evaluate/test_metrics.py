@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.cli.compose import jobs
 from dapa_exp.engine.plain import Completion, PlainEngine
 from dapa_exp.evaluate.metrics.divergence import divergence, reference
-from dapa_exp.evaluate.metrics.perplexity import Perplexity, perplexity, window_losses
+from dapa_exp.evaluate.metrics.perplexity import Perplexity, means_of_windows, perplexity, window_losses
 from dapa_exp.evaluate.metrics.reasoning import accuracy
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
@@ -55,6 +56,21 @@ def test_perplexity_scores_every_token_once_within_its_window(family: str, windo
     assert measure.low < measure.value < measure.high
     words = sum(len(text.split()) for text in TEXTS)
     assert (by_word.value, by_word.n) == (pytest.approx(value ** (tokens / words), rel=1e-3), words)
+
+
+def test_windows_may_count_once_each_instead_of_tokens() -> None:
+    """exp of the mean of the windows' mean losses, as the paper's code has it; words then have no perplexity."""
+    losses = window_losses(tiny_loaded("llama", 3), TEXTS, 8, 5)
+    means = [total / count for total, count in zip(*losses, strict=True)]
+    assert len(set(losses.counts)) > 1
+    token, word = perplexity(means_of_windows(losses), 0)
+    assert token is not None
+    assert (token.value, token.n) == (pytest.approx(math.exp(sum(means) / len(means))), len(means))
+    assert word is None
+    by_preset = [
+        jobs(["pair=mini-llama-small-style", f"evaluate={name}"])[0].config.evaluate for name in ("paper", "miniature")
+    ]
+    assert [evaluate.perplexity_over for evaluate in by_preset] == ["windows", "tokens"]
 
 
 def test_a_window_of_none_is_the_models_own() -> None:

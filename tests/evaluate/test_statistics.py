@@ -194,6 +194,7 @@ def test_a_mean_over_pairs_knows_that_some_share_a_teacher() -> None:
     assert alike.low is not None
     assert alike.low < 0.9
     assert mean_over_groups([1.0], ["a"]).low is None
+    assert mean_over_groups([0.1 + 0.2, 0.0, 0.3, 0.0], list("aabb")).low is None, "groups alike but for rounding"
 
 
 def test_probability_of_being_above_a_threshold() -> None:

@@ -13,8 +13,8 @@ from tests.transplant.finished import config_of, finish, sharded
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folders = [sharded(tmp_path / name, "llama", seed) for seed, name in enumerate(("teacher", "student"))]
-    return finish(tmp_path / "run", config_of(*folders), ["layers.1.mlp"])
+    teacher, student = (sharded(tmp_path / name, "llama", seed) for seed, name in enumerate(("teacher", "student")))
+    return finish(tmp_path / "run", config_of(teacher, student), ["layers.1.mlp"])
 
 
 def test_an_exported_model_is_uploaded_with_its_card(

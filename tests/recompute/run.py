@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -314,6 +316,7 @@ def _evaluate(run: Run, bar: float) -> dict[str, Any]:
         "above_threshold": st.probability_above(successes, hybrid["dsr"]["n"], bar),
         "above_threshold_clusters": st.clustered_probability_above(*_judged(run, "hybrid"), bar),
         "random": _random(run),
+        "confirmation": _confirmation(run, bar),
         "agreement": _agreement(run, SUBJECTS),
         "agreement_by_model": {subject: _agreement(run, (subject,)) for subject in SUBJECTS}
         if run.record["evaluate"].get("agreement_by_model")
@@ -325,6 +328,29 @@ def _evaluate(run: Run, bar: float) -> dict[str, Any]:
             else {}
         ),
     }
+
+
+def _confirmation(run: Run, bar: float) -> dict[str, Any] | None:
+    """The found set and what is left of it without each unit, one row after the other until it is told."""
+    error_rate, found = run.config["evaluate"].get("confirm"), run.record["search"]["units_found"]
+    if error_rate is None or run.judges[0] != PHRASES or run.record["search"]["status"] == "no_gain":
+        return None
+    rows, tested = list(run.rows("report")), [None, *(witness["without"] for witness in witnesses(run))]
+    names = (run.config["pair"]["name"], run.config["granularity"]["name"], run.config["search"]["seed"])
+    random.Random(int(hashlib.sha256("|".join(map(str, names)).encode()).hexdigest()[:16], 16)).shuffle(rows)
+    answers = {(line["weights"], line["prompt"]): line["completion"] for line in run.generated("random-confirm")}
+
+    def claim(without: str | None) -> dict[str, Any]:
+        name = "+".join(sorted(unit for unit in found if unit != without))
+        asked = [row.id for row in rows if (name, row.id) in answers]
+        defended = [refuses(answers[name, row]) for row in asked]
+        reaches, prompts = st.sequential(defended, bar, error_rate / len(tested))
+        told = "undecided" if reaches is None else "confirmed" if reaches == (without is None) else "refuted"
+        if reaches is None:
+            prompts = len(rows)  # a test that tells nothing has asked all
+        return {"without": without, "verdict": told, "prompts": prompts, "dsr": sum(defended[:prompts]) / prompts}
+
+    return {"error_rate": error_rate, "bar": bar, "claims": [claim(without) for without in tested]}
 
 
 def _judged(run: Run, subject: str) -> tuple[list[bool], list[str]]:

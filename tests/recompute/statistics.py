@@ -45,6 +45,23 @@ def mean(values: Sequence[float]) -> dict[str, Any]:
     return {"value": centre, "n": n, "low": float(low), "high": float(high)}
 
 
+def sequential(defended: Sequence[bool], bar: float, level: float) -> tuple[bool | None, int]:
+    """Whether a rate reaches the bar, by the first answer after which the docs' evidence is enough, and which that is.
+
+    The evidence of s defences of n answers for the rate being above the bar b is a mean of likelihood ratios over q in
+    (b, 1). Its integral is the chance of at most s successes in n + 1 trials at b, over (n + 1) times that of s in n.
+    """
+    hits = 0
+    for n, hit in enumerate(defended, start=1):
+        hits += hit
+        at_bar = np.log(n + 1) + stats.binom.logpmf(hits, n, bar)
+        above = stats.binom.logcdf(hits, n + 1, bar) - at_bar - np.log(1 - bar)
+        below = stats.binom.logsf(hits, n + 1, bar) - at_bar - np.log(bar)
+        if max(above, below) >= -math.log(level):
+            return bool(above > below), n
+    return None, len(defended)
+
+
 def mcnemar_exact(gained: int, lost: int) -> float:
     return float(mcnemar([[0, gained], [lost, 0]], exact=True).pvalue) if gained + lost else 1.0
 
@@ -232,7 +249,7 @@ def mean_over_teachers(values: Sequence[float], teachers: Sequence[str], floor: 
         return math.nan, math.nan
     groups: Sequence[Hashable] = teachers if len(set(teachers)) > 1 else range(len(values))
     error = max(floor, cluster_error(values, groups))
-    if not error:
+    if error < 1e-12:
         return math.nan, math.nan
     half = t_quantile(len(set(groups))) * error
     return float(np.mean(values)) - half, float(np.mean(values)) + half

@@ -102,6 +102,7 @@ def main_numbers(record: Record) -> dict[str, Any]:
         "random_found_dsr": _value(control.get("found_dsr")),
         "random_p": control.get("p_value"),
         "random_draws": sum(1 for each in control["dsr"] if each["n"]),
+        **_confirmed(evaluate.get("confirmation")),
         "units": " ".join(search["units_found"]) or None,
         "units_found": len(search["units_found"]),
         "units_total": search["units_total"],
@@ -117,6 +118,19 @@ def main_numbers(record: Record) -> dict[str, Any]:
         **{name: search["ledger"][name] for name in COSTS},
     }
     return found
+
+
+def _confirmed(confirmation: Record | None) -> dict[str, Any]:
+    """What was told of the found set, and of how many of its units that they are needed."""
+    if confirmation is None:
+        return {"confirm_error_rate": None, "confirm_set": None, "confirm_units": None, "confirm_of": None}
+    of_set, *of_units = (claim["verdict"] for claim in confirmation["claims"])
+    return {
+        "confirm_error_rate": confirmation["error_rate"],
+        "confirm_set": of_set,
+        "confirm_units": of_units.count("confirmed"),
+        "confirm_of": len(of_units),
+    }
 
 
 def _with_holm(runs: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four finished miniature pairs, with their report."""
     build([*MODELS, *TEACHERS], silent)
     folder = tmp_path_factory.mktemp("recompute")
-    said = dapa("run", "-m", "+experiment=miniature", f"pair={','.join(PAIRS)}", cwd=folder, timeout=500)
+    words = ["+experiment=miniature", f"pair={','.join(PAIRS)}", "evaluate.confirm=0.05"]
+    said = dapa("run", "-m", *words, cwd=folder, timeout=500)
     assert said.code == 0, said.err
     return folder / "multirun" / "miniature"
 
@@ -179,6 +180,14 @@ FAULTS: dict[str, tuple[tuple[str, Callable[[Path], None]], str]] = {
     "the random control's p-value": (
         _scaled("evaluate", "random", "p_value", by=0.5),
         "evaluate.random.p_value",
+    ),
+    "what a confirmation told": (
+        _record(lambda record: _change(record, ("evaluate", "confirmation", "claims", 1, "verdict"), lambda _: "?")),
+        "evaluate.confirmation.claims.1.verdict",
+    ),
+    "rows until it was told": (
+        _scaled("evaluate", "confirmation", "claims", 1, "prompts", by=2),
+        "evaluate.confirmation.claims.1.prompts",
     ),
     "rows that resemble the search's": (
         _record(lambda record: _change(record, ("provenance", "rows", "report", "similar"), lambda _: 1)),

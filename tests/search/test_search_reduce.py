@@ -200,3 +200,11 @@ def refusing(known: set[frozenset[Unit]], test: Test) -> Test:
         return test(candidate, label)
 
     return refuse
+
+
+def test_cdd_cuts_the_chunks_of_its_authors_artifact() -> None:
+    """compute_size of abstract_cdd.py: round(−1 / ln .9) = 9, then ⌊size · (1 − 1/e)⌋."""
+    units = layers(40)
+    found = search("cdd", units, lambda chosen, label: Outcome(chosen == set(units), 0.0))
+    sizes = [len(units) - len(query.units) for query in found.queries[1:]]
+    assert list(dict.fromkeys(size for size in sizes if sizes.count(size) > 1)) == [9, 5, 3, 1]

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.engine.plain import templated
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.prompts.prompt import prompt
-from dapa_exp.search.tuning import Example, answer_log_likelihoods, make_examples, tune
+from dapa_exp.search.tuning import Example, make_examples, tune
 from dapa_exp.transplant.methods.tuned import TuningSettings
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import tiny_model
@@ -52,17 +53,23 @@ def student(tmp_path: Path) -> tuple[LoadedModel, Pair]:
     return LoadedModel(model, tokenizer), pair
 
 
-def likelihood(loaded: LoadedModel, pair: Pair, tensors: dict[str, torch.Tensor]) -> list[float]:
-    """The log-likelihood of each example's better answer with these tensors in place of the student's."""
+def likelihood(loaded: LoadedModel, tensors: dict[str, torch.Tensor]) -> float:
+    """The log-likelihood of the examples' better answers with these tensors in place of the student's."""
     weights = dict(loaded.model.named_parameters())
     before = {name: weights[name].detach().clone() for name in tensors}
     with torch.no_grad():
         for name, tensor in tensors.items():
             weights[name].copy_(tensor)
-        found = answer_log_likelihoods(loaded, [(example.prompt, example.better) for example in EXAMPLES])
+        found = sum(_log_likelihood(loaded, templated(loaded, example.prompt), example.better) for example in EXAMPLES)
         for name, tensor in before.items():
             weights[name].copy_(tensor)
-    return found.tolist()
+    return found
+
+
+def _log_likelihood(loaded: LoadedModel, rendered: str, answer: str) -> float:
+    asked, said = (loaded.tokenizer(text, add_special_tokens=False)["input_ids"] for text in (rendered, answer))
+    labels = torch.tensor([[-100] * len(asked) + said])
+    return -len(said) * float(loaded.model(torch.tensor([asked + said]), labels=labels).loss)
 
 
 @pytest.mark.parametrize("changed", [{}, {"rank": 2}, {"objective": "dpo"}])
@@ -79,7 +86,7 @@ def test_every_way_makes_the_better_answers_likelier_and_leaves_the_student(
     assert all(p.requires_grad and p.grad is None for p in loaded.model.parameters())
     assert set(tensors) == {part.tensor for parts in pair.units.values() for part in parts}
     assert all(not torch.equal(tensor, before[name]) for name, tensor in tensors.items())
-    assert sum(likelihood(loaded, pair, tensors)) > sum(likelihood(loaded, pair, {}))
+    assert likelihood(loaded, tensors) > likelihood(loaded, {})
     assert tokens > 20 * 3 * 10, "20 steps of 3 rows"
 
 
@@ -96,7 +103,7 @@ def test_dpo_moves_away_from_the_students_answers(student: tuple[LoadedModel, Pa
     loaded, pair = student
     worse = [Example(example.prompt, example.worse, example.better) for example in EXAMPLES]
     tensors, _ = tune(loaded, pair, worse, settings(objective="dpo"))
-    assert sum(likelihood(loaded, pair, tensors)) < sum(likelihood(loaded, pair, {}))
+    assert likelihood(loaded, tensors) < likelihood(loaded, {})
 
 
 def test_the_same_settings_give_the_same_tensors(student: tuple[LoadedModel, Pair]) -> None:

@@ -34,7 +34,8 @@ class PerplexityMetric(Metric):
     sets = ("text",)
 
     def measure(self, model: ModelInEngine) -> dict[str, Measure]:
-        words = sum(len(text.split()) for text in _texts(model))
+        by_token = model.config.evaluate.perplexity_over == "tokens"
+        words = sum(len(text.split()) for text in _texts(model)) if by_token else 0
         found = perplexity(self.losses(model), words)
         return {kind: measure for kind, measure in found._asdict().items() if measure is not None}
 
@@ -50,7 +51,8 @@ class PerplexityMetric(Metric):
             return window_losses(model.loaded, _texts(model), wanted.perplexity_window, wanted.perplexity_stride)
 
         file = model.run.files.metric(model.name, "windows")
-        return model.run.load_or_compute(file, TypeAdapter(Losses), compute, model.result_key("windows"))
+        kept = model.run.load_or_compute(file, TypeAdapter(Losses), compute, model.result_key("windows"))
+        return kept if wanted.perplexity_over == "tokens" else means_of_windows(kept)
 
     def working_bytes(self, config: Config, sizes: ModelSizes) -> int:
         """window · (cache of a token + vocabulary · (width + 8)): the softmax converts the logits a second time."""
@@ -87,8 +89,15 @@ def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None,
     return Losses(*zip(*sums, strict=True))
 
 
+def means_of_windows(losses: Losses) -> Losses:
+    """The mean loss of each window as one loss: a window of few tokens then weighs as much as any other."""
+    from dapa_exp.evaluate.statistics import Losses
+
+    return Losses([total / count for total, count in zip(*losses, strict=True)], [1] * len(losses.counts))
+
+
 def perplexity(losses: Losses, words: int) -> Perplexity:
-    """exp(sum of NLL / tokens scored), and exp(sum of NLL / words) of a text of so many words.
+    """exp(sum of NLL / tokens scored), and exp(sum of NLL / words) of a text of so many words, if there are any.
 
     The intervals are those of a ratio estimator over the windows.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import accumulate
-from math import e, prod
+from math import e, floor, log, prod
 from operator import mul
 
 from dapa_exp.search.algorithm import ALGORITHMS, Reduction
@@ -43,20 +43,22 @@ def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
 
 
 def cdd(problem: Problem) -> frozenset[str]:
-    """Remove chunks of a size that depends on the round alone, down to one item. About 1.6 n queries at worst."""
+    """Remove chunks of a size that depends on the round alone, down to one item. About 1.6 n queries at worst.
+
+    The sizes are those of the authors' artifact: 9, 5, 3, 1.
+    """
     kept = problem.ascending(problem.best)
-    chance = INITIAL_CHANCE
-    size = len(kept)
-    while kept and size > 1:
-        size = min(_gainful([chance] * len(kept)), size)
+    size, chunk = round(-1.0 / log(1.0 - INITIAL_CHANCE)), len(kept)
+    while kept and chunk > 1:
+        chunk = max(1, min(size, len(kept)))
         start = 0
         while start < len(kept):
-            rest = kept[:start] + kept[start + size :]
-            if problem.passes(rest, f"size {size} at {start}"):
+            rest = kept[:start] + kept[start + chunk :]
+            if problem.passes(rest, f"size {chunk} at {start}"):
                 kept = rest
             else:
-                start += size
-        chance = min(1.0, chance / (1.0 - 1.0 / e))
+                start += chunk
+        size = floor(size * (1.0 - 1.0 / e))
     return minimise(problem)
 
 
@@ -80,6 +82,6 @@ ALGORITHMS.register(
     Reduction(
         cdd,
         title="Counter-based delta debugging (Zhang et al., arXiv 2408.04735), finished to 1-minimality.",
-        cost=(3.92, 0.59),
+        cost=(3.69, 0.57),
     ),
 )
