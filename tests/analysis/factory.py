@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -184,9 +185,9 @@ def attacked(run: Record, under: dict[str, int] = UNDER) -> Record:
     return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=update)})
 
 
-def talked(run: Record, held: dict[str, tuple[int, ...]]) -> Record:
+def talked(run: Record, held: Mapping[str, tuple[int, ...]]) -> Record:
     """The record with 10 conversations: of each model, how many hold after each turn, and as many defences there."""
-    subjects = {}
+    subjects: dict[str, Any] = {}
     for name, by_turn in held.items():
         subject = getattr(run.evaluate, name)
         broken = [before - after for before, after in zip((10, *by_turn), by_turn, strict=False)]
@@ -205,8 +206,8 @@ def talked(run: Record, held: dict[str, tuple[int, ...]]) -> Record:
         subjects[name] = subject.model_copy(update=update)
     change = Measure(value=(held["hybrid"][-1] - held["teacher"][-1]) / 10, n=10, low=-0.5, high=0.5)
     compared = Comparison(against="teacher", difference=change, gained=0, lost=3, p_value=0.25)
-    update = {**subjects, "conversation_comparisons": [compared]}
-    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=update)})
+    evaluated = {**subjects, "conversation_comparisons": [compared]}
+    return run.model_copy(update={"evaluate": run.evaluate.model_copy(update=evaluated)})
 
 
 def comparison(against: Literal["student", "teacher"], difference: float, **other: Any) -> Comparison:

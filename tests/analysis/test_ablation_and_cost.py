@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from rich.console import Console
@@ -188,7 +188,7 @@ def test_searches_with_and_without_a_prior_are_told_apart(tmp_path: Path) -> Non
     primed = [record(pair, search="auto", prior="attribution", queries=8, identity=pair * 64) for pair in "abc"]
     done = [record("a", queries=20), record("a", search="auto", queries=10), *primed[:2]]
     table = search_cost_table(load([write_sweep(tmp_path, done, [primed[2]])]))
-    shown = table.display.set_index("search")[["runs done", "queries"]]
+    shown: Any = table.display.set_index("search")[["runs done", "queries"]]
     assert shown.loc["auto"].tolist() == ["1/1", "10 (×0.50)"]
     assert shown.loc["auto+attribution"].tolist() == ["2/3", "8 (×0.40)"]
 
@@ -216,6 +216,6 @@ def test_costs_of_settings_that_were_swept_are_told_apart_and_those_of_draws_are
         write_settings(sweep, run, {"search": {"threshold": bar, "seed": seed}})
     table = search_cost_table(load([sweep]))
     assert table.labels == 2
-    shown = table.display.set_index(["search", "search.threshold"])[["runs done", "queries"]]
+    shown: Any = table.display.set_index(["search", "search.threshold"])[["runs done", "queries"]]
     assert shown.loc[("auto", "0.5")].tolist() == ["2/2", "11 [0, 23.7] (×0.52)"]
     assert shown.loc[("auto", "0.9")].tolist() == ["2/2", "31 [18.3, 43.7] (×0.76)"]

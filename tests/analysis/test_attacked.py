@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_without_attacks_there_is_no_table(tmp_path: Path) -> None:
 
 def test_each_model_stands_beside_itself_under_attack(tmp_path: Path) -> None:
     frame = load(write_sweep(tmp_path, [attacked(record())]))
-    shown = attacked_table(frame).display.set_index("around the request")
+    shown: Any = attacked_table(frame).display.set_index("around the request")
     assert shown.loc["plain", "points hybrid"] == "–"
     assert shown.loc["prefix", ["DSR hybrid", "points hybrid"]].tolist() == ["50.0 [35, 65]", "-45.0*"]
     assert shown.loc["prefix", "points teacher"] == "-2.5", "one lost row is no finding"

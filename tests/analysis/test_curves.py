@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis import load
@@ -42,7 +44,7 @@ def test_a_row_is_a_share_of_an_order_and_a_mean_over_its_seeds(tmp_path: Path) 
 
 def test_a_curve_starts_at_the_student_and_goes_through_its_shares(tmp_path: Path) -> None:
     dsr, *_ = draw_curves(curves_data(planted(tmp_path))).axes
-    drawn = [(line.get_xdata(), line.get_ydata()) for line in dsr.lines if len(line.get_xdata())]
+    drawn: list[Any] = [line.get_data() for line in dsr.lines if np.size(line.get_xdata())]
     points = [[(round(float(x)), round(float(y))) for x, y in zip(*line, strict=True)] for line in drawn]
     assert points == [[(0, 5), (9, 50), (27, 90)], [(0, 5), (9, 20)]]
     assert dsr.get_legend_handles_labels()[1] == ["a", "attribution", "shuffled"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -135,7 +136,8 @@ def test_every_figure_can_be_read_in_a_column_and_on_a_dark_page(tmp_path: Path)
     for name, figure in figures.items():
         png, svg = drawing.save(figure, tmp_path / "out", name)
         assert figure.get_figwidth() == WIDTH
-        texts = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text()]  # type: ignore[attr-defined]
+        found: list[Any] = figure.findobj(Text)
+        texts = [text for text in found if text.get_visible() and text.get_text()]
         assert min(text.get_fontsize() for text in texts) >= SIZE, name
         box = figure.get_tightbbox()
         assert -0.02 <= box.x0 <= box.x1 <= WIDTH + 0.02, f"{name} is cut off"

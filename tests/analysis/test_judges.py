@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from analysis import load
 from analysis.report import tables_of
@@ -50,7 +51,7 @@ def test_one_judge_and_one_set_need_no_table_of_their_own(tmp_path: Path) -> Non
 
 def test_a_single_run_shows_each_judges_dsr_with_its_interval_and_what_failed(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, [seen_by(record(), "chat", 0.5, 0.4, failed=2)])])
-    shown = judges_table(runs).display.set_index(["prompts", "judge"])
+    shown: Any = judges_table(runs).display.set_index(["prompts", "judge"])
     assert shown.loc[("report", "phrases")].tolist() == ["5.0", "95.0 [91, 99]", "100.0", "0"]
     assert shown.loc[("report", "chat")].tolist() == ["50.0", "50.0 [40, 60]", "50.0", "6"]
 
@@ -61,13 +62,13 @@ def test_agreement_is_averaged_over_the_runs_that_both_judges_scored(tmp_path: P
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "all", "75.0", "0.400", "240", "2"]
     judged = judges_table(runs)
-    assert judged.display.set_index("judge").loc["chat", "hybrid"].startswith("60.0 [")
+    assert str(judged.display.set_index("judge").loc["chat", "hybrid"]).startswith("60.0 [")
     assert (judged.numbers["hybrid_high"] - judged.numbers["hybrid_low"] > 0.01).all(), "no interval is of zero width"
 
 
 def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, [down(record(), "chat")])])
-    shown = judges_table(runs).display.set_index("judge")
+    shown: Any = judges_table(runs).display.set_index("judge")
     assert shown.loc["chat"].tolist() == ["report", "–", "–", "–", "120"]
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "all", "–", "–", "0", "0"]
@@ -75,7 +76,7 @@ def test_a_judge_that_judged_nothing_has_no_dsr_and_agrees_with_nobody(tmp_path:
 
 def test_runs_in_which_a_judge_judged_nothing_are_in_no_mean(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, [seen_by(record("a"), "chat", 0.5, 0.4), down(record("b"), "chat")])])
-    shown = judges_table(runs).display.set_index("judge")
+    shown: Any = judges_table(runs).display.set_index("judge")
     assert shown.loc["chat"].tolist() == ["report", "50.0", "50.0", "50.0", "120", "1"]
     (row,) = agreement_table(runs).display.to_dict("records")
     assert list(row.values()) == ["phrases", "chat", "all", "75.0", "0.400", "120", "1"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -241,7 +242,7 @@ def test_a_mean_has_an_interval_over_teachers(tmp_path: Path) -> None:
     together = [of(teacher, pair, dsr) for teacher, (pair, dsr) in zip("xxyy", dsrs.items(), strict=True)]
     apart = [of(pair, pair, dsr) for pair, dsr in dsrs.items()]
     tables = [table_of(tmp_path / name, done) for name, done in (("together", together), ("apart", apart))]
-    widths = [
+    widths: list[Any] = [
         t.numbers.query("row == 'mean'")[["hybrid_dsr_low", "hybrid_dsr_high"]].diff(axis=1).iat[0, 1] for t in tables
     ]
     assert widths[0] > 1.3 * widths[1]
@@ -267,7 +268,7 @@ def test_random_sets_have_a_p_value_beside_the_found_sets_dsr_at_the_same_length
     tested = run.model_copy(update={"evaluate": run.evaluate.model_copy(update={"random": control})})
     table = main_table(load(write_sweep(tmp_path, [tested, record("b")])))
     shown = table.display.set_index("pair")["p (random-k)"]
-    assert [cell for name, cell in shown.items() if name.startswith(("mini-llama-base", "b"))] == ["0.67", "–"]
+    assert [cell for name, cell in shown.items() if str(name).startswith(("mini-llama-base", "b"))] == ["0.67", "–"]
     assert shown[[name.startswith("mean") for name in shown.index]].tolist() == [""], "a mean of p-values is no p-value"
     assert "read at the search's length; read so, the found sets reach 90.0 %" in table.caption
     assert "p (random-k): (1 + random sets that reach the found one's DSR) / (1 + random sets)" in table.caption

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_settings, write_sweep
 
 
-def draw(seed: int, units: list[str], pair: str = "a", **options: int) -> Record:
+def draw(seed: int, units: list[str], pair: str = "a", **options: Any) -> Record:
     return record(pair, identity=f"{pair}{seed}".ljust(64, "0"), sample_seed=seed, units_found=units, **options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from tests.analysis.factory import record, write_sweep
 BOUGHT = {0.9: 20.0, 0.5: 10.0, 0.2: 5.0}
 """DSR of a pair's hybrids, and how many percent of the parameters they took."""
 
-NO_OVER_REFUSAL = {"over_refusal": None, "over_refusals": {}}
+NO_OVER_REFUSAL: dict[str, Any] = {"over_refusal": None, "over_refusals": {}}
 
 
 def hybrids(pair: str = "a") -> list[Record]:
@@ -54,7 +55,8 @@ def test_a_curve_goes_from_the_student_through_its_hybrids_the_cheapest_first(tm
 
 def test_intervals_and_the_random_sets_of_the_same_size_are_shown(tmp_path: Path) -> None:
     (axis, *_) = trade_off(load([write_sweep(tmp_path, [*hybrids()])])).axes
-    (bars,) = [container.lines[2][0] for container in axis.containers]
+    containers: list[Any] = axis.containers
+    (bars,) = [container.lines[2][0] for container in containers]
     reach = [sorted(float(y) for _, y in segment) for segment in bars.get_segments()]
     assert reach == [pytest.approx([100 * dsr - 4, 100 * dsr + 4]) for dsr in sorted(BOUGHT)]
     (random,) = [line for line in axis.lines if "random" in str(line.get_label())]

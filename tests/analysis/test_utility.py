@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ def with_tasks(run: Record, **scores: float) -> Record:
 
 def test_a_single_run_shows_every_metric_with_its_interval(tmp_path: Path) -> None:
     runs = load([write_sweep(tmp_path, [with_tasks(record(), arc_easy__acc=0.25)])])
-    shown = utility_table(runs).display.set_index("metric")
+    shown: Any = utility_table(runs).display.set_index("metric")
     assert list(shown.columns) == ["student", "hybrid", "teacher"]
     assert shown.loc["arc_easy/acc"].tolist() == ["–", "0.250 [0.000, 1.000]", "–"]
     assert shown.loc["KL from the student, harmless requests, T = 4", "hybrid"] == "0.250"
@@ -39,7 +40,8 @@ def test_over_refusal_that_no_judge_counted_is_not_zero(tmp_path: Path) -> None:
 
     alone = utility_table(load([write_sweep(tmp_path / "alone", [judged_by_none(record("a"))])]))
     name = "over-refusal (%), harmless/phrases"
-    assert alone.display.set_index("metric").loc[name].tolist() == ["0.0", "–", "0.0"]
+    shown: Any = alone.display.set_index("metric").loc[name]
+    assert shown.tolist() == ["0.0", "–", "0.0"]
     done = [judged_by_none(record("a")), record("b", over_refusal=0.5)]
     table = utility_table(load([write_sweep(tmp_path / "both", done)]))
     assert table.display.set_index("metric").loc[name, "hybrid"] == "50.0"

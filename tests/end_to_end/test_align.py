@@ -8,6 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def asked(out: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in out.rglob("search.jsonl"))
 
 
+def has_asked(out: Path, lines: int) -> bool:
+    return asked(out) >= lines
+
+
 def records(out: Path) -> dict[str, Record]:
     """What each level found, by granularity."""
     found = [Record.model_validate_json(file.read_text()) for file in out.glob("runs/*/record.json")]
@@ -57,7 +62,7 @@ def test_one_command_interrupted_and_killed_ends_with_a_model_that_transformers_
     words = align(out, "dataset.questions=null")
     for lines, how in ((3, signal.SIGINT), (20, signal.SIGKILL)):
         with started(*words, cwd=tmp_path) as running:
-            wait_until(lambda lines=lines: asked(out) >= lines, 300)
+            wait_until(partial(has_asked, out, lines), 300)
             os.killpg(running.pid, how)
             assert running.wait(60) == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert "the same command goes on from here" in (tmp_path / "said.txt").read_text()

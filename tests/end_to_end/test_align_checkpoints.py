@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
@@ -75,7 +76,7 @@ def adapter(folder: Path) -> None:
     base = folder.with_name("base")
     folder.rename(base)
     settings = peft.LoraConfig(target_modules=["q_proj"], r=2, task_type="CAUSAL_LM")
-    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
+    model: Any = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), settings)
     for name, tensor in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(tensor, std=1e-4)
@@ -85,8 +86,8 @@ def adapter(folder: Path) -> None:
 
 
 def as_gguf(folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     parts = json.loads((folder / "tokenizer.json").read_text())["model"]
     words = Vocabulary(
         tokens=tokenizer.convert_ids_to_tokens(range(model.config.vocab_size)),
@@ -113,8 +114,8 @@ def test_it_works(change: Callable[[Path], None], tmp_path: Path, align: Callabl
     change(student(tmp_path / "mine"))
     said = align(tmp_path / "mine", "--time", "1s")
     assert said.code == 0, said.out + said.err
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
-    ids = AutoTokenizer.from_pretrained(tmp_path / "out" / "model").apply_chat_template(
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
+    ids: Any = AutoTokenizer.from_pretrained(tmp_path / "out" / "model").apply_chat_template(
         [{"role": "user", "content": "hi"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     assert model.generate(**ids, max_new_tokens=2, do_sample=False).shape[1] > ids["input_ids"].shape[1]
