@@ -32,13 +32,13 @@ from tests.settings import quick
 
 PAIRS = "pair=mini-llama-small-base,mini-llama-small-style"
 SHORT = ("dataset.search.rows=[0,6]", "dataset.report.rows=[96,102]", "dataset.harmless.rows=[0,4]")
-LAUNCHERS = {
-    "isolated": (16,),
-    "basic": (8,),
-    "joblib": (8, "hydra.launcher.n_jobs=2"),
-    "ray": (16, "hydra.launcher.init.num_cpus=2"),
-    "submitit_local": (4,),
-    "slurm_cpu": (4, "hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=30"),
+LAUNCHERS: dict[str, tuple[int, list[str]]] = {
+    "isolated": (16, []),
+    "basic": (8, []),
+    "joblib": (8, ["hydra.launcher.n_jobs=2"]),
+    "ray": (16, ["hydra.launcher.init.num_cpus=2"]),
+    "submitit_local": (4, []),
+    "slurm_cpu": (4, ["hydra.launcher.cpus_per_task=4", "hydra.launcher.mem_gb=null", "hydra.launcher.timeout_min=30"]),
 }
 """How many runs a sweep has, fewer where each is a process that imports anew; and what its command is told besides."""
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
@@ -68,7 +68,7 @@ class Campaign:
     sweeps: int = 0
 
     def __post_init__(self) -> None:
-        runs, *settings = LAUNCHERS[self.launcher]
+        runs, settings = LAUNCHERS[self.launcher]
         self.runs = self.runs or runs
         self.sweep = quick("-m", PAIRS, *SHORT, f"search.seed=range(0,{self.runs // 2})")
         self.words = (*self.sweep, f"hydra/launcher={self.launcher}", *settings)

@@ -100,8 +100,8 @@ def node_off() -> Iterator[None]:
 
 
 def _daemon(command: list[str], user: str | None = None) -> subprocess.Popen[bytes]:
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = subprocess.Popen(command, user=user, group=user, **quiet)
+    null = subprocess.DEVNULL
+    started = subprocess.Popen(command, user=user, group=user, stdout=null, stderr=null)
     time.sleep(1)
     return started
 

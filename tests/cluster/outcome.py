@@ -40,8 +40,13 @@ def compare(ours: Path, theirs: Path) -> None:
         assert len({tuple(query["units"]) for query in found[0]}) == len(found[0]), f"{run}: a query was repeated"
         assert [query["index"] for query in found[0]] == list(range(len(found[0]))), f"{run}: a query was lost"
         assert result(ours / run) == result(theirs / run), f"{run}: another record"
-    tables = [pd.read_csv(folder / "single" / "report" / "main.csv") for folder in (ours, theirs)]
-    pd.testing.assert_frame_equal(*(table[[name for name in table if "seconds" not in name]] for table in tables))
+    pd.testing.assert_frame_equal(table(ours), table(theirs))
+
+
+def table(folder: Path) -> pd.DataFrame:
+    """A sweep's main table, without times."""
+    cells = pd.read_csv(folder / "single" / "report" / "main.csv")
+    return cells[[name for name in cells if "seconds" not in name]]
 
 
 def queries(file: Path) -> list[dict[str, Any]]:
