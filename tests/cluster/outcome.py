@@ -46,7 +46,7 @@ def compare(ours: Path, theirs: Path) -> None:
 def table(folder: Path) -> pd.DataFrame:
     """A sweep's main table, without times."""
     cells = pd.read_csv(folder / "single" / "report" / "main.csv")
-    return cells[[name for name in cells if "seconds" not in name]]
+    return cells[[name for name in cells if "seconds" not in str(name)]]
 
 
 def queries(file: Path) -> list[dict[str, Any]]:
