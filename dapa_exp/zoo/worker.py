@@ -57,13 +57,12 @@ def work(pipe: Connection) -> None:
 
 
 def _prepare() -> None:
-    """Import the heavy libraries. Limit torch to one thread and deterministic algorithms."""
+    """Import the heavy libraries. Limit torch to deterministic algorithms."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
 
 
@@ -79,6 +78,8 @@ def _build(name: str, report: Report) -> None:
 
 def _make(recipe: AnyRecipe, report: Report) -> None:
     """Make one model and store it."""
+    import torch
+
     from dapa_exp.zoo import miniature, refusing
     from dapa_exp.zoo.built_model import BuiltModel
     from dapa_exp.zoo.enlarge import Enlargement
@@ -86,6 +87,8 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
     def step(done: int, note: str) -> None:
         report(Progress(recipe.name, done, recipe.steps, note))
 
+    # Miniatures are too small for threads. A model of real size takes as many on every machine, for the same weights.
+    torch.set_num_threads(2 if isinstance(recipe, Refusing) else 1)
     started, spent = time.monotonic(), time.process_time()
     made: BuiltModel | Enlargement
     match recipe:
