@@ -77,6 +77,7 @@ def main_numbers(record: Record) -> dict[str, Any]:
         found |= {f"{name}_dsr": dsr["value"], f"{name}_dsr_low": dsr["low"], f"{name}_dsr_high": dsr["high"]}
         total = sum(outcomes.values())
         found |= {f"{name}_{outcome}": outcomes.get(outcome, 0) / total for outcome in OUTCOMES}
+    report = record["provenance"]["rows"]["report"]
     gained = search["status"] != "no_gain"
     tested = gained and hybrid["dsr"]["n"] > 0
     against = {comparison["against"]: comparison for comparison in evaluate["comparisons"]}
@@ -84,6 +85,8 @@ def main_numbers(record: Record) -> dict[str, Any]:
     enough = search["student_dsr"] + search["threshold"] * (search["teacher_dsr"] - search["student_dsr"])
     found |= {
         "prompts_judged": hybrid["dsr"]["n"],
+        "report_rows_named": report["named"],
+        "report_rows_left_out": report["named"] - report["used"],
         "gain_points": 100 * (hybrid["dsr"]["value"] - student["dsr"]["value"]),
         "p_value": against["student"]["p_value"],
         "status": search["status"],
