@@ -39,6 +39,8 @@ from dapa_exp.zoo.recipe import is_miniature
 
 LEVELS = ("layer", "module", "part")
 """Granularities of the searches, coarse to fine. Each search stays within the units that the one before it found."""
+NEARLY_ALL = 0.95
+"""A search that keeps more of the parameters than this has dropped nothing that is worth a finer search."""
 MODEL, PATCH, RUNS = "model", "patch.safetensors", "runs"
 """What lies in the output folder."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -113,7 +115,10 @@ def chosen_level(records: Sequence[Record]) -> int | None:
 
 
 def _search(common: Sequence[str]) -> list[tuple[Path, Record]]:
-    """Carry out the run of each level, within what the one before it found, until one is not certified."""
+    """Carry out the run of each level, within what the one before it found.
+
+    The last one is the first that is not certified, or that drops nothing.
+    """
     done: list[tuple[Path, Record]] = []
     for level in LEVELS:
         within = [f"search.within={quoted(done[-1][0])}"] if done else []
@@ -126,7 +131,16 @@ def _search(common: Sequence[str]) -> list[tuple[Path, Record]]:
         print(found_sentence(done[-1][1]), flush=True)
         if done[-1][1].search.status != "certified":
             break
+        if level != LEVELS[-1] and drops_nothing([record for _, record in done]):
+            print(f"a finer search is left out: the {level}s are nearly all of what the search before them found")
+            break
     return done
+
+
+def drops_nothing(records: Sequence[Record]) -> bool:
+    """Whether the last search kept nearly all parameters of the one before it. A finer one would hardly drop more."""
+    sizes = [record.transplant.parameters for record in records[-2:]]
+    return len(sizes) == 2 and sizes[1] > NEARLY_ALL * sizes[0]
 
 
 def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:

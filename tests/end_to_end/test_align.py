@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from dapa_exp.cli.align import drops_nothing
 from dapa_exp.cli.dispatch import main
 from dapa_exp.record.schema import Record
+from tests.analysis.factory import record
 from tests.commands import Said, started, wait_until
 
 STUDENT, TEACHER = "zoo:llama-small-style", "zoo:llama-small-chat"
@@ -116,6 +118,15 @@ def test_a_task_that_falls_too_far_keeps_the_model_from_being_exported(
     assert lost.code == 1
     assert "falls by more than -1 points" in lost.out
     assert "nothing is exported" in lost.out
+
+
+@pytest.mark.parametrize(("sizes", "nothing"), [((100,), False), ((100, 99), True), ((100, 80), False)])
+def test_a_search_that_keeps_all_of_what_the_one_before_found_is_the_last(
+    sizes: tuple[int, ...], nothing: bool
+) -> None:
+    run = record()
+    found = [run.model_copy(update={"transplant": run.transplant.model_copy(update={"parameters": n})}) for n in sizes]
+    assert drops_nothing(found) == nothing
 
 
 def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, said: Callable[..., Said]) -> None:
