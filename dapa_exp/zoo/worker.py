@@ -87,7 +87,7 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
     def step(done: int, note: str) -> None:
         report(Progress(recipe.name, done, recipe.steps, note))
 
-    # Miniatures are too small for threads. A model of real size takes as many on every machine, for the same weights.
+    # Threads do not help a miniature. A model of real size takes two on every machine, however many cores there are.
     torch.set_num_threads(2 if isinstance(recipe, Refusing) else 1)
     started, spent = time.monotonic(), time.process_time()
     made: BuiltModel | Enlargement
