@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, StoppedError
 from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config
 from dapa_exp.record.layout import RunLayout
@@ -13,13 +13,18 @@ from dapa_exp.record.schema import Record
 from dapa_exp.run import run
 
 
-def execute(config: Config, folder: Path, report: Report) -> Record:
+def execute(config: Config, folder: Path, report: Report) -> Record | None:
     """Carry out a run, mirror its record to W&B if the config says so, and return the record.
+
+    None if the run ends before its record, because the config says so.
 
     If the mirror fails, the reason is written to the run's folder, and `dapa status` shows it. Raises DapaError only
     if that is not possible either.
     """
-    record = run(config, folder, report)
+    try:
+        record = run(config, folder, report)
+    except StoppedError:
+        return None
     if config.record.wandb != "off":
         try:
             mirror(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from dapa_exp.assemble import make_record
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, StoppedError
 from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import make_engine
@@ -32,7 +32,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
     """Carry out a run in its folder and return its record. The record of a finished run is only read.
 
     An interrupted run is resumed: nothing in its folder is generated, judged or measured again. Raises DapaError, with
-    one clear message, if the run cannot be carried out.
+    one clear message, if the run cannot be carried out, and StoppedError where `record.until` ends it.
     """
     if (done := read_record(folder, config)) is not None:
         return done
@@ -60,6 +60,8 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             prepare_method(run, method, oracle, teacher)
             found = search_units(run, pair, teacher, oracle, report, partial(load_others, run, evaluator, others))
             engine.forget()
+        if config.record.until == "search":
+            raise StoppedError
         with run.run_stage("student"):
             hybrid.set_units(())
             student = evaluator.measure("student", lambda: engine)

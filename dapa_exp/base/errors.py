@@ -11,6 +11,10 @@ class DapaError(Exception):
     """Something the user can act on: the message says what is wrong, where, and what is allowed."""
 
 
+class StoppedError(Exception):
+    """A run has come as far as it was asked to (`record.until`). Nothing went wrong."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the allowed name closest to `name`, or an empty string."""
     close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)

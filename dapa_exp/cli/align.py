@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from dapa_exp.cli.pair_list import quoted
 from dapa_exp.config.registries import METHODS
 from dapa_exp.config.schema import Config, Model
 from dapa_exp.models.card import base_in_card
+from dapa_exp.models.pair import open_pair, unit_parameters
 from dapa_exp.preflight.estimate import measured_tokens, needs, random_tokens
 from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.findings import find_problems, look, pair_notes, row_notes
@@ -29,7 +31,7 @@ from dapa_exp.preflight.speed import operations_a_second
 from dapa_exp.preflight.totals import format_bytes, shortages, totals
 from dapa_exp.prompts.files import is_table, read_table
 from dapa_exp.record.layout import RunLayout, SweepLayout
-from dapa_exp.record.schema import Record
+from dapa_exp.record.schema import Record, SearchRecord
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
 from dapa_exp.transplant.export.export import export
@@ -46,6 +48,16 @@ MODEL, PATCH, RUNS = "model", "patch.safetensors", "runs"
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+@dataclass(frozen=True)
+class Level:
+    """The search of one granularity: the words of its run, the run's folder, and the set with its parameters."""
+
+    words: list[str]
+    folder: Path
+    found: SearchRecord
+    parameters: int
+
+
 def align_command(words: list[str]) -> int:
     """Carry out `dapa align`. The exit code is 0 if a model was exported."""
     asked = parsed(words)
@@ -53,13 +65,15 @@ def align_command(words: list[str]) -> int:
     (first,) = compose([*common, f"granularity={LEVELS[0]}"]).jobs
     if not RunLayout(first.folder).is_run() and not _is_agreed(first, asked):
         return 1
-    done = _search(common)
-    chosen = chosen_level([record for _, record in done])
+    levels = _search(common)
+    chosen = chosen_level([level.found for level in levels])
     if chosen is None:
-        print(f"\nnothing is exported: {why_nothing(done[-1][1])}")
+        print(f"\nnothing is exported: {why_nothing(levels[-1].found)}")
         return 1
-    folder, record = done[chosen]
-    written = report([asked.out / RUNS], Console(quiet=True))
+    folder = levels[chosen].folder
+    launch(compose(levels[chosen].words))  # goes on from its search: it measures
+    record = RunLayout(folder).read_record()
+    written = report([asked.out / RUNS], Console(quiet=True), [folder])
     page = next((path for path in written if path.suffix == ".html"), SweepLayout(asked.out / RUNS).report)
     lost = [kept for kept in kept_measures(record, asked.keep) if kept.is_lost(asked.tolerance)]
     if not lost:
@@ -105,42 +119,43 @@ def _base_words(asked: argparse.Namespace) -> list[str]:
     return [f"transplant.base={quoted(base)}"]
 
 
-def chosen_level(records: Sequence[Record]) -> int | None:
+def chosen_level(searches: Sequence[SearchRecord]) -> int | None:
     """The place of the search whose set is exported: the finest that is certified, else the first where it passed."""
-    certified = [place for place, record in enumerate(records) if record.search.status == "certified"]
+    certified = [place for place, search in enumerate(searches) if search.status == "certified"]
     if certified:
         return certified[-1]
-    first = records[0].search
-    return 0 if first.status == "not_certified" and first.passed else None
+    return 0 if searches[0].status == "not_certified" and searches[0].passed else None
 
 
-def _search(common: Sequence[str]) -> list[tuple[Path, Record]]:
-    """Carry out the run of each level, within what the one before it found.
+def _search(common: Sequence[str]) -> list[Level]:
+    """Search on each level, within what the one before it found. Only one level is measured, later.
 
     The last one is the first that is not certified, or that drops nothing.
     """
-    done: list[tuple[Path, Record]] = []
-    for level in LEVELS:
-        within = [f"search.within={quoted(done[-1][0])}"] if done else []
-        composed = compose([*common, f"granularity={level}", *within])
+    done: list[Level] = []
+    for name in LEVELS:
+        within = [f"search.within={quoted(done[-1].folder)}"] if done else []
+        words = [*common, f"granularity={name}", *within]
+        composed = compose([*words, "record.until=search"])
         make_room(composed.jobs)
         prepare(composed.jobs)
         launch(composed)
-        folder = composed.jobs[0].folder
-        done.append((folder, RunLayout(folder).read_record()))
-        print(found_sentence(done[-1][1]), flush=True)
-        if done[-1][1].search.status != "certified":
+        (job,) = composed.jobs
+        found = RunLayout(job.folder).read_search()
+        sizes = unit_parameters(open_pair(job.config))
+        done.append(Level(words, job.folder, found, sum(sizes[unit] for unit in found.units_found)))
+        print(found_sentence(found), flush=True)
+        if found.status != "certified":
             break
-        if level != LEVELS[-1] and drops_nothing([record for _, record in done]):
-            print(f"a finer search is left out: the {level}s are nearly all of what the search before them found")
+        if name != LEVELS[-1] and drops_nothing([level.parameters for level in done]):
+            print(f"a finer search is left out: the {name}s are nearly all of what the search before them found")
             break
     return done
 
 
-def drops_nothing(records: Sequence[Record]) -> bool:
+def drops_nothing(parameters: Sequence[int]) -> bool:
     """Whether the last search kept nearly all parameters of the one before it. A finer one would hardly drop more."""
-    sizes = [record.transplant.parameters for record in records[-2:]]
-    return len(sizes) == 2 and sizes[1] > NEARLY_ALL * sizes[0]
+    return len(parameters) > 1 and parameters[-1] > NEARLY_ALL * parameters[-2]
 
 
 def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
@@ -175,9 +190,9 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
 def measuring_minutes(config: Config, shape: Shape) -> float:
     """About how long the models' measuring takes, by 2 · parameters operations a token.
 
-    Student and teacher are measured once, a hybrid and its random sets on each level.
+    Student, teacher and the hybrid that is exported are measured, and the random sets of the latter.
     """
-    tokens = (2 + len(LEVELS)) * measured_tokens(config) + len(LEVELS) * random_tokens(config)
+    tokens = 3 * measured_tokens(config) + random_tokens(config)
     return tokens * 2 * shape.parameters / operations_a_second(config.runtime) / 60
 
 

@@ -13,7 +13,7 @@ from dapa_exp.preflight.estimate import RunNeeds
 from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.totals import format_bytes
 from dapa_exp.prompts.files import is_table
-from dapa_exp.record.schema import Measure, Record
+from dapa_exp.record.schema import Measure, Record, SearchRecord
 
 UNITS = {"layer": "layers", "module": "modules (attention, MLP)", "part": "parts (attention, MLP projections)"}
 SIGHT = {"refused": "refusals", "harmless": "harmless answers", "harmful": "harmful answers"}
@@ -83,9 +83,8 @@ def needs_lines(
     yield f"writes   {out}"
 
 
-def found_sentence(record: Record) -> str:
+def found_sentence(search: SearchRecord) -> str:
     """What one search has found."""
-    search = record.search
     units = UNITS.get(search.granularity, "units")
     if search.status == "no_gain":
         return f"{units}: no gain: the student with all of them defends no more than it does by itself"
@@ -98,9 +97,8 @@ def found_sentence(record: Record) -> str:
     return f"{found}: not enough of a gain at this fineness"
 
 
-def why_nothing(record: Record) -> str:
+def why_nothing(search: SearchRecord) -> str:
     """Why a search has nothing to export, and what to try."""
-    search = record.search
     if search.status == "no_gain":
         return (
             f"with all layers of the teacher, {100 * search.everything_dsr:.0f} % of the search's prompts are defended,"

@@ -20,7 +20,7 @@ from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
-from dapa_exp.record.folder import read_record
+from dapa_exp.record.folder import is_searched, read_record
 from dapa_exp.record.mirror import is_mirrored
 from dapa_exp.sweep.job import Job
 
@@ -116,9 +116,14 @@ def _sweep(composed: Composed) -> None:
 
 
 def is_done(planned: Job) -> bool:
-    """Whether a run needs not be started: it has a record, which was mirrored if its config asks for that."""
+    """Whether a run needs not be started: it has a record, which was mirrored if its config asks for that.
+
+    A run that is asked for until its search needs only that.
+    """
     to = planned.config.record
     try:
+        if to.until == "search" and is_searched(planned.folder, planned.config):
+            return True
         return read_record(planned.folder, planned.config) is not None and (
             to.wandb == "off"
             or is_mirrored(planned.folder, mode=to.wandb, project=to.wandb_project, entity=to.wandb_entity)

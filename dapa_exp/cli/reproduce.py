@@ -36,10 +36,10 @@ def reproduce_command(words: list[str]) -> int:
     for changed in _changes(theirs):
         print(f"note: {changed}")
     prepare([Job(config, (), known, out)])
-    from dapa_exp.execute import execute  # imported here: it imports torch
+    from dapa_exp.run import run  # imported here: it imports torch
 
     with display() as report:
-        ours = execute(config, out, report)
+        ours = run(config, out, report)
     found = differences(theirs.record, ours)
     for key, old, new in found[:SHOWN]:
         print(f"{key}: {old} -> {new}")

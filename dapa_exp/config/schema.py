@@ -572,6 +572,9 @@ class RecordSettings(Group):
     share: bool = Field(
         default=True, description="measure a teacher or student once for all runs of the sweep that need the same"
     )
+    until: Literal["search"] | None = Field(
+        default=None, description="stop after this stage; the same command without this key goes on from there"
+    )
     wandb: Literal["off", "offline", "online"]
     wandb_project: str
     wandb_entity: str | None

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from dapa_exp.base.claim import Claim, HeldError, LostClaimError, hold, this_process
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, StoppedError
 from dapa_exp.base.files import leftovers, remove, write_atomically
 from dapa_exp.base.memory import peak_memory_bytes
 from dapa_exp.config.schema import Config
@@ -204,6 +204,12 @@ def read_record(path: Path, config: Config) -> Record | None:
     return record
 
 
+def is_searched(path: Path, config: Config) -> bool:
+    """Whether the search of a run is finished. Raises DapaError if the folder holds another run."""
+    _refuse_another(path, config)
+    return RunLayout(path).found.is_file()
+
+
 @contextmanager
 def claim_folder(path: Path, patience: float = PATIENCE) -> Iterator[Claim]:
     """Hold a run's folder while the block runs. Raises DapaError if another process holds it, and names that process.
@@ -273,7 +279,7 @@ def _write_error_on_failure(run: RunFolder) -> Iterator[None]:
     """Write `error.json` if the block raises. An OSError becomes a DapaError that a user can read."""
     try:
         yield
-    except (KeyboardInterrupt, BrokenPipeError, LostClaimError):
+    except (KeyboardInterrupt, BrokenPipeError, LostClaimError, StoppedError):
         raise  # the user stopped the run, or closed the pipe that reads its output, or another process goes on with it
     except OSError as error:
         readable = _readable(run.path, error)

@@ -15,7 +15,7 @@ def given_units(search: Search) -> tuple[str, ...]:
 
     A pattern such as `multirun/x/*-mlp-auto-*` names several runs: then these are all units that any of them found.
 
-    Raises DapaError if that run is not done, or found no set.
+    Raises DapaError if that run's search is not done, or found no set.
     """
     if search.from_run is None:
         return tuple(search.units or ())
@@ -25,7 +25,7 @@ def given_units(search: Search) -> tuple[str, ...]:
 def within_units(search: Search) -> tuple[str, ...] | None:
     """The units found by the run in the folder `search.within`; None if it is not set.
 
-    Raises DapaError if that run is not done, or found no set.
+    Raises DapaError if that run's search is not done, or found no set.
     """
     return None if search.within is None else _found("search.within", search.within)
 
@@ -40,7 +40,7 @@ def _found(key: str, folder: str) -> tuple[str, ...]:
 
 
 def _units_of(key: str, folder: Path) -> list[str]:
-    found = RunLayout(folder).read_record().search
+    found = RunLayout(folder).read_search()
     if not found.units_found or found.status == "no_gain":
         raise DapaError(f"{key}={folder}: that run found no set ({found.status})")
     return found.units_found

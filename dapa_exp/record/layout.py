@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Config
 from dapa_exp.record.journal import Line, read_lines
-from dapa_exp.record.schema import Record, damage
+from dapa_exp.record.schema import Record, SearchRecord, damage
 
 T = TypeVar("T")
 
@@ -179,6 +179,12 @@ class RunLayout(_Layout):
             return Record.model_validate_json(self.record.read_bytes())
         except (OSError, ValidationError) as error:
             raise DapaError(f"{self.record}: not a valid record: {damage(error)}") from error
+
+    def read_search(self) -> SearchRecord:
+        """What the run's search found. Raises DapaError if the search is not finished, or its result is damaged."""
+        if self.found.is_file() and not self.record.is_file():
+            return read_json(self.found, TypeAdapter(SearchRecord))
+        return self.read_record().search
 
     def read_job(self) -> SubmittedJob | None:
         """The cluster's job that this run was last submitted as; None if it was not submitted, or cannot be told."""

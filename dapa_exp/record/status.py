@@ -145,7 +145,10 @@ def _read_one(run: RunStatus) -> RunStatus:
     if run.files.record.is_file():
         return _read_record(run)
     queries = run.files.count_queries()
-    so_far = "before the search" if queries is None else f"after {queries} queries of the search"
+    if run.files.found.is_file():
+        so_far = "after the search"
+    else:
+        so_far = "before the search" if queries is None else f"after {queries} queries of the search"
     if run.owner:
         return replace(run, state="running", reason=so_far, work=_work(run.files, queries or 0))
     if run.files.error.is_file():

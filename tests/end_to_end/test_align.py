@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dapa_exp.cli.align import drops_nothing
 from dapa_exp.cli.dispatch import main
-from dapa_exp.record.schema import Record
-from tests.analysis.factory import record
+from dapa_exp.record.schema import Record, SearchRecord
 from tests.commands import Said, started, wait_until
 
 STUDENT, TEACHER = "zoo:llama-small-style", "zoo:llama-small-chat"
@@ -50,10 +49,10 @@ def has_asked(out: Path, lines: int) -> bool:
     return asked(out) >= lines
 
 
-def records(out: Path) -> dict[str, Record]:
+def searches(out: Path) -> dict[str, SearchRecord]:
     """What each level found, by granularity."""
-    found = [Record.model_validate_json(file.read_text()) for file in out.glob("runs/*/record.json")]
-    return {record.search.granularity: record for record in found}
+    found = [SearchRecord.model_validate_json(file.read_text()) for file in out.glob("runs/*/found.json")]
+    return {search.granularity: search for search in found}
 
 
 @pytest.mark.slow
@@ -72,15 +71,17 @@ def test_one_command_interrupted_and_killed_ends_with_a_model_that_transformers_
     done = said(*words)
     assert done.code == 0, done.err
 
-    found = records(out)
+    found = searches(out)
     assert sorted(found) == ["layer", "module", "part"]
-    assert {record.search.status for record in found.values()} == {"certified"}
+    assert {search.status for search in found.values()} == {"certified"}
     outer = {"module": found["layer"], "part": found["module"]}
     for level, coarser in outer.items():
-        for unit in found[level].search.units_found:
-            assert any(f"{unit}.".startswith(f"{of}.") for of in coarser.search.units_found)
+        for unit in found[level].units_found:
+            assert any(f"{unit}.".startswith(f"{of}.") for of in coarser.units_found)
+    (measured,) = out.glob("runs/*/record.json")  # the exported level alone
+    assert "-part-" in measured.parent.name
     card = json.loads((out / "model" / "dapa.json").read_text())
-    assert card["record"]["identity"] == found["part"].identity
+    assert card["record"]["identity"] == Record.model_validate_json(measured.read_text()).identity
     assert (out / "patch.safetensors").is_file()
     assert list((out / "runs" / "report").iterdir())
     model = AutoModelForCausalLM.from_pretrained(out / "model")
@@ -124,9 +125,7 @@ def test_a_task_that_falls_too_far_keeps_the_model_from_being_exported(
 def test_a_search_that_keeps_all_of_what_the_one_before_found_is_the_last(
     sizes: tuple[int, ...], nothing: bool
 ) -> None:
-    run = record()
-    found = [run.model_copy(update={"transplant": run.transplant.model_copy(update={"parameters": n})}) for n in sizes]
-    assert drops_nothing(found) == nothing
+    assert drops_nothing(sizes) == nothing
 
 
 def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, said: Callable[..., Said]) -> None:
