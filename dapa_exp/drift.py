@@ -22,6 +22,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import atomic
 from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config, Drift, Drifted, Model
+from dapa_exp.engine.make import load_student, load_teacher
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.models.architecture import Part
 from dapa_exp.models.pair import Pair, open_pair
@@ -30,7 +31,7 @@ from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.identity import identity, run_folder
 from dapa_exp.record.layout import SweepLayout
 from dapa_exp.record.schema import Record
-from dapa_exp.run import load_student, load_teacher, run
+from dapa_exp.run import run
 from dapa_exp.search.tuning import Example, make_examples, tune
 from dapa_exp.transplant.hybrid import Hybrid
 from dapa_exp.transplant.merge import HybridTensors

@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 
 from dapa_exp.assemble import make_record
-from dapa_exp.base.errors import DapaError, StoppedError
+from dapa_exp.base.errors import StoppedError
 from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
-from dapa_exp.engine.make import make_engine
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.make import load_student, load_teacher
 from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
-from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.models.pair_templates import check_templates
-from dapa_exp.record.folder import RunFolder, open_run, read_record
+from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.log import log_progress
 from dapa_exp.record.schema import Record
+from dapa_exp.search.joint import load_others, open_others
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.prepare import prepare_method
 from dapa_exp.search.unit_search import check_search, search_units
@@ -85,38 +84,3 @@ def measure_teacher(evaluator: Evaluator, pair: Pair) -> Teacher:
     It is not loaded if other runs have measured all of it.
     """
     return evaluator.teacher(cache(lambda: load_teacher(evaluator.config, pair)))
-
-
-def load_teacher(config: Config, pair: Pair) -> PlainEngine:
-    """An engine with the teacher."""
-    return make_engine(load_model(pair.teacher_folder, config.runtime, thinking=config.pair.thinking), config.runtime)
-
-
-def load_student(config: Config, pair: Pair) -> PlainEngine:
-    """An engine with the student."""
-    template = pair.teacher_folder if pair.chat_template == "teacher" else None
-    loaded = load_model(pair.student_folder, config.runtime, template, config.pair.thinking)
-    return make_engine(loaded, config.runtime)
-
-
-def open_others(config: Config, pair: Pair, report: Report) -> list[tuple[Config, Pair]]:
-    """The further students that the found set is to serve, each with a config of its own. No weights are read.
-
-    Raises DapaError if one of them does not fit the teacher.
-    """
-    others = [(each, open_pair(each, report)) for each in config.by_student()[1:]]
-    for each, other in others:
-        check_templates(each, other)
-        if list(other.units) != list(pair.units):
-            raise DapaError(f"{each.pair.name}: its units are not those of {config.pair.student.id}")
-    return others
-
-
-def load_others(run: RunFolder, evaluator: Evaluator, others: list[tuple[Config, Pair]]) -> list[Oracle]:
-    """The oracles of further students. They stay in memory together until the search ends."""
-    oracles = []
-    for student, (config, pair) in enumerate(others, start=2):
-        engine = load_student(config, pair)
-        hybrid = Hybrid(engine.loaded.model, pair)
-        oracles.append(Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search, student))
-    return oracles

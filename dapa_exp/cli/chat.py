@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.prompts.prompt import Message, Prompt
-from dapa_exp.run import load_student
 from dapa_exp.transplant.export.finished import FinishedRun, open_finished
 from dapa_exp.transplant.hybrid import Hybrid
 

@@ -16,6 +16,7 @@ from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
 from dapa_exp.config.schema import Config, Localise
 from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.swap import Swapper
@@ -31,7 +32,6 @@ from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swappi
 from dapa_exp.record.log import log_progress
 from dapa_exp.record.provenance import git_commit, utc_now, versions
 from dapa_exp.record.schema import Measure
-from dapa_exp.run import load_student
 from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer
 from dapa_exp.tracing.forks import find_forks, read
 from dapa_exp.zoo.enlarge import is_enlarged

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import Report
+from dapa_exp.config.schema import Config
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.work import TokenWork
+from dapa_exp.evaluate.evaluator import Evaluator
+from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.models.pair_templates import check_templates
+from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import Ledger, Work
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.query import Outcome
+from dapa_exp.transplant.hybrid import Hybrid
 
 
 class Joint:
@@ -77,3 +86,26 @@ def total(oracles: Sequence[Oracle], cache_hits: int = 0) -> Ledger:
 
 def _failures(oracle: Oracle) -> int:
     return sum(not outcome.passed for outcome in oracle.known().values())
+
+
+def open_others(config: Config, pair: Pair, report: Report) -> list[tuple[Config, Pair]]:
+    """The further students that the found set is to serve, each with a config of its own. No weights are read.
+
+    Raises DapaError if one of them does not fit the teacher.
+    """
+    others = [(each, open_pair(each, report)) for each in config.by_student()[1:]]
+    for each, other in others:
+        check_templates(each, other)
+        if list(other.units) != list(pair.units):
+            raise DapaError(f"{each.pair.name}: its units are not those of {config.pair.student.id}")
+    return others
+
+
+def load_others(run: RunFolder, evaluator: Evaluator, others: list[tuple[Config, Pair]]) -> list[Oracle]:
+    """The oracles of further students. They stay in memory together until the search ends."""
+    oracles = []
+    for student, (config, pair) in enumerate(others, start=2):
+        engine = load_student(config, pair)
+        hybrid = Hybrid(engine.loaded.model, pair)
+        oracles.append(Oracle(run, hybrid, engine, evaluator.judge, evaluator.prompts.search, student))
+    return oracles

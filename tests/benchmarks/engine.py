@@ -38,6 +38,7 @@ from rich.table import Table
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.defence import defence_rate
 from dapa_exp.evaluate.evaluator import Teacher
@@ -46,7 +47,6 @@ from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import open_pair
 from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.folder import open_run
-from dapa_exp.run import load_student
 from dapa_exp.search.oracle import Oracle
 from dapa_exp.search.unit_search import search_units
 from dapa_exp.transplant.hybrid import Hybrid

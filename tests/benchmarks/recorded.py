@@ -16,13 +16,13 @@ from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.completions import CompletionStore
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine, Request
 from dapa_exp.judges import make_judge
 from dapa_exp.models.load import load_model
 from dapa_exp.models.pair import Pair, open_pair
 from dapa_exp.prompts.rows import load_rows
 from dapa_exp.record.folder import RunFolder, open_run
-from dapa_exp.run import load_student
 from dapa_exp.search import Test, Unit
 from dapa_exp.search.evidence import Evidence, compute_prior
 from dapa_exp.search.oracle import Bar, Oracle

@@ -9,13 +9,13 @@ import pytest
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Config
+from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine, encode, templated
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import open_pair
 from dapa_exp.models.pair_templates import check_templates, template_date
 from dapa_exp.models.templates import StoredTemplate, render, template_in
 from dapa_exp.prompts.prompt import Message, Prompt, prompt
-from dapa_exp.run import load_student
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.tiny import tiny_loaded
 from tests.transplant.finished import config_of, sharded
