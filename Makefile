@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-BENCHMARKS := search_queries export demo engine coverage scale validity sweep report sharing rounding
+BENCHMARKS := search_queries export demo engine coverage scale validity sweep report sharing rounding experiments
 
 GPU_PYTHON ?= python3
 GPU_PYTHON_VERSION ?= 3.12

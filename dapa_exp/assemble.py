@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dapa_exp.config.schema import Config, Model
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Evaluator
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair

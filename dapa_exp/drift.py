@@ -21,7 +21,9 @@ from safetensors.torch import save_file
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import atomic
 from dapa_exp.base.progress import Report
-from dapa_exp.config.schema import Config, Drift, Drifted, Model
+from dapa_exp.config.models import Drifted, Model
+from dapa_exp.config.schema import Config
+from dapa_exp.config.transplant import Drift
 from dapa_exp.engine.make import load_student, load_teacher
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.models.architecture import Part

@@ -16,8 +16,9 @@ from pydantic import BaseModel, TypeAdapter
 from dapa_exp.base.files import write_atomically
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import USAGE, VERBS, main
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.registries import METHODS
-from dapa_exp.config.schema import Config, JudgeSettings
+from dapa_exp.config.schema import Config
 from dapa_exp.record.schema import Record
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -22,8 +22,8 @@ from dapa_exp.base.registry import Registry
 from dapa_exp.cli.align import parsed, run_words
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import COMPOSED, VERBS, main
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.registries import ALGORITHMS, METHODS, METRICS, PRIORS
-from dapa_exp.config.schema import JudgeSettings
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
 from tests.commands import dapa

@@ -20,8 +20,9 @@ from dapa_exp.cli.align_words import account, found_sentence, kept_measures, nee
 from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
 from dapa_exp.cli.pair_list import quoted
+from dapa_exp.config.models import Model
 from dapa_exp.config.registries import METHODS
-from dapa_exp.config.schema import Config, Model
+from dapa_exp.config.schema import Config
 from dapa_exp.models.card import base_in_card
 from dapa_exp.models.pair import open_pair, unit_parameters
 from dapa_exp.preflight.estimate import measured_tokens, needs, random_tokens

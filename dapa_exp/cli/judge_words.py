@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.schema import JudgeSettings
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.judges.contract import Judge as Judging
 
 CONFIG_DIR = ("--config-dir", "-cd")

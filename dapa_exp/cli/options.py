@@ -8,8 +8,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 
 from dapa_exp.base.plugins import add_plugins
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.registries import ALGORITHMS, METHODS
-from dapa_exp.config.schema import JudgeSettings
 
 PLUGINS = "plugins"
 """The folder in `--config-dir` whose Python files are imported as plugins. No others are imported."""

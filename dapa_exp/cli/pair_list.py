@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.prompts.files import Row, read_table
 
 COLUMNS = {"student": "pair.student.id", "teacher": "family.teacher.id", "base": "transplant.base"}

@@ -19,7 +19,7 @@ from dapa_exp.cli.status import unsent
 from dapa_exp.config.registries import METRICS, PRIORS
 from dapa_exp.config.schema import Config, RecordSettings
 from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
-from dapa_exp.record.status import status
+from dapa_exp.record.status import RunStatus, status
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
 
@@ -46,7 +46,7 @@ def run_command(words: list[str]) -> int:
         folders = " ".join(sorted({str(job.folder.parent) for job in planned}))
         print(f"submitted. dapa status --watch {folders} follows; the same command without runtime.wait=false finishes")
         return 0
-    return _conclude(planned)
+    return _conclude_searches(planned) if planned[0].config.record.until else _conclude(planned)
 
 
 def refuse_early(configs: Sequence[Config]) -> None:
@@ -96,6 +96,24 @@ def _mirror_sweeps(folders: Iterable[Path], to: RecordSettings) -> None:
             complain(error)
 
 
+def _conclude_searches(planned: Sequence[Job]) -> int:
+    """Print how many searches are done, and each that failed with its reason. Returns the exit code."""
+    left = [run for run in _of(planned) if not run.files.found.is_file()]
+    for run in left:
+        print(f"{run.state}: {run.folder}: {run.reason or 'no set was written'}", file=sys.stderr)
+    done = len(planned) - len(left)
+    print(
+        f"{done} of {len(planned)} searches are done; the same command without record.until=search goes on from there"
+    )
+    return 1 if left else 0
+
+
+def _of(planned: Sequence[Job]) -> list[RunStatus]:
+    asked = {job.folder.name for job in planned}
+    folders = {job.folder.parent for job in planned}
+    return [run for folder in sorted(folders) for run in status(folder) if run.folder in asked]
+
+
 def _conclude(planned: Sequence[Job]) -> int:
     """Print the tables of the planned runs, and each failed run with its reason. Returns the exit code."""
     from analysis.report import report  # imported here: it takes two seconds
@@ -110,8 +128,7 @@ def _conclude(planned: Sequence[Job]) -> int:
         complain(DapaError(f"the tables cannot be written: {error}"))
     if not single:
         _mirror_sweeps(folders, planned[0].config.record)
-    asked = {job.folder.name for job in planned}
-    runs = [run for folder in sorted(folders) for run in status(folder) if run.folder in asked]
+    runs = _of(planned)
     failed = [run for run in runs if run.state != "done"]
     for run in failed:
         print(f"{run.state}: {run.folder}: {run.reason or 'no record was written'}", file=sys.stderr)

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.config.judge import Registered
 from dapa_exp.config.registries import METHODS, MethodSettings
-from dapa_exp.config.schema import Config, Registered
+from dapa_exp.config.schema import Config
 
 
 class ConfigError(DapaError):

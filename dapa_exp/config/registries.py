@@ -14,7 +14,8 @@ from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
 
 if TYPE_CHECKING:
-    from dapa_exp.config.schema import Config, Search
+    from dapa_exp.config.schema import Config
+    from dapa_exp.config.search import Search
 
 
 @dataclass(frozen=True)

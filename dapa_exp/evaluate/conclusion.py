@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dapa_exp.config.schema import JudgedOutcome
+from dapa_exp.config.judge import JudgedOutcome
 from dapa_exp.evaluate.defence import agreement, defence, over_refusal, why_no_over_refusal
 from dapa_exp.evaluate.metric import TASK_STEP, ModelName
 from dapa_exp.evaluate.metrics.change_by_layer import Side

@@ -23,7 +23,7 @@ from scipy.stats import norm
 from transformers import GenerationConfig, PreTrainedModel
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Tasks
+from dapa_exp.config.evaluate import Tasks
 from dapa_exp.evaluate.metric import TASK_STEP, Metric, ModelInEngine, Step
 from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import CONFIDENCE, rate

@@ -3,7 +3,7 @@
 A file of this package that registers settings with `JudgeSettings.registry` adds a judge. No other file lists it.
 """
 
-from dapa_exp.config.schema import JudgeSettings
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.judges.contract import DEFENDED, Judge, Verdict
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from dapa_exp.config.schema import JudgedOutcome, JudgeSettings
+from dapa_exp.config.judge import JudgedOutcome, JudgeSettings
 from dapa_exp.judges.contract import Judge, Turns, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.schema import Count, JudgedOutcome, JudgeSettings
+from dapa_exp.config.judge import JudgedOutcome, JudgeSettings
+from dapa_exp.config.names import Count
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language

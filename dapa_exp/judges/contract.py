@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import StrEnum
 
-from dapa_exp.config.schema import JudgedOutcome
+from dapa_exp.config.judge import JudgedOutcome
 from dapa_exp.judges.thoughts import answer_of, answer_so_far
 from dapa_exp.prompts.prompt import Message
 
@@ -33,7 +33,7 @@ class Judge(ABC):
     """Gives verdicts on completions. Each completion comes with the last turn of its prompt.
 
     A subclass implements `judge`, which gets answers: completions without the model's thoughts (`<think>…</think>`).
-    The judge's settings (`dapa_exp.config.schema.JudgeSettings`) say which outcomes it can tell apart, what it needs,
+    The judge's settings (`dapa_exp.config.judge.JudgeSettings`) say which outcomes it can tell apart, what it needs,
     and where it sends completions.
     """
 

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
-from dapa_exp.config.schema import JudgedOutcome, JudgeSettings
+from dapa_exp.config.judge import JudgedOutcome, JudgeSettings
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.endpoint import Endpoint, EndpointSettings
 

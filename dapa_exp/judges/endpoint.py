@@ -19,7 +19,8 @@ from pydantic import Field, field_validator
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.packages import need_package
-from dapa_exp.config.schema import Count, JudgeNeeds, JudgeSettings
+from dapa_exp.config.judge import JudgeNeeds, JudgeSettings
+from dapa_exp.config.names import Count
 from dapa_exp.judges.contract import Verdict
 
 if TYPE_CHECKING:

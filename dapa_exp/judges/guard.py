@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import JudgedOutcome, JudgeNeeds, JudgeSettings
+from dapa_exp.config.judge import JudgedOutcome, JudgeNeeds, JudgeSettings
 from dapa_exp.judges.contract import Judge, Turns, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Count, Device, JudgeNeeds, JudgeSettings, Model
+from dapa_exp.config.judge import JudgeNeeds, JudgeSettings
+from dapa_exp.config.models import Model
+from dapa_exp.config.names import Count, Device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

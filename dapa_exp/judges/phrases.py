@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import regex  # `re` that can also say whether a text could still grow into a match
 
-from dapa_exp.config.schema import JudgedOutcome, JudgeSettings
+from dapa_exp.config.judge import JudgedOutcome, JudgeSettings
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.degenerate import is_degenerate
 from dapa_exp.judges.retraction import is_taken_back

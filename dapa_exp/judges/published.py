@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Count, JudgedOutcome, JudgeNeeds, JudgeSettings, Share
+from dapa_exp.config.judge import JudgedOutcome, JudgeNeeds, JudgeSettings
+from dapa_exp.config.names import Count, Share
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language

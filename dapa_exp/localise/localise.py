@@ -14,7 +14,8 @@ from torch.nn import functional
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Config, Localise
+from dapa_exp.config.schema import Config
+from dapa_exp.config.search import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine, Request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Report
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.source import source_of
 
 CARD = "README.md"

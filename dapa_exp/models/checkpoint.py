@@ -13,7 +13,7 @@ from dapa_exp.base.digests import ZOO_MANIFEST, adapter_folders, files_digest, s
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.convert import dequantised, merged, unpickled
 from dapa_exp.models.hub import needs_pickle

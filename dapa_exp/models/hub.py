@@ -29,7 +29,7 @@ from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 
 FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 """What huggingface_hub and what it stands on raise where something cannot be had."""

@@ -14,7 +14,7 @@ from typing import Protocol
 from dapa_exp.base.digests import folder_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Report, silent
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 
 Essence = dict[str, str | None]
 """The part of a run's identity that stands for a model: an id and a revision."""

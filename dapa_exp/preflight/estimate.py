@@ -12,8 +12,10 @@ from functools import cache
 from itertools import accumulate
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.dataset import ConversationRows, Rows
+from dapa_exp.config.models import Model
 from dapa_exp.config.registries import ALGORITHMS, METRICS, ModelSizes, Queries
-from dapa_exp.config.schema import Config, ConversationRows, Model, Rows
+from dapa_exp.config.schema import Config
 from dapa_exp.models.architecture import count_units
 from dapa_exp.preflight.facts import DTYPE_BYTES, Shape
 from dapa_exp.prompts.conversations import load_conversations

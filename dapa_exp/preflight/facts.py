@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.source import source_of
 from dapa_exp.zoo.recipe import LONGEST, RECIPES, VOCABULARY, Recipe
 from dapa_exp.zoo.shapes import shapes

@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.config.schema import Config, Model, Rows
+from dapa_exp.config.dataset import Rows
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
 from dapa_exp.models.hub import beside, named
 from dapa_exp.models.kinship import alignment_share, stored_differences
 from dapa_exp.models.pair import MAY_DIFFER, chosen_template, differing, misfits

@@ -18,7 +18,8 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
-from dapa_exp.config.schema import ConversationRows, Model, Rows
+from dapa_exp.config.dataset import ConversationRows, Rows
+from dapa_exp.config.models import Model
 from dapa_exp.fetch.store import is_fetched
 from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole

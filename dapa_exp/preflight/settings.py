@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.packages import need_vllm
-from dapa_exp.config.schema import Config, JudgeSettings, Model
+from dapa_exp.config.judge import JudgeSettings
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
 
 
 def setting_problems(config: Config) -> Iterator[str]:

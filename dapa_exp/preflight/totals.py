@@ -11,7 +11,8 @@ from huggingface_hub import constants
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.memory import free_memory
-from dapa_exp.config.schema import Config, Model
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
 from dapa_exp.models.source import source_of
 from dapa_exp.preflight.estimate import RunNeeds, ShapeOf
 from dapa_exp.preflight.facts import Shape

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import ConversationRows
+from dapa_exp.config.dataset import ConversationRows
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.prompts.rows import cell, read_chosen
 

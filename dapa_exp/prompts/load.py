@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import SINGLE_SETS, Attack, ConversationRows, Dataset, Rows
+from dapa_exp.config.dataset import SINGLE_SETS, Attack, ConversationRows, Dataset, Rows
 from dapa_exp.prompts.conversations import Conversation, load_conversations, turn_set
 from dapa_exp.prompts.overlap import distinct, unlike, unseen
 from dapa_exp.prompts.prompt import Message, Prompt, prompt

@@ -9,7 +9,7 @@ from typing import Any
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.base.files import expanded
-from dapa_exp.config.schema import Rows
+from dapa_exp.config.dataset import Rows
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.prompt import Message, Prompt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import expanded
-from dapa_exp.config.schema import Search
+from dapa_exp.config.search import Search
 from dapa_exp.record.layout import RunLayout
 
 

@@ -12,7 +12,10 @@ from dapa_exp.base.digests import file_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import expanded
 from dapa_exp.base.today import TODAY
-from dapa_exp.config.schema import Config, JudgeSettings, Model, Rows, Runtime
+from dapa_exp.config.dataset import Rows
+from dapa_exp.config.judge import JudgeSettings
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config, Runtime
 from dapa_exp.fetch import sets
 from dapa_exp.models.source import source_of
 from dapa_exp.prompts.files import is_table

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.schema import Measure, Natural, Stage
 

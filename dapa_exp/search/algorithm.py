@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dapa_exp.config.registries import ALGORITHMS, Algorithm, Queries
-from dapa_exp.config.schema import Search
+from dapa_exp.config.search import Search
 from dapa_exp.search.problem import Reducer
 from dapa_exp.search.query import Settings, Unit
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import PRIORS
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.prompt import Prompt

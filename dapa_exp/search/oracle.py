@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dapa_exp.config.registries import ALGORITHMS
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import Completion, PlainEngine, Request, templated
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts

@@ -27,7 +27,7 @@ from typing import get_args
 import torch
 from torch import nn
 
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, cast
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.models import Model
 from dapa_exp.config.registries import DESCENDS, METHODS
-from dapa_exp.config.schema import Model, Transplant
+from dapa_exp.config.transplant import Transplant
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.kinship import alignment_share
 from dapa_exp.models.pair import Pair

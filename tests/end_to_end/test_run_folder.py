@@ -103,6 +103,22 @@ def test_a_mirror_that_fails_is_listed_at_the_end_and_the_run_is_done(
     assert "not mirrored: " in capfd.readouterr().out
 
 
+def test_a_run_that_stops_after_its_search_goes_on_from_there(here: Dapa, tmp_path: Path) -> None:
+    said = here(*quick(BASE, "record.until=search"))
+    assert said.code == 0
+    assert "1 of 1 searches are done" in said.out
+    (found,) = tmp_path.rglob("found.json")
+    files = RunLayout(found.parent)
+    searched = files.read_search()
+    assert not files.record.exists()
+    assert not files.error.exists()
+    asked = files.queries.read_bytes()
+    assert here(*quick(BASE, "record.until=search")).code == 0
+    assert here(*quick(BASE)).code == 0
+    assert files.queries.read_bytes() == asked
+    assert files.read_record().search == searched
+
+
 def test_a_damaged_result_names_its_file_and_is_kept(here: Dapa, tmp_path: Path) -> None:
     assert here(*quick(BASE)).code == 0
     (record,) = tmp_path.rglob("record.json")

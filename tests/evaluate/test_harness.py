@@ -15,7 +15,7 @@ from lm_eval.evaluator import evaluate, simple_evaluate
 from lm_eval.models.huggingface import HFLM
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Tasks
+from dapa_exp.config.evaluate import Tasks
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate import harness
 from dapa_exp.evaluate.harness import check_tasks, task_scores

@@ -8,7 +8,7 @@ import datasets
 import pytest
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Tasks
+from dapa_exp.config.evaluate import Tasks
 from dapa_exp.evaluate import harness
 from dapa_exp.evaluate.offline import offline_folder, offline_sets
 from dapa_exp.evaluate.tasks import rows

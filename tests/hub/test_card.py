@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dapa_exp.base.progress import silent
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.card import base_in_card
 from tests.hub.look_alike import Hub
 

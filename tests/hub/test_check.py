@@ -19,7 +19,8 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
-from dapa_exp.config.schema import Config, Model
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.hub import fetch
 from dapa_exp.preflight.findings import find_problems, look

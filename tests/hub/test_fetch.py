@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Progress
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.tensors import TensorReader
 from tests.hub.look_alike import Files, Hub, files_of

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.judges.classifier import Classifier
 from dapa_exp.judges.guard import Guard, parse

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.schema import JudgeSettings
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.record.layout import RunLayout
 from tests.commands import dapa
 from tests.evaluate.test_rejudge import finished
@@ -17,7 +17,7 @@ from tests.settings import QUICK
 TOY = '''
 from typing import Literal
 
-from dapa_exp.config.schema import JudgeSettings
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.judges import Judge, Verdict
 
 

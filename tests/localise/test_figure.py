@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.localise import draw_localisation
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
 from dapa_exp.record.schema import Measure
 from dapa_exp.tracing.causal import KINDS, POSITIONS

@@ -18,7 +18,8 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import leftovers
-from dapa_exp.config.schema import Model
+from dapa_exp.base.gguf import read_gguf
+from dapa_exp.config.models import Model
 from dapa_exp.models.checkpoint import locate, read_config
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.source import source_of
@@ -64,6 +65,22 @@ def test_a_gguf_folder_becomes_a_checkpoint_of_the_same_values(tmp_path: Path) -
     config = read_config(folder)
     assert (config["num_hidden_layers"], config["hidden_size"]) == (SHAPE["num_hidden_layers"], SIZE["hidden_size"])
     assert AutoTokenizer.from_pretrained(folder).chat_template == "{{ messages[0].content }}"
+
+
+def test_a_gguf_files_tokenizer_has_the_special_tokens_that_the_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_gguf(tmp_path / "tiny.gguf", "nothing")
+    usual = AutoTokenizer.from_pretrained
+
+    def confused(*words: Any, **options: Any) -> Any:
+        tokenizer = usual(*words, **options)
+        tokenizer.eos_token = tokenizer.bos_token  # as transformers 5.17 reads some files
+        return tokenizer
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", confused)
+    _, tokenizer = read_gguf(tmp_path / "tiny.gguf")
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id) == (WORDS.begin, WORDS.end)
 
 
 def test_a_gguf_file_is_converted_once(tmp_path: Path, cache: Path) -> None:

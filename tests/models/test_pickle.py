@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.tensors import TensorReader

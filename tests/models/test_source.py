@@ -11,7 +11,7 @@ import pytest
 from dapa_exp.base.digests import folder_digest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.source import source_of
 from dapa_exp.zoo import recipe, store
 from tests.tiny import tiny_checkpoint
@@ -19,7 +19,7 @@ from tests.tiny import tiny_checkpoint
 WITHOUT = """
 import sys
 sys.modules |= {"dapa_exp.zoo": None, "dapa_exp.fetch": None}
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.complete import read_whole
 read_whole(locate(Model(id=sys.argv[1], revision=None), weights=True))

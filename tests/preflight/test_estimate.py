@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from dapa_exp.config.models import Model
 from dapa_exp.config.registries import ALGORITHMS
-from dapa_exp.config.schema import Config, Model
+from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import Queries, RunNeeds, files, memory, needs, queries, shared
 from dapa_exp.preflight.facts import facts, shape_of
 from dapa_exp.preflight.totals import cells, download, shortages, totals

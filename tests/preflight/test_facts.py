@@ -13,7 +13,7 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.composer import conf_dir
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.preflight.facts import Shape, config_here, facts, shape_from, shape_of
 from dapa_exp.zoo.build import build
 from tests.tiny import EVERY_CONFIG, MORE, SHAPE, tiny_checkpoint, tiny_model

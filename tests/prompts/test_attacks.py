@@ -10,7 +10,7 @@ import pytest
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.schema import Dataset
+from dapa_exp.config.dataset import Dataset
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.record.identity import essence, identity
 from tests.settings import quick_config

@@ -12,7 +12,7 @@ import yaml
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.composer import conf_dir
-from dapa_exp.config.schema import ConversationRows, Dataset
+from dapa_exp.config.dataset import ConversationRows, Dataset
 from dapa_exp.prompts.conversations import load_conversations
 from dapa_exp.prompts.load import load_prompts
 from dapa_exp.record.identity import essence, identity

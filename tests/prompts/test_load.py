@@ -17,7 +17,7 @@ from pyarrow import parquet
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.composer import conf_dir
-from dapa_exp.config.schema import Dataset, Rows
+from dapa_exp.config.dataset import Dataset, Rows
 from dapa_exp.prompts.load import RowCounts, load_prompts, search_prompts
 from dapa_exp.prompts.rows import load_rows
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dapa_exp.base.progress import silent
-from dapa_exp.config.schema import Search
+from dapa_exp.config.search import Search
 from dapa_exp.record.identity import essence
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.schema import Record

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.registries import PRIORS
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.models.architecture import units
 from dapa_exp.models.load import LoadedModel, load_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dapa_exp.config.schema import Localise
+from dapa_exp.config.search import Localise
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.prompts.prompt import prompt
 from dapa_exp.record.localisation import Effect

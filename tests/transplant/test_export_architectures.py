@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.cli.compose import jobs
-from dapa_exp.config.schema import Config, Granularity, Model
+from dapa_exp.config.models import Model
+from dapa_exp.config.schema import Config
+from dapa_exp.config.search import Granularity
 from dapa_exp.models.pair import open_pair
 from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished

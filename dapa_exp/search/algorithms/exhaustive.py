@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from dapa_exp.config.registries import ALGORITHMS, Queries
-from dapa_exp.config.schema import Search
+from dapa_exp.config.search import Search
 from dapa_exp.search.algorithm import Reduction
 from dapa_exp.search.problem import Problem
 

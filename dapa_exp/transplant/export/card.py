@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.hub import repository_of
 from dapa_exp.models.source import source_of
 from dapa_exp.record.schema import Measure, ModelRecord, Record, Subject

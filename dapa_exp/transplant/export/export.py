@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.checkpoint import locate
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.transplant.export.checkpoint import write_checkpoint

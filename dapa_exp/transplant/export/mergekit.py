@@ -21,7 +21,7 @@ import yaml
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
-from dapa_exp.config.schema import Model
+from dapa_exp.config.models import Model
 from dapa_exp.models.architecture import architecture, layer_of
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import FLOATS

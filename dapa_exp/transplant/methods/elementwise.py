@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.config.models import Base
+from dapa_exp.config.names import Share
 from dapa_exp.config.registries import METHODS, MethodSettings
-from dapa_exp.config.schema import Base, Share
 from dapa_exp.transplant.methods.contract import Method
 
 if TYPE_CHECKING:

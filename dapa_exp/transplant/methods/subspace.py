@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dapa_exp.config.models import Base
+from dapa_exp.config.names import Share
 from dapa_exp.config.registries import METHODS, MethodSettings
-from dapa_exp.config.schema import Base, Share
 from dapa_exp.transplant.methods.contract import Method
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from dapa_exp.config.dataset import Rows
+from dapa_exp.config.names import Count
 from dapa_exp.config.registries import METHODS, MethodSettings
-from dapa_exp.config.schema import Count, Rows
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.transplant.methods.contract import Method, read_prepared
 
