@@ -8,10 +8,10 @@
   the most that the run's folder held at a time, and queries. The known set is what the miniature's search finds, in the
   layers that these become.
 - answers: the report's rows in one batch, by `plain`, `fast`, and `vllm` where it is installed, in float32, with a
-  limit of 256 tokens. A
-  miniature's answers are short, so their own end does not count. Twice, other tokens end them. The rows that end late
-  have a token that comes up early in some rows and late or never in others. The rows that end early have some such
-  tokens, by which a row has at most 40 % of the limit in the mean.
+  limit of 256 tokens. A miniature's answers are short, so their own end does not count: other tokens end them. Where
+  rows end late, it is one token, which comes up early in some rows and late or never in others. Where they end early,
+  there are several, so that a row has at most 40 % of the limit in the mean, and once more at most 25 %: about what an
+  aligned model needs that refuses most of what it is asked.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ from tests.benchmarks.gpu import ending_at
 
 Row = dict[str, Any]
 STAGES = ("enlarge", "run", "answers")
+ENDINGS = {"late": 1.0, "early": 0.4, "refusals": 0.25}
+"""The most tokens of a row in the mean, as a share of the limit."""
 TEACHER, STUDENT = "llama-small-chat", "llama-small-style"
 MB, GB = 1e6, 1e9
 
@@ -220,7 +222,7 @@ def measure_answers(settings: Settings, work: Path) -> Row:
         engines["vllm"] = VllmEngine(loaded, runtime)
         engines["vllm"].generate_batch(prompts[:1], 1)  # it starts
     row: Row = {"rows": len(prompts), "limit": settings.tokens, "answers_differ": 0}
-    for ending, share in (("late", 1.0), ("early", 0.4)):
+    for ending, share in ENDINGS.items():
         ends, lengths = choose_ends(endless, share * settings.tokens)
         row |= {f"{ending}_{name}": of(lengths) for name, of in (("mean", mean), ("shortest", min), ("longest", max))}
         texts, speed = {}, {}
@@ -278,9 +280,17 @@ def make_targets(row: Row) -> list[Row]:
                 target("plan's queries, share off", abs(row["plan_queries"] / row["queries"] - 1), 0.5, "lower"),
             ]
         case _:
+            bounds = {"late": 1.0, "early": 2.0, "refusals": 2.0}
             return [
-                target("fast over plain where rows end early, tokens a second", row["early_fast_ratio"], 2.0, "higher"),
-                target("fast over plain where rows end late, tokens a second", row["late_fast_ratio"], 1.0, "higher"),
+                *(
+                    target(
+                        f"fast over plain, tokens a second, rows of {100 * row[f'{ending}_mean'] / row['limit']:.0f} %",
+                        row[f"{ending}_fast_ratio"],
+                        bound,
+                        "higher",
+                    )
+                    for ending, bound in bounds.items()
+                ),
                 target("answers that differ", row["answers_differ"], 0.0, "lower"),
             ]
 
