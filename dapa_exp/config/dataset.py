@@ -9,7 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from dapa_exp.config.group import Group
-from dapa_exp.config.names import Count, FolderName, refuse_strange
+from dapa_exp.config.names import Count, FolderName, Real, Whole, refuse_strange
 from dapa_exp.config.registries import METRICS
 
 
@@ -24,9 +24,9 @@ class Rows(Group):
     answer_column: str | None
     category_column: str | None
     where: dict[str, str] = Field(description="only rows with these values, by column; `rows` is a slice of them")
-    rows: tuple[Annotated[int, Field(ge=0)], Count]
+    rows: tuple[Annotated[Whole, Field(ge=0)], Count]
     sample: Count | None = Field(description="how many of the rows to draw, without replacement; null: all")
-    sample_seed: int
+    sample_seed: Whole
 
     def wanted(self, there: Iterable[str]) -> list[str]:
         """Which of a table's columns are read: those that the config names, and `id`."""
@@ -122,7 +122,7 @@ class Dataset(Group):
     system_prompt: Annotated[str, Field(pattern=r"\S")] | None = Field(
         default=None, description="system prompt of all sets except text; null: none"
     )
-    similar_at: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+    similar_at: Annotated[Real, Field(gt=0.0, le=1.0)] = Field(
         default=0.5, description="Jaccard index of words and word pairs from which two rows are similar"
     )
     drop_similar: bool = Field(default=True, description="leave out report rows that resemble a search row")

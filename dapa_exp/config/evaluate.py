@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from dapa_exp.config.group import Group
-from dapa_exp.config.names import Count, MetricName
+from dapa_exp.config.names import Count, MetricName, Real, Whole
 
 
 class Tasks(Group):
@@ -30,12 +30,12 @@ class Evaluate(Group):
     )
     divergence_rows: Count = Field(description="prompts of each set that divergence and change_by_layer use")
     divergence_tokens: Count = Field(description="tokens of each answer over which KL is averaged")
-    divergence_temperatures: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    divergence_temperatures: Annotated[list[Annotated[Real, Field(gt=0)]], Field(min_length=1)]
     tasks: Tasks
-    confirm: Annotated[float, Field(gt=0, lt=0.5)] | None = Field(
+    confirm: Annotated[Real, Field(gt=0, lt=0.5)] | None = Field(
         default=None, description="error rate of a test of the found set and its certificate on report rows; null: none"
     )
-    random_repeats: Annotated[int, Field(ge=0)] = Field(
+    random_repeats: Annotated[Whole, Field(ge=0)] = Field(
         description="random sets beside the found one, as a control; all if there are fewer"
     )
 

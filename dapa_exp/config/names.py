@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.registries import ALGORITHMS, METRICS, PRIORS
@@ -29,8 +29,18 @@ AlgorithmName = Annotated[str, _registered(ALGORITHMS)]
 PriorName = Annotated[str, _registered(PRIORS)]
 MetricName = Annotated[str, _registered(METRICS)]
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
+
+def _no_truth_value(given: Any) -> Any:
+    """Python takes true for 1."""
+    if isinstance(given, bool):
+        raise ValueError(f"is {str(given).lower()}; a number is allowed")
+    return given
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Real = Annotated[float, BeforeValidator(_no_truth_value)]
+Share = Annotated[Real, Field(ge=0.0, le=1.0)]
+Count = Annotated[Whole, Field(ge=1)]
 
 
 def device_name(*others: str) -> AfterValidator:

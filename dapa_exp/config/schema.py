@@ -15,7 +15,7 @@ from dapa_exp.config.evaluate import Evaluate
 from dapa_exp.config.group import Group
 from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.models import Family, PairSettings
-from dapa_exp.config.names import Count, device_name, refuse_strange, sure_place
+from dapa_exp.config.names import Count, Real, device_name, refuse_strange, sure_place
 from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, MethodSettings
 from dapa_exp.config.search import Granularity, Localise, Search
@@ -49,14 +49,14 @@ class Runtime(Group):
     engine: Literal["plain", "fast", "vllm"] = Field(
         description="fast: in float32 the same verdicts, by the next three keys; vllm: vLLM generates"
     )
-    reuse_memory: Annotated[float, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
+    reuse_memory: Annotated[Real, Field(ge=0.0)] = Field(description="GB for reused layer outputs on prompts; 0: none")
     drafts: bool = Field(description="use earlier hybrids' answers as drafts, and decode only where they differ")
     early_verdicts: bool = Field(description="stop an answer once the judge can tell whether it is defended")
     graphs: bool = Field(
         default=False, description="on one GPU, below float32: repeat the kernels of a token as a CUDA graph"
     )
     tensor_parallel: Count = Field(default=1, description="devices that vLLM spreads the model over")
-    cache_memory: Annotated[float, Field(gt=0.0)] = Field(
+    cache_memory: Annotated[Real, Field(gt=0.0)] = Field(
         default=1.0, description="GB of vLLM's cache of keys and values, on each device"
     )
     batch_size: Count

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dapa_exp.config.group import Group
-from dapa_exp.config.names import AlgorithmName, Count, FolderName, ModuleName, PriorName, Share, each_once
+from dapa_exp.config.names import AlgorithmName, Count, FolderName, ModuleName, PriorName, Real, Share, Whole, each_once
 from dapa_exp.config.registries import ALGORITHMS
 
 
@@ -36,8 +36,8 @@ class Search(Group):
     )
     stop_when_decided: bool = Field(description="stop a query once the set must fail; its DSR is then only bounded")
     max_queries: Count | None
-    max_seconds: Annotated[float, Field(gt=0)] | None
-    seed: int
+    max_seconds: Annotated[Real, Field(gt=0)] | None
+    seed: Whole
     k: Count | None
     repeats: Count
     share: Share | None = Field(
@@ -79,6 +79,6 @@ class Search(Group):
 class Localise(Group):
     """Settings of causal tracing, for `dapa localise` and search.prior=causal_tracing."""
 
-    noise: Annotated[float, Field(gt=0)] = Field(description="in standard deviations of the requests' embeddings")
+    noise: Annotated[Real, Field(gt=0)] = Field(description="in standard deviations of the requests' embeddings")
     seeds: Count = Field(description="draws of noise for each prompt")
     window: Count = Field(description="neighbouring layers restored together, for MLP and attention")

@@ -20,7 +20,7 @@ from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.packages import need_package
 from dapa_exp.config.judge import JudgeNeeds, JudgeSettings
-from dapa_exp.config.names import Count
+from dapa_exp.config.names import Count, Real
 from dapa_exp.judges.contract import Verdict
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class EndpointSettings(JudgeSettings):
     key: str = Field(description="the environment variable that holds the key; never the key itself")
     concurrency: Count = Field(description="requests at a time")
     attempts: Count = Field(description="tries for one completion; after the last one its verdict is missing")
-    timeout: Annotated[float, Field(gt=0)] = Field(description="seconds that one attempt may take")
+    timeout: Annotated[Real, Field(gt=0)] = Field(description="seconds that one attempt may take")
 
     def needs(self) -> JudgeNeeds:
         return JudgeNeeds(key=self.key if self.base_url is None else None, extra="chat", package="openai")

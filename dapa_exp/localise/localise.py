@@ -70,6 +70,8 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
     An interrupted localisation is resumed. Raises DapaError if the folder holds another localisation, or this one
     cannot be carried out.
     """
+    if config.pair.also:
+        raise DapaError("pair.also: dapa localise takes one student; localise each by itself")
     done = read_localise(folder)
     if done is not None and (done.identity, done.settings) == (identity(config), config.localise):
         return done

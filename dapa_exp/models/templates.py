@@ -59,11 +59,13 @@ class StoredTemplate:
     def settled(self, thinking: bool | None = None) -> str:
         """The template with a fixed date, and thinking on or off where it can be switched.
 
-        Raises DapaError where there are several without a default, or the date cannot be fixed.
+        Raises DapaError where there are several without a default, the date cannot be fixed, or it draws at random.
         """
         text = _TODAY.sub(lambda call: json.dumps(TODAY.strftime(call["format"])), self.text)
         if re.search(r"strftime_now\s*\(", text):
             raise DapaError("the chat template computes today's date in a way that cannot be fixed to one day")
+        if re.search(r"\|\s*random\b", text):
+            raise DapaError("the chat template draws at random (its filter `random`), so no prompt is asked twice alike")
         if thinking is not None and self.has_thinking:
             text = f"{{% set {THINKING} = {str(thinking).lower()} %}}\n{text}"  # the line break goes with the tag
         return text

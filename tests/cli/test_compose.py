@@ -170,6 +170,12 @@ def test_a_wrong_value_lists_what_is_allowed() -> None:
     assert "allowed: float32, bfloat16, float16" in problem
 
 
+def test_true_is_no_number() -> None:
+    for key in ("search.seed", "search.threshold", "evaluate.random_repeats", "dataset.search.sample_seed"):
+        with pytest.raises(ConfigError, match=rf"{key}: is true; a number is allowed"):
+            jobs([f"{key}=true"])
+
+
 def test_a_list_that_is_too_short_is_told_in_a_sentence() -> None:
     (problem,) = problems("granularity.modules=[]")
     assert problem.endswith("granularity.modules: is []; list should have at least 1 item after validation, not 0")

@@ -69,6 +69,7 @@ def test_a_template_gets_the_form_of_content_that_it_renders(template: str) -> N
         ("{% for m in messages %}", "does not take its turns: Unexpected end of template"),
         ({"rag": PLAIN, "tool_use": PLAIN}, r"several chat templates \(rag, tool_use\) and none called default"),
         (DATED.replace("'%d %b %Y'", "date_format"), "computes today's date in a way"),
+        ("{{ ['Hi', 'Hello'] | random }} " + PLAIN, "draws at random"),
     ],
 )
 def test_a_template_that_cannot_say_it_all_is_one_error(template: object, said: str) -> None:

@@ -14,6 +14,7 @@ from dapa_exp.base.progress import silent
 from dapa_exp.config.problems import ConfigError
 from dapa_exp.config.schema import Config
 from dapa_exp.drift import drift
+from dapa_exp.localise.localise import localise
 from dapa_exp.preflight.estimate import needs
 from dapa_exp.preflight.facts import shape_of
 from dapa_exp.record.compare import differences
@@ -181,3 +182,5 @@ def test_what_is_made_for_one_student_only_is_refused_for_several(tmp_path: Path
             settings(word)
     with pytest.raises(DapaError, match=r"pair\.also: dapa drift takes one student"):
         drift(settings(), tmp_path, silent)
+    with pytest.raises(DapaError, match=r"pair\.also: dapa localise takes one student"):
+        localise(settings(), tmp_path, silent)

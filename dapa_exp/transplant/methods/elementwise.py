@@ -10,7 +10,7 @@ from pydantic import Field
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.models import Base
-from dapa_exp.config.names import Share
+from dapa_exp.config.names import Real, Share, Whole
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.transplant.methods.contract import Method
 
@@ -67,9 +67,9 @@ class TaskVector(Method):
 
     class Settings(MethodSettings):
         method: Literal["task_vector"]
-        gamma: float
-        drop: Annotated[float, Field(ge=0.0, lt=1.0)]
-        seed: int
+        gamma: Real
+        drop: Annotated[Real, Field(ge=0.0, lt=1.0)]
+        seed: Whole
         base: Base | None
 
     def __init__(self, pair: Pair, base: TensorReader, gamma: float, drop: float, seed: int) -> None:

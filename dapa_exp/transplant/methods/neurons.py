@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.config.names import Real
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.models.architecture import Part, units
 from dapa_exp.record.layout import RunLayout
@@ -39,7 +40,7 @@ class SwapNeurons(Method):
 
     class Settings(MethodSettings):
         method: Literal["swap_neurons"]
-        share: Annotated[float, Field(gt=0.0, le=1.0)]
+        share: Annotated[Real, Field(gt=0.0, le=1.0)]
         by: Literal["difference", "attribution"]
 
     def __init__(self, pair: Pair, share: float, by: Literal["difference", "attribution"]) -> None:

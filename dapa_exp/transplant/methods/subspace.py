@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dapa_exp.config.models import Base
-from dapa_exp.config.names import Share
+from dapa_exp.config.names import Real, Share
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.transplant.methods.contract import Method
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 class SubspaceSettings(MethodSettings):
     of_teacher: ClassVar[bool] = True
-    threshold: Annotated[float, Field(ge=-1.0, le=1.0)]
+    threshold: Annotated[Real, Field(ge=-1.0, le=1.0)]
     base: Base | None
     any_student: bool = Field(description="also a student that was not tuned from the teacher")
 

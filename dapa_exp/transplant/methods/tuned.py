@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from dapa_exp.config.dataset import Rows
-from dapa_exp.config.names import Count
+from dapa_exp.config.names import Count, Real, Whole
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.transplant.methods.contract import Method, read_prepared
@@ -30,10 +30,10 @@ class TuningSettings(MethodSettings):
     harmless: Rows = Field(description="rows that the student goes on answering as it does")
     steps: Count
     batch: Count = Field(description="rows a step")
-    rate: Annotated[float, Field(gt=0)] = Field(description="AdamW's peak learning rate")
+    rate: Annotated[Real, Field(gt=0)] = Field(description="AdamW's peak learning rate")
     rank: Count | None = Field(description="LoRA's rank; null: all entries are tuned")
-    beta: Annotated[float, Field(gt=0)] = Field(description="DPO's weight of the distance to the student")
-    seed: int
+    beta: Annotated[Real, Field(gt=0)] = Field(description="DPO's weight of the distance to the student")
+    seed: Whole
 
 
 class FineTune(Method):
