@@ -77,6 +77,8 @@ class ModelSizes:
     """The longest text, in tokens, that the model was made for."""
     cache_bytes: int
     """Bytes of the keys and values of one token, in all layers."""
+    state_bytes: int
+    """Bytes of a prompt's float32 hidden states and attention at its last token, in all layers."""
     dtype_bytes: int
     text_tokens: int | None
     """About how many tokens the longest text has. None if the text rows are joined to one long text."""
@@ -99,7 +101,7 @@ class MetricKind:
         """The memory that it needs beside the model."""
         return 0
 
-    def kept_bytes(self, config: Config, vocab_size: int) -> int:
+    def kept_bytes(self, config: Config, sizes: ModelSizes) -> int:
         """The most bytes that it keeps in the run's folder until the run is done."""
         return 0
 

@@ -65,7 +65,9 @@ class StoredTemplate:
         if re.search(r"strftime_now\s*\(", text):
             raise DapaError("the chat template computes today's date in a way that cannot be fixed to one day")
         if re.search(r"\|\s*random\b", text):
-            raise DapaError("the chat template draws at random (its filter `random`), so no prompt is asked twice alike")
+            raise DapaError(
+                "the chat template draws at random (its filter `random`), so no prompt is asked twice alike"
+            )
         if thinking is not None and self.has_thinking:
             text = f"{{% set {THINKING} = {str(thinking).lower()} %}}\n{text}"  # the line break goes with the tag
         return text

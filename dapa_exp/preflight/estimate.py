@@ -69,14 +69,15 @@ def needs(config: Config, shape_of: ShapeOf) -> RunNeeds:
     units = _units(config, student)
     asked = queries(config, units)
     shapes = [shape for shape in (teacher, student) if shape]
+    sizes = _sizes(config, max(shapes, key=lambda shape: shape.vocab_size))
     peaks = [memory(config, shape) for shape in shapes]  # the models are loaded one after the other
     peaks[-1] += _others(config, student)
     return RunNeeds(
         units=units,
         queries=asked,
         memory=max(peaks),
-        files=files(config, max(shape.vocab_size for shape in shapes), asked.count) if asked else None,
-        shared=shared(config, max(shape.vocab_size for shape in shapes)),
+        files=files(config, sizes, asked.count) if asked else None,
+        shared=shared(config, sizes),
         assumed=any(shape.assumed for shape in shapes),
     )
 
@@ -141,11 +142,12 @@ def _others(config: Config, student: Shape) -> int:
 
 
 def _sizes(config: Config, shape: Shape) -> ModelSizes:
-    width = DTYPE_BYTES[config.runtime.dtype]
+    width, prompt = DTYPE_BYTES[config.runtime.dtype], _prompt_tokens(config)
     return ModelSizes(
         vocab_size=shape.vocab_size,
         context=shape.max_position_embeddings,
         cache_bytes=shape.num_hidden_layers * 2 * shape.key_value_size * width,
+        state_bytes=4 * shape.num_hidden_layers * (shape.hidden_size + shape.num_attention_heads * prompt),
         dtype_bytes=width,
         text_tokens=None if config.dataset.text_joined else _tokens(config.dataset.text) or TEXT_TOKENS,
     )
@@ -227,7 +229,7 @@ def random_tokens(config: Config) -> int:
     return config.evaluate.random_repeats * (read + rows.count * (TEMPLATE_TOKENS + config.search.max_new_tokens))
 
 
-def files(config: Config, vocab_size: int, asked: int) -> int:
+def files(config: Config, sizes: ModelSizes, asked: int) -> int:
     """Bytes that a run writes: all completions, and what its metrics keep until the run is done.
 
     `asked` is the number of queries.
@@ -237,16 +239,16 @@ def files(config: Config, vocab_size: int, asked: int) -> int:
     searched = (asked + 1) * dataset.search.count  # + 1: the teacher's answers
     measured = 3 * _evaluated(config) + evaluate.random_repeats * report
     texts = searched * _answer(config.search.max_new_tokens) + measured * _answer(evaluate.max_new_tokens)
-    return texts + _kept_by_metrics(config, vocab_size)
+    return texts + _kept_by_metrics(config, sizes)
 
 
-def shared(config: Config, vocab_size: int) -> int:
+def shared(config: Config, sizes: ModelSizes) -> int:
     """Bytes that runs share: the answers of teacher and student, and what metrics keep until the sweep is done."""
     if not config.record.share:
         return 0
     answers = 2 * _evaluated(config) * _shared_answer(config.evaluate.max_new_tokens)
     searched = config.dataset.search.count * _shared_answer(config.search.max_new_tokens)
-    return answers + searched + _kept_by_metrics(config, vocab_size)
+    return answers + searched + _kept_by_metrics(config, sizes)
 
 
 def _evaluated(config: Config) -> int:
@@ -262,8 +264,8 @@ def _count(rows: Rows) -> int:
     return len(_lengths(rows)) or rows.count * TURNS if isinstance(rows, ConversationRows) else rows.count
 
 
-def _kept_by_metrics(config: Config, vocab_size: int) -> int:
-    return sum(METRICS.get(name).kept_bytes(config, vocab_size) for name in config.evaluate.metrics)
+def _kept_by_metrics(config: Config, sizes: ModelSizes) -> int:
+    return sum(METRICS.get(name).kept_bytes(config, sizes) for name in config.evaluate.metrics)
 
 
 def _shared_answer(tokens: int) -> int:

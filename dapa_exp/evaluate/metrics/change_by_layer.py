@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from dapa_exp.config.registries import ModelSizes
+from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, Step
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import LayerChange
@@ -28,6 +30,11 @@ class ChangeByLayer(Metric):
     """The distance between hybrid and student after each layer. The record has a field of its own for it."""
 
     name = "change_by_layer"
+
+    def kept_bytes(self, config: Config, sizes: ModelSizes) -> int:
+        """The student's states."""
+        sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
+        return sum(min(each.count, config.evaluate.divergence_rows) for each in sets) * sizes.state_bytes
 
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine, ModelName, Step
 from dapa_exp.prompts.prompt import Prompt
@@ -52,11 +53,11 @@ class Divergence(Metric):
         if model.name in PROMPT_SET and _rows(model, model.name):
             _remembered(model, model.name)
 
-    def kept_bytes(self, config: Config, vocab_size: int) -> int:
+    def kept_bytes(self, config: Config, sizes: ModelSizes) -> int:
         """Float32 log-probabilities of student and teacher, at each token and after the last."""
         sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
         rows = sum(min(each.count, config.evaluate.divergence_rows) for each in sets)
-        return rows * (config.evaluate.divergence_tokens + 1) * vocab_size * 4
+        return rows * (config.evaluate.divergence_tokens + 1) * sizes.vocab_size * 4
 
 
 METRICS.register("divergence", Divergence())
