@@ -13,7 +13,7 @@ import pytest
 from huggingface_hub import constants
 
 from dapa_exp.config.models import Model
-from dapa_exp.config.registries import ALGORITHMS
+from dapa_exp.config.registries import ALGORITHMS, ModelSizes
 from dapa_exp.config.schema import Config
 from dapa_exp.preflight.estimate import Queries, RunNeeds, files, memory, needs, queries, shared
 from dapa_exp.preflight.facts import facts, shape_of
@@ -174,19 +174,26 @@ def test_a_miniature_yet_to_be_enlarged_is_known_by_its_shape(monkeypatch: pytes
     assert shape_of(Model(id="zoo:llama-small-chat@hidden_size=128", revision=None)) is None
 
 
+SIZES = ModelSizes(
+    vocab_size=32_000, context=4096, cache_bytes=0, state_bytes=22 * 2048 * 4, dtype_bytes=2, text_tokens=None
+)
+
+
 def test_files_grow_with_rows_and_answers() -> None:
-    short = files(config_of(), 32_000, 10)
-    longer = files(config_of(evaluate={"max_new_tokens": 512}), 32_000, 10)
+    short = files(config_of(), SIZES, 10)
+    longer = files(config_of(evaluate={"max_new_tokens": 512}), SIZES, 10)
     compared = {"metrics": ["divergence"]}
-    alone = files(config_of(evaluate=compared, record={"share": False}), 32_000, 10)
+    alone = files(config_of(evaluate=compared, record={"share": False}), SIZES, 10)
     assert short < longer
     assert alone - short == (16 + 8) * 9 * 32_000 * 4
+    by_layer = files(config_of(evaluate={"metrics": ["change_by_layer"]}, record={"share": False}), SIZES, 10)
+    assert by_layer - short == (16 + 8) * 22 * 2048 * 4
 
 
 def test_what_runs_share_is_told_once_for_all() -> None:
-    without, compared = (shared(config_of(evaluate={"metrics": of}), 32_000) for of in ([], ["divergence"]))
+    without, compared = (shared(config_of(evaluate={"metrics": of}), SIZES) for of in ([], ["divergence"]))
     assert compared - without == (16 + 8) * 9 * 32_000 * 4
-    assert not shared(config_of(record={"share": False}), 32_000)
+    assert not shared(config_of(record={"share": False}), SIZES)
     configs = [config_of(granularity={"name": name}, search={"threshold": at}) for name, at in (("a", 0.5), ("b", 0.6))]
     needed = [needs(config, shape_of) for config in configs]
     one, both = (totals(configs[:n], needed[:n], shape_of).disks[1].needed for n in (1, 2))
