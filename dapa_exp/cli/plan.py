@@ -70,4 +70,6 @@ def _state(run: RunStatus) -> str:
         return run.state
     if run.files.record.is_file():
         return f"failed: {run.reason}"
-    return {"failed": "failed before: to do", "interrupted": "interrupted: to do"}.get(run.state, "to do")
+    return {"failed": "failed before: to do", "interrupted": "interrupted: to do", "searched": "searched: to do"}.get(
+        run.state, "to do"
+    )

@@ -21,6 +21,7 @@ from dapa_exp.sweep.submit import mark_waiting
 
 STYLES: dict[State, str] = {
     "done": "green",
+    "searched": "green",
     "running": "cyan",
     "waiting": "blue",
     "failed": "red",
@@ -143,7 +144,7 @@ def _next(runs: Sequence[RunStatus]) -> list[str]:
     """What a user can do now, one sentence a line."""
     state = Counter(run.state for run in runs)
     sweep = runs[0].path.parent
-    if state["done"] == len(runs):
+    if state["done"] + state["searched"] == len(runs) and state["done"]:
         return [f"next: dapa report {sweep}" if len(runs) > 1 else f"next: dapa report {runs[0].path}"]
     said = []
     if state["running"] or state["waiting"]:

@@ -1,6 +1,6 @@
 """The status of every run of a sweep: done, running, failed, interrupted or missing. Only run folders are read.
 
-"waiting" is the state of a submitted run whose job has not begun. Only the cluster knows (`dapa_exp.sweep.submit`).
+"searched" is the state of a run that `record.until` has ended. "waiting" is the state of a submitted run whose job has not begun. Only the cluster knows (`dapa_exp.sweep.submit`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.record.layout import RunLayout, SweepLayout
 from dapa_exp.record.schema import Record
 
-State = Literal["done", "running", "failed", "interrupted", "waiting", "missing"]
+State = Literal["done", "searched", "running", "failed", "interrupted", "waiting", "missing"]
 
 SAID_BY_MESSAGE = ("DapaError", "killed", "exited")
 ASKED = ("identity", "pair", "family", "granularity", "search", "dataset")
@@ -155,6 +155,8 @@ def _read_one(run: RunStatus) -> RunStatus:
         return replace(run, state="failed", reason=_error(run.files.error))
     if not run.path.is_dir():
         return replace(run, state="missing", reason="not started")
+    if run.files.found.is_file() and _ends_early(run.files):
+        return replace(run, state="searched", reason="record.until=search ended it; without this key it goes on")
     return replace(run, state="missing" if queries is None else "interrupted", reason=f"stopped {so_far}")
 
 
@@ -238,6 +240,14 @@ def _from_config(run: RunStatus) -> RunStatus:
         )
     except (DapaError, KeyError, TypeError):
         return run  # the folder's name remains to tell the run
+
+
+def _ends_early(files: RunLayout) -> bool:
+    """Whether the process that last worked on the run was to stop after its search."""
+    try:
+        return files.config_as_written()["record"].get("until") == "search"
+    except (DapaError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _error(path: Path) -> str:

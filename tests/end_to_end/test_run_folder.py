@@ -16,6 +16,7 @@ from dapa_exp.config.schema import Config
 from dapa_exp.record.folder import RunFolder, open_run
 from dapa_exp.record.identity import identity
 from dapa_exp.record.layout import RunLayout
+from dapa_exp.record.status import run_status
 from dapa_exp.run import run
 from dapa_exp.zoo import store
 from tests.analysis.factory import record
@@ -113,6 +114,7 @@ def test_a_run_that_stops_after_its_search_goes_on_from_there(here: Dapa, tmp_pa
     assert not files.record.exists()
     assert not files.error.exists()
     asked = files.queries.read_bytes()
+    assert run_status(found.parent).state == "searched"
     assert here(*quick(BASE, "record.until=search")).code == 0
     assert here(*quick(BASE)).code == 0
     assert files.queries.read_bytes() == asked
