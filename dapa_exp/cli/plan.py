@@ -70,6 +70,5 @@ def _state(run: RunStatus) -> str:
         return run.state
     if run.files.record.is_file():
         return f"failed: {run.reason}"
-    return {"failed": "failed before: to do", "interrupted": "interrupted: to do", "searched": "searched: to do"}.get(
-        run.state, "to do"
-    )
+    before = {"failed": "failed before", "interrupted": "interrupted", "searched": "searched"}.get(run.state)
+    return f"{before}: to do" if before else "to do"

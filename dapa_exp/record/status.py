@@ -1,6 +1,7 @@
 """The status of every run of a sweep: done, running, failed, interrupted or missing. Only run folders are read.
 
-"searched" is the state of a run that `record.until` has ended. "waiting" is the state of a submitted run whose job has not begun. Only the cluster knows (`dapa_exp.sweep.submit`).
+"searched" is the state of a run that `record.until` has ended. "waiting" is the state of a submitted run whose job has
+not begun. Only the cluster knows (`dapa_exp.sweep.submit`).
 """
 
 from __future__ import annotations
