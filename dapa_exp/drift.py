@@ -53,6 +53,8 @@ def drift(config: Config, folder: Path, report: Report) -> list[Record]:
     assert settings is not None  # the command line has it
     if config.transplant.method != "copy":
         raise DapaError(f"transplant={config.transplant.method}: dapa drift transplants by copy only")
+    if config.record.until:
+        raise DapaError("record.until: dapa drift needs whole runs")
     if config.pair.also:
         raise DapaError("pair.also: dapa drift takes one student")
     first = run(config, folder, report)

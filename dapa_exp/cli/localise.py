@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.localise import draw_localisation
 from dapa_exp.base.progress import display
-from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.compose import compose
 from dapa_exp.record.layout import LocaliseLayout, SweepLayout
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import prepare
@@ -18,10 +18,9 @@ def localise_command(words: Sequence[str]) -> int:
     """Carry out one localisation, or with -m several one after the other. Prints the paths of records and figures."""
     from dapa_exp.localise.localise import localise
 
-    planned = jobs(words)
-    prepare(planned)
-    for job in planned:
-        folder = localise_folder(job)
+    planned = {localise_folder(job): job for job in compose(words).jobs}
+    prepare(list(planned.values()))
+    for folder, job in planned.items():
         with display() as report:
             record = localise(job.config, folder, report)
         for path in (LocaliseLayout(folder).localisation, *draw_localisation(record, folder)):

@@ -77,7 +77,7 @@ def refuse_strange(name: str) -> None:
         raise ValueError(f"'{name}': names files and columns, so it must be of letters, digits and underscores")
 
 
-def each_once(names: list[ModuleName]) -> list[ModuleName]:
+def named_once(names: list[ModuleName]) -> list[ModuleName]:
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"names {', '.join(repeated)} more than once")
     return names

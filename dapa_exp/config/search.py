@@ -7,7 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from dapa_exp.config.group import Group
-from dapa_exp.config.names import AlgorithmName, Count, FolderName, ModuleName, PriorName, Real, Share, Whole, each_once
+from dapa_exp.config.names import (
+    AlgorithmName,
+    Count,
+    FolderName,
+    ModuleName,
+    PriorName,
+    Real,
+    Share,
+    Whole,
+    named_once,
+)
 from dapa_exp.config.registries import ALGORITHMS
 
 
@@ -15,7 +25,7 @@ class Granularity(Group):
     """What a unit is: each of these modules, in every layer if the module is part of a layer."""
 
     name: FolderName
-    modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(each_once)]
+    modules: Annotated[list[ModuleName], Field(min_length=1), AfterValidator(named_once)]
 
 
 class Search(Group):

@@ -10,10 +10,11 @@ from analysis import load
 from analysis.tables.drift import drift_table
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
+from dapa_exp.cli.dispatch import main
 from dapa_exp.config.schema import Config
 from dapa_exp.drift import drift
 from dapa_exp.zoo.build import build
-from tests.settings import quick_config
+from tests.settings import QUICK, quick_config
 
 SET = "search.units=[layers.2.mlp,layers.3.mlp,layers.4.mlp]"
 ROUNDS = 2
@@ -49,6 +50,17 @@ def test_the_found_units_are_the_teachers_again_in_every_round(tmp_path: Path, t
     table = drift_table(load(tmp_path / "sweep")).display
     assert table[["tuned", "round", "units the teacher's"]].to_numpy().tolist() == [
         [tuned, str(number), "yes"] for number in range(1 + ROUNDS)
+    ]
+
+
+@pytest.mark.slow
+def test_a_sweep_over_what_is_tuned_carries_out_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [*QUICK, "pair=shadow-mistral-task", "search=given", SET, "drift.tuning.steps=1", "drift.rounds=1"]
+    assert main(["drift", "-m", *words, "drift.tuning.harmless.rows=[0,8]", "drift.tuned=inside,outside"]) == 0
+    table = drift_table(load(tmp_path / "multirun" / "single")).display
+    assert table[["tuned", "round"]].to_numpy().tolist() == [
+        [tuned, str(number)] for tuned in ("inside", "outside") for number in (0, 1)
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
+from dapa_exp.cli.localise import localise_command
 from dapa_exp.config.schema import Config
 from dapa_exp.localise.localise import localise
 from dapa_exp.record.localisation import LocaliseRecord, read_localise
@@ -86,6 +87,14 @@ def test_an_interrupted_one_goes_on_from_what_is_on_disk(
     assert again.swapping.projections == record.swapping.projections
     assert json.loads((folder / "localise" / "swap-0.json").read_text()) == kept
     assert again.cost["teacher"].tokens == again.cost["student"].tokens == 0
+
+
+def test_a_sweep_over_its_settings_carries_out_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("dapa_exp.localise.localise.localise", lambda config, folder, report: asked.append(folder))
+    monkeypatch.setattr("dapa_exp.cli.localise.draw_localisation", lambda record, folder: [])
+    assert localise_command(["-m", "pair=mini-llama-small-style", "localise.noise=1,3", f"record.dir={tmp_path}"]) == 0
+    assert len(set(asked)) == 2
 
 
 def test_other_settings_in_the_same_folder_are_refused(config: Config, folder: Path) -> None:
