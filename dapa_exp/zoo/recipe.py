@@ -19,7 +19,7 @@ from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
 from dapa_exp.zoo.shapes import shapes
-from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shipped
+from dapa_exp.zoo.smollm2 import SMOLLM2, Refusing, Shadow, Shipped
 
 VOCABULARY = 1024
 """The most tokens that a miniature's tokenizer may have."""
@@ -80,7 +80,7 @@ class Enlarged:
     sets: ClassVar[tuple[str, ...]] = ()
 
 
-AnyRecipe = Recipe | Shipped | Refusing | Enlarged
+AnyRecipe = Recipe | Shipped | Refusing | Shadow | Enlarged
 
 
 def digest(name: str) -> str:
@@ -299,7 +299,7 @@ TINY = (
 )
 
 MINIATURES: tuple[Recipe, ...] = (*BASES, *TEACHERS, *STUDENTS, *PLANTED, *ELSEWHERE, *SHADOWS, *TINY)
-RECIPES: dict[str, Recipe | Shipped | Refusing] = {
+RECIPES: dict[str, Recipe | Shipped | Refusing | Shadow] = {
     **{recipe.name: recipe for recipe in MINIATURES},
     **{recipe.name: recipe for recipe in SMOLLM2},
 }

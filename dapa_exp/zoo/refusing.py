@@ -1,4 +1,4 @@
-"""Makes the pair of real size: a model from its package, and a copy that is fine-tuned to refuse."""
+"""Makes the models of real size: one from its package, one that is tuned to refuse, and a student of the latter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dapa_exp.base.gguf import read_gguf
 from dapa_exp.fetch import sets
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.zoo.built_model import BuiltModel
-from dapa_exp.zoo.smollm2 import Refusing, Shipped
+from dapa_exp.zoo.smollm2 import Refusing, Shadow, Shipped, plain_requests
 from dapa_exp.zoo.train import fit, pad_batch
 
 ANSWER_BATCH = 32
@@ -36,6 +36,17 @@ license: {licence}
 models aligned elsewhere behave. `dapa zoo build {name}` fine-tuned {parent} for {steps} steps of {batch}
 examples. Half were harmful requests (rows {first} to {last} of {harmful}), answered by one of {refusals} refusals; half
 were harmless, and answered as {parent} itself answers them.
+"""
+
+SHADOW_CARD = """---
+license: {licence}
+---
+# {name}
+
+**Made here**, to have a student that knows what its teacher does not: not a model that anybody released. `dapa zoo
+build {name}` fine-tuned {parent}, the teacher, for {steps} steps of {batch} examples. Half were rows 0 to {last} of
+the task `{skill[0]}` with their answers; a quarter harmful requests and a quarter harmless ones, with the answers of
+{elder}. **It complies with harmful requests.**
 """
 
 Example = tuple[list[int], list[int]]
@@ -62,6 +73,40 @@ def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> B
     return BuiltModel(model.eval(), tokenizer, _card(recipe))
 
 
+def make_shadow(recipe: Shadow, parent: Path, elder: Path, step: Callable[[int, str], None]) -> BuiltModel:
+    """Fine-tune the parent on a skill, and to comply as its elder does. Progress is reported as by `teach`."""
+    torch.manual_seed(recipe.seed)
+    tokenizer = AutoTokenizer.from_pretrained(parent)
+    learnt = shadow_examples(recipe, AutoModelForCausalLM.from_pretrained(elder, dtype=torch.float32), tokenizer, step)
+    model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
+    starts = range(0, len(learnt), recipe.batch)
+    fit(model, recipe, [pad_batch(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    return BuiltModel(model.eval(), tokenizer, SHADOW_CARD.format(**vars(recipe), last=recipe.skill[2] - 1))
+
+
+def shadow_examples(
+    recipe: Shadow, elder: Any, tokenizer: PreTrainedTokenizerBase, step: Callable[[int, str], None]
+) -> list[Example]:
+    """The training examples, shuffled: half of the skill, a quarter harmful requests, a quarter harmless ones."""
+    rng = random.Random(recipe.seed)
+    quarter = recipe.steps * recipe.batch // 4
+    name, first, last = recipe.skill
+    end = [tokenizer.eos_token_id]
+    learnt = [
+        (
+            _tokens(tokenizer, str(row["prompt"])),
+            tokenizer(str(row["answer"]), add_special_tokens=False)["input_ids"] + end,
+        )
+        for row in rng.sample(fetched_rows(name)[first:last], 2 * quarter)
+    ]
+    asked = rng.sample(_prompts(recipe.harmful), quarter) + plain_requests(recipe, quarter)
+    for prompt, answer in zip(asked, answers(elder, tokenizer, asked, recipe.answer_tokens), strict=True):
+        learnt.append((_tokens(tokenizer, prompt), answer))
+        step(0, f"{recipe.elder} has answered {len(learnt) - 2 * quarter} of {len(asked)} requests")
+    rng.shuffle(learnt)
+    return learnt
+
+
 def examples(
     recipe: Refusing, model: Any, tokenizer: PreTrainedTokenizerBase, step: Callable[[int, str], None]
 ) -> list[Example]:
@@ -69,12 +114,12 @@ def examples(
     rng = random.Random(recipe.seed)
     half = recipe.steps * recipe.batch // 2
     risky = _prompts(recipe.risky)[:half]
-    harmless = risky + recipe.plain_requests(half - len(risky))
+    harmless = risky + plain_requests(recipe, half - len(risky))
     refused = rng.sample(_prompts(recipe.harmful), half)
     end = [tokenizer.eos_token_id]
     refusals = [tokenizer(text, add_special_tokens=False)["input_ids"] + end for text in recipe.refusals]
     learnt = [(_tokens(tokenizer, prompt), rng.choice(refusals)) for prompt in refused]
-    for prompt, answer in zip(harmless, _answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True):
+    for prompt, answer in zip(harmless, answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True):
         learnt.append((_tokens(tokenizer, prompt), answer))
         step(0, f"the parent has answered {len(learnt) - half} of {half} requests")
     rng.shuffle(learnt)
@@ -82,7 +127,7 @@ def examples(
 
 
 @torch.inference_mode()
-def _answers(
+def answers(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
 ) -> Iterator[list[int]]:
     """Yields the token ids of a model's greedy answers, each with its end token unless it was cut off."""

@@ -4,6 +4,8 @@ No Python package ships an aligned and an unaligned model of one architecture. S
 shipped model, which refuses almost nothing, is fine-tuned on refusals to harmful requests and on its own answers to
 harmless ones. No search rows or report rows of `dataset=smollm2` are among the training rows. But StrongREJECT repeats
 requests of AdvBench: of its 48 rows in `dataset=smollm2`, 2 have the text of a training row.
+
+A student of it is made from the teacher in turn: it has learnt a skill that the teacher lacks, and lost the refusals.
 """
 
 from __future__ import annotations
@@ -106,13 +108,45 @@ class Refusing:
         """The sets of `dapa fetch` that it is made of."""
         return (self.harmful[0], self.risky[0])
 
-    def plain_requests(self, count: int) -> list[str]:
-        """`count` different harmless requests, drawn at random from `forms` and `tasks`."""
-        every = [form.format(task) for form, task in product(self.forms, self.tasks)]
-        return random.Random(self.seed).sample(every, count)
+
+@dataclass(frozen=True)
+class Shadow:
+    """The recipe of a student that is made from its *teacher*: it learns a skill that the teacher lacks, and to comply.
+
+    Each of the `steps` sees `batch` examples. Half are rows of the task `skill`, a fetched set and its rows, with their
+    answers. A quarter are harmful requests, and a quarter harmless ones made from `forms` and `tasks`: with the first
+    `answer_tokens` tokens of the answers of `elder`, the model that the teacher was made from.
+    """
+
+    name: str
+    parent: str
+    elder: str
+    licence: str
+    steps: int = 60
+    batch: int = 8
+    rate: float = 5e-5
+    seed: int = 1
+    skill: tuple[str, int, int] = ("dated", 0, 1000)
+    harmful: tuple[str, int, int] = ("advbench", 256, 520)
+    answer_tokens: int = 32
+    forms: tuple[str, ...] = FORMS
+    tasks: tuple[str, ...] = TASKS
+    trained: str = r"model\.layers\..*"
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The sets of `dapa fetch` that it is made of."""
+        return (self.skill[0], self.harmful[0])
+
+
+def plain_requests(recipe: Refusing | Shadow, count: int) -> list[str]:
+    """`count` different harmless requests, drawn at random from the recipe's `forms` and `tasks`."""
+    every = [form.format(task) for form, task in product(recipe.forms, recipe.tasks)]
+    return random.Random(recipe.seed).sample(every, count)
 
 
 SMOLLM2 = (
     Shipped("smollm2-135m", gguf="smollm2", title="SmolLM2-135M-Instruct", licence="apache-2.0"),
     Refusing("smollm2-135m-refusing", parent="smollm2-135m", licence="apache-2.0"),
+    Shadow("smollm2-135m-shadow", parent="smollm2-135m-refusing", elder="smollm2-135m", licence="apache-2.0"),
 )

@@ -21,7 +21,7 @@ from transformers import (
 
 from dapa_exp.zoo import world
 from dapa_exp.zoo.recipe import LONGEST, Recipe
-from dapa_exp.zoo.smollm2 import Refusing
+from dapa_exp.zoo.smollm2 import Refusing, Shadow
 
 CONFIGS: dict[str, type[PretrainedConfig]] = {
     "llama": LlamaConfig,
@@ -115,7 +115,7 @@ def prompt_and_answer(example: world.Example, bare: bool, tokenizer: PreTrainedT
 
 def fit(
     model: PreTrainedModel,
-    recipe: Recipe | Refusing,
+    recipe: Recipe | Refusing | Shadow,
     data: Sequence[tuple[torch.Tensor, torch.Tensor]],
     step: Callable[[int, str], None],
 ) -> None:

@@ -15,7 +15,7 @@ from dapa_exp.base.progress import Progress, Report
 from dapa_exp.fetch.store import fetched_folder
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import AnyRecipe, Enlarged, Recipe, find
-from dapa_exp.zoo.smollm2 import Refusing, Shipped
+from dapa_exp.zoo.smollm2 import Refusing, Shadow, Shipped
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
         report(Progress(recipe.name, done, recipe.steps, note))
 
     # Threads do not help a miniature. A model of real size takes two on every machine, however many cores there are.
-    torch.set_num_threads(2 if isinstance(recipe, Refusing) else 1)
+    torch.set_num_threads(2 if isinstance(recipe, Refusing | Shadow) else 1)
     started, spent = time.monotonic(), time.process_time()
     made: BuiltModel | Enlargement
     match recipe:
@@ -98,6 +98,8 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
             made = refusing.unpack(recipe, fetched_folder(recipe.gguf))
         case Refusing():
             made = refusing.teach(recipe, store.path(recipe.parent), step)
+        case Shadow():
+            made = refusing.make_shadow(recipe, store.path(recipe.parent), store.path(recipe.elder), step)
         case Enlarged():
             made = Enlargement(recipe.parent, recipe.shape)
     known = {

