@@ -2,13 +2,14 @@
 
     python -m tests.benchmarks.rounding [--hybrids N] [--json FILE]
     python -m tests.benchmarks.rounding --smoke --json FILE      # few hybrids, in seconds
-    python -m tests.benchmarks.rounding --pairs smollm2 --hybrids 10 --rows 48 --no-search dataset=smollm2 \
-      granularity=layer search.max_new_tokens=16                  # a real model, whose tokens nearly tie more often
+    python -m tests.benchmarks.rounding --pairs smollm2 --hybrids 10 --rows 48 --no-search --float32 \
+      dataset=smollm2 granularity=layer search.max_new_tokens=16  # a real model, whose tokens nearly tie more often
 
 In bfloat16 the last bits of a sum depend on the shapes of its tensors, and tokens often nearly tie. So answers change
 with the batch size. That is the yardstick: `fast` must change no more verdicts. For a pair of each family, random sets
-of MLPs answer the search's prompts by `plain`, by `plain` in batches of half as many, and by `fast`, which has answered
-with all earlier sets. Then each pair is searched with both engines.
+of units answer the search's prompts by `plain`, by `plain` in batches of half as many, and by `fast`, which has
+answered with all earlier sets. Then each pair is searched with both engines. With `--float32` these sets also answer by
+`plain` in float32: how far bfloat16 itself is from there, by `plain` and by `fast`.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hybrids", type=int, default=500, help="of each pair")
     parser.add_argument("--rows", type=int, default=16)
     parser.add_argument("--pairs", default=",".join(PAIRS))
+    parser.add_argument("--float32", action="store_true")
     parser.add_argument("--no-search", action="store_true", help="do not search with each engine")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smoke", action="store_true")
@@ -55,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_intermixed_args(argv)
     hybrids, pairs = (3, PAIRS[:1]) if arguments.smoke else (arguments.hybrids, arguments.pairs.split(","))
     words = (*WORDS, *arguments.overrides)
-    rows = [compare_engines([f"pair={pair}", *words], hybrids, arguments.rows) for pair in pairs]
+    rows = [
+        compare_engines([f"pair={pair}", *words], hybrids, arguments.rows, exact=arguments.float32) for pair in pairs
+    ]
     if not arguments.no_search:
         with tempfile.TemporaryDirectory() as work:
             rows = [row | compare_searches([f"pair={row['pair']}", *words], Path(work)) for row in rows]
@@ -74,8 +78,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     conclude(rows, targets, arguments.json)
 
 
-def compare_engines(words: Sequence[str], hybrids: int, count: int) -> Row:
-    """How many tokens and verdicts of a pair's hybrids differ between the engines, and between two batch sizes."""
+def compare_engines(words: Sequence[str], hybrids: int, count: int, exact: bool = False) -> Row:
+    """How many tokens and verdicts of a pair's hybrids differ between the engines, and between two batch sizes.
+
+    With `exact`, also how many of either engine differ from those in float32.
+    """
     (job,) = jobs(words)
     config, name = job.config, job.config.pair.name
     torch.set_num_threads(config.runtime.threads)
@@ -87,18 +94,27 @@ def compare_engines(words: Sequence[str], hybrids: int, count: int) -> Row:
     judge, length, draw = make_judge(config.judge), config.search.max_new_tokens, random.Random(name)
     plain, half = PlainEngine(loaded, count), PlainEngine(loaded, count // 2)
     fast = FastEngine(loaded, count, reuse_bytes=1 << 30)
-    keys = ("answers", "tokens", *(f"{kind}_{what}" for kind in ("fast", "batch") for what in APART))
+    single = load_model(pair.student_folder, config.runtime.model_copy(update={"dtype": "float32"}), template)
+    precise, float32 = Hybrid(single.model, pair), PlainEngine(single, count)
+    kinds = ("fast", "batch", *(("float32", "fast_float32") if exact else ()))
+    keys = ("answers", "tokens", *(f"{kind}_{what}" for kind in kinds for what in APART))
     row: Row = {"pair": name, "hybrids": hybrids, **dict.fromkeys(keys, 0)}
     for _ in range(hybrids):
-        hybrid.set_units(draw.sample(list(pair.units), draw.randint(1, len(pair.units))))
+        units = draw.sample(list(pair.units), draw.randint(1, len(pair.units)))
+        hybrid.set_units(units)
         whole, halves, quick = (engine.generate_batch(prompts, length) for engine in (plain, half, fast))
+        compared = [("fast", whole, quick), ("batch", whole, halves)]
+        if exact:
+            precise.set_units(units)
+            right = float32.generate_batch(prompts, length)
+            compared += [("float32", right, whole), ("fast_float32", right, quick)]
         row["answers"] += len(prompts)
         row["tokens"] += sum(answer.tokens for answer in whole)
-        for kind, answers in (("fast", quick), ("batch", halves)):
-            apart = list(map(tokens_apart, whole, answers))
+        for kind, known, answers in compared:
+            apart = list(map(tokens_apart, known, answers))
             row[f"{kind}_answers"] += sum(map(bool, apart))
             row[f"{kind}_tokens"] += sum(apart)
-            row[f"{kind}_verdicts"] += verdicts_apart(judge, prompts, whole, answers)
+            row[f"{kind}_verdicts"] += verdicts_apart(judge, prompts, known, answers)
     print(row, flush=True)
     return row
 
