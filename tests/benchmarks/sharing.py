@@ -1,6 +1,6 @@
 """What a sweep over granularities saves by measuring each teacher and student once.
 
-    python -m tests.benchmarks.sharing [--json FILE]
+    python -m tests.benchmarks.sharing [--json FILE] [OVERRIDE …]
     python -m tests.benchmarks.sharing --smoke --json FILE      # one pair, two granularities, few rows
 
 Three miniature pairs with six granularities each, pair by pair: first every run by itself (`record.share=false`), then
@@ -51,8 +51,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--smoke", action="store_true")
-    arguments = parser.parse_args(argv)
-    settings = SMOKE if arguments.smoke else Settings()
+    parser.add_argument("overrides", nargs="*", help="of each run, such as evaluate.random_repeats=3")
+    arguments = parser.parse_intermixed_args(argv)
+    settings = SMOKE if arguments.smoke else Settings(words=tuple(arguments.overrides))
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as work:
         for pair in settings.pairs:
