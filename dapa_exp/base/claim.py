@@ -191,12 +191,17 @@ def _other(name: Path, watch: _Watch, own: Path | None = None) -> Path | None:
 def _announce(name: Path) -> Path:
     own = _path(name, secrets.token_hex(4))
     part = own.with_name(f".{own.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    try:
-        part.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
-        part.rename(own)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    for tries_left in reversed(range(10)):
+        try:
+            part.write_text(json.dumps(asdict(this_process())), encoding="utf-8")
+            part.rename(own)
+            break
+        except FileNotFoundError:  # whoever holds the claim may remove temporary files, this one too
+            if not tries_left or not name.parent.is_dir():
+                raise
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     return own
 
 

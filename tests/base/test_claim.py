@@ -17,6 +17,7 @@ import pytest
 
 from dapa_exp.base import claim as claims
 from dapa_exp.base.claim import HeldError, LostClaimError, hold, owners, this_process
+from dapa_exp.base.files import remove
 
 FORK = multiprocessing.get_context("fork")
 ELSEWHERE = replace(this_process(), host="node7", machine="another", pid=4711)
@@ -85,6 +86,24 @@ def hold_for_ever(name: Path) -> None:
     with hold(name, 0.1):
         name.with_suffix(".held").touch()
         time.sleep(100)
+
+
+def test_a_claim_is_written_though_its_holder_tidies_the_folder_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Path.rename
+    tidied: list[Path] = []
+
+    def rename(part: Path, own: Path) -> Path:
+        if not tidied:
+            tidied.append(part)
+            remove(part)
+        return usual(part, own)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with hold(tmp_path / "claim", 0):
+        assert tidied
+        assert len(claims.claims(tmp_path / "claim")) == 1
 
 
 @pytest.mark.parametrize("reaped", [True, False])

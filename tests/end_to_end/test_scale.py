@@ -11,9 +11,10 @@ from weakref import ref
 
 import pytest
 
-import dapa_exp.run
+import dapa_exp.engine.make
 from dapa_exp.base.progress import silent
 from dapa_exp.models.load import LoadedModel, load_model
+from dapa_exp.run import run
 from tests.benchmarks.scale import main
 from tests.settings import quick_config
 
@@ -40,8 +41,8 @@ def test_the_teacher_has_left_memory_before_the_student_comes(
         loaded.append(ref(found.model))
         return found
 
-    monkeypatch.setattr(dapa_exp.run, "load_model", load)
-    dapa_exp.run.run(quick_config(f"runtime.engine={engine}"), tmp_path / "run", silent)
+    monkeypatch.setattr(dapa_exp.engine.make, "load_model", load)
+    run(quick_config(f"runtime.engine={engine}"), tmp_path / "run", silent)
     assert len(loaded) == 2
 
 
