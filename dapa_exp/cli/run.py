@@ -101,10 +101,8 @@ def _conclude_searches(planned: Sequence[Job]) -> int:
     left = [run for run in _of(planned) if not run.files.found.is_file()]
     for run in left:
         print(f"{run.state}: {run.folder}: {run.reason or 'no set was written'}", file=sys.stderr)
-    done = len(planned) - len(left)
-    print(
-        f"{done} of {len(planned)} searches are done; the same command without record.until=search goes on from there"
-    )
+    done = f"{len(planned) - len(left)} of {len(planned)} searches are done"
+    print(f"{done}; the same command without record.until=search goes on from there")
     return 1 if left else 0
 
 

@@ -144,7 +144,9 @@ def _next(runs: Sequence[RunStatus]) -> list[str]:
     """What a user can do now, one sentence a line."""
     state = Counter(run.state for run in runs)
     sweep = runs[0].path.parent
-    if state["done"] + state["searched"] == len(runs) and state["done"]:
+    if state["searched"] == len(runs):
+        return ["next: the command without record.until=search goes on from here"]
+    if state["done"] + state["searched"] == len(runs):
         return [f"next: dapa report {sweep}" if len(runs) > 1 else f"next: dapa report {runs[0].path}"]
     said = []
     if state["running"] or state["waiting"]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dapa_exp.evaluate.replay import Exchange
     from dapa_exp.models.load import LoadedModel
 
-__all__ = ["METRICS", "Measure", "Metric", "ModelInEngine"]
+__all__ = ["METRICS", "Measure", "Metric", "ModelInEngine", "compared_rows"]
 
 ModelName = Literal["student", "hybrid", "teacher"]
 MEASURED: tuple[ModelName, ...] = ("teacher", "student", "hybrid")
@@ -180,6 +180,12 @@ class ModelInEngine:
             lambda tensors: save({name: tensor.contiguous() for name, tensor in tensors.items()}), load
         )
         return remembered_tensors(file, lambda: self.run.share(file, self.result_key(file.stem), as_file, compute))
+
+
+def compared_rows(config: Config) -> int:
+    """How many prompts of the report and the harmless set models are compared on, token by token or layer by layer."""
+    sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
+    return sum(min(rows.count, config.evaluate.divergence_rows) for rows in sets)
 
 
 class Metric(MetricKind):

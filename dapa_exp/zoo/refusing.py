@@ -68,8 +68,7 @@ def teach(recipe: Refusing, parent: Path, step: Callable[[int, str], None]) -> B
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(parent)
     learnt = examples(recipe, model, tokenizer, step)
-    starts = range(0, len(learnt), recipe.batch)
-    fit(model, recipe, [pad_batch(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    fit(model, recipe, _batches(learnt, recipe.batch, tokenizer), step)
     return BuiltModel(model.eval(), tokenizer, _card(recipe))
 
 
@@ -79,8 +78,7 @@ def make_shadow(recipe: Shadow, parent: Path, elder: Path, step: Callable[[int, 
     tokenizer = AutoTokenizer.from_pretrained(parent)
     learnt = shadow_examples(recipe, AutoModelForCausalLM.from_pretrained(elder, dtype=torch.float32), tokenizer, step)
     model = AutoModelForCausalLM.from_pretrained(parent, dtype=torch.float32)
-    starts = range(0, len(learnt), recipe.batch)
-    fit(model, recipe, [pad_batch(learnt[i : i + recipe.batch], tokenizer.pad_token_id) for i in starts], step)
+    fit(model, recipe, _batches(learnt, recipe.batch, tokenizer), step)
     return BuiltModel(model.eval(), tokenizer, SHADOW_CARD.format(**vars(recipe), last=recipe.skill[2] - 1))
 
 
@@ -100,7 +98,7 @@ def shadow_examples(
         for row in rng.sample(fetched_rows(name)[first:last], 2 * quarter)
     ]
     asked = rng.sample(_prompts(recipe.harmful), quarter) + plain_requests(recipe, quarter)
-    for prompt, answer in zip(asked, answers(elder, tokenizer, asked, recipe.answer_tokens), strict=True):
+    for prompt, answer in zip(asked, _answers(elder, tokenizer, asked, recipe.answer_tokens), strict=True):
         learnt.append((_tokens(tokenizer, prompt), answer))
         step(0, f"{recipe.elder} has answered {len(learnt) - 2 * quarter} of {len(asked)} requests")
     rng.shuffle(learnt)
@@ -119,15 +117,23 @@ def examples(
     end = [tokenizer.eos_token_id]
     refusals = [tokenizer(text, add_special_tokens=False)["input_ids"] + end for text in recipe.refusals]
     learnt = [(_tokens(tokenizer, prompt), rng.choice(refusals)) for prompt in refused]
-    for prompt, answer in zip(harmless, answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True):
+    for prompt, answer in zip(harmless, _answers(model, tokenizer, harmless, recipe.answer_tokens), strict=True):
         learnt.append((_tokens(tokenizer, prompt), answer))
         step(0, f"the parent has answered {len(learnt) - half} of {half} requests")
     rng.shuffle(learnt)
     return learnt
 
 
+def _batches(
+    learnt: Sequence[Example], size: int, tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The (tokens, labels) of each step, both of shape [size, length]."""
+    starts = range(0, len(learnt), size)
+    return [pad_batch(learnt[start : start + size], tokenizer.pad_token_id) for start in starts]
+
+
 @torch.inference_mode()
-def answers(
+def _answers(
     model: Any, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], max_new_tokens: int
 ) -> Iterator[list[int]]:
     """Yields the token ids of a model's greedy answers, each with its end token unless it was cut off."""

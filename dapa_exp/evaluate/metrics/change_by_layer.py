@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
-from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, Step
+from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, Step, compared_rows
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.schema import LayerChange
 
@@ -33,8 +33,7 @@ class ChangeByLayer(Metric):
 
     def kept_bytes(self, config: Config, sizes: ModelSizes) -> int:
         """The student's states."""
-        sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
-        return sum(min(each.count, config.evaluate.divergence_rows) for each in sets) * sizes.state_bytes
+        return compared_rows(config) * sizes.state_bytes
 
     def steps(self, model: ModelInEngine) -> Mapping[str, Step]:
         return {}

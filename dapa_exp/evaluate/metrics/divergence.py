@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
-from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine, ModelName, Step
+from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine, ModelName, Step, compared_rows
 from dapa_exp.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class Divergence(Metric):
 
     def kept_bytes(self, config: Config, sizes: ModelSizes) -> int:
         """Float32 log-probabilities of student and teacher, at each token and after the last."""
-        sets = [rows for rows in (config.dataset.report, config.dataset.harmless) if rows]
-        rows = sum(min(each.count, config.evaluate.divergence_rows) for each in sets)
-        return rows * (config.evaluate.divergence_tokens + 1) * sizes.vocab_size * 4
+        return compared_rows(config) * (config.evaluate.divergence_tokens + 1) * sizes.vocab_size * 4
 
 
 METRICS.register("divergence", Divergence())
