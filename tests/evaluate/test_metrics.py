@@ -58,6 +58,17 @@ def test_perplexity_scores_every_token_once_within_its_window(family: str, windo
     assert (by_word.value, by_word.n) == (pytest.approx(value ** (tokens / words), rel=1e-3), words)
 
 
+@pytest.mark.parametrize("family", CONFIGS)
+def test_texts_that_are_read_together_keep_their_own_losses(family: str) -> None:
+    loaded = tiny_loaded(family, 3)
+    texts = [*TEXTS, "a quiet farmer found a boat.", TEXTS[1], "a quiet king lost a lamp."]
+    together = window_losses(loaded, texts, 64, 32)
+    alone = [window_losses(loaded, [text], 64, 32) for text in texts]
+    assert together.counts == [count for losses in alone for count in losses.counts]
+    assert together.sums == pytest.approx([total for losses in alone for total in losses.sums], rel=1e-5)
+    assert len(set(together.counts)) < len(texts) == len(together.counts)
+
+
 def test_windows_may_count_once_each_instead_of_tokens() -> None:
     """exp of the mean of the windows' mean losses, as the paper's code has it; words then have no perplexity."""
     losses = window_losses(tiny_loaded("llama", 3), TEXTS, 8, 5)
@@ -93,10 +104,23 @@ def test_a_text_of_hardly_any_words_has_a_perplexity_a_token_only(text: str) -> 
 def test_a_model_diverges_from_others_and_not_from_itself(family: str) -> None:
     one, other = tiny_loaded(family, 3), tiny_loaded(family, 4)
     answers = PlainEngine(one, 2).generate_batch(PROMPTS, 8)
-    against = reference(one, PROMPTS, answers, tokens=4)
+    against = reference(one, PROMPTS, answers, tokens=4, batch_size=2)
     assert all(logs.shape == (len(ids) + 1, len(one.tokenizer)) and len(ids) <= 4 for ids, logs in against)
-    assert divergence(one, PROMPTS, against, [1.0])["1"].value == pytest.approx(0.0, abs=1e-6)
-    assert divergence(other, PROMPTS, against, [1.0])["1"].value > 1e-4
+    assert divergence(one, PROMPTS, against, [1.0], 2)["1"].value == pytest.approx(0.0, abs=1e-6)
+    assert divergence(other, PROMPTS, against, [1.0], 2)["1"].value > 1e-4
+
+
+def test_prompts_that_are_read_together_keep_their_own_distributions() -> None:
+    one, other = tiny_loaded("llama", 3), tiny_loaded("llama", 4)
+    texts = ["how do i bake a cake?", "please help me fix a lamp.", "how do i fix a lamp?", "how do i find a boat?"]
+    prompts = [prompt(str(i), text) for i, text in enumerate(texts)]
+    answers = [Completion(text, 1) for text in ["a cake", "", "the lamp, the lamp", "a boat and a king"]]
+    together, alone = (reference(one, prompts, answers, 3, batch_size) for batch_size in (8, 1))
+    for (ids, logs), (ids_alone, logs_alone) in zip(together, alone, strict=True):
+        assert ids == ids_alone
+        torch.testing.assert_close(logs, logs_alone, rtol=1e-4, atol=1e-5)
+    wanted = divergence(other, prompts, alone, [1.0], 1)["1"]
+    assert divergence(other, prompts, together, [1.0], 8)["1"].value == pytest.approx(wanted.value, rel=1e-4)
 
 
 @torch.inference_mode()
@@ -108,8 +132,10 @@ def test_divergence_is_the_kl_of_next_token_distributions() -> None:
     )
     ids = one.tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
     logits = [loaded.model(ids).logits[0, -1] for loaded in (one, other)]
-    against = reference(one, [prompt], [Completion("", 1)], tokens=4)  # an empty answer: the first token alone
-    found = divergence(other, [prompt], against, [1.0, 2.0, 0.5])
+    against = reference(
+        one, [prompt], [Completion("", 1)], tokens=4, batch_size=2
+    )  # an empty answer: the first token alone
+    found = divergence(other, [prompt], against, [1.0, 2.0, 0.5], 2)
     assert list(found) == ["1", "2", "0.5"]
     for temperature, measure in found.items():
         p, q = (torch.distributions.Categorical(logits=row / float(temperature)) for row in logits)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
+from dapa_exp.evaluate.equal_lengths import equal_length_batches
 from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine, ModelName, Step, compared_rows
 from dapa_exp.prompts.prompt import Prompt
 
@@ -46,7 +47,9 @@ class Divergence(Metric):
             against = _remembered(model, other)
             if against[0][1].shape[-1] == model.loaded.model.config.vocab_size:
                 temperatures = model.config.evaluate.divergence_temperatures
-                steps[f"kl_to_{other}"] = partial(divergence, model.loaded, _rows(model, other), against, temperatures)
+                steps[f"kl_to_{other}"] = partial(
+                    divergence, model.loaded, _rows(model, other), against, temperatures, model.engine.batch_size
+                )
         return steps
 
     def keep(self, model: ModelInEngine) -> None:
@@ -72,7 +75,8 @@ def _remembered(model: ModelInEngine, owner: ModelName) -> Reference:
         import torch
 
         rows, answers = _rows(model, owner), model.answers(PROMPT_SET[owner])
-        found = reference(model.loaded, rows, answers[: len(rows)], model.config.evaluate.divergence_tokens)
+        tokens, batch_size = model.config.evaluate.divergence_tokens, model.engine.batch_size
+        found = reference(model.loaded, rows, answers[: len(rows)], tokens, batch_size)
         return {
             f"{i}.{part}": tensor
             for i, (ids, logs) in enumerate(found)
@@ -83,19 +87,23 @@ def _remembered(model: ModelInEngine, owner: ModelName) -> Reference:
     return [(kept[f"{i}.ids"].tolist(), kept[f"{i}.logs"]) for i in range(len(kept) // 2)]
 
 
-def reference(loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int) -> Reference:
+def reference(
+    loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Completion], tokens: int, batch_size: int
+) -> Reference:
     """The model's next-token distributions along the first `tokens` tokens of its own answers."""
     from dapa_exp.engine.plain import answer_tokens
 
-    found: Reference = []
-    for prompt, answer in zip(prompts, answers, strict=True):
-        ids = answer_tokens(loaded, answer.text)[:tokens]
-        found.append((ids, _log_probabilities(loaded, prompt, ids)))
-    return found
+    ids = [answer_tokens(loaded, answer.text)[:tokens] for answer in answers]
+    found = dict(_log_probabilities(loaded, prompts, ids, batch_size))
+    return [(row, found[place]) for place, row in enumerate(ids)]
 
 
 def divergence(
-    loaded: LoadedModel, prompts: Sequence[Prompt], against: Reference, temperatures: Sequence[float]
+    loaded: LoadedModel,
+    prompts: Sequence[Prompt],
+    against: Reference,
+    temperatures: Sequence[float],
+    batch_size: int,
 ) -> dict[str, Measure]:
     """KL(reference ‖ model) in nats, by temperature: the mean over the positions of an answer, then over answers.
 
@@ -103,23 +111,35 @@ def divergence(
     """
     from dapa_exp.evaluate.statistics import mean
 
-    values: dict[str, list[float]] = {f"{temperature:g}": [] for temperature in temperatures}
-    for prompt, (ids, theirs) in zip(prompts, against, strict=True):
-        ours = _log_probabilities(loaded, prompt, ids)
+    values = {f"{temperature:g}": [0.0] * len(prompts) for temperature in temperatures}
+    for place, ours in _log_probabilities(loaded, prompts, [ids for ids, _ in against], batch_size):
         for temperature in temperatures:
-            p, q = ((logs / temperature).log_softmax(-1) for logs in (theirs, ours))
-            values[f"{temperature:g}"].append(float((p.exp() * (p - q)).sum(-1).mean()))
+            p, q = ((logs / temperature).log_softmax(-1) for logs in (against[place][1], ours))
+            values[f"{temperature:g}"][place] = float((p.exp() * (p - q)).sum(-1).mean())
     return {temperature: mean(found) for temperature, found in values.items()}
 
 
-def _log_probabilities(loaded: LoadedModel, prompt: Prompt, answer: Sequence[int]) -> Tensor:
-    """Log-probabilities at each token of `answer` and after it, shape (len(answer) + 1, vocabulary), on the CPU."""
+def _log_probabilities(
+    loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[tuple[int, Tensor]]:
+    """The log-probabilities at each token of an answer and after it, of all prompts, each with its place.
+
+    Their shape is (tokens of the answer + 1, vocabulary), on the CPU. A batch holds at most as many tokens as
+    `batch_size` rows of the longest.
+    """
     import torch
 
     from dapa_exp.engine.plain import encode
 
-    ids = encode(loaded, [prompt])["input_ids"]
-    tail = torch.tensor([list(answer)], dtype=ids.dtype, device=ids.device)
-    with torch.inference_mode():
-        logits = loaded.model(torch.cat([ids, tail], dim=1), logits_to_keep=len(answer) + 1).logits[0]
-    return logits.float().log_softmax(-1).cpu()
+    inputs = encode(loaded, prompts)
+    rows = [
+        torch.cat([ids[mask.bool()], ids.new_tensor(list(answer))])
+        for ids, mask, answer in zip(inputs["input_ids"], inputs["attention_mask"], answers, strict=True)
+    ]
+    lengths = list(map(len, rows))
+    for places in equal_length_batches(lengths, batch_size * max(lengths)):
+        most = max(len(answers[place]) for place in places) + 1
+        with torch.inference_mode():
+            logits = loaded.model(torch.stack([rows[place] for place in places]), logits_to_keep=most).logits
+        for place, row in zip(places, logits, strict=True):
+            yield place, row[-len(answers[place]) - 1 :].float().log_softmax(-1).cpu()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
+from dapa_exp.evaluate.equal_lengths import equal_length_batches
 from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from dapa_exp.evaluate.statistics import Losses
     from dapa_exp.models.load import LoadedModel
@@ -83,10 +85,14 @@ def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None,
     window = window or loaded.model.config.max_position_embeddings
     if stride >= window:
         raise DapaError(f"perplexity: stride {stride} is not smaller than the model's window of {window} tokens")
-    sums = [item for text in texts for item in _window_sums(loaded, text, window, stride)]
-    if not sums:
+    windows = [found for text in texts for found in _windows(loaded, text, window, stride)]
+    if not windows:
         raise DapaError("perplexity: no text is longer than one token")
-    return Losses(*zip(*sums, strict=True))
+    sums = [0.0] * len(windows)
+    for places in equal_length_batches([len(ids) for ids, _ in windows], window):
+        for place, losses in zip(places, _token_losses(loaded, [windows[place][0] for place in places]), strict=True):
+            sums[place] = float(losses[-windows[place][1] :].double().sum())
+    return Losses(sums, [scored for _, scored in windows])
 
 
 def means_of_windows(losses: Losses) -> Losses:
@@ -129,19 +135,25 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
         return None
 
 
-def _window_sums(loaded: LoadedModel, text: str, window: int, stride: int) -> Iterable[tuple[float, int]]:
+def _windows(loaded: LoadedModel, text: str, window: int, stride: int) -> Iterator[tuple[list[int], int]]:
+    """The tokens of each window of a text, and how many of the last ones are scored in it."""
+    ids = loaded.tokenizer(text)["input_ids"]
+    scored = 1
+    for start in range(0, len(ids), stride):
+        end = min(start + window, len(ids))
+        if end > scored:
+            yield ids[start:end], end - scored
+            scored = end
+        if end == len(ids):
+            return
+
+
+def _token_losses(loaded: LoadedModel, windows: Sequence[list[int]]) -> Tensor:
+    """The negative log-likelihood of each token but the first, of windows of one length: (windows, tokens - 1)."""
     import torch
 
-    ids = loaded.tokenizer(text, return_tensors="pt")["input_ids"].to(loaded.model.device)
-    length, scored = ids.shape[1], 1
-    for start in range(0, length, stride):
-        end = min(start + window, length)
-        new = end - scored
-        if new > 0:
-            with torch.inference_mode():
-                logits = loaded.model(ids[:, start:end]).logits[0, :-1].float()
-            nll = torch.nn.functional.cross_entropy(logits, ids[0, start + 1 : end], reduction="none")
-            yield float(nll[-new:].double().sum()), new
-            scored = end
-        if end == length:
-            return
+    ids = torch.tensor(windows, device=loaded.model.device)
+    with torch.inference_mode():
+        logits = loaded.model(ids).logits[:, :-1].float()
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    return losses.view(len(ids), -1)
