@@ -3,10 +3,10 @@
     python -m tests.benchmarks.teachers [--json FILE] [--smoke]
 
 Miniature teachers of four more kinds (`pair=mini-scattered-*`, …) beside those that were trained in a block of
-neighbouring MLPs. Units are whole layers, and attention and MLP of each layer (`granularity=module`). Each set is asked
-all rows once, and its answers are kept in the user's cache. With the default settings a set that fails is asked no
-more rows than it takes to know that, and algorithms see the score of these rows only: this is replayed from the kept
-verdicts, by the search's own rule.
+neighbouring MLPs. Units are whole layers, and attention and MLP of each layer (`granularity=module`). Each search is
+carried out on two draws of prompts, which share none. Each set is asked all rows once, and its answers are kept in the
+user's cache. With the default settings a set that fails is asked no more rows than it takes to know that, and
+algorithms see the score of these rows only: this is replayed from the kept verdicts, by the search's own rule.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ PAIRS = {
 }
 """Pairs by where their teachers learnt to refuse."""
 GRANULARITIES = ("layer", "module")
+DRAWS = ("0,48", "48,96")
+"""The search rows: first, and first that is not used."""
 ALGORITHMS = [name for name in REDUCTIONS if name != "exhaustive"]
 """The exhaustive search asks thousands of sets."""
 WITH_PRIOR = ("auto", "prior", "hierarchical")
 OURS = ("auto", "hierarchical")
 """`hierarchical` is `auto`, level by level, so it is no peer."""
 MIN_GAIN = 0.1
-SMOKE = ("dataset.search.rows=[0,12]", "search.max_new_tokens=8")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Row:
     kind: str
     pair: str
     granularity: str
+    draw: str
     algorithm: str
     settings: str
     units: int
@@ -75,19 +77,22 @@ def main() -> None:
 
 
 def measure(smoke: bool = False) -> list[Row]:
-    """Every algorithm on every pair and granularity, with both settings."""
-    pairs = {"block": ("mini-llama-small-style",)} if smoke else PAIRS
+    """Every algorithm on every pair, granularity and draw, with both settings."""
+    pairs, draws = ({"block": ("mini-llama-small-style",)}, ("0,12",)) if smoke else (PAIRS, DRAWS)
+    overrides = ("search.max_new_tokens=8",) if smoke else ()
     return [
         row
         for kind, names in pairs.items()
         for pair in names
         for granularity in GRANULARITIES
-        for row in _searches(kind, pair, granularity, SMOKE if smoke else ())
+        for draw in draws
+        for row in _searches(kind, pair, granularity, draw, overrides)
     ]
 
 
-def _searches(kind: str, pair: str, granularity: str, overrides: tuple[str, ...]) -> Iterator[Row]:
-    with recorded(pair, granularity, "search.stop_when_decided=false", *overrides) as oracle:
+def _searches(kind: str, pair: str, granularity: str, draw: str, overrides: tuple[str, ...]) -> Iterator[Row]:
+    rows = f"dataset.search.rows=[{draw}]"
+    with recorded(pair, granularity, rows, "search.stop_when_decided=false", *overrides) as oracle:
         assert oracle.bar.gains(MIN_GAIN), f"{pair}: units of {granularity} carry no gain"
         runs: dict[str, tuple[str, dict[Unit, float] | None]] = {name: (name, None) for name in ALGORITHMS}
         runs |= {f"{name}, attribution": (name, oracle.prior) for name in WITH_PRIOR}
@@ -95,7 +100,7 @@ def _searches(kind: str, pair: str, granularity: str, overrides: tuple[str, ...]
             for settings, test in (("exact", oracle.test), ("default", Replay(oracle).ask)):
                 found = search(algorithm, oracle.units, test, prior=prior)
                 asked, size, certified = len(found.queries), len(found.units), found.certificate is not None
-                yield Row(kind, pair, granularity, name, settings, len(oracle.units), asked, size, certified)
+                yield Row(kind, pair, granularity, draw, name, settings, len(oracle.units), asked, size, certified)
 
 
 class Replay:
@@ -150,9 +155,9 @@ def _cell(rows: list[Row], algorithm: str) -> str:
     mine = [row for row in rows if row.algorithm == algorithm]
     smallest: dict[tuple[Any, ...], int] = {}
     for row in rows:
-        place = (row.pair, row.granularity)
+        place = (row.pair, row.granularity, row.draw)
         smallest[place] = min(row.size, smallest.get(place, row.size))
-    size = fmean(row.size / smallest[row.pair, row.granularity] for row in mine)
+    size = fmean(row.size / smallest[row.pair, row.granularity, row.draw] for row in mine)
     certified = fmean(row.certified for row in mine)
     return f"{fmean(row.queries for row in mine):.1f}  {size:.2f}  {100 * certified:.0f}%"
 
