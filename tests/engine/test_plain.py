@@ -64,7 +64,7 @@ def test_an_end_token_is_no_part_of_the_text_though_the_tokenizer_does_not_call_
     mark = next(token for token in whole.ids[3:] if token not in whole.ids[:3])
     (answer,) = PlainEngine(replace(loaded, ends=frozenset({mark})), 1).generate_batch(PROMPTS[:1], 12)
     assert answer.ids == whole.ids[: whole.ids.index(mark) + 1]
-    assert answer.text == str(loaded.tokenizer.decode(answer.ids[:-1])).strip()
+    assert answer.text == str(loaded.tokenizer.decode(list(answer.ids[:-1]))).strip()
 
 
 def test_the_end_token_ends_an_answer_and_is_counted() -> None:
