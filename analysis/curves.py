@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from analysis.frame import NAN
 from analysis.measures import Cells, done_of, runs_of
 from dapa_exp.evaluate.statistics import mean
 
-NAN = float("nan")
 KEYS = ["pair", "granularity", "order", "share"]
 MEASURED = ["moved", "dsr", "over_refusal", "perplexity_change", "skill"]
 ENDS = ["student_dsr", "teacher_dsr", "student_skill", "teacher_skill"]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from analysis.frame import NAN
 from analysis.measures import holm, mean_dsr_bounds, measure, numbers_of, row_error, runs_of, settings_that_tell_apart
 from dapa_exp.evaluate.statistics import difference_over_groups
 
@@ -21,7 +22,6 @@ MEANS = (
     *("student_dsr", "hybrid_dsr", "teacher_dsr", "gain_points"),
     *("units_found", "units_total", "parameters_percent"),
 )
-NAN = float("nan")
 
 By = Literal["family", "pair"]
 Run = dict[Any, Any]
@@ -72,7 +72,7 @@ def differences(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_holm(numbers: pd.DataFrame) -> pd.DataFrame:
-    return numbers.assign(p_holm=holm(numbers["p_value"]))
+    return numbers if numbers.empty else numbers.assign(p_holm=holm(numbers["p_value"]))
 
 
 def _by_setting(measured: pd.DataFrame, apart: list[str]) -> Iterator[tuple[dict[str, str], list[Run]]]:

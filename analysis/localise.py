@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.drawing import save
-from analysis.figures.style import COLOURS, MARKS, STYLE, column_figure, light_grid
+from analysis.figures.style import COLOURS, MARKS, STYLE, column_figure, legend_below, light_grid
 from dapa_exp.record.localisation import LocaliseRecord
 from dapa_exp.record.schema import Measure
 
@@ -35,7 +35,7 @@ def _figure(record: LocaliseRecord) -> Figure:
     lows, highs = zip(*(axis.get_ylim() for axis in axes[:2]), strict=True)
     for axis in axes[:2]:
         axis.set_ylim(min(lows), max(highs))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    legend_below(figure, axes[0], 2)
     _swaps(figure, axes[2], record, "log_odds_change", "one projection swapped: log-odds, nats")
     _swaps(figure, axes[3], record, "cosine_change", "one projection swapped: cosine")
     return figure

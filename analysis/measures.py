@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.frame import RUN, SUBJECTS
+from analysis.frame import NAN, RUN, SUBJECTS
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
 from dapa_exp.record.schema import ROUNDING, Measure
 
@@ -46,7 +46,8 @@ NOT_NEGATIVE = (
 OF_A_FOUND_SET = ["units_found", "units_total", "parameters_changed_percent", "parameters_percent", "optimism_points"]
 
 
-NAN = float("nan")
+PARTS = {"": "value", "_low": "low", "_high": "high"}
+"""The parts of a number with its interval, by the ending of their columns' names."""
 INFINITY = float("inf")
 LONGEST_SETTING = 20
 """Settings with more characters, such as digests, do not become columns."""
@@ -124,8 +125,8 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     for name in ("rows_named", "rows_left_out"):
         table[f"report_{name}"] = cells.number(name, key="report")
     for subject in SUBJECTS:
-        for part, name in (("value", ""), ("low", "_low"), ("high", "_high")):
-            table[f"{subject}_dsr{name}"] = cells.number("dsr", part, subject=subject)
+        for end, part in PARTS.items():
+            table[f"{subject}_dsr{end}"] = cells.number("dsr", part, subject=subject)
         completions = cells.number("outcome", "n", subject=subject, key="failed")
         for name in ("retracted", "degenerate", "failed"):
             table[f"{subject}_{name}"] = cells.number("outcome", subject=subject, key=name) / completions
@@ -248,9 +249,10 @@ def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
     return int(runs[["pair", *settings]].duplicated().sum())
 
 
-def done_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the runs that are done."""
-    return frame[frame["state"] == "done"]
+def done_of(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
+    """The rows of the runs that are done; or only of those that measured this metric."""
+    done = frame[frame["state"] == "done"]
+    return done if metric is None else done[done["identity"].isin(done.loc[done["metric"] == metric, "identity"])]
 
 
 def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str], pd.DataFrame]]]:
@@ -294,14 +296,16 @@ def possible(name: str) -> tuple[float, float]:
 def mean_dsr_bounds(measured: pd.DataFrame, subject: str = "hybrid") -> tuple[float, float]:
     """`mean_bounds` of a DSR, within 0 to 1."""
     known = measured[measured[f"{subject}_dsr"].notna()]
-    error = row_error(known, subject) if len(known) else 0.0
-    return mean_bounds(known[f"{subject}_dsr"], known["teacher"], error)
+    return mean_bounds(known[f"{subject}_dsr"], known["teacher"], row_error(known, f"{subject}_dsr_"))
 
 
-def row_error(known: pd.DataFrame, subject: str = "hybrid") -> float:
-    """The part of a mean DSR's standard error that comes from the report rows, from each DSR's own interval."""
-    half = (known[f"{subject}_dsr_high"] - known[f"{subject}_dsr_low"]) / (2 * Z)
-    return float((half**2).sum() ** 0.5 / len(known))
+def row_error(known: pd.DataFrame, of: str = "hybrid_dsr_") -> float:
+    """The part of a mean's standard error that comes from the rows, from each number's own interval.
+
+    `of` is the beginning of the names of the interval's columns.
+    """
+    half = (known[f"{of}high"] - known[f"{of}low"]) / (2 * Z)
+    return float((half**2).sum() ** 0.5 / max(1, len(known)))
 
 
 def mean_change(frame: pd.DataFrame, metric: str) -> Measure | None:
@@ -342,5 +346,5 @@ def _changes(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
 def numbers_of(measured: pd.DataFrame) -> pd.DataFrame:
     """The columns that are averaged. The numbers of a found set are NaN in runs that found none."""
     numbers = measured[MEANED].copy()
-    numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = float("nan")
+    numbers.loc[measured["status"] == "no_gain", OF_A_FOUND_SET] = NAN
     return numbers

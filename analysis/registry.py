@@ -50,6 +50,11 @@ def always(_: pd.DataFrame) -> bool:
     return True
 
 
+def measured(*metrics: str) -> Shows:
+    """The check of a table that shows these metrics: whether any run has one of them."""
+    return lambda frame: bool(frame["metric"].isin(metrics).any())
+
+
 def in_order(makers: Registry[Maker]) -> list[tuple[str, Maker]]:
     """The names and makers of all tables or figures, in the report's order."""
     return sorted(makers, key=lambda named: named[1].place)

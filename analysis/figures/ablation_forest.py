@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
+from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, legend_below, light_grid
 from analysis.granularities import ALL, compare_granularities, in_order, settings_apart
 from analysis.registry import FIGURES, FigureMaker
 from analysis.tables.ablation import has_granularities
@@ -57,8 +57,7 @@ def draw_ablation_forest(data: pd.DataFrame) -> Figure:
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     light_grid(axis, "x")
-    named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2)
+    legend_below(figure, axis, 2)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
+from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, legend_below, light_grid
 from analysis.frame import SUBJECTS
 from analysis.registry import FIGURES, FigureMaker
 from analysis.tables.attacked import attacked_numbers, attacked_runs
@@ -31,7 +31,7 @@ def draw_attacked(data: pd.DataFrame) -> Figure:
     axis.set_xlim(-3, 103)
     axis.set_xlabel("DSR (%)")
     light_grid(axis, "x")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, axis, 3)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
+from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, legend_below, light_grid
 from analysis.measures import done_of
 from analysis.registry import FIGURES, FigureMaker
 from dapa_exp.evaluate.statistics import mean_over_groups
@@ -50,8 +50,7 @@ def draw_profiles(data: pd.DataFrame) -> Figure:
         light_grid(axis, "both")
         axis.locator_params(axis="x", integer=True)
     axes[-1].set_xlabel("layer (n: pairs)")
-    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=1)
+    legend_below(figure, axes[0], 1)
     return figure
 
 

@@ -50,5 +50,11 @@ def light_grid(axis: Axes, along: str) -> None:
     axis.set_axisbelow(True)
 
 
+def legend_below(figure: Figure, axis: Axes, columns: int) -> None:
+    """Name the axis's marks and lines below the figure, each label once."""
+    named = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=columns)
+
+
 def any_made_here(data: pd.DataFrame) -> bool:
     return bool(data["made_here"].any())

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, light_grid
+from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, legend_below, light_grid
 from analysis.measures import done_of, measure
 from analysis.registry import FIGURES, FigureMaker
 
@@ -67,8 +67,7 @@ def draw_trade_off(data: pd.DataFrame) -> Figure:
         axis.set_ylabel("DSR, %")
         light_grid(axis, "both")
         axis.locator_params(axis="x", nbins=6)
-    named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=2)
+    legend_below(figure, axes[0], 2)
     return figure
 
 

@@ -6,16 +6,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.figures.style import COLOURS, any_made_here, column_figure, light_grid
+from analysis.figures.style import COLOURS, any_made_here, column_figure, legend_below, light_grid
 from analysis.frame import SUBJECTS
-from analysis.measures import runs_of, settings_that_tell_apart
+from analysis.measures import done_of, runs_of, settings_that_tell_apart
 from analysis.registry import FIGURES, FigureMaker
-from analysis.tables.conversations import conversation_runs, turns_of_runs
+from analysis.tables.conversations import turns_of_runs
 
 
 def turns_data(frame: pd.DataFrame) -> pd.DataFrame:
     """A row for each run and turn: the DSRs. `panel` holds the settings in which runs of a pair differ."""
-    done = conversation_runs(frame)
+    done = done_of(frame, "held")
     if done.empty:
         return done
     settings = settings_that_tell_apart(runs_of(done))
@@ -41,7 +41,7 @@ def draw_turns(data: pd.DataFrame) -> Figure:
         light_grid(axis, "y")
     axes[-1].set_xlabel("turn")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    legend_below(figure, axes[0], 3)
     return figure
 
 

@@ -9,10 +9,10 @@ from functools import partial
 import pandas as pd
 
 from analysis.frame import SUBJECTS, Run
+from analysis.granularities import differences
 from analysis.measures import by_settings, done_of, mean_change, mean_dsr_bounds, measure
-from analysis.tables.ablation import differences_table, has_differences
-from analysis.tables.cells import change, decimal, interval, known, number, percent
-from analysis.tables.main import SIGNIFICANT, with_significance
+from analysis.tables.cells import SIGNIFICANT, change, decimal, interval, known, number, percent
+from analysis.tables.main import with_significance
 from dapa_exp.record.schema import Measure, Record
 
 MOST_SETTINGS = 8
@@ -181,9 +181,9 @@ def _tests(done: pd.DataFrame) -> Iterator[str]:
 
 def _granularities(frame: pd.DataFrame) -> Iterator[str]:
     """The differences between granularities that are established, over the pairs that both have."""
-    if not has_differences(frame):
+    numbers = differences(frame)
+    if numbers.empty:
         return
-    numbers = differences_table(frame).numbers
     clear = numbers[numbers["p_holm"] < SIGNIFICANT]
     shown = [
         f"{one} over {other} ({change(abs(d), *sorted((abs(low), abs(high))))} points)"

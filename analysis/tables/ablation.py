@@ -6,7 +6,6 @@ Granularities are compared over the pairs that all of them have. Each mean state
 from __future__ import annotations
 
 from functools import partial
-from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ from analysis.granularities import ALL, By, compare_granularities, differences, 
 from analysis.measures import runs_of
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import DASH, change, decimal, known, number, of, p_value, percent
-from analysis.tables.table import Table, new_blocks
+from analysis.tables.table import NO_EVIDENCE, Table, new_blocks
 
 LABELS = {"family": "family (pairs)", "pair": "pair"}
 
@@ -46,11 +45,8 @@ def has_families(frame: pd.DataFrame) -> bool:
 
 
 def has_differences(frame: pd.DataFrame) -> bool:
-    """Whether any two granularities have at least two pairs in common."""
-    judged = (frame["metric"] == "dsr") & (frame["subject"] == "hybrid") & frame["headline"] & frame["value"].notna()
-    done = frame[judged & (frame["state"] == "done")]
-    pairs = [frozenset(runs["pair"]) for _, runs in done.groupby("granularity", observed=True)]
-    return any(len(one & other) > 1 for one, other in combinations(pairs, 2))
+    """Whether any two granularities have at least two pairs in common, with the same other settings."""
+    return not differences(frame).empty
 
 
 def ablation_table(frame: pd.DataFrame, by: By) -> Table:
@@ -184,7 +180,7 @@ def _caption(frame: pd.DataFrame, numbers: pd.DataFrame, by: By, apart: list[str
             " then is everything, and counts in DSR and gain but not in units and parameters (moved)."
         )
     if done["made_here"].any():
-        sentences.append("Miniature or fine-tuned models made here: no evidence about real ones.")
+        sentences.append(NO_EVIDENCE)
     return " ".join(sentences)
 
 

@@ -7,16 +7,11 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.measures import by_settings, done_of
-from analysis.registry import TABLES, TableMaker
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import decimal, number, percent
 from analysis.tables.table import Table, new_blocks
 
 ALL = "all"
-
-
-def has_agreement(frame: pd.DataFrame) -> bool:
-    """Whether any run was scored by two judges."""
-    return bool((frame["metric"] == "agreement").any())
 
 
 def agreement_table(frame: pd.DataFrame) -> Table:
@@ -67,4 +62,4 @@ def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         }
 
 
-TABLES.register("agreement", TableMaker(55, has_agreement, agreement_table))
+TABLES.register("agreement", TableMaker(55, measured("agreement"), agreement_table))

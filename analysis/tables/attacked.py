@@ -11,8 +11,7 @@ from analysis.frame import SUBJECTS
 from analysis.measures import done_of, runs_of
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.by_run import by_run
-from analysis.tables.cells import decimal, interval
-from analysis.tables.comparisons import SIGNIFICANT
+from analysis.tables.cells import SIGNIFICANT, decimal, interval, star
 from analysis.tables.table import Table, new_blocks
 
 PLAIN = "plain"
@@ -72,8 +71,8 @@ def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:
     cells = {"pair": str(row["pair"]), **shown, "around the request": str(row["prompts"])}
     for subject in SUBJECTS:
         cells[f"DSR {subject}"] = interval(*(row[f"{subject}{part}"] for part in ("", "_low", "_high")))
-        star = "*" if row.get(f"{subject}_p_holm", 1.0) < SIGNIFICANT else ""
-        cells[f"points {subject}"] = decimal(100 * row[f"{subject}_change"], sign=True) + star
+        mark = star(row.get(f"{subject}_p_holm"))
+        cells[f"points {subject}"] = decimal(100 * row[f"{subject}_change"], sign=True) + mark
     return cells
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 DASH = "–"
+SIGNIFICANT = 0.05
 
 
 def known(value: object) -> bool:
@@ -54,6 +55,11 @@ def change(value: float, low: float | None, high: float | None, digits: int = 1)
     if not known(value) or not known(low) or not known(high):
         return shown
     return f"{shown} [{decimal(float(low or 0), digits)}, {decimal(float(high or 0), digits)}]"
+
+
+def star(p: float | None) -> str:
+    """The mark of a p-value that is significant."""
+    return "*" if p is not None and p < SIGNIFICANT else ""
 
 
 def p_value(value: float) -> str:

@@ -7,22 +7,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.measures import Cells, done_of, runs_of, settings_that_tell_apart, with_holm
-from analysis.registry import TABLES, TableMaker
-from analysis.tables.cells import change, decimal, number, p_value
+from analysis.registry import TABLES, TableMaker, measured
+from analysis.tables.cells import SIGNIFICANT, change, decimal, number, p_value, star
 from analysis.tables.table import Table
 
-SIGNIFICANT = 0.05
 METRICS = {
     "dsr": ("DSR, points", 100.0),
     "over_refusal": ("over-refusal, points", 100.0),
     "perplexity": ("perplexity", 1.0),
 }
 """The heading of each metric, and the factor by which a difference is multiplied for print."""
-
-
-def has_comparisons(frame: pd.DataFrame) -> bool:
-    """Whether any run is done."""
-    return bool((frame["metric"] == "dsr_p").any())
 
 
 def comparisons_table(frame: pd.DataFrame) -> Table:
@@ -69,8 +63,7 @@ def _print(row: dict[Any, Any], settings: list[str], shown: list[str], grouped: 
         cells[f"{heading} [95 %]"] = change(
             row[f"{metric}_change"], row[f"{metric}_low"], row[f"{metric}_high"], digits
         )
-        star = "*" if row[f"{metric}_p_holm"] < SIGNIFICANT else ""
-        cells[f"p ({heading.split(',')[0]})"] = p_value(row[f"{metric}_p"]) + star
+        cells[f"p ({heading.split(',')[0]})"] = p_value(row[f"{metric}_p"]) + star(row[f"{metric}_p_holm"])
         if metric == "dsr" and grouped:
             low, high = (decimal(row[f"dsr_{part}_by_group"]) for part in ("low", "high"))
             cells["by group [95 %]"] = f"[{low}, {high}]"
@@ -99,4 +92,4 @@ def _caption(numbers: pd.DataFrame, shown: list[str], grouped: bool) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-TABLES.register("comparisons", TableMaker(30, has_comparisons, comparisons_table))
+TABLES.register("comparisons", TableMaker(30, measured("dsr_p"), comparisons_table))

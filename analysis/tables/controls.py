@@ -7,25 +7,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.measures import Cells, done_of, mean_bounds, runs_of, settings_that_tell_apart
-from analysis.registry import TABLES, TableMaker
+from analysis.measures import PARTS, Cells, done_of, mean_bounds, runs_of, settings_that_tell_apart
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import interval, known, of, p_value
 from analysis.tables.table import Table
 
 CONTROLS = {"random": "as many units", "random_parameters": "as many parameters"}
 """The heading of each control, by the beginning of its metrics."""
-PARTS = {"": "value", "_low": "low", "_high": "high"}
-
-
-def has_controls(frame: pd.DataFrame) -> bool:
-    """Whether any run measured random sets."""
-    return bool((frame["metric"] == "random_dsr").any())
 
 
 def controls_table(frame: pd.DataFrame) -> Table:
     """A table with a row for each run that measured random sets, and the means over these runs."""
-    done = done_of(frame)
-    done = done[done["identity"].isin(done.loc[done["metric"] == "random_dsr", "identity"])]
+    done = done_of(frame, "random_dsr")
     runs, cells = runs_of(done), Cells(done)
     settings = settings_that_tell_apart(runs)
     numbers = runs[["identity", "pair", "teacher", *settings]].copy()
@@ -79,4 +72,4 @@ def _dsr(row: dict[Any, Any], name: str) -> str:
     return interval(row[name], low, high)
 
 
-TABLES.register("controls", TableMaker(45, has_controls, controls_table))
+TABLES.register("controls", TableMaker(45, measured("random_dsr"), controls_table))

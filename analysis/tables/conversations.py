@@ -10,23 +10,17 @@ import pandas as pd
 
 from analysis.frame import SUBJECTS
 from analysis.measures import done_of, runs_of
-from analysis.registry import TABLES, TableMaker
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.by_run import by_run
-from analysis.tables.cells import DASH, change, interval, number, p_value
-from analysis.tables.comparisons import SIGNIFICANT
+from analysis.tables.cells import DASH, SIGNIFICANT, change, interval, number, p_value, star
 from analysis.tables.table import Table, new_blocks
 
 KINDS = ("dsr", "held")
 
 
-def has_conversations(frame: pd.DataFrame) -> bool:
-    """Whether any run replayed conversations."""
-    return bool((frame["metric"] == "held").any())
-
-
 def conversations_table(frame: pd.DataFrame) -> Table:
     """A table with a row for each run and turn; then means over the runs with equal settings, if there are several."""
-    done = conversation_runs(frame)
+    done = done_of(frame, "held")
     rates = [f"{kind}_{subject}" for kind in KINDS for subject in SUBJECTS]
     found = by_run(done, turns_of_runs, "turn", rates, ["p_teacher"], value="_value")
     return Table(
@@ -45,12 +39,6 @@ def conversations_table(frame: pd.DataFrame) -> Table:
         labels=2 + len(found.settings),
         rules=new_blocks(found.rows, ["pair", *found.settings]),
     )
-
-
-def conversation_runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the finished runs that have conversations."""
-    done = done_of(frame)
-    return done[done["identity"].isin(done.loc[done["metric"] == "held", "identity"])]
 
 
 def turns_of_runs(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, Any]]:
@@ -84,9 +72,8 @@ def _print(row: dict[Any, Any], settings: list[str]) -> dict[str, str]:
             cells[f"{heading} {subject}"] = interval(*parts)
     cells["broken here"] = number(row["broken_hybrid"])
     value, low, high = (100 * row.get(f"minus_teacher_{part}", np.nan) for part in ("value", "low", "high"))
-    star = "*" if row.get("p_teacher_holm", 1.0) < SIGNIFICANT else ""
-    shown = f"{change(value, low, high)}, p {p_value(row['p_teacher'])}{star}" if not np.isnan(value) else DASH
-    return cells | {"hybrid − teacher": shown}
+    tested = f"p {p_value(row['p_teacher'])}{star(row.get('p_teacher_holm'))}"
+    return cells | {"hybrid − teacher": DASH if np.isnan(value) else f"{change(value, low, high)}, {tested}"}
 
 
-TABLES.register("conversations", TableMaker(54, has_conversations, conversations_table))
+TABLES.register("conversations", TableMaker(54, measured("held"), conversations_table))

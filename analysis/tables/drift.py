@@ -6,15 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.measures import Cells, done_of, runs_of
-from analysis.registry import TABLES, TableMaker
+from analysis.measures import PARTS, Cells, done_of, runs_of
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import DASH, arrow, interval, known, of, percent
 from analysis.tables.table import Table, new_blocks
-
-
-def has_drift(frame: pd.DataFrame) -> bool:
-    """Whether a run's student was made by `dapa drift`."""
-    return bool((frame["metric"] == "drift_round").any())
 
 
 def drift_table(frame: pd.DataFrame) -> Table:
@@ -47,8 +42,8 @@ def _rounds(done: pd.DataFrame) -> pd.DataFrame:
     rows["put_back"] = cells.number("parameters_changed_percent") / 100
     rows["digest"] = cells.text("transplant_digest")
     for subject in ("student", "hybrid"):
-        for part, name in (("value", "dsr"), ("low", "dsr_low"), ("high", "dsr_high")):
-            rows[f"{subject}_{name}"] = cells.number("dsr", part, subject=subject)
+        for end, part in PARTS.items():
+            rows[f"{subject}_dsr{end}"] = cells.number("dsr", part, subject=subject)
         rows[f"{subject}_skill"] = cells.number("skill", subject=subject, key="accuracy")
         rows[f"{subject}_over_refusal"] = cells.number("over_refusal", subject=subject)
     later = rows[rows["round"].notna()]
@@ -74,4 +69,4 @@ def _print(row: dict[Any, Any]) -> dict[str, str]:
     }
 
 
-TABLES.register("drift", TableMaker(94, has_drift, drift_table))
+TABLES.register("drift", TableMaker(94, measured("drift_round"), drift_table))

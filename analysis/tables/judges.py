@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from analysis.frame import SUBJECTS
-from analysis.measures import by_settings, done_of, mean_bounds
+from analysis.measures import by_settings, done_of, mean_bounds, row_error
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import interval, known, percent
 from analysis.tables.table import Table, new_blocks
-from dapa_exp.evaluate.statistics import Z
 
 
 def has_judges(frame: pd.DataFrame) -> bool:
@@ -60,7 +59,7 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
         low, high = (
             (hybrid["low"].mean(), hybrid["high"].mean())
             if len(hybrid) == 1
-            else mean_bounds(hybrid["value"], hybrid["teacher"], _row_error(hybrid))
+            else mean_bounds(hybrid["value"], hybrid["teacher"], row_error(hybrid, ""))
         )
         yield {
             "rows": rows,
@@ -71,12 +70,6 @@ def _judged(group: pd.DataFrame) -> Iterator[dict[str, object]]:
             "failed": failed["value"].sum(),
             "n": int(hybrid["value"].notna().sum()),
         }
-
-
-def _row_error(hybrid: pd.DataFrame) -> float:
-    """The part of a mean DSR's standard error that comes from the rows, from each DSR's own interval."""
-    half = (hybrid["high"] - hybrid["low"]) / (2 * Z)
-    return float((half**2).sum() ** 0.5 / max(1, len(hybrid)))
 
 
 def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:

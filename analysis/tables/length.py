@@ -8,15 +8,10 @@ from typing import Any
 import pandas as pd
 
 from analysis.measures import by_settings, done_of
-from analysis.registry import TABLES, TableMaker
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import interval, number, percent
 from analysis.tables.table import Table, new_blocks
 from dapa_exp.evaluate.statistics import rate
-
-
-def has_lengths(frame: pd.DataFrame) -> bool:
-    """Whether any run judged its answers at the search's length, too."""
-    return bool((frame["metric"] == "short_agreement").any())
 
 
 def length_table(frame: pd.DataFrame) -> Table:
@@ -82,4 +77,4 @@ def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
     }
 
 
-TABLES.register("length", TableMaker(56, has_lengths, length_table))
+TABLES.register("length", TableMaker(56, measured("short_agreement"), length_table))

@@ -22,11 +22,10 @@ from analysis.measures import (
     settings_that_tell_apart,
 )
 from analysis.registry import TABLES, TableMaker, always
-from analysis.tables.cells import arrow, decimal, interval, known, number, of, p_value, percent
-from analysis.tables.table import Table, new_blocks
+from analysis.tables.cells import SIGNIFICANT, arrow, decimal, interval, known, number, of, p_value, percent, star
+from analysis.tables.table import NO_EVIDENCE, Table, new_blocks
 from dapa_exp.config.registries import DESCENDS
 
-SIGNIFICANT = 0.05
 MADE_HERE = "†"
 TOO_LITTLE = "‡"
 STATUS = {"certified": "yes", "not_certified": "no", "control": "control", "no_gain": "no gain"}
@@ -60,7 +59,7 @@ COLUMNS = [
     Column(
         "gain (points)",
         "gain_points",
-        lambda row: decimal(row["gain_points"], sign=True) + _mark(row) + _bounds(row, "gain_points"),
+        lambda row: decimal(row["gain_points"], sign=True) + star(row["p_holm"]) + _bounds(row, "gain_points"),
     ),
     Column("DSR random-k (%)", "random_dsr", lambda row: percent(row["random_dsr"])),
     Column("p (random-k)", "random_p", lambda row: p_value(row["random_p"]) if row["row"] == "run" else ""),
@@ -288,10 +287,6 @@ def _bounds(row: Row, name: str) -> str:
     return f" [{decimal(row[f'{name}_low'])}, {decimal(row[f'{name}_high'])}]"
 
 
-def _mark(row: Row) -> str:
-    return "*" if known(row["p_holm"]) and row["p_holm"] < SIGNIFICANT else ""
-
-
 def _text(value: object) -> str:
     return str(value) if known(value) else ""
 
@@ -314,7 +309,7 @@ def _caption(measured: pd.DataFrame, settings: list[str]) -> str:
         sentences.append("No means: runs of one pair differ in settings that are no columns here.")
     sentences.append(_about_paper(done))
     if done["made_here"].any():
-        sentences.append(f"{MADE_HERE} Miniature or fine-tuned models made here: no evidence about real ones.")
+        sentences.append(f"{MADE_HERE} {NO_EVIDENCE}")
     return " ".join(sentences)
 
 

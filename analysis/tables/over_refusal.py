@@ -8,18 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import SUBJECTS
-from analysis.measures import NAN, done_of, runs_of, settings_that_tell_apart
-from analysis.registry import TABLES, TableMaker
+from analysis.frame import NAN, SUBJECTS
+from analysis.measures import PARTS, done_of, runs_of, settings_that_tell_apart
+from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import change, interval, known, number, p_value
 from analysis.tables.table import NOT_MEASURED, Table
-
-PARTS = {"": "value", "_low": "low", "_high": "high"}
-
-
-def has_over_refusal(frame: pd.DataFrame) -> bool:
-    """Whether any run counted over-refusal, or says why its judge cannot."""
-    return bool(frame["metric"].isin(["over_refusal", "no_over_refusal"]).any())
 
 
 def over_refusal_table(frame: pd.DataFrame) -> Table:
@@ -81,4 +74,4 @@ def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
     return cells | {"requests": number(row["n"]) if known(row.get("n")) else ""}
 
 
-TABLES.register("over_refusal", TableMaker(65, has_over_refusal, over_refusal_table))
+TABLES.register("over_refusal", TableMaker(65, measured("over_refusal", "no_over_refusal"), over_refusal_table))

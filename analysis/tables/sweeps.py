@@ -98,7 +98,7 @@ def _mean(values: pd.Series[float], runs: pd.DataFrame, floor: float) -> Mean:
 
 def _floor(runs: pd.DataFrame, column: str) -> float:
     """The standard error of a mean DSR by the report rows; 0 of other numbers."""
-    return row_error(runs, column.removesuffix("_dsr")) if column.endswith("_dsr") else 0.0
+    return row_error(runs, f"{column}_") if column.endswith("_dsr") else 0.0
 
 
 def _print(row: dict[str, Any]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from analysis.tables.cells import DASH
 
 NOT_MEASURED = "not measured"
+NO_EVIDENCE = "Miniature or fine-tuned models made here: no evidence about real ones."
 GAP = 2  # between columns on a terminal: one of padding, one of the box
 
 ROOM = 24
@@ -177,7 +178,9 @@ class Table:
             console.out(rule, *body, "", sep="\n", highlight=False)
 
     def _print_upright(self, console: Console) -> None:
-        upright = _lined()
+        upright = RichTable(
+            box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold"
+        )
         upright.add_column(Text(str(self.display.columns[0])), style="bold", no_wrap=True)
         for cells in self._rows():
             upright.add_column(Text(cells[0]), overflow="fold")
@@ -215,10 +218,7 @@ def new_blocks(numbers: pd.DataFrame, names: list[str]) -> list[int]:
 
 def _headings(names: Sequence[str], widths: Sequence[int]) -> list[tuple[str, ...]]:
     """The lines of the headings, broken between words, with the last words in the last line."""
-    broken = [
-        wrap(name, width, break_long_words=False, break_on_hyphens=False)
-        for name, width in zip(names, widths, strict=True)
-    ]
+    broken = list(map(_broken, names, widths))
     height = max(map(len, broken))
     return list(zip(*([""] * (height - len(lines)) + lines for lines in broken), strict=True))
 
@@ -234,11 +234,6 @@ def _broken(heading: str, width: int) -> list[str]:
 def _padded(cell: str, width: int, side: str) -> str:
     gap = " " * (width - cell_len(cell))
     return cell + gap if side == "left" else gap + cell
-
-
-def _lined() -> RichTable:
-    """A table with a line below its heading and none around it."""
-    return RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
 
 
 def _sentence(title: str) -> str:

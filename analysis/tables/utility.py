@@ -13,7 +13,7 @@ from analysis.frame import SUBJECTS
 from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known
-from analysis.tables.table import NOT_MEASURED, Table, new_blocks
+from analysis.tables.table import NO_EVIDENCE, NOT_MEASURED, Table, new_blocks
 from dapa_exp.config.registries import METRICS
 
 
@@ -42,7 +42,7 @@ def utility_table(frame: pd.DataFrame) -> Table:
         "With 95 % intervals." if single else "Means over the n runs that measured it, with intervals over teachers."
     )
     if done["made_here"].any():
-        caption += " Miniature or fine-tuned models made here: no evidence about real ones."
+        caption += f" {NO_EVIDENCE}"
     return Table(
         name="utility",
         title="Utility of student, hybrid and teacher",

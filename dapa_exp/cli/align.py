@@ -21,7 +21,7 @@ from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
 from dapa_exp.cli.pair_list import quoted
 from dapa_exp.config.models import Model
-from dapa_exp.config.registries import METHODS
+from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.config.schema import Config
 from dapa_exp.models.card import base_in_card
 from dapa_exp.models.pair import open_pair, unit_parameters
@@ -46,6 +46,17 @@ NEARLY_ALL = 0.95
 """A search that keeps more of the parameters than this has dropped nothing that is worth a finer search."""
 MODEL, PATCH, RUNS = "model", "patch.safetensors", "runs"
 """What lies in the output folder."""
+ITS_OWN = {
+    "granularity": "the granularities are " + ", ".join(LEVELS) + ", coarse to fine; dapa run takes one of its own",
+    "pair.student.id": "the first argument is the student",
+    "family.teacher.id": "--teacher names the teacher",
+    "record.dir": "--out names the folder",
+    "record.experiment": "the records lie in the folder runs of --out",
+    "record.until": "it goes on until the model is exported",
+    "search.within": "each search stays within the set that the one before it found",
+    "search.max_seconds": "--time limits the searches",
+}
+"""What the overrides of `dapa align` cannot set, and what does."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -62,6 +73,7 @@ class Level:
 def align_command(words: list[str]) -> int:
     """Carry out `dapa align`. The exit code is 0 if a model was exported."""
     asked = parsed(words)
+    _refuse_its_own(asked.overrides)
     common = [*run_words(asked), *_base_words(asked)]
     (first,) = compose([*common, f"granularity={LEVELS[0]}"]).jobs
     if not RunLayout(first.folder).is_run() and not _is_agreed(first, asked):
@@ -81,6 +93,13 @@ def align_command(words: list[str]) -> int:
         _export(folder, record, asked.out)
     print(account(record, folder, asked.out, asked.keep, asked.tolerance, page))
     return 1 if lost else 0
+
+
+def _refuse_its_own(overrides: Sequence[str]) -> None:
+    """Raise DapaError where overrides set what the command sets itself: they would be ignored, or lose its results."""
+    keys = [re.split("[=@]", word.lstrip("+~"))[0] for word in overrides]
+    if wrong := [f"  {key}: {ITS_OWN[key]}" for key in keys if key in ITS_OWN]:
+        raise DapaError("\n".join(["dapa align sets these keys itself:", *wrong]))
 
 
 def run_words(asked: argparse.Namespace) -> list[str]:
@@ -162,6 +181,8 @@ def drops_nothing(parameters: Sequence[int]) -> bool:
 def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
     """Print what it will take; whether to go on. Raises DapaError with all that stands in the way."""
     config = job.config
+    if ALGORITHMS.get(config.search.algorithm).control:
+        raise DapaError(f"search={config.search.algorithm}: a control names its sets in advance; dapa align searches")
     with display() as progress:
         findings = look([config], progress)
     notes, wrong = row_notes([config], findings)

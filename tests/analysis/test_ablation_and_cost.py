@@ -64,6 +64,15 @@ def test_granularities_are_compared_over_the_pairs_that_they_share(tmp_path: Pat
     assert row["low"] < -10.0 < row["high"], "pairs that happen to be alike are not certain"
 
 
+def test_granularities_of_which_no_setting_has_two_pairs_are_not_compared(tmp_path: Path) -> None:
+    """They have two pairs in common, but one granularity of another search."""
+    kinds = (("mlp", "auto"), ("layer", "ddmin"))
+    runs = [record(pair, granularity=part, search=search) for pair in "ab" for part, search in kinds]
+    names = [table.name for table in tables_of(load([write_sweep(tmp_path, runs)]))]
+    assert "ablation_pairs" in names
+    assert "ablation_differences" not in names
+
+
 def test_the_ablation_comes_before_its_appendices(tmp_path: Path) -> None:
     runs = [record(pair, granularity=part) for pair in "ab" for part in ("mlp", "layer")]
     names = [table.name for table in tables_of(load([write_sweep(tmp_path, runs)]))]

@@ -135,6 +135,22 @@ def test_what_stands_in_the_way_is_said_before_anything_starts(tmp_path: Path, s
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("granularity=mlp", "granularity: the granularities are layer, module, part"),
+        ("record.dir=elsewhere", "record.dir: --out names the folder"),
+        ("record.until=search", "record.until: it goes on until the model is exported"),
+        ("search=all", "search=all: a control names its sets in advance"),
+    ],
+)
+def test_what_the_command_sets_itself_is_refused(
+    override: str, complaint: str, tmp_path: Path, said: Callable[..., Said]
+) -> None:
+    assert complaint in said(*align(tmp_path / "out"), override).complaint
+    assert not (tmp_path / "out").exists()
+
+
 def test_on_a_terminal_one_may_say_no(
     tmp_path: Path, said: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.calibrate import calibrate_command
 from dapa_exp.cli.dispatch import main
-from dapa_exp.evaluate.calibrate import Labelled, calibrate
+from dapa_exp.evaluate.calibrate import Labelled, calibrate, read_labels
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from tests.judges.server import fails, says, serving
@@ -104,6 +104,13 @@ def test_the_command_reads_a_file_prints_and_writes_only_where_it_is_told_to(
     written = json.loads((tmp_path / "told.json").read_text())
     assert (written["agreement"]["value"], written["agreement"]["n"], written["left_out"]) == (1.0, 2, [2])
     assert (written["judge"], written["version"]) == ("phrases", PhraseJudge.version)
+
+
+def test_labels_that_people_typed_in_other_cases_and_with_spaces_are_one_label(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,response,label\n?,{YES},refused\n?,{YES},Refused\n?,{YES},refused \n?,{NO},Complied\n")
+    said = read_labels(str(file), "prompt", "response", "label", "REFUSED")
+    assert [row.positive for row in said] == [True, True, True, False]
 
 
 def test_a_judge_that_is_down_has_no_precision_and_fails(

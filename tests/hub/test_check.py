@@ -218,6 +218,7 @@ def test_an_adapter_is_looked_at_with_the_base_that_it_is_merged_into(served: Hu
     served.add("some/student", adapter())
     assert problems() == [
         f"some/student: its base: some/base: not on the hub ({served.url}/some/base), or private and no token is set"
+        " (adapter_config.json names it in base_model_name_or_path)"
     ]
     served.add("some/base", changed(student, "config.json", intermediate_size=32))
     assert any("do not fit" in problem for problem in problems())
