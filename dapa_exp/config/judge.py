@@ -46,7 +46,7 @@ class Registered(Group):
         name = said.get(cls.told_by) if isinstance(said, dict) else None
         if name is None or name not in cls.registry:
             allowed = cls.registry.names()
-            raise ValueError(f"{cls.told_by} is {name!r};{nearest(str(name), allowed)} allowed: {', '.join(allowed)}")
+            raise ValueError(f"{cls.told_by} is {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
         found: Registered = cls.registry.get(name).model_validate(said)
         return found
 

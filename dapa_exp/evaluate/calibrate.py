@@ -105,7 +105,7 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
     for column in columns:
         if column not in table.columns:
             there = ", ".join(table.columns)
-            raise DapaError(f"{source}: no column '{column}';{nearest(column, table.columns)} it has: {there}")
+            raise DapaError(f"{source}: no column '{column}'.{nearest(column, table.columns)} It has: {there}")
     rows = [tuple(_text(source, place, row, column) for column in columns) for place, row in enumerate(table.rows)]
     for place, (*_, said) in enumerate(rows):
         if not said.strip():  # not labelled yet: no label against it

@@ -130,7 +130,7 @@ def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
 def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> None:
     for column in wanted:
         if column not in there:
-            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
+            raise DapaError(f"{rows.source}: no column '{column}'.{nearest(column, there)} It has: {', '.join(there)}")
 
 
 def is_here(rows: Rows) -> bool:

@@ -156,7 +156,7 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
         (["labels", "{csv}"], "needs labels=FILE"),
         (["labels=x.txt"], "x.txt: only .csv, .jsonl and .parquet files are read"),
         (["labels=gone.csv"], "gone.csv: cannot be read"),
-        (["labels={csv}", "response=answr"], "no column 'answr'; Did you mean 'answer'"),
+        (["labels={csv}", "response=answr"], "no column 'answr'. Did you mean 'answer'"),
         (["labels={csv}", "response=answer", "refused=2"], "no row has '2' in column 'label'; it holds: 0, 1"),
         (["labels={csv}", "response=answer", "without=7"], "row 7, but the last is 1"),
         (["labels={csv}", "response=answer", "without=x"], "row numbers are wanted"),

@@ -64,7 +64,7 @@ def test_a_slice_of_a_file_is_read_with_category_and_answer(tmp_path: Path, suff
 
 
 def test_an_unknown_column_is_answered_by_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match=r"no column 'gaol'; Did you mean 'goal'\? it has: goal, kind, answer"):
+    with pytest.raises(DapaError, match=r"no column 'gaol'\. Did you mean 'goal'\? It has: goal, kind, answer"):
         load_rows(rows(write(tmp_path / "set.csv"), column="gaol"))
 
 
@@ -396,7 +396,7 @@ def test_where_lets_rows_through_before_they_are_counted(tmp_path: Path) -> None
     ]
     with pytest.raises(DapaError, match="rows 0-3 asked for, but it has 2 with kind 'fraud'"):
         load_rows(rows(file, 0, 3, where={"kind": "fraud"}))
-    with pytest.raises(DapaError, match="no column 'knid'; Did you mean 'kind'"):
+    with pytest.raises(DapaError, match=r"no column 'knid'\. Did you mean 'kind'"):
         load_rows(rows(file, where={"knid": "fraud"}))
 
 
