@@ -48,7 +48,7 @@ class Registry(Generic[Thing]):
         self._load()
         if name not in self._things:
             raise UnknownNameError(
-                f"{self.kind} is {name!r};{nearest(str(name), self._things)} allowed: {', '.join(self.names())}"
+                f"{self.kind} is {name!r}.{nearest(str(name), self._things)} Allowed: {', '.join(self.names())}"
             )
         return self._things[name]
 

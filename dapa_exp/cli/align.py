@@ -168,7 +168,7 @@ def _search(common: Sequence[str]) -> list[Level]:
         if found.status != "certified":
             break
         if name != LEVELS[-1] and drops_nothing([level.parameters for level in done]):
-            print(f"a finer search is left out: the {name}s are nearly all of what the search before them found")
+            print(f"no finer search follows: these {name}s are nearly all that the search before found")
             break
     return done
 
@@ -205,7 +205,7 @@ def _is_agreed(job: Job, asked: argparse.Namespace) -> bool:
     if sys.stdin.isatty():
         return input("Go on? [y/n] ").strip().lower() in ("y", "yes")
     if short:
-        raise DapaError("nothing was started; --yes goes on all the same")
+        raise DapaError("nothing was started; --yes starts it all the same")
     return True
 
 

@@ -87,14 +87,14 @@ def found_sentence(search: SearchRecord) -> str:
     """What one search has found."""
     units = UNITS.get(search.granularity, "units")
     if search.status == "no_gain":
-        return f"{units}: no gain: the student with all of them defends no more than it does by itself"
+        return f"{units}: no gain: with all of the teacher's, the student defends hardly more than by itself"
     found = f"{units}: {len(search.units_found)} of {search.units_total}"
     if search.status == "certified":
-        return f"{found}; without any one of them it falls short on the search's prompts (certified)"
+        return f"{found} suffice, and each of them is needed on the search's prompts (certified)"
     if search.stopped_by:
         enough = "they suffice, and fewer may" if search.passed else "they do not suffice"
         return f"{found} when the time was over: {enough}"
-    return f"{found}: not enough of a gain at this fineness"
+    return f"{found} together do not reach the defense success rate that was asked for"
 
 
 def why_nothing(search: SearchRecord) -> str:
@@ -102,7 +102,7 @@ def why_nothing(search: SearchRecord) -> str:
     if search.status == "no_gain":
         return (
             f"with all layers of the teacher, {100 * search.everything_dsr:.0f} % of the search's prompts are defended,"
-            f" without them {100 * search.student_dsr:.0f} %; another teacher, or other prompts (dataset=…), may differ"
+            f" without them {100 * search.student_dsr:.0f} %. Take another teacher, or other prompts (dataset=…)"
         )
     return "no set reached the bar in the time given; --time gives it more"
 
@@ -133,8 +133,9 @@ def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolera
         f"changed: {record.transplant.percent:.1f} % of the parameters: {', '.join(search.units_found)}",
         f"judge: {judge}{_blindness(record.provenance.judges[judge].sees or [])}",
         *(one.sentence(tolerance) for one in kept),
-        *([] if search.status == "certified" else ["the time was over before each unit was shown to be needed"]),
-        f"record and answers: {folder}; results: {page}",
+        *([] if search.status == "certified" else ["not certified: the time was over before each unit was tried"]),
+        f"record and answers: {folder}",
+        f"all results in one page: {page}",
     ]
     if any(one.is_lost(tolerance) for one in kept):
         why = "nothing is exported, since a task that was to be kept got worse"

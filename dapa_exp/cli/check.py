@@ -52,7 +52,7 @@ def check_command(words: list[str]) -> int:
     print("".join(f"note: {note}\n" for note in (*pair_notes(configs, findings), *notes)), end="")
     problems = [*find_problems(configs, findings), *of_sets, *shortages(together)]
     problems += _gpu_shortages(configs[0].runtime.device, together.memory)
-    print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "nothing stands in the way")
+    print("\n".join(f"problem: {problem}" for problem in dict.fromkeys(problems)) or "no problem found")
     return 1 if problems else 0
 
 

@@ -185,6 +185,10 @@ def _compose(
 
 
 def _single(composer: Composer, words: list[str], problems: list[str]) -> Composed:
+    several = [word for word in words if composer.parse(word).is_sweep_override()]
+    if several:
+        hint = "several values need -m, which makes a sweep of them; a list is written KEY=[a,b]"
+        raise ConfigError([*problems, *(f"command line: {word}: {hint}" for word in several)])
     cfg = composer.load_configuration(CONFIG_NAME, [*words, f"hydra.mode={RunMode.RUN.name}"], RunMode.RUN)
     with _known_to_hydra(cfg, cfg):
         job = _job(composer, cfg, words, ("hydra.run.dir",), problems)
@@ -351,7 +355,7 @@ def _problem_of(composer: Composer, word: str) -> str | None:
             return f"{word}: matches no {key}; there are: {listed}"
         for choice in choices:
             if choice not in options:
-                return f"{key}={choice}: no such {key};{nearest(choice, options)} there are: {listed}"
+                return f"{key}={choice}: no such {key}.{nearest(choice, options)} There are: {listed}"
         return None
     return unknown_key(key.split(".")) if "." in key else _top_level(key, groups)
 
@@ -360,7 +364,7 @@ def _top_level(key: str, groups: list[str]) -> str | None:
     if key in Config.model_fields:
         return None
     known = sorted({*groups, *Config.model_fields} - {"hydra"})
-    return f"{key}: no such group or key;{nearest(key, known)} there are: {', '.join(known)}"
+    return f"{key}: no such group or key.{nearest(key, known)} There are: {', '.join(known)}"
 
 
 def _choices(override: Override) -> list[str]:

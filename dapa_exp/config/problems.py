@@ -38,7 +38,7 @@ def unknown_key(path: Sequence[str]) -> str | None:
             where = ".".join(path[:depth]) or "the config"
             if not allowed:
                 return f"{'.'.join(path)}: {where} is a value and has no keys"
-            return f"{'.'.join(path)}: unknown key;{nearest(key, allowed)} {where} has: {', '.join(allowed)}"
+            return f"{'.'.join(path)}: unknown key.{nearest(key, allowed)} Allowed in {where}: {', '.join(allowed)}"
     return None
 
 
@@ -48,7 +48,7 @@ Problem = tuple[tuple[str, ...], str]
 
 def checked_config(body: dict[str, Any]) -> tuple[Config | None, list[Problem]]:
     """The config that a composed body describes, or None and all of its problems."""
-    found: list[Problem] = [(path, "mandatory value is missing") for path in _missing(body)]
+    found: list[Problem] = [(path, f"a value is needed: {'.'.join(path)}=…") for path in _missing(body)]
     try:
         config = Config.model_validate(body)
     except ValidationError as error:
@@ -78,17 +78,32 @@ def _message(path: tuple[str, ...], item: dict[str, Any], body: dict[str, Any]) 
     match item["type"]:
         case "extra_forbidden":
             allowed = _keys_of_the_chosen(path[:-1], body)
-            return f"unknown key;{nearest(path[-1], allowed)} allowed: {', '.join(allowed)}"
+            return f"unknown key.{nearest(path[-1], allowed)} Allowed: {', '.join(allowed)}"
         case "missing":
             return "mandatory key is missing"
         case "literal_error":
             allowed = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-            return f"is {value!r};{nearest(str(value), allowed)} allowed: {', '.join(allowed)}"
+            return f"is {value!r}.{nearest(str(value), allowed)} Allowed: {', '.join(allowed)}"
         case "value_error":
             return str(item["ctx"]["error"])
+        case "greater_than_equal" | "less_than_equal" as kind:
+            limit, bound = ("least", "ge") if kind == "greater_than_equal" else ("most", "le")
+            return f"is {value!r}; it should be at {limit} {item['ctx'][bound]}"
+        case kind if kind in _WANTED:
+            return f"is {value!r}; it should be {_WANTED[kind]}"
         case _:
             said = item["msg"].replace("Input ", "it ", 1)
             return f"is {value!r}; {said[0].lower()}{said[1:]}"
+
+
+_WANTED = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    "list_type": "a list, such as [a,b]",
+    "string_type": "a text",
+}
+"""What a key wants, by pydantic's name of the problem."""
 
 
 def _keys_of_the_chosen(path: Sequence[str], body: Any) -> list[str]:

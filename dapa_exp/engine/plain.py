@@ -70,8 +70,9 @@ class PlainEngine:
         self._opening = opening(loaded)
         added = loaded.tokenizer.added_tokens_decoder.items()
         special = {token for token, of in added if of.special} | {*loaded.tokenizer.all_special_ids}
-        self._unread = special - {token for token, of in added if is_mark(of.content)}
-        """Special tokens, which are no part of a text. The marks of thoughts are: they say where the answer begins."""
+        self._unread = (special | self.ends) - {token for token, of in added if is_mark(of.content)}
+        """Special tokens and ends, which are no part of a text. The marks of thoughts are: they say where the answer
+        begins."""
         loaded.model.generation_config = self._greedy(1)
         self.work = TokenWork()
         """All work since the engine was made."""

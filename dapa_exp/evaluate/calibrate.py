@@ -97,25 +97,30 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], asked: Asked, left_out: It
 def read_labels(source: str, prompt: str, response: str, label: str, positive: str) -> list[Labelled]:
     """Labelled answers from `fetched:NAME`, or a file as prompts are. `positive` is the label value that is asked for.
 
-    Raises DapaError where the file or a column is not there, or no row has that value.
+    Labels that differ in case or in spaces around them are one label: people type them. Raises DapaError where the file
+    or a column is not there, or no row has that value.
     """
     columns = (prompt, response, label)
     table = _read(source)
     for column in columns:
         if column not in table.columns:
             there = ", ".join(table.columns)
-            raise DapaError(f"{source}: no column '{column}';{nearest(column, table.columns)} it has: {there}")
+            raise DapaError(f"{source}: no column '{column}'.{nearest(column, table.columns)} It has: {there}")
     rows = [tuple(_text(source, place, row, column) for column in columns) for place, row in enumerate(table.rows)]
     for place, (*_, said) in enumerate(rows):
-        if said == "":  # not labelled yet: no label against it
+        if not said.strip():  # not labelled yet: no label against it
             raise DapaError(f"{source}: row {place} has an empty '{label}'")
     values = {said for *_, said in rows}
-    if positive not in values:
+    if _label(positive) not in map(_label, values):
         raise DapaError(
             f"{source}: no row has '{positive}' in column '{label}'; it holds: {', '.join(sorted(values)[:9])};"
             " refused=VALUE or harmful=VALUE says which of them counts"
         )
-    return [Labelled(asked, answer, said == positive) for asked, answer, said in rows]
+    return [Labelled(asked, answer, _label(said) == _label(positive)) for asked, answer, said in rows]
+
+
+def _label(typed: str) -> str:
+    return typed.strip().casefold()
 
 
 def _read(source: str) -> RowTable:

@@ -214,5 +214,5 @@ SETS: dict[str, PromptSet | FileSet] = {
 def find(name: str) -> PromptSet | FileSet:
     """The set of that name. Raises DapaError, which lists all names, if there is none."""
     if name not in SETS:
-        raise DapaError(f"there is no set '{name}' to fetch;{nearest(name, SETS)} there are: {', '.join(SETS)}")
+        raise DapaError(f"there is no set '{name}' to fetch.{nearest(name, SETS)} There are: {', '.join(SETS)}")
     return SETS[name]

@@ -231,7 +231,7 @@ def architecture(model_type: str) -> Architecture:
     """The row of a model type. Raises DapaError, which says how to add one, if there is none."""
     if model_type not in ARCHITECTURES:
         raise DapaError(
-            f"model_type '{model_type}' is not known;{nearest(model_type, ARCHITECTURES)} known:"
+            f"model_type '{model_type}' is not known.{nearest(model_type, ARCHITECTURES)} Known:"
             f" {', '.join(ARCHITECTURES)}. A new one is a row in dapa_exp/models/architecture.py that names its"
             " modules as the checkpoint does, and a line in tests/tiny.py that has it tested"
         )

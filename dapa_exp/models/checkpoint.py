@@ -85,6 +85,11 @@ def unsafe_adapter(name: str) -> str:
     return f"{name}: no adapter_model.safetensors (pickled weights are not read)"
 
 
+def bad_base(name: str, problem: str) -> str:
+    """The problem of an adapter whose base cannot be read."""
+    return f"{name}: its base: {problem} (adapter_config.json names it in base_model_name_or_path)"
+
+
 def checkpoint_digest(folder: Path, tensors: TensorReader) -> str:
     """SHA-256 over a checkpoint's configs, its tokenizer, and those of its weights that are read.
 
@@ -117,12 +122,16 @@ def _refuse_no_checkpoint(folder: Path) -> None:
 
 def _with_adapter(folder: Path, weights: bool, report: Report) -> Path:
     adapter_folders(folder)  # refuses a circle
-    base = locate(base_of(_read_json(folder / "adapter_config.json"), str(folder)), weights=weights, report=report)
+    named = base_of(_read_json(folder / "adapter_config.json"), str(folder))
+    try:
+        base = locate(named, weights=weights, report=report)
+        read_config(base)
+    except DapaError as error:
+        raise DapaError(bad_base(str(folder), str(error))) from error
     if not weights:
         return base
     if not (folder / "adapter_model.safetensors").is_file():
         raise DapaError(unsafe_adapter(str(folder)))
-    read_config(base)
     return merged(folder, base)
 
 

@@ -27,10 +27,11 @@ from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import TOKENIZER
 from dapa_exp.models.load import load_whole
-from dapa_exp.models.templates import give_template
+from dapa_exp.models.templates import TOKENIZER_CONFIG, give_template
 from dapa_exp.models.tensors import INDEX, WEIGHTS, TensorReader
 
 ADAPTER = "adapter_model.safetensors"
+VOCABULARY = "tokenizer.json"
 PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 
@@ -102,9 +103,10 @@ def _unpickle(file: Path) -> dict[str, torch.Tensor]:
 def merged(adapter: Path, base: Path) -> Path:
     """The folder of a checkpoint that is `base` with a LoRA adapter merged into it, in the base's dtype.
 
-    Its tokenizer is the adapter's own where it has one. Where the adapter was trained with added tokens, the model
-    has as many embeddings as it saved. Raises DapaError where peft cannot merge them, and where the adapter's tensors
-    are not those that its config asks for.
+    Its tokenizer is the adapter's own where it has one: beside files of the base's, transformers would take the end
+    token from these. Where the adapter was trained with added tokens, the model has as many embeddings as it saved.
+    Raises DapaError where peft cannot merge them, and where the adapter's tensors are not those that its config asks
+    for.
     """
     need_package("peft", f"{adapter}: merging a LoRA adapter")
 
@@ -117,22 +119,22 @@ def merged(adapter: Path, base: Path) -> Path:
         _resize_embeddings(model, tensors)
         peft_model = peft.PeftModel(model, peft.PeftConfig.from_pretrained(str(adapter)))
         result: Any = peft.set_peft_model_state_dict(peft_model, tensors)
-        missing = [
-            name.replace(".default", "") for name in result.missing_keys if ".default" in name
-        ]  # the rest is the base's
+        lost = [name for name in result.missing_keys if ".default" in name]  # the rest is the base's
+        parameters = peft_model.state_dict(keep_vars=True)  # of two ends that are one tensor, peft saves one
+        found = {id(parameter) for name, parameter in parameters.items() if name not in lost}
+        missing = [name.replace(".default", "") for name in lost if id(parameters[name]) not in found]
         copies = {name for name in tensors if name.replace(".modules_to_save", "") in tensors.keys() - {name}}
         refuse_unplaced(ADAPTER, missing, set(result.unexpected_keys) - copies)
         peft_model.merge_and_unload(safe_merge=True).save_pretrained(folder)
         if _same_tensors(TensorReader(folder), TensorReader(base)):
             raise DapaError(f"{ADAPTER}: all that it would add is zero: it was never trained, or its lora_alpha is 0")
-        for source in (base, adapter):
+        whole = all((adapter / name).is_file() for name in (VOCABULARY, TOKENIZER_CONFIG))
+        for source in (adapter,) if whole else (base, adapter):
             _copy_tokenizer(source, folder)
         for source in (base, adapter):  # the last one's that has one: it may lie in another file than the first's
             give_template(source, folder)
 
-    return _converted(
-        adapter, ("whole lora with its template and ends", folder_digest(adapter), folder_digest(base)), fill
-    )
+    return _converted(adapter, ("whole lora with its own tokenizer", folder_digest(adapter), folder_digest(base)), fill)
 
 
 def _same_tensors(one: TensorReader, other: TensorReader) -> bool:

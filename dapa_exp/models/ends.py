@@ -15,10 +15,12 @@ def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froze
 
 
 def ends_of_template(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The special token that the chat template puts after an answer, where it puts one there."""
+    """The token that the chat template puts after an answer, where it is no word.
+
+    Fine-tunes often add such a token (`<|im_end|>`) without calling it special.
+    """
     tail = tokenizer(after_answer(tokenizer).lstrip(), add_special_tokens=False)["input_ids"][:1]
-    special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
-    return frozenset(tail) & special
+    return frozenset(tail) & tokenizer.added_tokens_decoder.keys()
 
 
 def ends_of_another(folder: Path, theirs: PreTrainedTokenizerBase, ours: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -21,7 +21,7 @@ from dapa_exp.base.progress import silent
 from dapa_exp.config.dataset import ConversationRows, Rows
 from dapa_exp.config.models import Model
 from dapa_exp.fetch.store import is_fetched
-from dapa_exp.models.checkpoint import base_of, complete_config, gguf_file, read_config, unsafe_adapter
+from dapa_exp.models.checkpoint import bad_base, base_of, complete_config, gguf_file, read_config, unsafe_adapter
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.hub import (
     FAILURES,
@@ -143,7 +143,7 @@ class Hub:
             base,
             folder=None,
             template=template or base.template,
-            problem=base.problem and f"{model.id}: its base: {base.problem}",
+            problem=base.problem and bad_base(model.id, base.problem),
         )
 
     def _in_folder(self, folder: Path, model: Model) -> Found:

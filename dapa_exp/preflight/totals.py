@@ -139,7 +139,7 @@ def summary(totals: Totals) -> list[str]:
     lines = [
         f"{runs}: {about} {totals.queries:,} queries; memory {about} {format_bytes(totals.memory)}{free},"
         f" {totals.processes} at a time",
-        f"models to evaluate: {totals.evaluations} ({3 * totals.runs} if no run took from others what they measure)",
+        f"models to measure: {totals.evaluations}{_spared(3 * totals.runs - totals.evaluations)}",
         *(
             f"{disk.what}: about {format_bytes(disk.needed)}; {format_bytes(disk.free)} free in {disk.folder}"
             for disk in totals.disks
@@ -149,6 +149,10 @@ def summary(totals: Totals) -> list[str]:
     if totals.unknown:
         lines.append(f"not counted, since nothing is known of them yet: {', '.join(totals.unknown)}")
     return lines
+
+
+def _spared(models: int) -> str:
+    return f", and {models} more whose numbers other runs share" if models else " (student, hybrid and teacher)"
 
 
 def format_bytes(count: int | None) -> str:

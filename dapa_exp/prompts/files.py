@@ -69,8 +69,10 @@ def table_of(rows: Iterable[Row]) -> RowTable:
 def as_text(cell: Any) -> str:
     """A cell as text. The float 3.0 becomes "3": some readers store whole numbers as floats if a column has gaps.
 
-    Raises ValueError if the cell holds bytes that are not UTF-8, or half a character.
+    Raises ValueError if the cell holds a list or an object, bytes that are not UTF-8, or half a character.
     """
+    if isinstance(cell, (list, dict)):
+        raise ValueError("a list, not text," if isinstance(cell, list) else "an object, not text,")
     if isinstance(cell, bytes):
         raise ValueError("bytes that are no UTF-8 text")
     if isinstance(cell, str) and not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):

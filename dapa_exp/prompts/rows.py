@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.prompts.files import Row, RowTable, as_text, is_table, read_table, table_of
 from dapa_exp.prompts.prompt import Message, Prompt
 from dapa_exp.zoo import world
+
+_WRITTEN_TURNS = re.compile(r"""\s*\[\s*\{\s*(['"])(role|content|from|value)\1\s*:""")
+"""The beginning of a list of turns as pandas and `datasets` write it into a CSV file."""
 
 
 def load_rows(rows: Rows, *, may_be_blank: bool = False) -> list[Prompt]:
@@ -77,6 +81,11 @@ def _turns(rows: Rows, place: int, value: Any, may_be_blank: bool) -> tuple[Mess
     """The messages in a cell: text is one user turn; a list of `{role, content}` is a conversation."""
     if not isinstance(value, (list, dict)):
         text = _as_text(rows, place, rows.column, value)
+        if _WRITTEN_TURNS.match(text):
+            raise DapaError(
+                f"{rows.source}: row {place}: the conversation in '{rows.column}' is written as text; the model"
+                " would be asked its brackets too. A .jsonl or .parquet file holds it as a list"
+            )
         return (Message("user", text if may_be_blank and value is not None else _full(rows, place, rows.column, text)),)
     try:
         turns = tuple(Message(turn["role"], turn["content"]) for turn in value)
@@ -121,7 +130,7 @@ def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
 def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> None:
     for column in wanted:
         if column not in there:
-            raise DapaError(f"{rows.source}: no column '{column}';{nearest(column, there)} it has: {', '.join(there)}")
+            raise DapaError(f"{rows.source}: no column '{column}'.{nearest(column, there)} It has: {', '.join(there)}")
 
 
 def is_here(rows: Rows) -> bool:

@@ -90,10 +90,11 @@ def _not_safer(run: RunFolder, name: str, oracle: Oracle, teacher: Teacher) -> D
         for sample in oracle.samples(teacher.search_answers, 2)
     )
     return DapaError(
-        f"{name}: the teacher is not safer than the student (DSR {teacher.search_dsr:.3f} against"
-        f" {oracle.bar.student:.3f} on the search rows); pair.allow_unsafe_teacher=true goes on all the same. All"
-        f" answers are in {run.files.completions('teacher', 'search')}, and the student's first in"
-        f" {oracle.answers_file}. The first ones:{samples}"
+        f"{name}: the teacher is not safer than the student: its DSR on the search rows is {teacher.search_dsr:.3f},"
+        f" the student's {oracle.bar.student:.3f}. Have the two been swapped? Else take another teacher, or go on"
+        " all the same with pair.allow_unsafe_teacher=true\n"
+        f"  the teacher's answers: {run.files.completions('teacher', 'search')}\n"
+        f"  the student's, in its first lines: {oracle.answers_file}{samples}"
     )
 
 

@@ -170,7 +170,7 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Dimensions:
         if not equals and place == 0:
             known = shapes().get(key)
             if known is None:
-                raise DapaError(f"shape {key}: not known;{nearest(key, shapes())} there are: {', '.join(shapes())}")
+                raise DapaError(f"shape {key}: not known.{nearest(key, shapes())} There are: {', '.join(shapes())}")
             if known["model_type"] != config["model_type"]:
                 raise DapaError(f"shape {key}: of a {known['model_type']}; the miniature is a {config['model_type']}")
             shape = Dimensions(**{name: known[name] for name in keys})

@@ -36,7 +36,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry[type]:
 def test_a_file_of_the_package_is_all_that_it_takes(registry: Registry[type]) -> None:
     assert registry.names() == ["plain"]
     assert registry.get("plain").__name__ == "Thing"
-    with pytest.raises(DapaError, match=r"thing is 'plian'; Did you mean 'plain'\? allowed: plain"):
+    with pytest.raises(DapaError, match=r"thing is 'plian'\. Did you mean 'plain'\? Allowed: plain"):
         registry.get("plian")
     with pytest.raises(DapaError, match="thing 'plain' is registered twice"):
         registry.register("plain", int)

@@ -157,17 +157,17 @@ def test_a_glob_sweeps_a_family() -> None:
 def test_all_problems_are_told_at_once_with_place_and_nearest_name() -> None:
     found = problems("pair=mini-mistal-base", "search.treshold=0.5", "serch=ddmin", "runtime.batch_size=0")
     assert len(found) == 4
-    by_start = {problem.split(";")[0]: problem for problem in found}
+    by_start = {problem.split(". ")[0]: problem for problem in found}
     assert "Did you mean 'mini-mistral-base'?" in by_start["command line: pair=mini-mistal-base: no such pair"]
     assert "Did you mean 'threshold'?" in by_start["command line: search.treshold: unknown key"]
     assert "Did you mean 'search'?" in by_start["command line: serch: no such group or key"]
-    assert any("command line: runtime.batch_size: is 0; it should be greater than or equal to 1" in p for p in found)
+    assert any("command line: runtime.batch_size: is 0; it should be at least 1" in p for p in found)
 
 
 def test_a_wrong_value_lists_what_is_allowed() -> None:
     (problem,) = problems("runtime.dtype=float23")
     assert "Did you mean 'float32'?" in problem
-    assert "allowed: float32, bfloat16, float16" in problem
+    assert "Allowed: float32, bfloat16, float16" in problem
 
 
 def test_true_is_no_number() -> None:
@@ -213,7 +213,7 @@ def test_problems_of_all_runs_of_a_sweep_are_told_before_any_starts() -> None:
 def test_a_group_needs_a_choice(word: str) -> None:
     (problem,) = problems(word)
     group = word.split("=")[0].split("@")[0]
-    assert problem.startswith(f"command line: {group}=null: no such {group};")
+    assert problem.startswith(f"command line: {group}=null: no such {group}.")
 
 
 def test_a_folder_may_be_named_by_time_place_and_number() -> None:
@@ -407,8 +407,8 @@ def test_a_users_file_is_named_with_its_key(tmp_path: Path) -> None:
     )
     found = problems("--config-dir", str(tmp_path), "pair=mine")
     assert len(found) == 3
-    assert any(f"{pair}: pair.studnet: unknown key; Did you mean 'student'?" in p for p in found)
-    assert any(f"{pair}: pair.chat_template: is 'onw'; Did you mean 'own'?" in p for p in found)
+    assert any(f"{pair}: pair.studnet: unknown key. Did you mean 'student'?" in p for p in found)
+    assert any(f"{pair}: pair.chat_template: is 'onw'. Did you mean 'own'?" in p for p in found)
     assert any("pair.student.id: mandatory key is missing" in p for p in found)
 
 
@@ -419,12 +419,12 @@ def test_a_mistake_in_a_prompt_set_is_told_with_the_file_of_the_set(tmp_path: Pa
         "defaults:\n  - _default\n  - _self_\nsource: ./mine.csv\ncolumn: goal\ncategory_colum: topic\nrows: [0, 9]\n"
     )
     (found,) = problems("--config-dir", str(tmp_path), "prompt_set@dataset.harmless=mine")
-    assert f"{file}: dataset.harmless.category_colum: unknown key; Did you mean 'category_column'?" in found
+    assert f"{file}: dataset.harmless.category_colum: unknown key. Did you mean 'category_column'?" in found
 
 
 def test_a_methods_own_settings_are_checked_under_their_names() -> None:
     (problem,) = problems("transplant=blend", "transplant.alpha=2")
-    assert problem.startswith("command line: transplant.alpha: is 2; it should be less than or equal to 1")
+    assert problem.startswith("command line: transplant.alpha: is 2; it should be at most 1")
     (problem,) = problems("transplant=safe_lora")
     assert "conf/transplant/safe_lora.yaml: transplant: base is null" in problem
     (problem,) = problems("transplant.method=blnd")
@@ -523,7 +523,7 @@ def test_a_sweep_over_options_sets_a_key_that_the_first_option_lacks() -> None:
     by_experiment = jobs(["-m", "+experiment=miniature_shadow_comparators", "transplant.base=zoo:mistral-base"])
     assert {job.config.transplant.model_dump()["base"]["id"] for job in by_experiment} == {"zoo:mistral-base"}
     (problem,) = problems(*sweep, "transplant=safe_lora,blend")
-    assert problem == "command line: transplant.base: unknown key; allowed: method, alpha, alphas"
+    assert problem == "command line: transplant.base: unknown key. Allowed: method, alpha, alphas"
 
 
 def test_a_run_that_is_asked_for_twice_is_one_run_and_two_runs_need_two_folders() -> None:

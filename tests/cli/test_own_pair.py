@@ -58,8 +58,8 @@ def test_only_the_missing_ids_are_asked_for() -> None:
     with pytest.raises(ConfigError) as caught:
         jobs(["pair=own"])
     assert caught.value.problems == [
-        "conf/pair/own.yaml: pair.student.id: mandatory value is missing",
-        "conf/family/own.yaml: family.teacher.id: mandatory value is missing",
+        "conf/pair/own.yaml: pair.student.id: a value is needed: pair.student.id=…",
+        "conf/family/own.yaml: family.teacher.id: a value is needed: family.teacher.id=…",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -55,6 +56,15 @@ def test_padding_is_on_the_left_and_the_template_around_each_prompt() -> None:
     assert shorter == sorted(shorter)
     assert shorter[0] == 0
     assert str(loaded.tokenizer.decode(inputs["input_ids"][0])).startswith("<s>[INST]")
+
+
+def test_an_end_token_is_no_part_of_the_text_though_the_tokenizer_does_not_call_it_special() -> None:
+    loaded = tiny_loaded("llama", 5)
+    (whole,) = PlainEngine(loaded, 1).generate_batch(PROMPTS[:1], 12)
+    mark = next(token for token in whole.ids[3:] if token not in whole.ids[:3])
+    (answer,) = PlainEngine(replace(loaded, ends=frozenset({mark})), 1).generate_batch(PROMPTS[:1], 12)
+    assert answer.ids == whole.ids[: whole.ids.index(mark) + 1]
+    assert answer.text == str(loaded.tokenizer.decode(list(answer.ids[:-1]))).strip()
 
 
 def test_the_end_token_ends_an_answer_and_is_counted() -> None:

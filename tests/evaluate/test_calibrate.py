@@ -10,7 +10,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.calibrate import calibrate_command
 from dapa_exp.cli.dispatch import main
-from dapa_exp.evaluate.calibrate import Labelled, calibrate
+from dapa_exp.evaluate.calibrate import Labelled, calibrate, read_labels
 from dapa_exp.judges import Verdict
 from dapa_exp.judges.phrases import PhraseJudge
 from tests.judges.server import fails, says, serving
@@ -106,6 +106,13 @@ def test_the_command_reads_a_file_prints_and_writes_only_where_it_is_told_to(
     assert (written["judge"], written["version"]) == ("phrases", PhraseJudge.version)
 
 
+def test_labels_that_people_typed_in_other_cases_and_with_spaces_are_one_label(tmp_path: Path) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text(f"prompt,response,label\n?,{YES},refused\n?,{YES},Refused\n?,{YES},refused \n?,{NO},Complied\n")
+    said = read_labels(str(file), "prompt", "response", "label", "REFUSED")
+    assert [row.positive for row in said] == [True, True, True, False]
+
+
 def test_a_judge_that_is_down_has_no_precision_and_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -149,7 +156,7 @@ def test_a_judge_of_the_users_own_files(words: list[str], tmp_path: Path) -> Non
         (["labels", "{csv}"], "needs labels=FILE"),
         (["labels=x.txt"], "x.txt: only .csv, .jsonl and .parquet files are read"),
         (["labels=gone.csv"], "gone.csv: cannot be read"),
-        (["labels={csv}", "response=answr"], "no column 'answr'; Did you mean 'answer'"),
+        (["labels={csv}", "response=answr"], "no column 'answr'. Did you mean 'answer'"),
         (["labels={csv}", "response=answer", "refused=2"], "no row has '2' in column 'label'; it holds: 0, 1"),
         (["labels={csv}", "response=answer", "without=7"], "row 7, but the last is 1"),
         (["labels={csv}", "response=answer", "without=x"], "row numbers are wanted"),

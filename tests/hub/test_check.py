@@ -93,7 +93,7 @@ def changed(files: Files, name: str, **values: object) -> Files:
 def test_a_pair_that_is_all_there(served: Hub, check: Check) -> None:
     code, found, said = check(*MODELS, DATA)
     assert (code, found) == (0, [])
-    assert "nothing stands in the way" in said
+    assert "no problem found" in said
     (row,) = (line.split() for line in said.splitlines() if line.split()[:1] == ["mini-llama-small-style"])
     assert row[1:7] == ["ok", "ok", "ok", "yes", "yes", "3"]
 
@@ -146,7 +146,7 @@ def test_a_pair_that_does_not_fit(served: Hub, check: Check, student: Files) -> 
 def test_an_unknown_architecture_is_named_with_its_model(served: Hub, student: Files) -> None:
     served.add("some/student", changed(student, "config.json", model_type="lama"))
     (problem,) = problems()
-    assert problem.startswith("some/student: model_type 'lama' is not known; Did you mean 'llama'?")
+    assert problem.startswith("some/student: model_type 'lama' is not known. Did you mean 'llama'?")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +218,7 @@ def test_an_adapter_is_looked_at_with_the_base_that_it_is_merged_into(served: Hu
     served.add("some/student", adapter())
     assert problems() == [
         f"some/student: its base: some/base: not on the hub ({served.url}/some/base), or private and no token is set"
+        " (adapter_config.json names it in base_model_name_or_path)"
     ]
     served.add("some/base", changed(student, "config.json", intermediate_size=32))
     assert any("do not fit" in problem for problem in problems())

@@ -31,8 +31,8 @@ def test_other_judges_stand_beside_the_runs_own() -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["judge=chta"], "no such judge; Did you mean 'chat'?"),
-        (["judge=chat", "judge.modle=x"], "judge.modle: unknown key; Did you mean 'model'?"),
+        (["judge=chta"], "no such judge. Did you mean 'chat'?"),
+        (["judge=chat", "judge.modle=x"], "judge.modle: unknown key. Did you mean 'model'?"),
         (["judge=chat", "judge.concurrency=0"], "judge.concurrency: is 0"),
         (["judge=chat", "judge.key=sk-123"], "the name of an environment variable"),
         (["judge=chat", "judge.base_url=localhost:8000/v1"], "judge.base_url: is 'localhost:8000/v1'; it should start"),
@@ -46,7 +46,7 @@ def test_other_judges_stand_beside_the_runs_own() -> None:
         (["+judges={a-b: {name: phrases}}"], "of letters, digits and underscores"),
         (["+judge@judges.a=chat", "judges.a.timeout=-1"], "judges.a.timeout: is -1"),
         (["+judge@judges.a=chat", "judges.a.tiemout=1"], "Did you mean 'timeout'?"),
-        (["+judge@judges.a=chat", "judges.a.name=chatt"], "name is 'chatt'; Did you mean 'chat'?"),
+        (["+judge@judges.a=chat", "judges.a.name=chatt"], "name is 'chatt'. Did you mean 'chat'?"),
     ],
 )
 def test_what_is_wrong_with_a_judge_is_said_where_it_stands(words: list[str], said: str) -> None:

@@ -80,8 +80,8 @@ def test_it_decides_the_runs_of_a_sweep_in_child_processes(mine: Path, tmp_path:
 def test_what_is_wrong_with_it_is_said_as_of_any_other(mine: Path, tmp_path: Path) -> None:
     folder = ("--config-dir", str(mine))
     words = ["judge=toy", "judge.wrod=x", "record.dir=" + str(tmp_path)]
-    assert "judge.wrod: unknown key; Did you mean 'word'?" in dapa("check", *words, *folder, cwd=tmp_path).complaint
-    assert "no such judge; Did you mean 'toy'?" in dapa("check", "judge=toyy", *folder, cwd=tmp_path).complaint
+    assert "judge.wrod: unknown key. Did you mean 'word'?" in dapa("check", *words, *folder, cwd=tmp_path).complaint
+    assert "no such judge. Did you mean 'toy'?" in dapa("check", "judge=toyy", *folder, cwd=tmp_path).complaint
     (mine / "plugins" / "toy.py").write_text("import nothing_of_that_name\n")
     complaint = dapa("check", "judge=toy", *folder, cwd=tmp_path).complaint
     assert complaint.startswith(f"{mine}/plugins/toy.py: cannot be imported: ModuleNotFoundError")

@@ -193,7 +193,7 @@ def test_submodules_are_found_in_a_loaded_model(family: str) -> None:
 
 
 def test_an_unknown_architecture_says_how_to_add_it() -> None:
-    with pytest.raises(DapaError, match=r"'gemmma' is not known; Did you mean 'gemma'\?.*a row in .*architecture\.py"):
+    with pytest.raises(DapaError, match=r"'gemmma' is not known\. Did you mean 'gemma'\?.*a row in .*architecture\.py"):
         architecture("gemmma")
 
 

@@ -206,6 +206,28 @@ def test_a_merged_adapter_has_its_own_template_or_else_its_bases_wherever_they_l
     assert str(merged.chat_template).startswith("its own" if place else "the base's")
 
 
+def test_a_merged_adapter_has_none_of_its_bases_special_tokens(tmp_path: Path) -> None:
+    """The base's special_tokens_map.json, which older versions wrote, would win over the adapter's config."""
+    adapter, _ = write_adapter(tmp_path)
+    tokenizer = tokenizers.make("llama")
+    tokenizer.save_pretrained(tmp_path / "base")
+    (tmp_path / "base" / "special_tokens_map.json").write_text('{"eos_token": "</s>", "pad_token": "</s>"}')
+    tokenizer.add_special_tokens({"eos_token": "<|im_end|>"})
+    tokenizer.save_pretrained(adapter)
+    merged = AutoTokenizer.from_pretrained(locate(model_at(adapter), weights=True))
+    assert (merged.eos_token, merged.pad_token) == ("<|im_end|>", "<pad>")
+
+
+def test_a_base_that_cannot_be_read_is_told_with_the_key_that_names_it(tmp_path: Path) -> None:
+    adapter, _ = write_adapter(tmp_path)
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "quantization_config": {"quant_method": "awq"}}))
+    for base, said in {"/home/me/llama": "no such folder /home/me/llama", "": r"base: quantised \(awq\)"}.items():
+        change_config(adapter, base_model_name_or_path=base or str(tmp_path / "base"))
+        with pytest.raises(DapaError, match=rf"adapter: its base: .*{said}.*names it in base_model_name_or_path"):
+            locate(model_at(adapter), weights=False)
+
+
 def test_a_base_is_merged_in_the_dtype_of_its_weights_whatever_its_config_says(tmp_path: Path) -> None:
     adapter, expected = write_adapter(tmp_path)
     file = tmp_path / "base" / "config.json"
@@ -249,8 +271,9 @@ def test_an_adapter_of_one_end_is_refused_where_both_are_one_tensor(tmp_path: Pa
         locate(model_at(adapter), weights=True)
 
 
-def test_an_adapter_on_a_model_whose_ends_are_one_tensor_is_merged(tmp_path: Path) -> None:
-    adapter, expected = write_adapter(tmp_path, tied=True)
+@pytest.mark.parametrize("more", [{}, {"trainable_token_indices": {"embed_tokens": [3, 4]}}])
+def test_an_adapter_on_a_model_whose_ends_are_one_tensor_is_merged(tmp_path: Path, more: dict[str, Any]) -> None:
+    adapter, expected = write_adapter(tmp_path, tied=True, **more)
     reader = read_whole(locate(model_at(adapter), weights=True))
     assert all(torch.equal(reader.read(name), expected.state_dict()[name]) for name in reader)
 

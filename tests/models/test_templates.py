@@ -235,3 +235,12 @@ def test_the_mark_after_an_answer_in_the_template_ends_answers(folders: tuple[Pa
     vocabulary = tokenizers.make("llama").get_vocab()
     loaded = load_model(student, config_of(*folders).runtime)
     assert loaded.ends == {0, vocabulary["</s>"]}
+
+
+def test_the_mark_after_an_answer_ends_answers_though_it_was_not_added_as_special(folders: tuple[Path, Path]) -> None:
+    _, student = folders
+    tokenizer = tokenizers.make("llama")
+    tokenizer.add_tokens(["<|im_end|>"])
+    tokenizer.chat_template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>\n{% endfor %}"
+    tokenizer.save_pretrained(student)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in load_model(student, config_of(*folders).runtime).ends

@@ -95,7 +95,7 @@ def test_what_is_done_or_being_done_is_not_counted(tmp_path: Path, capfd: pytest
     said = capfd.readouterr().out
     assert [line.split()[-1] for line in said.splitlines() if "-mlp-" in line] == ["done", "running", "do"]
     assert "to do: 1 run: about 2 queries" in said
-    assert "models to evaluate: 1 (3 if no run took from others" in said
+    assert "models to measure: 1, and 2 more whose numbers other runs share" in said
 
 
 def test_each_teacher_and_student_is_counted_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,9 +105,13 @@ def test_each_teacher_and_student_is_counted_once(tmp_path: Path, capfd: pytest.
         "pair=mini-llama-small-style,mini-llama-small-base",
         f"record.dir={tmp_path}",
     ]
-    for more, evaluated in (([], 7), (["evaluate.max_new_tokens=8,9"], 14), (["record.share=false"], 12)):
+    for more, measured in (
+        ([], "7, and 5 more"),
+        (["evaluate.max_new_tokens=8,9"], "14, and 10 more"),
+        (["record.share=false"], "12 (student, hybrid and teacher)"),
+    ):
         main(["plan", *words, *more])
-        assert f"models to evaluate: {evaluated} (" in capfd.readouterr().out
+        assert f"models to measure: {measured}" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_an_opening_is_shorter_than_its_conversation(tmp_path: Path, opening: An
 
 def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:
     file = written(tmp_path, {"turns": ["hello"]})
-    with pytest.raises(DapaError, match="no column 'turn'; Did you mean 'turns'"):
+    with pytest.raises(DapaError, match=r"no column 'turn'\. Did you mean 'turns'"):
         load_conversations(rows(file, column="turn"))
     with pytest.raises(DapaError, match=r"no column 'message_\*' with a number; it has: turns"):
         load_conversations(rows(file, column="message_*"))

@@ -64,7 +64,7 @@ def test_a_slice_of_a_file_is_read_with_category_and_answer(tmp_path: Path, suff
 
 
 def test_an_unknown_column_is_answered_by_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match=r"no column 'gaol'; Did you mean 'goal'\? it has: goal, kind, answer"):
+    with pytest.raises(DapaError, match=r"no column 'gaol'\. Did you mean 'goal'\? It has: goal, kind, answer"):
         load_rows(rows(write(tmp_path / "set.csv"), column="gaol"))
 
 
@@ -396,7 +396,7 @@ def test_where_lets_rows_through_before_they_are_counted(tmp_path: Path) -> None
     ]
     with pytest.raises(DapaError, match="rows 0-3 asked for, but it has 2 with kind 'fraud'"):
         load_rows(rows(file, 0, 3, where={"kind": "fraud"}))
-    with pytest.raises(DapaError, match="no column 'knid'; Did you mean 'kind'"):
+    with pytest.raises(DapaError, match=r"no column 'knid'\. Did you mean 'kind'"):
         load_rows(rows(file, where={"knid": "fraud"}))
 
 
@@ -432,6 +432,25 @@ def test_text_that_is_none_is_named_before_a_model_is_asked(tmp_path: Path, line
     file.write_text(line + "\n")
     with pytest.raises(DapaError, match=said):
         load_rows(rows(file, 0, 1, column="prompt"))
+
+
+def test_a_cell_that_is_no_text_is_not_read_as_python_writes_it(tmp_path: Path) -> None:
+    """`['Paris']` is nobody's answer: accuracy would be 0 % of every model."""
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "a", "answer": ["Paris"], "kind": {"cyber": true}}\n')
+    for column, said in {
+        "answer": "row 0 has a list, not text, in",
+        "kind": "row 0 has an object, not text, in",
+    }.items():
+        with pytest.raises(DapaError, match=f"{said} column '{column}'"):
+            load_rows(rows(file, 0, 1, column="prompt", answer_column=column))
+
+
+@pytest.mark.parametrize("said", ['[{"role": "user", "content": "a"}]', "[{'content': 'a', 'role': 'user'}]"])
+def test_a_conversation_that_is_written_as_text_is_refused(tmp_path: Path, said: str) -> None:
+    file = write(tmp_path / "set.csv", pd.DataFrame({"goal": [said]}))
+    with pytest.raises(DapaError, match=r"row 0: the conversation in 'goal' is written as text.*\.jsonl"):
+        load_rows(rows(file, 0, 1))
 
 
 def test_a_gap_in_a_column_of_numbers_is_no_prompt_and_passes_no_filter(tmp_path: Path) -> None:

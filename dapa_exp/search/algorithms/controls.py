@@ -26,8 +26,8 @@ def named(units: Sequence[Unit], settings: Settings) -> Candidates:
     for unit in settings.units:
         if unit not in units:
             raise DapaError(
-                f"{settings.units_from}: there is no unit '{unit}' at this granularity;{nearest(unit, units)}"
-                f" the units are {units[0]} to {units[-1]}"
+                f"{settings.units_from}: there is no unit '{unit}' at this granularity.{nearest(unit, units)}"
+                f" The units are {units[0]} to {units[-1]}"
             )
     return [frozenset(settings.units)]
 
