@@ -84,7 +84,7 @@ def load(folders: str | Path | Iterable[str | Path], only: Collection[Path] | No
 
 
 def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path] | None = None) -> list[Run]:
-    """The runs that `load` takes."""
+    """The runs that `load` takes. Raises DapaError if two of one identity have other results."""
     given = [folders] if isinstance(folders, (str, Path)) else list(folders)
     wanted = None if only is None else {path.resolve() for path in only}
     statuses = {known.path.resolve(): known for folder in map(Path, given) for known in status(folder)}
@@ -94,9 +94,22 @@ def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path]
     for path, known in taken.items():
         run = Run(path, known, sweeps[path.parent])
         kept = found.setdefault(run.identity, run)
+        if (first := _results(kept)) and (second := _results(run)) and first != second:
+            raise DapaError(
+                f"{kept.path} and {run.path} are one run (identity {run.identity[:8]}) with other results: {first} and"
+                f" {second}; report their folders apart, or move one of the two away"
+            )
         if kept.status.state != "done" and known.state == "done":
             found[run.identity] = run
     return list(found.values())
+
+
+def _results(run: Run) -> str | None:
+    """What a finished run found, in words. None if it is not finished."""
+    if (record := run.status.record) is None:
+        return None
+    rates = ", ".join(f"{name} {100 * getattr(record.evaluate, name).dsr.value:.1f}" for name in SUBJECTS)
+    return f"DSR {rates}, {len(record.search.units_found)} units found"
 
 
 def frame_of(runs: Sequence[Run]) -> pd.DataFrame:

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from rich.console import Console
 
 from analysis import load
 from analysis.frame import NUMBER, PLACE, RUN
 from analysis.report import report
+from dapa_exp.base.errors import DapaError
 from dapa_exp.record.schema import Clusters, Measure, PerplexityComparison
 from tests.analysis.factory import comparison, name_of, record, write_failure, write_run, write_settings, write_sweep
 
@@ -47,6 +49,14 @@ def test_a_row_for_each_number_of_a_run(tmp_path: Path) -> None:
     assert set(failed["metric"]) == {"state"}
     assert (failed["state"].iloc[0], failed["reason"].iloc[0]) == ("failed", "search: boom")
     assert set(frame["experiment"]) == {"miniature"}
+
+
+def test_one_run_with_two_results_is_an_error_that_names_both(tmp_path: Path) -> None:
+    """Which of the two counts would depend on the order of the folders."""
+    one, other = (write_sweep(tmp_path / name, [record("a", hybrid=dsr)]) for name, dsr in (("x", 0.9), ("y", 0.5)))
+    with pytest.raises(DapaError, match=r"x/a-\S+ and \S+y/a-\S+ are one run .* hybrid 90\.0, .* and .* hybrid 50\.0,"):
+        load([one, other])
+    assert value(load(other), "dsr", subject="hybrid", set="report") == 0.5
 
 
 def test_the_frame_is_typed_and_its_schema_is_documented(tmp_path: Path) -> None:
@@ -102,11 +112,11 @@ def test_several_folders_are_taken_together_and_no_run_counts_twice(tmp_path: Pa
 
 def test_equal_identities_in_several_folders_are_one_run_and_the_finished_one(tmp_path: Path) -> None:
     first = write_sweep(tmp_path / "first", [record("a")], [record("b")])
-    second = write_sweep(tmp_path / "second", [record("b"), record("a", hybrid=0.5)])
+    second = write_sweep(tmp_path / "second", [record("b"), record("a")])
     frame = load([first, second])
     assert runs_in(frame, "pair") == ["a", "b"]
     assert runs_in(frame, "state") == ["done", "done"]
-    assert value(frame[frame["pair"] == "a"], "dsr", subject="hybrid") == 0.95
+    assert runs_in(frame, "experiment") == ["first", "second"]
 
 
 def test_a_single_run(tmp_path: Path) -> None:
