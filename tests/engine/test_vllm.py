@@ -1,6 +1,6 @@
 """vLLM says of every hybrid what the reference engine says.
 
-vLLM wants an environment of its own (docs/searching.md#vllm). Elsewhere these tests are skipped.
+vLLM wants an environment of its own (docs/engines.md#vllm). Elsewhere these tests are skipped.
 """
 
 from __future__ import annotations
