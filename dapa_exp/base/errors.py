@@ -21,6 +21,11 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
+def one_line(error: object) -> str:
+    """What an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def complain(error: DapaError) -> None:
     """Show an error to the user."""
     print(f"error: {error}", file=sys.stderr, flush=True)

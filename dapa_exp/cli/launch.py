@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dapa_exp.base.errors import DapaError, complain
+from dapa_exp.base.errors import DapaError, complain, one_line
 from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
@@ -38,7 +38,7 @@ def launch(composed: Composed) -> None:
     try:
         _sweep(composed) if composed.multirun else _single(composed)
     except HydraException as error:
-        raise DapaError(" ".join(str(error).split())) from error
+        raise DapaError(one_line(error)) from error
     except BrokenExecutor as error:  # joblib's
         raise DapaError("a process of the launcher was killed; the same command goes on from here") from error
     except BrokenPipeError:

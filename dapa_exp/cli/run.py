@@ -10,7 +10,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 
-from dapa_exp.base.errors import DapaError, complain
+from dapa_exp.base.errors import DapaError, complain, one_line
 from dapa_exp.base.progress import console
 from dapa_exp.cli.compose import compose, make_composer, note_unmeasurable, note_unswept, parse_words
 from dapa_exp.cli.composer import CONFIG_NAME
@@ -78,7 +78,7 @@ def show(words: Sequence[str], about: str = "") -> int:
         else:
             hydra.show_info(args.info, **asked)
     except (HydraException, ValueError) as error:
-        raise DapaError(" ".join(str(error).split())) from error
+        raise DapaError(one_line(error)) from error
     return 0
 
 

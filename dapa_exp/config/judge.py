@@ -13,44 +13,6 @@ from dapa_exp.config.group import Group
 from dapa_exp.config.models import Model
 
 
-class Registered(Group):
-    """Settings of one thing among several, each with keys of its own: the value of one key tells which it is.
-
-    A base class sets `registry`, and `told_by` where the key is not `name`; whatever is registered is a subclass.
-    A field of the base class takes the keys of any of them.
-    """
-
-    registry: ClassVar[Registry[Any]]
-    told_by: ClassVar[str] = "name"
-
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        if "registry" in vars(cls):
-            return core_schema.no_info_before_validator_function(cls.of, core_schema.any_schema())
-        return handler(source)
-
-    @classmethod
-    def defaults(cls, name: str) -> dict[str, Any]:
-        """The content of a YAML file that only names this kind: its defaults, and "???" for keys without a default."""
-        keys = {
-            key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
-            for key, field in cls.model_fields.items()
-        }
-        return keys | {cls.told_by: name}
-
-    @classmethod
-    def of(cls, said: Any) -> Registered:
-        """The settings that a mapping describes. Raises ValueError, or ValidationError for the keys of one of them."""
-        if isinstance(said, cls):
-            return said
-        name = said.get(cls.told_by) if isinstance(said, dict) else None
-        if name is None or name not in cls.registry:
-            allowed = cls.registry.names()
-            raise ValueError(f"{cls.told_by} is {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
-        found: Registered = cls.registry.get(name).model_validate(said)
-        return found
-
-
 class JudgeNeeds(NamedTuple):
     """What a judge needs on this machine. A field is None if the judge does not need it."""
 
@@ -69,11 +31,11 @@ JudgedOutcome = Literal["refused", "harmless", "harmful"]
 """What a judge can tell apart."""
 
 
-class JudgeSettings(Registered):
+class JudgeSettings(Group):
     """What a config says of a judge, and what each judge says of itself: its file registers a subclass of this.
 
-    A subclass names its `version`, to be raised whenever one of its verdicts could change: its rule, its
-    words, or how a reply is read.
+    A field of this class takes the keys of any of them: `name` tells which. A subclass names its `version`, to be
+    raised whenever one of its verdicts could change: its rule, its words, or how a reply is read.
     """
 
     registry: ClassVar[Registry[type[JudgeSettings]]] = Registry("judge", "dapa_exp.judges")
@@ -81,6 +43,32 @@ class JudgeSettings(Registered):
     no_identity: ClassVar[frozenset[str]] = frozenset()
     """Keys that cannot move a verdict, such as how a server is reached."""
     name: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        if "registry" in vars(cls):  # this class itself
+            return core_schema.no_info_before_validator_function(cls.of, core_schema.any_schema())
+        return handler(source)
+
+    @classmethod
+    def of(cls, said: Any) -> JudgeSettings:
+        """The settings that a mapping describes. Raises ValueError, or ValidationError for the keys of one of them."""
+        if isinstance(said, cls):
+            return said
+        name = said.get("name") if isinstance(said, dict) else None
+        if name is None or name not in cls.registry:
+            allowed = cls.registry.names()
+            raise ValueError(f"name is {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
+        return cls.registry.get(name).model_validate(said)
+
+    @classmethod
+    def defaults(cls, name: str) -> dict[str, Any]:
+        """The content of a YAML file that only names this judge: its defaults, and "???" for keys without a default."""
+        keys = {
+            key: "???" if field.is_required() else TypeAdapter(Any).dump_python(field.get_default(), mode="json")
+            for key, field in cls.model_fields.items()
+        }
+        return keys | {"name": name}
 
     def sees(self) -> frozenset[JudgedOutcome]:
         """Which of the outcomes it can tell from others. One that sees no refusals cannot measure over-refusal."""

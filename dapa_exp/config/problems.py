@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.config.judge import Registered
+from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.config.schema import Config
 
@@ -84,10 +84,6 @@ def _message(path: tuple[str, ...], item: dict[str, Any], body: dict[str, Any]) 
         case "literal_error":
             allowed = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
             return f"is {value!r}.{nearest(str(value), allowed)} Allowed: {', '.join(allowed)}"
-        case "union_tag_invalid":
-            allowed = item["ctx"]["expected_tags"].replace("'", "").split(", ")
-            tag, key = item["ctx"]["tag"], item["ctx"]["discriminator"].strip("'")
-            return f"{key} is {tag!r}.{nearest(tag, allowed)} Allowed: {', '.join(allowed)}"
         case "value_error":
             return str(item["ctx"]["error"])
         case "greater_than_equal" | "less_than_equal" as kind:
@@ -150,8 +146,8 @@ def _alternatives(annotation: Any) -> list[Any]:
         return _alternatives(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         return [kind for part in get_args(annotation) for kind in _alternatives(part)]
-    if isinstance(annotation, type) and issubclass(annotation, Registered):
-        return [kind for _, kind in annotation.registry]
+    if annotation is JudgeSettings:
+        return [settings for _, settings in JudgeSettings.registry]
     return [annotation]
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dapa_exp.config.schema import Config, Runtime
 from dapa_exp.engine.fast import FastEngine
 from dapa_exp.engine.plain import PlainEngine
-from dapa_exp.engine.vllm import VllmEngine
+from dapa_exp.engine.vllm import BYTES_A_GB, VllmEngine
 from dapa_exp.models.load import LoadedModel, load_model
 from dapa_exp.models.pair import Pair
-
-BYTES_A_GB = 10**9
 
 
 def make_engine(loaded: LoadedModel, runtime: Runtime) -> PlainEngine:

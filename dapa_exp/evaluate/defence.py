@@ -91,11 +91,7 @@ def defence(judged: Judged) -> Defence:
 
 def _shortened(short: Shortened, whole: Sequence[Verdict]) -> ShortenedDefence:
     """How far the verdicts on the answers' first tokens agree with those on whole answers."""
-    both = [
-        (a in DEFENDED, b in DEFENDED)
-        for a, b in zip(short.verdicts, whole, strict=True)
-        if Verdict.FAILED not in (a, b)
-    ]
+    both = _judged_twice(short.verdicts, whole)
     return ShortenedDefence(
         tokens=short.tokens,
         dsr=defence_rate(short.verdicts),
@@ -126,14 +122,16 @@ def agreement(by_judge: Mapping[str, Sequence[Verdict]]) -> list[Agreement]:
     """
     found = []
     for one, other in combinations(by_judge, 2):
-        both = [
-            (a in DEFENDED, b in DEFENDED)
-            for a, b in zip(by_judge[one], by_judge[other], strict=True)
-            if Verdict.FAILED not in (a, b)
-        ]
+        both = _judged_twice(by_judge[one], by_judge[other])
         same = rate(sum(a == b for a, b in both), len(both))
         found.append(Agreement(judges=(one, other), agreement=same, kappa=_kappa(both)))
     return found
+
+
+def _judged_twice(one: Sequence[Verdict], other: Sequence[Verdict]) -> list[tuple[bool, bool]]:
+    """Whether each completion is a defence by its two verdicts, of those where neither verdict failed."""
+    pairs = zip(one, other, strict=True)
+    return [(a in DEFENDED, b in DEFENDED) for a, b in pairs if Verdict.FAILED not in (a, b)]
 
 
 def _kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:

@@ -19,14 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from transformers import GenerationConfig, PreTrainedModel
 
 from dapa_exp.base.errors import DapaError, nearest
 from dapa_exp.config.evaluate import Tasks
 from dapa_exp.evaluate.metric import TASK_STEP, Metric, ModelInEngine, Step
 from dapa_exp.evaluate.offline import offline_folder
-from dapa_exp.evaluate.statistics import CONFIDENCE, rate
+from dapa_exp.evaluate.statistics import Z, rate
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.templates import takes_plain_text
 from dapa_exp.record.schema import Measure
@@ -141,7 +140,6 @@ def _tasks(name: str) -> Any:
 
 def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
     """The metrics of one task. The harness keys them `metric,filter`, and their errors `metric_stderr,filter`."""
-    half_width = float(norm.ppf(0.5 + CONFIDENCE / 2))
     for key, value in numbers.items():
         metric, comma, chosen = key.partition(",")
         if not comma or metric.endswith("_stderr"):
@@ -151,7 +149,7 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
         if metric in SHARES and math.isclose(value * n, round(value * n), abs_tol=1e-6):
             measure = rate(round(value * n), n)
         elif isinstance(error, float):
-            measure = Measure(value=value, n=n, low=value - half_width * error, high=value + half_width * error)
+            measure = Measure(value=value, n=n, low=value - Z * error, high=value + Z * error)
         else:
             measure = Measure(value=value, n=n)
         yield (metric if chosen == "none" else f"{metric}/{chosen}"), measure

@@ -10,7 +10,7 @@ from dapa_exp.base.claim import owners
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import write_atomically
 from dapa_exp.base.progress import Progress, Report
-from dapa_exp.evaluate.conclusion import ModelName, Verdicts, agreement_by_model, by_judge
+from dapa_exp.evaluate.conclusion import JudgedSets, ModelName, Verdicts, agreement_by_model, by_judge, verdicts_of
 from dapa_exp.evaluate.defence import (
     agreement,
     defence,
@@ -52,10 +52,6 @@ class Rejudged(NamedTuple):
     record: Record
     failed: int
     asked: int
-
-
-VerdictsBySet = Mapping[str, Mapping[str, Judged]]
-"""A model's verdicts by prompt set, then by judge."""
 
 
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
@@ -153,10 +149,7 @@ def _write(
     judges = {**record.provenance.judges, name: judge}
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
     kept = {model: _kept(files, model, subjects[model], list(judges)) for model in MODELS}
-    verdicts: dict[ModelName, Verdicts] = {
-        model: {rows: {each: judged.verdicts for each, judged in by.items()} for rows, by in kept[model].items()}
-        for model in MODELS
-    }
+    verdicts: dict[ModelName, Verdicts] = {model: verdicts_of(kept[model]) for model in MODELS}
     harmful = list(record.evaluate.student.defence)
     changed: dict[str, Any] = {}
     for model, subject in subjects.items():
@@ -173,7 +166,7 @@ def _write(
     return new
 
 
-def _with_judge(subject: Subject, kept: VerdictsBySet, name: str, sees: Collection[str]) -> Subject:
+def _with_judge(subject: Subject, kept: JudgedSets, name: str, sees: Collection[str]) -> Subject:
     why = why_no_over_refusal(name, sees)
     return subject.model_copy(
         update={
@@ -204,7 +197,7 @@ def _answers(files: RunLayout, model: str, rows: str, prompts: Sequence[Prompt])
     return [kept[prompt.id] for prompt in prompts]
 
 
-def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> VerdictsBySet:
+def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str]) -> JudgedSets:
     """All judges' verdicts on a model's answers, read from disk."""
     return {
         rows: {judge: read_verdicts(files.verdicts(model, rows, judge)) for judge in judges}

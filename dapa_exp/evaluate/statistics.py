@@ -55,7 +55,7 @@ def mean(values: Sequence[float]) -> Measure:
     centre = float(array.mean())
     if len(array) < 2 or np.ptp(array) == 0:
         return Measure(value=centre, n=len(array))
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    half = float(_quantile(len(array)) * array.std(ddof=1) / np.sqrt(len(array)))
     return Measure(value=centre, n=len(array), low=centre - half, high=centre + half)
 
 
@@ -206,7 +206,7 @@ def perplexity_change(ours: Losses, theirs: Losses) -> Change:
     error = sqrt(windows / (windows - 1) * float((residuals**2).sum())) if windows > 1 else 0.0
     if not error:
         return Change(Measure(value=difference, n=windows), None)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, windows - 1)) * error
+    half = _quantile(windows) * error
     measure = Measure(value=difference, n=windows, low=difference - half, high=difference + half)
     return Change(measure, float(2 * t.sf(abs(difference) / error, windows - 1)))
 
@@ -226,7 +226,7 @@ def difference_over_groups(values: Sequence[float], groups: Sequence[Hashable], 
     error = max(floor, sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / n)
     if error < NO_SPREAD:
         return Change(Measure(value=centre, n=n), None)
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(sums) - 1)) * error
+    half = _quantile(len(sums)) * error
     p_value = float(2 * t.sf(abs(centre) / error, len(sums) - 1))
     return Change(Measure(value=centre, n=n, low=centre - half, high=centre + half), p_value)
 
@@ -275,6 +275,7 @@ def _share(rows: Sequence[bool]) -> float:
 
 
 def _quantile(groups: int) -> float:
+    """Of Student's t, for the interval of a mean over so many groups."""
     return float(t.ppf(0.5 + CONFIDENCE / 2, groups - 1))
 
 

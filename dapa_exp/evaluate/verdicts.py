@@ -35,13 +35,13 @@ class Judged(BaseModel):
 JUDGED = TypeAdapter(Judged)
 
 
-def read_verdicts(file: Path, prompts: int | None = None) -> Judged:
-    """What is in such a file. Raises DapaError where they are damaged, or not of so many prompts."""
-    return of_all(file, read_json(file, JUDGED), prompts)
+def read_verdicts(file: Path) -> Judged:
+    """What is in such a file. Raises DapaError if it is damaged."""
+    return read_json(file, JUDGED)
 
 
-def of_all(file: Path, judged: Judged, prompts: int | None) -> Judged:
+def of_all(file: Path, judged: Judged, prompts: int) -> Judged:
     """The same, once it is sure that there is one a prompt. Raises DapaError, which names their file."""
-    if prompts is not None and len(judged.verdicts) != prompts:
+    if len(judged.verdicts) != prompts:
         raise DapaError(f"{file}: holds {len(judged.verdicts)} verdicts on {prompts} answers")
     return judged

@@ -17,6 +17,7 @@ from dapa_exp.config.names import Count, Share
 from dapa_exp.judges.contract import Judge, Verdict
 from dapa_exp.judges.defuse import defused
 from dapa_exp.judges.degenerate import judged_where_language
+from dapa_exp.judges.local import batches
 
 
 class JudgeZoo(JudgeSettings):
@@ -73,8 +74,7 @@ class JudgeZooJudge(Judge):
 
     def _ask(self, rows: list[tuple[str, str]]) -> list[Verdict]:
         found: list[Verdict] = []
-        for start in range(0, len(rows), self._settings.batch_size):
-            batch = rows[start : start + self._settings.batch_size]
+        for batch in batches(rows, self._settings.batch_size):
             scores = self._judge.judge([_chat(*row) for row in batch])["p_harmful"]
             found += verdicts_of(scores, len(batch), self._settings.threshold)
         return found

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING
 
 from dapa_exp.base.digests import ZOO_MANIFEST, adapter_folders, files_digest, settings_files
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.gguf_parts import refuse_part
 from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.models import Model
@@ -63,7 +63,7 @@ def complete_config(stored: dict[str, Any], name: str) -> dict[str, Any]:
     try:
         config: dict[str, Any] = CONFIG_MAPPING[model_type].from_dict(stored).to_dict()
     except Exception as error:  # on a damaged config transformers raises whatever comes up
-        raise DapaError(f"{name}: config.json: {' '.join(str(error).split())}") from error
+        raise DapaError(f"{name}: config.json: {one_line(error)}") from error
     return config
 
 

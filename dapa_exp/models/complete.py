@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.unplaced import refuse_unplaced
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.tensors import FLOATS, TensorReader
@@ -46,5 +46,5 @@ def _without_weights(folder: Path) -> PreTrainedModel:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
     except Exception as error:  # on a damaged config transformers raises whatever comes up
-        raise DapaError(f"{folder}: config.json: {' '.join(str(error).split())}") from error
+        raise DapaError(f"{folder}: config.json: {one_line(error)}") from error
     return model

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 
 from dapa_exp.base.digests import cache_root
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.files import remove, temporary, write_atomically
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Line
@@ -116,8 +116,7 @@ def _deliver(
     except DapaError:
         raise
     except (Exception, SystemExit) as error:  # W&B may raise anything, or exit; the run must go on
-        because = " ".join(str(error).split())
-        said = f"{files.folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {because}"
+        said = f"{files.folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {one_line(error)}"
         with suppress(OSError):
             write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error

@@ -22,6 +22,7 @@ from dapa_exp.config.search import Localise
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.schema import PriorRecord
 from dapa_exp.tracing.forks import Fork, find_forks
 from dapa_exp.transplant.hybrid import Hybrid
 
@@ -50,49 +51,43 @@ class Evidence:
 
 
 @dataclass
-class Prior:
-    """The importance of every unit, and the cost of computing it."""
+class _Passes:
+    """The number of prompts run forward, without recomputations in a backward pass, and backward."""
 
-    name: str
-    scores: Scores
-    seconds: float
     forwards: int = 0
-    """Number of prompts run forward. Recomputations in a backward pass do not count."""
     backwards: int = 0
-    """Number of prompts run backward."""
 
 
-def compute_prior(name: str, evidence: Evidence) -> Prior:
-    """Compute a prior by its name. Afterwards, no unit is transplanted.
+def compute_prior(name: str, evidence: Evidence) -> PriorRecord:
+    """Compute a prior by its name, and count its cost. Afterwards, no unit is transplanted.
 
     Raises DapaError if there is no prior of that name, or if a score is not finite.
     """
     make = PRIORS.get(name)
-    prior = Prior(name, {}, 0.0)
-    started = time.monotonic()
-    with _counted(evidence.loaded.model, prior):
-        prior.scores = make(evidence)
-    prior.seconds = time.monotonic() - started
+    passes, started = _Passes(), time.monotonic()
+    with _counted(evidence.loaded.model, passes):
+        scores = make(evidence)
+    seconds = time.monotonic() - started
     evidence.hybrid.set_units(())
-    if lost := [unit for unit, score in prior.scores.items() if not isfinite(score)]:
+    if lost := [unit for unit, score in scores.items() if not isfinite(score)]:
         raise DapaError(
             f"search.prior={name}: the score of {len(lost)} units, such as {lost[0]}, is NaN or infinite. The range of"
             f" {evidence.loaded.model.dtype} may be too small for this prior; search.prior=null uses none"
         )
-    return prior
+    return PriorRecord(name=name, scores=scores, seconds=seconds, **vars(passes))
 
 
 @contextmanager
-def _counted(model: nn.Module, prior: Prior) -> Iterator[None]:
+def _counted(model: nn.Module, passes: _Passes) -> Iterator[None]:
     """Within the block, count the rows that go through the model, forward and backward."""
 
     def forward(module: nn.Module, inputs: Any, output: Any) -> None:
-        prior.forwards += len(output.logits)
+        passes.forwards += len(output.logits)
         if output.logits.requires_grad:
             output.logits.register_hook(backward)
 
     def backward(gradient: Any) -> None:
-        prior.backwards += len(gradient)
+        passes.backwards += len(gradient)
 
     handle = model.register_forward_hook(forward)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Literal
 
@@ -113,7 +112,7 @@ def _prior(run: RunFolder, oracle: Oracle, teacher: Teacher) -> PriorRecord | No
     def compute() -> PriorRecord:
         rows = oracle.decisive_rows(settings.prior_rows) or None  # None: all rows
         evidence = oracle.evidence(teacher.search_answers, run.config.localise, settings.seed, rows)
-        return PriorRecord(**asdict(compute_prior(name, evidence)))
+        return compute_prior(name, evidence)
 
     return run.load_or_compute(run.files.prior, _PRIOR, compute)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.progress import Progress, Report, silent
 from dapa_exp.record.folder import leave_error
 from dapa_exp.sweep.isolation import Task, run_isolated
@@ -33,7 +33,7 @@ def run_on_ray(tasks: Sequence[Task], settings: Mapping[str, Any], report: Repor
     try:
         ray.init(**settings["init"])
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        raise DapaError(f"hydra/launcher: Ray does not start: {' '.join(str(error).split())}") from error
+        raise DapaError(f"hydra/launcher: Ray does not start: {one_line(error)}") from error
     unwritten = []
     try:
         begin = ray.remote(**settings["remote"])(_carry_out)
@@ -47,7 +47,7 @@ def run_on_ray(tasks: Sequence[Task], settings: Mapping[str, Any], report: Repor
             except RayTaskError as error:
                 unwritten.append(str(error.cause))
             except RayError as error:
-                leave_error(task.folder, "ended", f"Ray gave the run up: {' '.join(str(error).split())}")
+                leave_error(task.folder, "ended", f"Ray gave the run up: {one_line(error)}")
             report(Progress("runs", len(tasks) - len(pending), len(tasks), task.config.label))
     finally:
         ray.shutdown()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dapa_exp.base.claim import owners, process_start
-from dapa_exp.base.errors import DapaError
+from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.files import remove, write_atomically
 from dapa_exp.base.progress import Progress, Report, display
 from dapa_exp.record.folder import leave_error
@@ -106,7 +106,7 @@ def _submit(tasks: Sequence[Task], cluster: Cluster, settings: Mapping[str, Any]
         executor.update_parameters(**named)
         submitted = executor.submit_array([Job(task) for task in tasks])
     except (RuntimeError, NameError, FailedJobError, FailedSubmissionError, subprocess.SubprocessError) as error:
-        raise DapaError(f"hydra/launcher: the runs cannot be submitted: {' '.join(str(error).split())}") from error
+        raise DapaError(f"hydra/launcher: the runs cannot be submitted: {one_line(error)}") from error
     jobs = {}
     for task, job in zip(tasks, submitted, strict=True):
         started = process_start(int(job.job_id)) if cluster == "local" else None

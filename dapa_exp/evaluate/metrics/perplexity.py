@@ -118,9 +118,7 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
 
     `losses` and `counts` have one entry for each window.
     """
-    from scipy.stats import norm
-
-    from dapa_exp.evaluate.statistics import CONFIDENCE
+    from dapa_exp.evaluate.statistics import Z
 
     total, n = float(counts.sum()), len(losses)
     try:
@@ -129,7 +127,7 @@ def _exponential(losses: np.ndarray, counts: np.ndarray) -> Measure | None:
             return Measure(value=math.exp(nll), n=round(total))
         residuals = losses - nll * counts
         error = math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total
-        half = float(norm.ppf(0.5 + CONFIDENCE / 2)) * error
+        half = Z * error
         return Measure(value=math.exp(nll), n=round(total), low=math.exp(nll - half), high=math.exp(nll + half))
     except (OverflowError, ZeroDivisionError):  # a language that puts no spaces between words has hardly any
         return None
