@@ -88,9 +88,10 @@ class Table:
 
     def about(self) -> str:
         """The caption, and why numbers are missing."""
-        rows = Counter(filter(None, self.whys()))
-        each = [f"{why} ({_rows(count)})" if len(rows) > 1 else why for why, count in rows.items()]
-        return "\n".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if rows else [])]).strip()
+        gaps = [why.split("; ") for why in self.whys() if why]
+        rows = Counter(why for whys in gaps for why in whys)
+        each = [f"{why} ({_rows(count)})" if count < len(gaps) else why for why, count in rows.items()]
+        return "\n".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if gaps else [])]).strip()
 
     def to_markdown(self) -> str:
         """The table as Markdown: heading, rows, caption and notes."""
