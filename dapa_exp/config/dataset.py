@@ -93,6 +93,8 @@ class Attack(Group):
     def _one_source(self) -> Self:
         if (self.template is None) == (self.templates is None):
             raise ValueError("template and templates: set one of the two")
+        if (place := re.search(r"\{+ *\w+ *\}+", self.template or "")) and "{request}" not in str(self.template):
+            raise ValueError(f"template: holds {place[0]}; the request stands where it says {{request}}")
         return self
 
 

@@ -19,6 +19,8 @@ OPTIONAL = ("skill", "conversations")
 """Sets that came later: they are left out of the digests of runs without them."""
 REQUEST = "{request}"
 """Where a template has the request."""
+PUBLISHED_REQUEST = "[INSERT PROMPT HERE]"
+"""The same in files of jailbreaks that people share, such as GPTFuzz's."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def attacked(attack: Attack, rows: Sequence[Prompt]) -> list[Prompt]:
     templates = [row.text for row in load_rows(attack.templates)] if attack.templates else [attack.template or REQUEST]
 
     def text(place: int, request: str) -> str:
-        template = templates[place % len(templates)]
+        template = templates[place % len(templates)].replace(PUBLISHED_REQUEST, REQUEST)
         return (template if REQUEST in template else f"{template}\n\n{REQUEST}").replace(REQUEST, request)
 
     return [

@@ -46,7 +46,7 @@ def unlike(prompts: Sequence[Prompt], search: Sequence[Prompt], threshold: float
 
 def _asked(prompt: Prompt) -> tuple[tuple[str, str], ...]:
     """The words of each turn, without the system prompt."""
-    return _turns([turn for turn in prompt.messages if turn.role != "system"], _words)
+    return _turns([turn for turn in prompt.messages if turn.role != "system"], words_of)
 
 
 def _turns(turns: Iterable[Message], normal: Callable[[str], str]) -> tuple[tuple[str, str], ...]:
@@ -54,7 +54,7 @@ def _turns(turns: Iterable[Message], normal: Callable[[str], str]) -> tuple[tupl
 
 
 def _shingles(prompt: Prompt) -> frozenset[tuple[str, ...]]:
-    words = _words(prompt.text).split()
+    words = words_of(prompt.text).split()
     return frozenset([*((word,) for word in words), *pairwise(words)])
 
 
@@ -63,7 +63,7 @@ def _spaced(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
 
 
-def _words(text: str) -> str:
+def words_of(text: str) -> str:
     """The words of a text in lower case, without punctuation. A text without words is returned as `_spaced` has it."""
     spaced = _spaced(text)
     return " ".join("".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in spaced).split()) or spaced

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 
 import pytest
 import torch
@@ -147,3 +148,18 @@ def test_answers_are_compared_by_their_words() -> None:
     answers = [Completion(text, 1) for text in ["7.", " RED", "the  first!", "red, not blue"]]
     measure = accuracy(questions, answers)
     assert (measure.value, measure.n) == (0.75, 4)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("-5", "5"),
+        ("+", ""),
+        ("\u0915\u093f\u0924\u093e\u092c", "\u0915\u093e\u0924\u093f\u092c"),
+        ("caf\u00e9", "cafe"),
+    ],
+)
+def test_answers_that_differ_in_a_sign_or_a_vowel_sign_are_two_answers(right: str, wrong: str) -> None:
+    questions = [prompt(str(i), "?", answer=right) for i in range(2)]
+    answers = [Completion(unicodedata.normalize("NFD", f" {right}.") if right.isalnum() else f" {right}", 1)]
+    assert accuracy(questions, [*answers, Completion(wrong, 1)]).value == 0.5

@@ -88,11 +88,12 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(name: str) -> None:
         jobs(["judge=classifier", f"judge.model.id={name}"])
 
 
-def test_dtype_and_tying_are_named(tmp_path: Path) -> None:
+def test_dtype_epsilon_and_tying_are_named(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
-    edit_config(b, dtype="bfloat16", tie_word_embeddings=True)
+    edit_config(b, dtype="bfloat16", tie_word_embeddings=True, rms_norm_eps=1e-5)
     assert open_pair(config(a, b)).differences == (
         "dtype: teacher float32, student bfloat16",
+        "rms_norm_eps: teacher 1e-06, student 1e-05",
         "tie_word_embeddings: teacher False, student True",
     )
 

@@ -46,6 +46,16 @@ def test_rows_take_the_templates_of_a_set_in_turn(tmp_path: Path) -> None:
     ]
 
 
+def test_a_request_stands_where_published_files_have_it(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"t": "Say how to [INSERT PROMPT HERE], now!"}')
+    words = (f"source={file}", "column=t", "rows=[0,1]", "sample=null")
+    sets = attacked(
+        "+attack@dataset.attacks.mine=inthewild", *(f"dataset.attacks.mine.templates.{word}" for word in words)
+    )
+    assert sets.attacked["mine"][0].messages[-1].content == f"Say how to {sets.report[0].text}, now!"
+
+
 def test_a_system_prompt_stays_before_an_attacked_request() -> None:
     sets = attacked("+attack@dataset.attacks.prefix=prefix_injection", "dataset.system_prompt=Be kind.")
     assert [turn.role for turn in sets.attacked["prefix"][0].messages] == ["system", "user"]
@@ -55,6 +65,7 @@ def test_an_attack_needs_one_source_of_templates_and_a_name_of_its_own() -> None
     body: dict[str, Any] = quick_config().dataset.model_dump()
     for attacks, problem in (
         ({"a": {}}, "set one of the two"),
+        ({"a": {"template": "Well: {prompt}"}}, r"holds \{prompt\}; the request stands where it says \{request\}"),
         ({"harmless": {"template": "{request}"}}, "choose another"),
     ):
         with pytest.raises(ValueError, match=problem):

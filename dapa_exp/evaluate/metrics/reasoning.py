@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from dapa_exp.evaluate.metric import METRICS, Measure, Metric, ModelInEngine
 from dapa_exp.judges.thoughts import answer_of
+from dapa_exp.prompts.overlap import words_of
 from dapa_exp.prompts.prompt import Prompt
 
 if TYPE_CHECKING:
     from dapa_exp.engine.plain import Completion
+
+_SIGN = re.compile(r"(?<!\w)[-\u2212](?=[\d.])")
+"""The minus of a number: neither a hyphen nor that of a difference."""
 
 
 class Reasoning(Metric):
@@ -40,7 +45,10 @@ METRICS.register("skill", Skill())
 
 
 def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Measure:
-    """Share of questions answered right. Answers are compared word by word, without case and punctuation."""
+    """Share of questions answered right. Answers are compared word by word, without case and punctuation.
+
+    The sign of a number counts.
+    """
     from dapa_exp.evaluate.statistics import rate
 
     right = sum(
@@ -50,5 +58,5 @@ def accuracy(questions: Sequence[Prompt], answers: Sequence[Completion]) -> Meas
     return rate(right, len(questions))
 
 
-def _words(text: str) -> list[str]:
-    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+def _words(text: str) -> str:
+    return words_of(_SIGN.sub("minus ", text))
