@@ -6,6 +6,7 @@ So a reader finds a complete file or none. A process that is killed leaves its t
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+(-[0-9a-f]{8})?")
 """`.NAME.PID-RANDOM`: no two processes or machines share a temporary name. Older versions had no random part."""
@@ -25,6 +27,15 @@ def expanded(path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file. None if there is no such file, or it holds no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from dapa_exp.base.files import read_object
 from dapa_exp.config.models import Model
 from dapa_exp.models.source import source_of
 from dapa_exp.zoo.recipe import LONGEST, RECIPES, VOCABULARY, Recipe
@@ -140,16 +140,7 @@ def shape_from(config: Mapping[str, Any]) -> Shape | None:
 
 def config_here(model: Model) -> dict[str, Any] | None:
     """The content of a model's config.json, from the zoo, a folder or the hub's cache; None if it is not there."""
-    return read_json(file) if (file := source_of(model).file("config.json")) else None
-
-
-def read_json(file: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None if there is no such file, or it holds no object."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) else None
+    return read_object(file) if (file := source_of(model).file("config.json")) else None
 
 
 @cache

@@ -17,6 +17,7 @@ from huggingface_hub.hf_api import ModelInfo
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import read_object
 from dapa_exp.base.progress import silent
 from dapa_exp.config.dataset import ConversationRows, Rows
 from dapa_exp.config.models import Model
@@ -37,7 +38,6 @@ from dapa_exp.models.load import NO_TOKENIZER, holds_tokenizer
 from dapa_exp.models.source import source_of
 from dapa_exp.models.templates import StoredTemplate, stored_template, template_in
 from dapa_exp.models.tensors import UNPICKLE
-from dapa_exp.preflight.facts import read_json
 from dapa_exp.prompts.conversations import load_conversations
 from dapa_exp.prompts.rows import is_here, load_rows
 
@@ -151,7 +151,7 @@ class Hub:
         if gguf_file(folder):
             return Found()  # `dapa run` converts it
         names = [file.name for file in folder.iterdir()] if folder.is_dir() else []
-        if adapter := read_json(folder / _ADAPTER):
+        if adapter := read_object(folder / _ADAPTER):
             return self._merged(adapter, model, names, template_in(folder))
         config = read_config(folder)
         if not model.allow_pickle:

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError, one_line
-from dapa_exp.base.files import remove, temporary, write_atomically
+from dapa_exp.base.files import read_object, remove, temporary, write_atomically
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Line
 from dapa_exp.record.layout import RunLayout
@@ -136,7 +136,7 @@ def _marker(content: bytes, mode: Mode, project: str, entity: str | None) -> dic
 
 
 def _is_sent(files: RunLayout, run_id: str, sent: dict[str, str | None]) -> bool:
-    return _read_marker(files.mirror_marker) == sent and (
+    return read_object(files.mirror_marker) == sent and (
         sent["mode"] == "online" or bool(_copies(files.mirror, run_id))
     )
 
@@ -325,10 +325,3 @@ def _own_folders() -> Iterator[None]:
     finally:
         for name in unset:
             del os.environ[name]
-
-
-def _read_marker(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None

@@ -25,6 +25,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -38,6 +39,7 @@ from dapa_exp.search.difference import blocks, dot
 from dapa_exp.tracing.forks import Fork, read_batch
 from dapa_exp.transplant.hybrid import Hybrid
 
+Estimate = TypeVar("Estimate", float, torch.Tensor)
 Take = Callable[[Part, torch.Tensor, torch.Tensor, torch.Tensor], None]
 """Given a part, its gradient, the target's values and its own."""
 
@@ -46,12 +48,7 @@ def attribution(
     hybrid: Hybrid, loaded: LoadedModel, pair: Pair, forks: Sequence[Fork], batch_size: int
 ) -> dict[str, float]:
     """Estimate, in nats of mean refusal log-odds, what each unit's transplant adds; negative ones do harm."""
-    hybrid.set_units(())
-    added = estimated_changes(loaded, pair, pair.teacher, forks, batch_size)
-    hybrid.set_units(pair.units)
-    lost = estimated_changes(loaded, pair, pair.student, forks, batch_size)
-    hybrid.set_units(())
-    return {unit: (added[unit] - lost[unit]) / 2 for unit in pair.units}
+    return _at_both_ends(hybrid, lambda target: estimated_changes(loaded, pair, target, forks, batch_size))
 
 
 def estimated_changes(
@@ -77,9 +74,18 @@ def neuron_attribution(
     must hold the student, and holds it again on return.
     """
     hybrid = Hybrid(loaded.model, pair)
-    added = _neuron_changes(loaded, pair, pair.teacher, axes, forks, batch_size)
-    hybrid.set_units(pair.units)
-    lost = _neuron_changes(loaded, pair, pair.student, axes, forks, batch_size)
+    return _at_both_ends(hybrid, lambda target: _neuron_changes(loaded, pair, target, axes, forks, batch_size))
+
+
+def _at_both_ends(hybrid: Hybrid, changes: Callable[[TensorReader], dict[str, Estimate]]) -> dict[str, Estimate]:
+    """The mean of what each unit adds to the student, and of what its removal from all units costs.
+
+    `changes` estimates what the target's tensors change. Afterwards, no unit is transplanted.
+    """
+    hybrid.set_units(())
+    added = changes(hybrid.pair.teacher)
+    hybrid.set_units(hybrid.pair.units)
+    lost = changes(hybrid.pair.student)
     hybrid.set_units(())
     return {unit: (added[unit] - lost[unit]) / 2 for unit in added}
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import shutil
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -23,10 +22,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import safe_open
 
 from dapa_exp.base.errors import DapaError, nearest
-from dapa_exp.base.files import atomic
+from dapa_exp.base.files import atomic, read_object
+from dapa_exp.base.safetensors import header
 from dapa_exp.zoo import store
 from dapa_exp.zoo.recipe import digest
 from dapa_exp.zoo.shapes import shapes
@@ -78,15 +79,7 @@ class Dimensions:
         return self.num_attention_heads // self.num_key_value_heads
 
 
-@dataclass(frozen=True)
-class TensorSpec:
-    """The name and shape of a tensor to write."""
-
-    name: str
-    shape: tuple[int, ...]
-
-
-def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16", shard_bytes: int = SHARD_BYTES) -> None:
+def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16") -> None:
     """Enlarge the miniature `name` to the shape `wanted` (see `parse_shape`), and write it as the new folder `out`.
 
     Tensors are made and written one by one. Raises DapaError if `out` exists, or the miniature does not fit the shape.
@@ -95,7 +88,7 @@ def enlarge(name: str, wanted: str, out: Path, dtype: str = "bfloat16", shard_by
         raise DapaError(f"{out}: is there already")
     with atomic(out) as part:
         part.mkdir()
-        Enlargement(name, wanted, dtype, shard_bytes).save(part)
+        Enlargement(name, wanted, dtype).save(part)
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,6 @@ class Enlargement:
     name: str
     shape: str
     dtype: str = "bfloat16"
-    shard_bytes: int = SHARD_BYTES
     quality: ClassVar[Mapping[str, float]] = {}
 
     def save(self, folder: Path) -> None:
@@ -123,7 +115,7 @@ class Enlargement:
         stored, dtype = DTYPES[self.dtype]
         with safe_open(source / "model.safetensors", framework="pt") as weights:
             layout = Layout(weights, small, big, config, dtype)
-            _write_weights(folder, layout, stored, self.shard_bytes)
+            _write_weights(folder, layout, stored)
         made_from = {"miniature": self.name, "recipe": digest(self.name), "shape": self.shape, "layers": layout.live}
         for file in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
             if (source / file).is_file():
@@ -134,11 +126,7 @@ class Enlargement:
 
 def made_from(folder: Path) -> dict[str, Any] | None:
     """The miniature, recipe, shape and layers that an enlarged checkpoint was made from; None for other checkpoints."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    found = config.get(MARK) if isinstance(config, dict) else None
+    found = (read_object(folder / "config.json") or {}).get(MARK)
     return found if isinstance(found, dict) else None
 
 
@@ -206,24 +194,25 @@ class Layout:
         eps = self._eps * self.small.hidden_size / self.big.hidden_size
         return {**asdict(self.big), "rms_norm_eps": eps}
 
-    def slots(self) -> list[TensorSpec]:
-        """All tensors, in the order in which they are written."""
-        return [TensorSpec(name, self._shape(name)) for name in self._names(range(self.big.num_hidden_layers))]
+    def planned(self) -> dict[str, torch.Tensor]:
+        """All tensors of the large model in the order in which they are written, without values."""
+        names = self._names(range(self.big.num_hidden_layers))
+        return {name: torch.empty(self._shape(name), dtype=self.dtype, device="meta") for name in names}
 
-    def tensor(self, slot: TensorSpec) -> torch.Tensor:
+    def tensor(self, name: str) -> torch.Tensor:
         """A tensor of the large model."""
-        if slot.name in (EMBEDDING, HEAD):
-            return self._vocabulary(slot)
-        if slot.name == NORM:
+        if name in (EMBEDDING, HEAD):
+            return self._vocabulary(name)
+        if name == NORM:
             # A tied head uses the embeddings, which `_vocabulary` has made smaller.
             return self._norm(NORM, 1.0 if self._gemma and self._tied else self._narrower)
-        layer, kind = _place(slot.name)
+        layer, kind = _place(name)
         if layer not in self.live:
-            return self._dead(slot, kind)
-        source = slot.name.replace(f".{layer}.", f".{self.live.index(layer)}.", 1)
+            return self._dead(name, kind)
+        source = name.replace(f".{layer}.", f".{self.live.index(layer)}.", 1)
         if kind in NORMS:
             return self._norm(source, self._narrower)
-        return self._projection(slot, kind, self._weights.get_tensor(source))
+        return self._projection(name, kind, self._weights.get_tensor(source))
 
     def _names(self, layers: Sequence[int]) -> list[str]:
         within = [f"self_attn.{kind}" for kind in PROJECTIONS[:4]] + [f"mlp.{kind}" for kind in PROJECTIONS[4:]]
@@ -246,12 +235,12 @@ class Layout:
         }
         return (big.hidden_size,) if name == NORM else shapes.get(_place(name)[1], (big.hidden_size,))
 
-    def _vocabulary(self, slot: TensorSpec) -> torch.Tensor:
+    def _vocabulary(self, name: str) -> torch.Tensor:
         """The embedding or head. Added rows repeat the padding token's, so an added token is never the likeliest."""
-        source = self._weights.get_tensor(slot.name)
-        factor = self._narrower if self._gemma and slot.name == EMBEDDING else 1.0  # Gemma multiplies by √width
+        source = self._weights.get_tensor(name)
+        factor = self._narrower if self._gemma and name == EMBEDDING else 1.0  # Gemma multiplies by √width
         rows, width = source.shape
-        tensor = torch.zeros(slot.shape, dtype=self.dtype)
+        tensor = torch.zeros(self._shape(name), dtype=self.dtype)
         tensor[:rows, :width] = source * factor
         tensor[rows:, :width] = (source[self._padding] * factor).to(self.dtype)
         return tensor
@@ -264,14 +253,14 @@ class Layout:
         tensor[: len(weight)] = (weight + off) * factor - off
         return tensor
 
-    def _dead(self, slot: TensorSpec, kind: str) -> torch.Tensor:
+    def _dead(self, name: str, kind: str) -> torch.Tensor:
         if kind in NORMS:
-            return torch.full(slot.shape, self._narrower - (1.0 if self._gemma else 0.0), dtype=self.dtype)
+            return torch.full(self._shape(name), self._narrower - (1.0 if self._gemma else 0.0), dtype=self.dtype)
         if kind in ("o_proj", "down_proj"):
-            return torch.zeros(slot.shape, dtype=self.dtype)
-        tensor = torch.empty(slot.shape, dtype=self.dtype)
+            return torch.zeros(self._shape(name), dtype=self.dtype)
+        tensor = torch.empty(self._shape(name), dtype=self.dtype)
         flat, noise = tensor.view(-1), self._noise
-        first = int.from_bytes(hashlib.sha256(slot.name.encode()).digest()[:8], "big") % len(noise)
+        first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % len(noise)
         done = 0
         while done < len(flat):
             piece = noise[first if done == 0 else 0 :][: len(flat) - done]
@@ -279,8 +268,8 @@ class Layout:
             done += len(piece)
         return tensor
 
-    def _projection(self, slot: TensorSpec, kind: str, source: torch.Tensor) -> torch.Tensor:
-        tensor = torch.zeros(slot.shape, dtype=self.dtype)
+    def _projection(self, name: str, kind: str, source: torch.Tensor) -> torch.Tensor:
+        tensor = torch.zeros(self._shape(name), dtype=self.dtype)
         small, width = self.small, self.small.hidden_size
         if kind in ("gate_proj", "up_proj", "down_proj"):
             tensor[: source.shape[0], : source.shape[1]] = source
@@ -358,38 +347,18 @@ def _noise() -> torch.Tensor:
     return torch.from_numpy((unit * 2 - 1) * np.float32(NOISE_SCALE))
 
 
-def _write_weights(folder: Path, layout: Layout, dtype: str, shard_bytes: int) -> None:
-    size = layout.dtype.itemsize
-    shards: list[list[TensorSpec]] = [[]]
-    for slot in layout.slots():
-        filled = sum(math.prod(other.shape) for other in shards[-1]) * size
-        if shards[-1] and filled + math.prod(slot.shape) * size > shard_bytes:
-            shards.append([])
-        shards[-1].append(slot)
-    if len(shards) == 1:
-        _write_shard(folder / "model.safetensors", shards[0], layout, dtype)
-        return
-    names = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
-    for name, slots in zip(names, shards, strict=True):
-        _write_shard(folder / name, slots, layout, dtype)
-    weight_map = {slot.name: name for name, slots in zip(names, shards, strict=True) for slot in slots}
-    total = sum(math.prod(slot.shape) for slot in layout.slots()) * size
-    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": weight_map})
-
-
-def _write_shard(file: Path, slots: Sequence[TensorSpec], layout: Layout, dtype: str) -> None:
-    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    start = 0
-    for slot in slots:
-        end = start + math.prod(slot.shape) * layout.dtype.itemsize
-        entries[slot.name] = {"dtype": dtype, "shape": list(slot.shape), "data_offsets": [start, end]}
-        start = end
-    head = json.dumps(entries, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    with file.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(head)) + head)
-        for slot in slots:
-            stream.write(layout.tensor(slot).view(-1).view(torch.uint8).numpy().data)
+def _write_weights(folder: Path, layout: Layout, dtype: str) -> None:
+    planned = layout.planned()
+    split = split_torch_state_dict_into_shards(planned, max_shard_size=SHARD_BYTES)
+    for file, names in split.filename_to_tensors.items():
+        entries = [(name, dtype, planned[name].shape, planned[name].nbytes) for name in names]
+        with (folder / file).open("wb") as stream:
+            stream.write(header(entries, {"format": "pt"}))
+            for name in names:
+                stream.write(layout.tensor(name).view(-1).view(torch.uint8).numpy().data)
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        _write_json(folder / "model.safetensors.index.json", index)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

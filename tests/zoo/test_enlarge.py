@@ -98,9 +98,12 @@ def test_dead_layers_of_a_pair_are_the_same_and_the_files_too_each_time(tmp_path
     assert not torch.equal(teacher.read(live), student.read(live))
 
 
-def test_it_is_sharded_as_asked_and_read_as_one(tmp_path: Path, enlarged: dict[str, Path]) -> None:
+def test_it_is_sharded_and_read_as_one(
+    tmp_path: Path, enlarged: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = "llama-small-chat"
-    enlarge(name, SHAPES[name], tmp_path / "shards", "float32", shard_bytes=2_000_000)
+    monkeypatch.setattr("dapa_exp.zoo.enlarge.SHARD_BYTES", 2_000_000)
+    enlarge(name, SHAPES[name], tmp_path / "shards", "float32")
     files = sorted((tmp_path / "shards").glob("*.safetensors"))
     assert len(files) > 3
     assert max(file.stat().st_size for file in files) < 2_100_000

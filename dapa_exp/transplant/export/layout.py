@@ -1,16 +1,12 @@
-"""The header of a new safetensors file, and the position of each tensor's bytes in it."""
+"""The position of each tensor's bytes in a safetensors file."""
 
 from __future__ import annotations
 
-import json
-import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dapa_exp.models.tensors import TensorInfo
-
-_ALIGNMENT = 8
 
 
 @dataclass(frozen=True)
@@ -20,22 +16,6 @@ class Slot:
     file: Path
     start: int
     end: int
-
-
-def header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str]) -> bytes:
-    """The first bytes of a safetensors file with these tensors, in this order: the header's length and its JSON."""
-    entries: dict[str, object] = {"__metadata__": dict(metadata)}
-    start = 0
-    for info in tensors:
-        entries[info.name] = {
-            "dtype": info.dtype,
-            "shape": list(info.shape),
-            "data_offsets": [start, start + info.bytes],
-        }
-        start += info.bytes
-    body = json.dumps(entries, separators=(",", ":")).encode()
-    body += b" " * (-len(body) % _ALIGNMENT)
-    return struct.pack("<Q", len(body)) + body
 
 
 def new_slots(file: Path, tensors: Iterable[TensorInfo], header_bytes: int) -> dict[str, Slot]:

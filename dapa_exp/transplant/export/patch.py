@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.safetensors import header
 from dapa_exp.models.tensors import TensorInfo, TensorReader
 from dapa_exp.transplant.export.fill import Changed, Expected, fill
-from dapa_exp.transplant.export.layout import header, new_slots
+from dapa_exp.transplant.export.layout import new_slots
 from dapa_exp.transplant.export.manifest import Manifest
 from dapa_exp.transplant.export.place import new_output
 
@@ -75,4 +76,5 @@ class Patch:
 
 
 def _header(infos: list[TensorInfo], manifest: Manifest) -> bytes:
-    return header(infos, {"format": "pt", _KEY: manifest.model_dump_json()})
+    tensors = ((info.name, info.dtype, info.shape, info.bytes) for info in infos)
+    return header(tensors, {"format": "pt", _KEY: manifest.model_dump_json()})
