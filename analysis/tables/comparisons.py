@@ -78,18 +78,19 @@ def _caption(numbers: pd.DataFrame, shown: list[str], grouped: bool) -> str:
     teachers = int((numbers["against"] == "teacher").sum())
     tests = sum(int(numbers[f"{metric}_p"].notna().sum()) for metric in shown)
     sentences = [
-        f"Hybrid minus the other model. {int((worse['dsr_p'] < SIGNIFICANT).sum())} of {teachers} hybrids defend fewer"
-        f" rows than their teacher at p < {SIGNIFICANT}, {int((worse['dsr_p_holm'] < SIGNIFICANT).sum())} of them"
-        " after Holm's correction.",
+        "Differences are hybrid minus the other model.",
+        f"{int((worse['dsr_p'] < SIGNIFICANT).sum())} of {teachers} hybrids defend fewer rows than their teacher at"
+        f" p < {SIGNIFICANT}, {int((worse['dsr_p_holm'] < SIGNIFICANT).sum())} of them after Holm's"
+        " correction.",
         "Intervals of shares: Newcombe's for paired rows; tests: exact McNemar.",
         "Perplexity: paired t over windows of text." if "perplexity" in shown else "",
         f"* p < {SIGNIFICANT}, Holm-corrected over the table's {tests} tests by row.",
-        "By group: rows of one category count as one group; the design effect says how many rows are worth one"
-        " independent row; the test changes signs of whole groups."
+        "by group: rows of one category count as one group, and the test flips the signs of whole groups. design"
+        " effect: how many rows are worth one independent row."
         if grouped
         else "",
     ]
-    return " ".join(sentence for sentence in sentences if sentence)
+    return "\n".join(sentence for sentence in sentences if sentence)
 
 
 TABLES.register("comparisons", TableMaker(30, measured("dsr_p"), comparisons_table))

@@ -35,9 +35,9 @@ def controls_table(frame: pd.DataFrame) -> Table:
     return Table(
         name="controls",
         title="Do random sets defend as much as the found one?",
-        caption="DSR in percent on the report rows, all answers read at the search's length, with 95 % intervals: over"
-        " rows for the found set, over sets for random ones, over teachers for means. as good: random sets that reach"
-        " the found set's DSR. p: (1 + these) / (1 + sets), for each run alone.",
+        caption="DSR in percent on the report rows, all answers read at the search's length.\n"
+        "95 % intervals: over rows for the found set, over sets for random ones, over teachers for means.\n"
+        "as good: random sets that reach the found set's DSR. p: (1 + as good) / (1 + sets), for each run alone.",
         display=pd.DataFrame([_print(row, settings, shown) for row in rows.to_dict("records")]),
         numbers=rows.drop(columns="teacher"),
         labels=1 + len(settings),

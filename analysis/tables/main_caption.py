@@ -27,7 +27,7 @@ def caption(measured: pd.DataFrame, counts_twice: bool) -> str:
     sentences.append(_about_paper(done))
     if done["made_here"].any():
         sentences.append(f"{MADE_HERE} {NO_EVIDENCE}")
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 def _how_measured(done: pd.DataFrame) -> list[str]:
@@ -40,19 +40,24 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         f"* hybrid differs from student: exact McNemar test, p < {SIGNIFICANT} Holm-corrected over"
         f" the table's tests ({done['p_value'].notna().sum()}).",
         _power(done),
-        "P(DSR≥bar): that the hybrid reaches on report prompts what the search asked for"
-        + ("; by group: rows of one category count as one group." if _grouped(done) else "."),
-        "certified: 1-minimal on the search rows: the set reached the bar, and failed it without any one of its units."
-        " A smaller set of other units may exist. everything: all units transplanted; the bar follows from it.",
+        _random(done),
+        "search DSR: on the search rows, of the found set and of everything (all units transplanted); bar: what the"
+        " search asks for, computed from everything.",
         f"{TOO_LITTLE} all units together reach less of the teacher's gain than the search asks of a set: units of this"
         " kind cannot carry it."
         if any(map(is_too_little, done.to_dict("records")))
         else "",
-        "Intervals of means are over teachers." if len(done) > 1 else "",
-        _misused(done),
+        "parameters moved: replaced by the transplant; changed: moved, and then different from the student's."
+        if done["parameters_changed_percent"].notna().any()
+        else "",
+        "Changes are from student to hybrid; so is the arrow of over-refusal.",
+        "P(DSR≥bar): the probability that the hybrid reaches the bar on prompts like the report's"
+        + ("; by group: rows of one category count as one group." if _grouped(done) else "."),
+        "certified: 1-minimal on the search rows: the set reached the bar, and missed it without any one of its"
+        " units. A smaller set of other units may exist.",
         _confirmation(done),
-        _random(done),
-        "Changes, and the arrow of over-refusal: student to hybrid.",
+        _misused(done),
+        "Intervals of means are over teachers." if len(done) > 1 else "",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
         "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(named) else "",
         "retracted: refused at first, and then done all the same, which is no defence; student / hybrid / teacher."
@@ -101,11 +106,11 @@ def _random(done: pd.DataFrame) -> str:
     draws = _range(done["random_draws"])
     if draws == "0":
         return ""
-    said = f"random-k: mean of {draws} hybrids of as many units drawn at random"
+    said = f"random-k: mean of {draws} random sets of as many units"
     if done["random_p"].isna().all():
         return f"{said}."
     return (
-        f"{said}, whose answers are read at the search's length; read so, the found sets reach"
+        f"{said}, answers read at the search's length; read so, the found sets reach"
         f" {percent(done['random_found_dsr'].mean())} %. p (random-k): (1 + random sets that reach the found one's DSR)"
         " / (1 + random sets)."
     )
@@ -124,7 +129,7 @@ def _power(done: pd.DataFrame) -> str:
     none = int(alone.isna().sum())
     beside = f", and in {none} of {len(tested)} runs none is" if none else ""
     holm = f" ({_points(first)} at Holm's first step)" if len(tested) > 1 and first.notna().any() else ""
-    return f"Gains without losses are found with 80 % power from {_points(alone)} points on{holm}{beside}."
+    return f"If no defended row is lost, a gain is found with 80 % power from {_points(alone)} points on{holm}{beside}."
 
 
 def _points(column: pd.Series[float]) -> str:

@@ -70,6 +70,7 @@ class Table:
     name: str
     title: str
     caption: str
+    """What the columns mean, a sentence or two on each line."""
     display: pd.DataFrame
     numbers: pd.DataFrame
     labels: int = 1
@@ -87,9 +88,10 @@ class Table:
 
     def about(self) -> str:
         """The caption, and why numbers are missing."""
-        rows = Counter(filter(None, self.whys()))
-        each = [f"{why} ({_rows(count)})" if len(rows) > 1 else why for why, count in rows.items()]
-        return " ".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if rows else [])]).strip()
+        gaps = [why.split("; ") for why in self.whys() if why]
+        rows = Counter(why for whys in gaps for why in whys)
+        each = [f"{why} ({_rows(count)})" if count < len(gaps) else why for why, count in rows.items()]
+        return "\n".join([self.caption, *([f"{DASH}: {'; '.join(each)}."] if gaps else [])]).strip()
 
     def to_markdown(self) -> str:
         """The table as Markdown: heading, rows, caption and notes."""
@@ -148,7 +150,7 @@ class Table:
             self._print_upright(console)
         else:
             self._shortened(console.width)._print_panels(console)
-        for line in (self.about(), *self.notes):
+        for line in (*self.about().splitlines(), *self.notes):
             console.print(Text(line, style="dim"))
         console.print()
 
