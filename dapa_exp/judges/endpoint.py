@@ -180,6 +180,9 @@ class Endpoint:
         self._silence = 0
         if not isinstance(reply, ChatCompletion) or not reply.choices:
             return ""
+        asked = self._settings.model
+        if reply.model and asked.rpartition("/")[2] not in reply.model:  # some servers take any name
+            self._log_once(f"model {reply.model}", f"answers in place of {asked}, which the record names")
         if reply.usage:
             self.tokens["prompt"] += reply.usage.prompt_tokens or 0
             self.tokens["completion"] += reply.usage.completion_tokens or 0

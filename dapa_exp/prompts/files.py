@@ -113,6 +113,8 @@ def _full(records: Iterator[tuple[int, list[str]]], header: list[str]) -> Iterat
                 f"line {line}: {len(cells)} cells where the header has {len(header)} ({', '.join(header)});"
                 ' a text with a comma, a quotation mark or a line break in it must stand in quotation marks: "a, b"'
             )
+        if cells == header:
+            raise ValueError(f"line {line}: repeats the header, as after joining two files: delete it")
         yield line, cells
 
 

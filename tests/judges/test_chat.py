@@ -227,6 +227,21 @@ def test_the_papers_rule_is_decided_by_the_first_phrase() -> None:
     assert judge.final("forge?", "Well, as a") is None
 
 
+def test_a_server_that_answers_with_another_model_than_it_was_asked_for_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Servers that hold one model often take any name. A dated name of the model that was asked for is no other."""
+    for answering, told in {"judge-2026-01-02": False, "llama-3-8b": True}.items():
+
+        def answer(handler: Any, body: dict[str, Any], name: str = answering) -> None:
+            says(by_parity(body))(handler, {**body, "model": name})
+
+        with serving(answer) as server:
+            assert chat(server.url, model="some/judge").verdicts(PROMPTS, ANSWERS) == TRUTH
+        said = f"model {answering}: answers in place of some/judge, which the record names"
+        assert caplog.text.count(said) == told
+
+
 def test_a_model_that_takes_no_temperature_is_asked_without_one(caplog: pytest.LogCaptureFixture) -> None:
     def own_temperature_only(handler: Any, body: dict[str, Any]) -> None:
         if "temperature" in body:

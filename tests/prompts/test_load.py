@@ -453,6 +453,12 @@ def test_a_conversation_that_is_written_as_text_is_refused(tmp_path: Path, said:
         load_rows(rows(file, 0, 1))
 
 
+def test_a_header_that_repeats_is_no_prompt(tmp_path: Path) -> None:
+    (tmp_path / "joined.csv").write_text("goal\na\nb\ngoal\nc\n")
+    with pytest.raises(DapaError, match="line 4: repeats the header, as after joining two files"):
+        load_rows(rows(tmp_path / "joined.csv", 0, 4))
+
+
 def test_a_gap_in_a_column_of_numbers_is_no_prompt_and_passes_no_filter(tmp_path: Path) -> None:
     table = pa.table({"prompt": pa.array(["a", "b"]), "level": pa.array([1.5, float("nan")])})
     parquet.write_table(table, tmp_path / "rows.parquet")

@@ -77,7 +77,7 @@ def _refuse_another(role: str, digest: str | None, folder: Path, tensors: Tensor
 def _measured(file: Path, record: Record, dtype: torch.dtype) -> Expected:
     try:
         digests = json.loads(file.read_text(encoding="utf-8"))["transplanted"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DapaError(f"{file}: missing or damaged: {error}") from error
     listing = json.dumps(digests, sort_keys=True)
     if hashlib.sha256(listing.encode()).hexdigest() != record.transplant.digest:
