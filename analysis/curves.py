@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from analysis.frame import NAN
+from analysis.entries import NAN
 from analysis.measures import Cells, done_of, runs_of
 from dapa_exp.evaluate.statistics import mean
 

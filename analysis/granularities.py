@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from analysis.frame import NAN
+from analysis.entries import NAN
 from analysis.measures import holm, mean_dsr_bounds, measure, numbers_of, row_error, runs_of, settings_that_tell_apart
 from dapa_exp.evaluate.statistics import difference_over_groups
 

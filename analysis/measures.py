@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.frame import NAN, RUN, SUBJECTS
+from analysis.entries import NAN, SUBJECTS
+from analysis.frame import RUN
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
 from dapa_exp.record.schema import ROUNDING, Measure
 

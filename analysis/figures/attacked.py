@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.entries import SUBJECTS
 from analysis.figures.style import COLOURS, MARKS, any_made_here, column_figure, legend_below, light_grid
-from analysis.frame import SUBJECTS
 from analysis.registry import FIGURES, FigureMaker
 from analysis.tables.attacked import attacked_numbers, attacked_runs
 

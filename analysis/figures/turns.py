@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from analysis.entries import SUBJECTS
 from analysis.figures.style import COLOURS, any_made_here, column_figure, legend_below, light_grid
-from analysis.frame import SUBJECTS
 from analysis.measures import done_of, runs_of, settings_that_tell_apart
 from analysis.registry import FIGURES, FigureMaker
 from analysis.tables.conversations import turns_of_runs

@@ -18,7 +18,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from analysis.drawing import svg_text
-from analysis.frame import SUBJECTS, Run, first_line
+from analysis.entries import SUBJECTS
+from analysis.frame import Run, first_line
 from analysis.page.runs import runs_json
 from analysis.page.summary import Means, in_percent, summary
 from analysis.tables.cells import change, known

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import RUN, SUBJECTS, Run, first_line, with_interval
+from analysis.entries import SUBJECTS, with_interval
+from analysis.frame import RUN, Run, first_line
 from analysis.measures import runs_of
 from dapa_exp.evaluate.verdicts import read_verdicts
 from dapa_exp.record.layout import RunLayout

@@ -8,7 +8,8 @@ from functools import partial
 
 import pandas as pd
 
-from analysis.frame import SUBJECTS, Run
+from analysis.entries import SUBJECTS
+from analysis.frame import Run
 from analysis.granularities import differences
 from analysis.measures import by_settings, done_of, mean_change, mean_dsr_bounds, measure
 from analysis.tables.cells import SIGNIFICANT, change, decimal, interval, known, number, percent

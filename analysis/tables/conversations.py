@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.frame import SUBJECTS
+from analysis.entries import SUBJECTS
 from analysis.measures import done_of, runs_of
 from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.by_run import by_run

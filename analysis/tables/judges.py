@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from analysis.frame import SUBJECTS
+from analysis.entries import SUBJECTS
 from analysis.measures import by_settings, done_of, mean_bounds, row_error
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import interval, known, percent

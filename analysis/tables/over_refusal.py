@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import NAN, SUBJECTS
+from analysis.entries import NAN, SUBJECTS
 from analysis.measures import PARTS, done_of, runs_of, settings_that_tell_apart
 from analysis.registry import TABLES, TableMaker, measured
 from analysis.tables.cells import change, interval, known, number, p_value

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frame import RUN, SUBJECTS
+from analysis.entries import SUBJECTS
+from analysis.frame import RUN
 from analysis.measures import measure, row_error, runs_of, settings_besides_draws
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, decimal, interval, known, of

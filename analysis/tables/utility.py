@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from analysis.frame import SUBJECTS
+from analysis.entries import SUBJECTS
 from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import decimal, known

@@ -261,3 +261,9 @@ def _faster_hydra(find: Callable[..., DefaultsList]) -> Iterator[None]:
 
 
 _get_version = cache(version._get_version)
+
+
+def hydra_message(error: Exception) -> str:
+    """What an error of Hydra says, in one line and without the folders that it looked into."""
+    said = str(error).split("\nConfig search path:")[0]
+    return " ".join(line.strip() for line in said.splitlines() if line.strip())

@@ -23,6 +23,6 @@ def gc_command(words: list[str]) -> int:
         print(f"{what.path}: {what.why}")
         if "--yes" in words:
             what.remove()
-    done = "removed" if "--yes" in words else "can be removed: dapa gc --yes"
+    done = "removed" if "--yes" in words else f"can be removed: dapa gc {folders[0]} --yes"
     print(f"{len(found)} files and folders, {size}, {done}" if found else "nothing to remove")
     return 0

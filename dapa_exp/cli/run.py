@@ -30,7 +30,11 @@ def run_command(words: list[str]) -> int:
     planned = composed.jobs
     note_unswept(planned)
     note_unmeasurable(planned)
-    refuse_early([job.config for job in planned if not is_done(job)])
+    to_do = [job for job in planned if not is_done(job)]
+    refuse_early([job.config for job in to_do])
+    if done := len(planned) - len(to_do):
+        others = "the others are started now" if to_do else "nothing is started"
+        print(f"{done} of {len(planned)} runs done before; {others}", file=sys.stderr, flush=True)
     make_room(planned)
     prepare(planned)
     try:

@@ -132,10 +132,10 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, joint: Joint, re
         report(Progress(f"{config.pair.name}: search=fixed", 1, 1, note))
 
     def on_query(query: Query) -> None:
-        verdict = "pass" if query.outcome.passed else "fail"
+        verdict = "passes" if query.outcome.passed else "fails"
         note = (
-            f"{query.label}: {len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on"
-            f" {joint.prompts(frozenset(query.units))} rows, {verdict}"
+            f"{len(query.units)} of {len(units)} units, DSR {query.outcome.score:.2f} on"
+            f" {joint.prompts(frozenset(query.units))} rows: {verdict} ({query.label})"
         )
         report(Progress(task, joint.queries, None, note))
 
@@ -150,7 +150,7 @@ def _run(config: Config, pair: Pair, prior: PriorRecord | None, joint: Joint, re
         weights=unit_parameters(pair) if settings.weight == "parameters" else None,
         settings=_settings(config, pair, prior),
     )
-    report(Progress(task, joint.queries, joint.queries, f"{len(result.units)} of {len(units)} units"))
+    report(Progress(task, joint.queries, joint.queries, f"the set has {len(result.units)} of {len(units)} units"))
     return result
 
 

@@ -43,7 +43,7 @@ def test_what_no_record_needs_is_removed_and_nothing_else(tmp_path: Path, capsys
     with claim_folder(busy):
         held = files(busy)
         assert main(["gc", str(sweep)]) == 0
-        assert "can be removed: dapa gc --yes" in capsys.readouterr().out
+        assert f"can be removed: dapa gc {sweep} --yes" in capsys.readouterr().out
         assert files(sweep) >= before
         assert main(["gc", str(sweep), "--yes"]) == 0
         assert files(busy) == held
