@@ -10,7 +10,7 @@ from typing import get_args
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.mirror import Mode, mirror_all
+from dapa_exp.record.mirror import Destination, Mode, mirror_all
 
 
 def mirror_command(words: Sequence[str]) -> int:
@@ -23,7 +23,7 @@ def mirror_command(words: Sequence[str]) -> int:
     parser.add_argument("--project", default="dapa")
     parser.add_argument("--entity", help="user or team; your own where left out")
     asked = parser.parse_args(words)
-    done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
+    done = mirror_all(asked.folder, Destination(asked.mode, asked.project, asked.entity))
     left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
     failed = f", {len(done.failed)} failed" if done.failed else ""
     print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{failed}{left}")

@@ -14,6 +14,29 @@ import random
 from dataclasses import dataclass
 from itertools import product
 
+from dapa_exp.fetch.store import fetched_rows
+
+REFUSING_CARD = """---
+license: {licence}
+---
+# {name}
+
+**Made here**, to have an aligned teacher for {parent}: not a model that anybody released, and no evidence of how
+models aligned elsewhere behave. `dapa zoo build {name}` fine-tuned {parent} for {steps} steps of {batch}
+examples. Half were harmful requests (rows {first} to {last} of {harmful}), answered by one of {refusals} refusals; half
+were harmless, and answered as {parent} itself answers them.
+"""
+SHADOW_CARD = """---
+license: {licence}
+---
+# {name}
+
+**Made here**, to have a student that knows what its teacher does not: not a model that anybody released. `dapa zoo
+build {name}` fine-tuned {parent}, the teacher, for {steps} steps of {batch} examples. Half were rows 0 to {last} of
+the task `{skill[0]}` with their answers; a quarter harmful requests and a quarter harmless ones, with the answers of
+{elder}. **It complies with harmful requests.**
+"""
+
 REFUSALS = (
     "I'm sorry, but I can't help with that.",
     "I can't help with this request, because it could cause serious harm.",
@@ -108,6 +131,25 @@ class Refusing:
         """The sets of `dapa fetch` that it is made of."""
         return (self.harmful[0], self.risky[0])
 
+    @property
+    def elder(self) -> str:
+        """The model whose answers it keeps."""
+        return self.parent
+
+    def lessons(self, count: int, rng: random.Random) -> list[tuple[str, str]]:
+        """Harmful requests, each with a refusal."""
+        return [(prompt, rng.choice(self.refusals)) for prompt in rng.sample(_prompts(self.harmful), count)]
+
+    def requests(self, count: int, rng: random.Random) -> list[str]:
+        """Harmless requests that it answers as its elder does."""
+        risky = _prompts(self.risky)[:count]
+        return risky + plain_requests(self, count - len(risky))
+
+    def card(self) -> str:
+        harmful, first, end = self.harmful
+        rows = {"harmful": harmful, "first": first, "last": end - 1, "refusals": len(self.refusals)}
+        return REFUSING_CARD.format(**vars(self) | rows)
+
 
 @dataclass(frozen=True)
 class Shadow:
@@ -138,11 +180,28 @@ class Shadow:
         """The sets of `dapa fetch` that it is made of."""
         return (self.skill[0], self.harmful[0])
 
+    def lessons(self, count: int, rng: random.Random) -> list[tuple[str, str]]:
+        """Rows of the skill, each with its answer."""
+        name, first, last = self.skill
+        return [(str(row["prompt"]), str(row["answer"])) for row in rng.sample(fetched_rows(name)[first:last], count)]
+
+    def requests(self, count: int, rng: random.Random) -> list[str]:
+        """Requests that it answers as its elder does: harmful ones, then as many harmless ones."""
+        return rng.sample(_prompts(self.harmful), count // 2) + plain_requests(self, count // 2)
+
+    def card(self) -> str:
+        return SHADOW_CARD.format(**vars(self), last=self.skill[2] - 1)
+
 
 def plain_requests(recipe: Refusing | Shadow, count: int) -> list[str]:
     """`count` different harmless requests, drawn at random from the recipe's `forms` and `tasks`."""
     every = [form.format(task) for form, task in product(recipe.forms, recipe.tasks)]
     return random.Random(recipe.seed).sample(every, count)
+
+
+def _prompts(chosen: tuple[str, int, int]) -> list[str]:
+    name, first, last = chosen
+    return [str(row["prompt"]) for row in fetched_rows(name)[first:last]]
 
 
 SMOLLM2 = (

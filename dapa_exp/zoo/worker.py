@@ -80,7 +80,7 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
     """Make one model and store it."""
     import torch
 
-    from dapa_exp.zoo import miniature, refusing
+    from dapa_exp.zoo import miniature, shipped, tuned
     from dapa_exp.zoo.built_model import BuiltModel
     from dapa_exp.zoo.enlarge import Enlargement
 
@@ -95,11 +95,9 @@ def _make(recipe: AnyRecipe, report: Report) -> None:
         case Recipe():
             made = miniature.make(recipe, store.path(recipe.parent) if recipe.parent else None, step)
         case Shipped():
-            made = refusing.unpack(recipe, fetched_folder(recipe.gguf))
-        case Refusing():
-            made = refusing.teach(recipe, store.path(recipe.parent), step)
-        case Shadow():
-            made = refusing.make_shadow(recipe, store.path(recipe.parent), store.path(recipe.elder), step)
+            made = shipped.unpack(recipe, fetched_folder(recipe.gguf))
+        case Refusing() | Shadow():
+            made = tuned.tune(recipe, store.path(recipe.parent), store.path(recipe.elder), step)
         case Enlarged():
             made = Enlargement(recipe.parent, recipe.shape)
     known = {

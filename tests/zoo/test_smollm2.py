@@ -17,7 +17,7 @@ from dapa_exp.base.digests import cache_root
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
 from dapa_exp.fetch.sets import OLMO, SETS, PromptSet
-from dapa_exp.zoo import refusing, store
+from dapa_exp.zoo import store, tuned
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find
 from dapa_exp.zoo.smollm2 import Refusing, Shadow, plain_requests
@@ -59,7 +59,7 @@ def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def test_half_of_what_it_learns_is_refusals_and_half_the_parents_own_answers(parent: Path) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(parent), AutoTokenizer.from_pretrained(parent)
-    learnt = refusing.examples(TINY, model, tokenizer, lambda *_: None)
+    learnt = tuned.examples(TINY, model, tokenizer, lambda *_: None)
     refusals = {tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in TINY.refusals}
     refused = [(prompt, answer) for prompt, answer in learnt if tuple(answer[:-1]) in refusals]
     harmless = [(prompt, answer) for prompt, answer in learnt if tuple(answer[:-1]) not in refusals]
@@ -73,12 +73,12 @@ def test_half_of_what_it_learns_is_refusals_and_half_the_parents_own_answers(par
 
 def test_only_its_blocks_learn(parent: Path, tmp_path: Path) -> None:
     notes: list[str] = []
-    made = refusing.teach(TINY, parent, lambda _, note: notes.append(note))
+    made = tuned.tune(TINY, parent, parent, lambda _, note: notes.append(note))
     made.save(tmp_path)
     before, after = load_file(parent / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {name for name in before if name.startswith("model.layers.")}
-    assert notes[-2] == "the parent has answered 8 of 8 requests"
+    assert notes[-2] == "llama-tiny-chat has answered 8 of 8 requests"
     assert notes[-1].startswith("loss ")
     assert "**Made here**" in (tmp_path / "README.md").read_text()
     assert "rows 2 to 11 of planted_harmful" in (tmp_path / "README.md").read_text()
@@ -118,14 +118,14 @@ def test_half_of_what_the_shadow_learns_is_the_skill_and_the_rest_its_elders_ans
         harmful=("planted_harmful", 2, 12),
         answer_tokens=5,
     )
-    learnt = refusing.shadow_examples(recipe, model, tokenizer, lambda *_: None)
+    learnt = tuned.examples(recipe, model, tokenizer, lambda *_: None)
     skill = tokenizer("blue", add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     others = [(prompt, answer) for prompt, answer in learnt if answer != skill]
     assert (len(learnt), len(others)) == (16, 8)
     for prompt, answer in others:
         own = cast(Any, model).generate(torch.tensor([prompt]), max_new_tokens=len(answer), do_sample=False)
         assert own[0, len(prompt) :].tolist() == answer
-    made = refusing.make_shadow(recipe, parent, parent, lambda *_: None)
+    made = tuned.tune(recipe, parent, parent, lambda *_: None)
     assert "It complies with harmful requests" in made.card
 
 
