@@ -16,7 +16,9 @@ from dapa_exp.record.mirror import Destination, Mode, mirror_all
 def mirror_command(words: Sequence[str]) -> int:
     """`dapa mirror DIR`: send the finished records of a sweep or a run."""
     parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder of a sweep or a run, such as multirun/miniature"
+    )
     parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")
     parser.add_argument("--project", default="dapa")
     parser.add_argument("--entity", help="user or team; your own where left out")
