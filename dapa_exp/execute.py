@@ -8,7 +8,7 @@ from dapa_exp.base.errors import DapaError, StoppedError
 from dapa_exp.base.progress import Report
 from dapa_exp.config.schema import Config
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.mirror import mirror
+from dapa_exp.record.mirror import destination, mirror
 from dapa_exp.record.schema import Record
 from dapa_exp.run import run
 
@@ -25,14 +25,9 @@ def execute(config: Config, folder: Path, report: Report) -> Record | None:
         record = run(config, folder, report)
     except StoppedError:
         return None
-    if config.record.wandb != "off":
+    if to := destination(config.record):
         try:
-            mirror(
-                folder,
-                mode=config.record.wandb,
-                project=config.record.wandb_project,
-                entity=config.record.wandb_entity,
-            )
+            mirror(folder, to)
         except DapaError:
             if not RunLayout(folder).mirror_failure.is_file():  # it holds the reason
                 raise

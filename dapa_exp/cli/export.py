@@ -16,7 +16,7 @@ _BY_SUFFIX = {".safetensors": "patch", ".yaml": "mergekit", ".yml": "mergekit"}
 
 def export_command(words: list[str]) -> int:
     """Carry out `dapa export RUN OUT [--format ...]`."""
-    parser = argparse.ArgumentParser("dapa export", description="The aligned model of a finished run, on disk.")
+    parser = argparse.ArgumentParser("dapa export", description="Writes the aligned model of a finished run.")
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("out", type=Path, help="a file for a patch or recipe, a folder for a checkpoint")
     parser.add_argument("--format", choices=FORMATS, help="default: by OUT, .safetensors, .yaml, or a folder")
@@ -48,7 +48,9 @@ def _by_suffix(out: Path) -> str:
 
 def apply_command(words: list[str]) -> int:
     """Carry out `dapa apply PATCH STUDENT OUT`."""
-    parser = argparse.ArgumentParser("dapa apply", description="A patch and its student give the aligned checkpoint.")
+    parser = argparse.ArgumentParser(
+        "dapa apply", description="Puts a patch on its student, and writes the checkpoint."
+    )
     parser.add_argument("patch", type=Path, help="a file that `dapa export` has written")
     parser.add_argument("student", type=Path, help="the student's checkpoint: its folder, or a GGUF file")
     parser.add_argument("out", type=Path, help="the folder to write")

@@ -21,7 +21,7 @@ from dapa_exp.base.progress import display
 from dapa_exp.cli.compose import Composed, check_config
 from dapa_exp.cli.composer import CONFIG_NAME
 from dapa_exp.record.folder import is_searched, read_record
-from dapa_exp.record.mirror import is_mirrored
+from dapa_exp.record.mirror import destination, is_mirrored
 from dapa_exp.sweep.job import Job
 
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
@@ -120,14 +120,12 @@ def is_done(planned: Job) -> bool:
 
     A run that is asked for until its search needs only that.
     """
-    to = planned.config.record
+    folder, config = planned.folder, planned.config
     try:
-        if to.until == "search" and is_searched(planned.folder, planned.config):
+        if config.record.until == "search" and is_searched(folder, config):
             return True
-        return read_record(planned.folder, planned.config) is not None and (
-            to.wandb == "off"
-            or is_mirrored(planned.folder, mode=to.wandb, project=to.wandb_project, entity=to.wandb_entity)
-        )
+        to = destination(config.record)
+        return read_record(folder, config) is not None and (to is None or is_mirrored(folder, to))
     except DapaError:  # the folder of another run, or a damaged record: starting the run reports it
         return False
 

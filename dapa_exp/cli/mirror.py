@@ -10,18 +10,20 @@ from typing import get_args
 
 from dapa_exp.base.errors import DapaError, complain
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.mirror import Mode, mirror_all
+from dapa_exp.record.mirror import Destination, Mode, mirror_all
 
 
 def mirror_command(words: Sequence[str]) -> int:
     """`dapa mirror DIR`: send the finished records of a sweep or a run."""
     parser = ArgumentParser("dapa mirror", description="Replay finished records to Weights & Biases.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="of a sweep or a run, such as multirun/miniature")
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="the folder of a sweep or a run, such as multirun/miniature"
+    )
     parser.add_argument("--mode", choices=get_args(Mode), default="offline", help="offline: files for `wandb sync`")
     parser.add_argument("--project", default="dapa")
     parser.add_argument("--entity", help="user or team; your own where left out")
     asked = parser.parse_args(words)
-    done = mirror_all(asked.folder, mode=asked.mode, project=asked.project, entity=asked.entity)
+    done = mirror_all(asked.folder, Destination(asked.mode, asked.project, asked.entity))
     left = f", {done.unfinished} not finished (dapa status {asked.folder})" if done.unfinished else ""
     failed = f", {len(done.failed)} failed" if done.failed else ""
     print(f"{done.mirrored} mirrored ({asked.mode}), {done.skipped} mirrored before{failed}{left}")

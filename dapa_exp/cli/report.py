@@ -13,7 +13,13 @@ from dapa_exp.base.progress import console
 def report_command(words: Sequence[str]) -> int:
     """`dapa report DIR...`: print and write the tables of the sweeps or runs in these folders."""
     parser = ArgumentParser("dapa report", description="Tables, figures and one HTML page from finished records.")
-    parser.add_argument("folders", type=Path, metavar="DIR", nargs="+", help="of a sweep or a run; or several")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        metavar="DIR",
+        nargs="+",
+        help="the folder of a sweep or a run; several are shown together",
+    )
     parser.add_argument("--html", action="store_true", help="the page alone: prints no tables, writes no other files")
     parser.add_argument("--answers", action="store_true", help="the page holds answers to harmful prompts, blurred")
     parser.add_argument("--parquet", action="store_true", help="also write frame.parquet: every number, typed")

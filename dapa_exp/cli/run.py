@@ -19,6 +19,7 @@ from dapa_exp.cli.status import unsent
 from dapa_exp.config.registries import METRICS, PRIORS
 from dapa_exp.config.schema import Config, RecordSettings
 from dapa_exp.preflight.settings import may_need_the_hub, setting_problems
+from dapa_exp.record.mirror import destination, mirror_sweep
 from dapa_exp.record.status import RunStatus, status
 from dapa_exp.sweep.job import Job
 from dapa_exp.sweep.prepare import make_room, prepare
@@ -86,15 +87,13 @@ def show(words: Sequence[str], about: str = "") -> int:
     return 0
 
 
-def _mirror_sweeps(folders: Iterable[Path], to: RecordSettings) -> None:
+def _mirror_sweeps(folders: Iterable[Path], settings: RecordSettings) -> None:
     """Send the W&B run that sums up each sweep, if its runs are mirrored. A failure costs the summary only."""
-    if to.wandb == "off":
+    if (to := destination(settings)) is None:
         return
-    from dapa_exp.record.mirror import mirror_sweep
-
     for folder in folders:
         try:
-            mirror_sweep(folder, mode=to.wandb, project=to.wandb_project, entity=to.wandb_entity)
+            mirror_sweep(folder, to)
         except DapaError as error:
             complain(error)
 

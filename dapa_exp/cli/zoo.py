@@ -21,7 +21,7 @@ def zoo_command(words: list[str]) -> int:
     dapa zoo enlarge MODEL SHAPE OUT [--dtype bfloat16]: enlarge a miniature to a real model's shape, such as llama2-7b.
     """
     if not words or words[0] not in WORDS:
-        raise DapaError(f"dapa zoo: wanted is one of {', '.join(WORDS)}")
+        raise DapaError(f"dapa zoo needs one of {', '.join(WORDS)} (dapa zoo --help)")
     return _enlarge(words[1:]) if words[0] == "enlarge" else _build(words[1:])
 
 

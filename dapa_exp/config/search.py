@@ -67,8 +67,7 @@ class Search(Group):
     def _has_what_it_needs(self) -> Self:
         for keys, what in ALGORITHMS.get(self.algorithm).needs.items():
             if all(getattr(self, key) is None for key in keys.split("|")):
-                names = " and ".join(type(self).model_fields[key].alias or key for key in keys.split("|"))
-                raise ValueError(f"{names}: null, and search={self.algorithm} needs {what}")
+                raise ValueError(f"search={self.algorithm} needs {what}")
         return self
 
     @model_validator(mode="after")

@@ -134,8 +134,8 @@ def row_notes(configs: Sequence[Config], findings: Findings) -> tuple[list[str],
 
 
 def _pair_problems(config: Config, findings: Findings) -> Iterator[str]:
-    for misfit in pair_misfits(config, findings) or []:
-        yield f"{config.pair.name}: teacher and student do not fit: {misfit}"
+    if misfits := pair_misfits(config, findings):
+        yield f"{config.pair.name}: teacher and student do not fit: {'; '.join(misfits)}"
     needed = dict.fromkeys((config.family.teacher, template_of(config, findings)))
     for model in (model for model in needed if findings.models[model].template is False):
         hint = "" if model == config.family.teacher else "; pair.chat_template=teacher uses the teacher's"

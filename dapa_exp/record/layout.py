@@ -167,8 +167,11 @@ class RunLayout(_Layout):
         """The run's config as plain values. It is not validated, so it may come from another version of dapa_exp."""
         try:
             return yaml.load(self.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+        except FileNotFoundError as error:
+            place = self.config.parent
+            raise DapaError(f"{place}: no folder of a run, since it has no {self.config.name}") from error
         except OSError as error:
-            raise DapaError(f"{self.config}: {error.strerror}; this needs the folder of a run") from error
+            raise DapaError(f"{self.config}: {error.strerror}") from error
         except (ValueError, yaml.YAMLError) as error:
             raise DapaError(f"{self.config}: not the config of a run: {error}") from error
 
@@ -276,6 +279,8 @@ def read_json(path: Path, schema: TypeAdapter[T]) -> T:
     """The validated content of a JSON file. Raises DapaError, which names the file, if it does not match `schema`."""
     try:
         return schema.validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DapaError(f"{path}: no such file or folder") from error
     except (OSError, ValidationError) as error:
         raise DapaError(f"{path}: damaged: {damage(error)}") from error
 

@@ -22,6 +22,7 @@ from pydantic import BaseModel
 from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.files import read_object, remove, temporary, write_atomically
+from dapa_exp.config.schema import RecordSettings
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Line
 from dapa_exp.record.layout import RunLayout
@@ -54,6 +55,21 @@ QUERY_FIELDS = (
 """The fields of a query that are sent, beside its number of units and whether it passed."""
 
 
+class Destination(NamedTuple):
+    """Where runs are sent, in the words of `wandb.init`. Offline, they stay files for `wandb sync`."""
+
+    mode: Mode
+    project: str
+    entity: str | None
+
+
+def destination(settings: RecordSettings) -> Destination | None:
+    """Where a config has its runs sent; None if nowhere."""
+    if settings.wandb == "off":
+        return None
+    return Destination(settings.wandb, settings.wandb_project, settings.wandb_entity)
+
+
 class Mirrored(NamedTuple):
     """How many runs were sent, how many had been sent before, how many are not finished, and why others failed."""
 
@@ -63,7 +79,7 @@ class Mirrored(NamedTuple):
     failed: tuple[str, ...] = ()
 
 
-def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
+def mirror(run_folder: Path, to: Destination) -> bool:
     """Send one finished run. Returns False if the same record was sent to the same place before.
 
     Raises DapaError if the run is not finished, or W&B fails. A failure changes neither the run nor an earlier mirror,
@@ -73,12 +89,10 @@ def mirror(run_folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     if run.record is None:
         raise DapaError(f"{run_folder}: only finished runs are mirrored, and this one is {run.state} ({run.reason})")
     record, content = run.record, files.record.read_bytes()
-    return _deliver(
-        files, record.identity[:RUN_ID], content, mode, project, entity, lambda begin: _send(files, record, begin)
-    )
+    return _deliver(files, record.identity[:RUN_ID], content, to, partial(_send, files, record))
 
 
-def mirror_sweep(folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
+def mirror_sweep(folder: Path, to: Destination) -> bool:
     """Send one more W&B run that sums a sweep up: a table with a row for each finished run. Raises as `mirror` does."""
     records = [run.record for run in status(folder) if run.record]
     if not records:
@@ -92,47 +106,39 @@ def mirror_sweep(folder: Path, *, mode: Mode, project: str, entity: str | None) 
             run.summary.update({"runs": len(rows), "queries": sum(record.search.ledger.queries for record in records)})
             run.summary["sweep"] = _table(rows)
 
-    return _deliver(RunLayout(folder), run_id, json.dumps(rows).encode(), mode, project, entity, send)
+    return _deliver(RunLayout(folder), run_id, json.dumps(rows).encode(), to, send)
 
 
-def _deliver(
-    files: RunLayout,
-    run_id: str,
-    content: bytes,
-    mode: Mode,
-    project: str,
-    entity: str | None,
-    send: Callable[[Begin], None],
-) -> bool:
+def _deliver(files: RunLayout, run_id: str, content: bytes, to: Destination, send: Callable[[Begin], None]) -> bool:
     """Send a W&B run, unless the same content was sent to the same place before. Returns whether it was sent."""
-    if _is_sent(files, run_id, sent := _marker(content, mode, project, entity)):
+    if _is_sent(files, run_id, sent := _marker(content, to)):
         return False
     try:
         with _staged(files) as staging:
-            send(partial(_begin, dir=staging, mode=mode, project=project, entity=entity))
+            send(partial(_begin, dir=staging, **to._asdict()))
             _put_in_place(files, staging, run_id)
         write_atomically(files.mirror_marker, json.dumps(sent, indent=2) + "\n")
         remove(files.mirror_failure)
     except DapaError:
         raise
     except (Exception, SystemExit) as error:  # W&B may raise anything, or exit; the run must go on
-        said = f"{files.folder}: Weights & Biases ({mode}) failed: {type(error).__name__}: {one_line(error)}"
+        said = f"{files.folder}: Weights & Biases ({to.mode}) failed: {type(error).__name__}: {one_line(error)}"
         with suppress(OSError):
             write_atomically(files.mirror_failure, json.dumps({"message": said}) + "\n")
         raise DapaError(said) from error
     return True
 
 
-def is_mirrored(run_folder: Path, *, mode: Mode, project: str, entity: str | None) -> bool:
+def is_mirrored(run_folder: Path, to: Destination) -> bool:
     """Whether the record of a finished run was sent to this place. Raises DapaError if the record is damaged."""
     files = RunLayout(run_folder)
     run_id = files.read_record().identity[:RUN_ID]
-    return _is_sent(files, run_id, _marker(files.record.read_bytes(), mode, project, entity))
+    return _is_sent(files, run_id, _marker(files.record.read_bytes(), to))
 
 
-def _marker(content: bytes, mode: Mode, project: str, entity: str | None) -> dict[str, str | None]:
+def _marker(content: bytes, to: Destination) -> dict[str, str | None]:
     """What is written down about a W&B run that was sent."""
-    return {"record": hashlib.sha256(content).hexdigest(), "mode": mode, "project": project, "entity": entity}
+    return {"record": hashlib.sha256(content).hexdigest(), **to._asdict()}
 
 
 def _is_sent(files: RunLayout, run_id: str, sent: dict[str, str | None]) -> bool:
@@ -141,7 +147,7 @@ def _is_sent(files: RunLayout, run_id: str, sent: dict[str, str | None]) -> bool
     )
 
 
-def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) -> Mirrored:
+def mirror_all(folder: Path, to: Destination) -> Mirrored:
     """Send every finished run of a sweep folder, or the run of a run folder, if it was not sent before.
 
     A failure does not keep the others from being sent. Of several runs a summary is sent, too, if no run failed.
@@ -152,12 +158,12 @@ def mirror_all(folder: Path, *, mode: Mode, project: str, entity: str | None) ->
     failed: list[str] = []
     for run in finished:
         try:
-            sent.append(mirror(run.path, mode=mode, project=project, entity=entity))
+            sent.append(mirror(run.path, to))
         except DapaError as error:
             failed.append(str(error))
     if len(finished) > 1 and not failed:
         try:
-            mirror_sweep(folder, mode=mode, project=project, entity=entity)
+            mirror_sweep(folder, to)
         except DapaError as error:
             failed.append(str(error))
     return Mirrored(sum(sent), len(sent) - sum(sent), len(runs) - len(finished), tuple(failed))

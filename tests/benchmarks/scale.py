@@ -50,7 +50,7 @@ from dapa_exp.prompts.load import load_prompts
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.enlarge import enlarge, layer_places
-from tests.benchmarks.gpu import ending_at
+from tests.benchmarks.gpu_loaded import ending_at
 
 Row = dict[str, Any]
 STAGES = ("enlarge", "run", "answers")

@@ -138,8 +138,7 @@ def test_a_pair_that_does_not_fit(served: Hub, check: Check, student: Files) -> 
     assert code == 1
     assert said.split("mini-llama-small-style")[1].split()[3] == "no"
     assert [problem.partition(": teacher and student do not fit: ")[2] for problem in found] == [
-        "num_hidden_layers: teacher 3, student 4",
-        "intermediate_size: teacher 24, student 32",
+        "num_hidden_layers: teacher 3, student 4; intermediate_size: teacher 24, student 32"
     ]
 
 

@@ -16,7 +16,7 @@ from dapa_exp.cli.mirror import mirror_command
 from dapa_exp.record import mirror as mirroring
 from dapa_exp.record.journal import Journal
 from dapa_exp.record.layout import QueryLine
-from dapa_exp.record.mirror import flatten, is_mirrored, mirror, mirror_all
+from dapa_exp.record.mirror import Destination, flatten, is_mirrored, mirror, mirror_all
 from dapa_exp.record.status import status
 from tests.analysis.factory import COMPLETION, name_of, query, record, write_failure, write_run, write_sweep
 from tests.mirrored import sent, steps_of, summary_of
@@ -36,7 +36,7 @@ def somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def offline(folder: Path) -> bool:
-    return mirror(folder, mode="offline", project="dapa", entity=None)
+    return mirror(folder, Destination("offline", "dapa", None))
 
 
 def test_the_run_holds_the_record_and_a_step_a_query(tmp_path: Path, somewhere_else: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> 
     folder = write_run(tmp_path, record())
 
     def done(project: str = "dapa") -> bool:
-        return is_mirrored(folder, mode="offline", project=project, entity=None)
+        return is_mirrored(folder, Destination("offline", project, None))
 
     assert not done()
     assert offline(folder)
@@ -115,9 +115,9 @@ def test_a_record_is_sent_once_and_a_changed_one_replaces_it(tmp_path: Path) -> 
 def test_a_sweep_is_mirrored_without_its_unfinished_runs(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path / "sweep", [record("a"), record("b")], [record("c")])
     write_failure(sweep, record("c"), "boom")
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (2, 0, 1, ())
+    assert mirror_all(sweep, Destination("offline", "dapa", None)) == (2, 0, 1, ())
     write_run(sweep, record("d"))
-    assert mirror_all(sweep, mode="offline", project="dapa", entity=None) == (1, 2, 1, ())
+    assert mirror_all(sweep, Destination("offline", "dapa", None)) == (1, 2, 1, ())
     messages = sent(sweep)
     assert [(m.run.run_group, m.run.job_type) for m in messages if m.HasField("run")] == [("miniature", "sweep")]
     (table,) = (json.loads(file.read_text()) for file in (sweep / "wandb").rglob("*.table.json"))
@@ -162,7 +162,7 @@ def test_a_failure_of_wandb_is_one_clear_error_and_leaves_the_run_alone(
 ) -> None:
     folder = write_run(tmp_path, record())
     with pytest.raises(DapaError, match=r"Weights & Biases \(online\) failed: .*key"):
-        mirror(folder, mode="online", project="dapa", entity=None)
+        mirror(folder, Destination("online", "dapa", None))
     assert (folder / "record.json").is_file()
     assert not (folder / "wandb" / "mirrored.json").exists()
     assert offline(folder)
@@ -189,7 +189,7 @@ def test_a_failed_online_mirror_leaves_the_offline_copy_that_was_not_sent_yet(
     assert offline(folder)
     before = kept(folder)
     with pytest.raises(DapaError, match=r"Weights & Biases \(online\) failed: .*connection refused") as caught:
-        mirror(folder, mode="online", project="dapa", entity=None)
+        mirror(folder, Destination("online", "dapa", None))
     assert "\n" not in str(caught.value)
     after = kept(folder)
     why = after.pop(folder / "wandb" / "failed.json")
@@ -210,7 +210,7 @@ def test_offline_copies_of_a_parallel_sweep_are_whole_and_apart_though_an_online
     folders = [sweep / name_of(run) for run in runs]
     with ProcessPoolExecutor(3, get_context("spawn")) as pool:  # as the runs of a sweep: each mirrors itself
         assert all(pool.map(offline, folders))
-    assert len(mirror_all(sweep, mode="online", project="dapa", entity=None).failed) == 6
+    assert len(mirror_all(sweep, Destination("online", "dapa", None)).failed) == 6
     for run, folder in zip(runs, folders, strict=True):
         messages = sent(folder)
         assert [message.run.run_id for message in messages if message.HasField("run")] == [run.identity[:16]]

@@ -66,7 +66,7 @@ ALGORITHMS.register(
     Control(
         named,
         title="Control: a set of your own, search.units=[…], or one that another run found, search.from=RUN.",
-        needs={"units|from_run": "a set, search.units=[layers.3.mlp,layers.4.mlp], or a run's, search.from=RUN"},
+        needs={"units|from_run": "a set: search.units=[layers.3.mlp,layers.4.mlp], or that of a run: search.from=RUN"},
     ),
 )
 ALGORITHMS.register(
@@ -75,8 +75,8 @@ ALGORITHMS.register(
         most_telling,
         title="Control: in the order of search.prior, the units that fit into search.share of the parameters.",
         needs={
-            "share": "a share of the student's parameters, e.g. search.share=0.03",
-            "prior": "an order of the units, e.g. search.prior=attribution; shuffled is a random one",
+            "share": "a share of the student's parameters, such as search.share=0.03",
+            "prior": "an order of the units, such as search.prior=attribution (shuffled: a random one)",
         },
         defaults={"prior": "attribution"},
         by_prior=True,
@@ -88,6 +88,6 @@ ALGORITHMS.register(
         drawn,
         lambda search, units: min(search.repeats, comb(units, search.k or 0)),
         title="Control: seeded draws of k units; set search.k.",
-        needs={"k": "the number of units to draw, e.g. search.k=3"},
+        needs={"k": "the number of units to draw, such as search.k=3"},
     ),
 )

@@ -58,7 +58,7 @@ ALGORITHMS.register(
         prior_deletion,
         title="The shortest passing prefix in the order of search.prior, then single deletions.",
         cost=(2.47, 0.72),
-        needs={"prior": "a prior, e.g. search.prior=attribution"},
+        needs={"prior": "a prior, such as search.prior=attribution"},
         defaults={"prior": "attribution"},
     ),
 )

@@ -19,7 +19,7 @@ def new_output(out: Path, needed_bytes: int) -> Iterator[Path]:
     Raises DapaError if `out` exists, or the disk has less than `needed_bytes` free.
     """
     if out.exists():
-        raise DapaError(f"{out}: is there already; name a place that is not")
+        raise DapaError(f"{out}: is there already; name another place")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         _refuse_too_little_space(out, needed_bytes)
