@@ -77,9 +77,9 @@ def test_a_run_does_not_go_on_with_weights_that_the_hub_has_got_meanwhile(
     hub: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Without a revision, the identity is the same: its queries would be of one student, its record of another."""
-    build(["llama-small-chat", "llama-small-style", "llama-small-base"], silent)
-    hub.add("some/teacher", files_of(store.path("llama-small-chat")))
-    first, later = (files_of(store.path(f"llama-small-{name}")) for name in ("style", "base"))
+    build(["llama-small-chat", "llama-small-style"], silent)
+    first, later = (files_of(store.path(f"llama-small-{name}")) for name in ("style", "chat"))
+    hub.add("some/teacher", later)
     hub.add("some/student", first)
     words = [*quick("pair=mini-llama-small-style", "search=all", *MODELS), f"record.dir={tmp_path}"]
     assert main([*words, "record.until=search"]) == 0
