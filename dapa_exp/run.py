@@ -13,7 +13,7 @@ from dapa_exp.base.progress import Remark, Report
 from dapa_exp.config.schema import Config
 from dapa_exp.engine.make import load_student, load_teacher
 from dapa_exp.evaluate.evaluator import Evaluator, Teacher, make_evaluator
-from dapa_exp.models.pair import Pair, open_pair
+from dapa_exp.models.pair import Pair, checkpoint_digests, open_pair
 from dapa_exp.models.pair_templates import check_templates
 from dapa_exp.record.folder import open_run, read_record
 from dapa_exp.record.log import log_progress
@@ -49,6 +49,7 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             check_templates(config, pair)
             check_search(config, pair)
             others = open_others(config, pair, report)
+            run.refuse_changed({**checkpoint_digests(pair, [p for _, p in others]), **evaluator.prompts.digests()})
             method = make_method(config.transplant, pair)
         with run.run_stage("teacher"):
             teacher = measure_teacher(evaluator, pair)

@@ -12,7 +12,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import Report, silent
 from dapa_exp.config.schema import Config
 from dapa_exp.models.architecture import Units, architecture, units
-from dapa_exp.models.checkpoint import locate, read_config
+from dapa_exp.models.checkpoint import checkpoint_digest, locate, read_config
 from dapa_exp.models.complete import read_whole
 from dapa_exp.models.kinship import stored_differences
 from dapa_exp.models.templates import template_in
@@ -89,6 +89,14 @@ def open_pair(config: Config, report: Report = silent) -> Pair:
     )
     template = chosen_template(config, template_in(student_folder) is not None)
     return Pair(teacher_folder, student_folder, teacher, student, model_type, num_layers, found, differences, template)
+
+
+def checkpoint_digests(pair: Pair, others: Iterable[Pair] = ()) -> dict[str, str]:
+    """SHA-256 of the teacher's checkpoint, the student's, and those of further students."""
+    found = {"teacher": checkpoint_digest(pair.teacher_folder, pair.teacher)}
+    for number, each in enumerate([pair, *others], 1):
+        found["student" if number == 1 else f"student {number}"] = checkpoint_digest(each.student_folder, each.student)
+    return found
 
 
 def unit_parameters(pair: Pair) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -108,6 +108,19 @@ class RunFolder:
             note(f"{name}: from {found.run}")
             self.reused[name] = found.run
         return found.value
+
+    def refuse_changed(self, digests: Mapping[str, str]) -> None:
+        """Raise DapaError, which names them, if checkpoints or prompts are not those that the run began with.
+
+        A repository of the hub may get new weights under the same name, and a run's identity knows only the name.
+        """
+        first = self.load_or_compute(self.files.inputs, TypeAdapter(dict[str, str]), lambda: dict(digests))
+        if changed := [name for name in digests if first.get(name) != digests[name]]:
+            raise DapaError(
+                f"{self.path}: the run began with another {' and another '.join(changed)} (SHA-256 in"
+                f" {self.files.inputs.name}). A revision in the config pins what changes on the hub. Move this folder"
+                " away, and the same command begins anew"
+            )
 
     @contextmanager
     def alone(self, key: Key | None) -> Iterator[None]:

@@ -165,8 +165,11 @@ def _digest(body: dict[str, Any]) -> str:
 def _model_essence(key: str, model: Model) -> dict[str, str | None]:
     """What identifies a model: a zoo model's recipe digest, a folder's file digest, or the hub id and revision.
 
-    Raises DapaError, which names the config's key, if the folder or file does not exist.
+    Raises DapaError, which names the config's key, if the folder or file does not exist, or a revision is asked for
+    that cannot be had.
     """
+    if model.revision and (model.zoo_name or model.folder):
+        raise DapaError(f"{key}.revision: is {model.revision}; only models of the hub have revisions: set it to null")
     try:
         return source_of(model).essence()
     except DapaError as error:

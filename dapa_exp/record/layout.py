@@ -101,6 +101,7 @@ class RunLayout(_Layout):
 
     config = _Place("config.yaml")
     identity = _Place("identity.json")
+    inputs = _Place("inputs.json")
     queries = _Place("search.jsonl")
     _more_queries = _Place("search-*.jsonl")
     prior = _Place("prior.json")

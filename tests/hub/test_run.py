@@ -73,6 +73,24 @@ def test_a_run_that_cannot_be_had_says_why(
     assert why in json.loads(error.read_text())["message"]
 
 
+def test_a_run_does_not_go_on_with_weights_that_the_hub_has_got_meanwhile(
+    hub: Hub, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Without a revision, the identity is the same: its queries would be of one student, its record of another."""
+    build(["llama-small-chat", "llama-small-style"], silent)
+    first, later = (files_of(store.path(f"llama-small-{name}")) for name in ("style", "chat"))
+    hub.add("some/teacher", later)
+    hub.add("some/student", first)
+    words = [*quick("pair=mini-llama-small-style", "search=all", *MODELS), f"record.dir={tmp_path}"]
+    assert main([*words, "record.until=search"]) == 0
+    hub.add("some/student", first, later)
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "the run began with another student (SHA-256 in inputs.json)" in capfd.readouterr().err
+    hub.add("some/student", first)
+    assert main(words) == 0
+
+
 @pytest.mark.slow
 def test_a_broken_download_costs_no_more_than_the_same_command_again(hub: Hub, tmp_path: Path) -> None:
     """In processes of their own, which know the hub by their environment alone."""

@@ -88,6 +88,12 @@ def test_a_folder_that_is_not_there_is_named_with_its_key(name: str) -> None:
         jobs(["judge=classifier", f"judge.model.id={name}"])
 
 
+@pytest.mark.parametrize("name", [".", "zoo:llama-small-base"])
+def test_a_revision_of_a_model_that_has_none_is_not_passed_over(name: str) -> None:
+    with pytest.raises(DapaError, match=r"pair\.student\.revision: is v2; only models of the hub have revisions"):
+        jobs([f"pair.student.id={name if ':' in name else Path(name).absolute()}", "pair.student.revision=v2"])
+
+
 def test_dtype_epsilon_and_tying_are_named(tmp_path: Path) -> None:
     a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
     edit_config(b, dtype="bfloat16", tie_word_embeddings=True, rms_norm_eps=1e-5)
