@@ -16,7 +16,7 @@ from analysis.report import report
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import remove
 from dapa_exp.base.progress import display
-from dapa_exp.cli.align_words import account, found_sentence, kept_measures, needs_lines, why_nothing
+from dapa_exp.cli.align_words import MODEL, PATCH, account, found_sentence, kept_measures, needs_lines, why_nothing
 from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
 from dapa_exp.cli.pair_list import quoted
@@ -44,8 +44,8 @@ LEVELS = ("layer", "module", "part")
 """Granularities of the searches, coarse to fine. Each search stays within the units that the one before it found."""
 NEARLY_ALL = 0.95
 """A search that keeps more of the parameters than this has dropped nothing that is worth a finer search."""
-MODEL, PATCH, RUNS = "model", "patch.safetensors", "runs"
-"""What lies in the output folder."""
+RUNS = "runs"
+"""The folder of the runs in the output folder."""
 ITS_OWN = {
     "granularity": "the granularities are " + ", ".join(LEVELS) + ", coarse to fine; dapa run takes one of its own",
     "pair.student.id": "the first argument is the student",

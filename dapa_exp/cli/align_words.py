@@ -16,6 +16,8 @@ from dapa_exp.prompts.files import is_table
 from dapa_exp.record.schema import Measure, Record, SearchRecord
 
 UNITS = {"layer": "layers", "module": "modules (attention, MLP)", "part": "parts (attention, MLP projections)"}
+MODEL, PATCH = "model", "patch.safetensors"
+"""What is exported to the output folder."""
 SIGHT = {"refused": "refusals", "harmless": "harmless answers", "harmful": "harmful answers"}
 
 
@@ -141,10 +143,10 @@ def account(record: Record, folder: Path, out: Path, keep: Sequence[str], tolera
         why = "nothing is exported, since a task that was to be kept got worse"
         lines += [f"{why}: transplant=blend or search.threshold=0.7 moves less; a larger --tolerance allows the fall"]
     else:
-        lines += [f"model: {out / 'model'} (with its card); patch: {out / 'patch.safetensors'}"]
+        lines += [f"model: {out / MODEL} (with its card); patch: {out / PATCH}"]
         lines += [
             f"talk to it: dapa chat {folder}",
-            f"publish it: dapa export {folder} {out / 'model'} --push YOU/NAME",
+            f"publish it: dapa export {folder} {out / MODEL} --push YOU/NAME",
         ]
     return "\n".join(lines)
 

@@ -3,7 +3,6 @@
 The algorithms know no model: they are given a `test` and return a `SearchResult`.
 """
 
-from dapa_exp.base.draws import random_sets
 from dapa_exp.search.algorithm import ALGORITHMS, Control, Reduction
 from dapa_exp.search.query import Budget, Certificate, Outcome, Query, SearchResult, Settings, Test, Unit
 from dapa_exp.search.solve import search
@@ -23,7 +22,6 @@ __all__ = [
     "Unit",
     "jaccard",
     "non_monotone_pairs",
-    "random_sets",
     "search",
     "stability",
 ]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dapa_exp.base.draws import random_sets
 from dapa_exp.base.errors import DapaError
-from dapa_exp.search import ALGORITHMS, Budget, Outcome, Query, Settings, Unit, random_sets, search
+from dapa_exp.search import ALGORITHMS, Budget, Outcome, Query, Settings, Unit, search
 from tests.benchmarks.planted import layers
 
 UNITS = layers(6)
