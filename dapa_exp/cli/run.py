@@ -33,9 +33,8 @@ def run_command(words: list[str]) -> int:
     note_unmeasurable(planned)
     to_do = [job for job in planned if not is_done(job)]
     refuse_early([job.config for job in to_do])
-    if done := len(planned) - len(to_do):
-        others = "the others are started now" if to_do else "nothing is started"
-        print(f"{done} of {len(planned)} runs done before; {others}", file=sys.stderr, flush=True)
+    if to_do and (done := len(planned) - len(to_do)):
+        print(f"{done} of {len(planned)} runs done before; the others are started now", file=sys.stderr, flush=True)
     make_room(planned)
     prepare(planned)
     try:
