@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.unplaced import refuse_unplaced
+from dapa_exp.base.unplaced import refuse_unplaced, refuse_untied
 from dapa_exp.config.schema import Runtime
 from dapa_exp.models.ends import ends_of, ends_of_another, ends_of_template
 from dapa_exp.models.templates import StoredTemplate
@@ -101,7 +101,7 @@ def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any
         )
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
-    _refuse_unplaced(name, info)
+    _refuse_unplaced(name, model, info)
     _refuse_overflow(model, name)
     return model
 
@@ -113,7 +113,7 @@ def only_whole(name: str) -> Iterator[None]:
 
     def checked(cls: Any, *args: Any, output_loading_info: bool = False, **settings: Any) -> Any:
         model, info = load.__func__(cls, *args, output_loading_info=True, **settings)
-        _refuse_unplaced(name, info)
+        _refuse_unplaced(name, model, info)
         return (model, info) if output_loading_info else model
 
     PreTrainedModel.from_pretrained = classmethod(checked)  # type: ignore[assignment]
@@ -123,9 +123,12 @@ def only_whole(name: str) -> Iterator[None]:
         PreTrainedModel.from_pretrained = load  # type: ignore[method-assign]
 
 
-def _refuse_unplaced(name: str, info: Mapping[str, Collection[str]]) -> None:
+def _refuse_unplaced(name: str, model: PreTrainedModel, info: Mapping[str, Collection[str]]) -> None:
     left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
     refuse_unplaced(name, info["missing_keys"], left_over)
+    named = model.get_expanded_tied_weights_keys(all_submodels=True)
+    if untied := sorted(named.keys() - model.all_tied_weights_keys.keys()):  # their values differ in the files
+        refuse_untied(name, untied[0], named[untied[0]])
 
 
 def _refuse_overflow(model: PreTrainedModel, name: str) -> None:
