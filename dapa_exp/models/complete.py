@@ -1,4 +1,7 @@
-"""Checks that a checkpoint's tensors fill the model that its config describes. It reads headers only, and ends that a config ties."""
+"""Checks that a checkpoint's tensors fill the model that its config describes. It reads headers only.
+
+But for two tensors that the config ties: these are compared.
+"""
 
 from __future__ import annotations
 

@@ -58,6 +58,22 @@ def load_model(
         dtype=getattr(torch, runtime.dtype),
         device_map="auto" if spread else None,
     )
+    tokenizer, ends = load_tokenizer(folder, template_folder, thinking)
+    fit_tokenizer(model, tokenizer, str(folder))
+    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
+    _refuse_endless(model, ends, str(folder))
+    if not spread:
+        _move(model, runtime.device)
+    return LoadedModel(model.eval(), tokenizer, ends)
+
+
+def load_tokenizer(
+    folder: Path, template_folder: Path | None = None, thinking: bool | None = None
+) -> tuple[PreTrainedTokenizerBase, frozenset[int]]:
+    """A model's tokenizer with its chat template, and the end tokens of another model whose template it uses.
+
+    The parameters and errors are those of `load_model`.
+    """
     tokenizer, ends = _tokenizer(folder), frozenset[int]()
     if template_folder is not None:
         other = _tokenizer(template_folder)
@@ -65,12 +81,7 @@ def load_model(
         ends = ends_of_another(template_folder, other, tokenizer)
     _settle_template(tokenizer, template_folder or folder, thinking)
     tokenizer.padding_side = "left"
-    fit_tokenizer(model, tokenizer, str(folder))
-    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
-    _refuse_endless(model, ends, str(folder))
-    if not spread:
-        _move(model, runtime.device)
-    return LoadedModel(model.eval(), tokenizer, ends)
+    return tokenizer, ends
 
 
 def choose_attention(device: str) -> None:
