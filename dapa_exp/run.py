@@ -49,6 +49,8 @@ def run(config: Config, folder: Path, report: Report) -> Record:
             check_templates(config, pair)
             check_search(config, pair)
             others = open_others(config, pair, report)
+            for each in [(config, pair), *others]:
+                evaluator.check_context(*each)
             run.refuse_changed({**checkpoint_digests(pair, [p for _, p in others]), **evaluator.prompts.digests()})
             method = make_method(config.transplant, pair)
         with run.run_stage("teacher"):

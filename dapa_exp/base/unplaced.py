@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NoReturn
 
 from dapa_exp.base.errors import DapaError
 
@@ -21,6 +22,17 @@ def refuse_unplaced(source: str, missing: Collection[str], left_over: Collection
         wrong.append(f"holds {len(left_over)} tensors that have no place in the model, such as {_some(left_over)}")
     if wrong:
         raise DapaError(f"{source}: {'; '.join(wrong)}{_hint(missing, left_over)}")
+
+
+def refuse_untied(source: str, head: str, embeddings: str) -> NoReturn:
+    """Raise a DapaError: a checkpoint's config ties its head to its embeddings, and its files hold two that differ.
+
+    transformers 5 takes the head, with a warning; earlier versions and vLLM take the embeddings for it.
+    """
+    raise DapaError(
+        f"{source}: config.json says tie_word_embeddings=true, and {head} differs from {embeddings}; which of them is"
+        f" the head depends on the program. Set tie_word_embeddings to false, or take {head} out of the files"
+    )
 
 
 def _some(names: Collection[str]) -> str:

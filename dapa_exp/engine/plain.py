@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
-from transformers import BatchEncoding, GenerationConfig
+from transformers import BatchEncoding, GenerationConfig, PreTrainedTokenizerBase
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.work import TokenWork
@@ -175,7 +175,7 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
 
     Raises DapaError if a prompt is longer than the model can read: the model would answer without meaning.
     """
-    texts = [templated(loaded, prompt) for prompt in prompts]
+    texts = [templated(loaded.tokenizer, prompt) for prompt in prompts]
     inputs = loaded.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
     inputs.pop("token_type_ids", None)
     lengths, most = inputs["attention_mask"].sum(-1).tolist(), loaded.model.config.max_position_embeddings
@@ -187,17 +187,17 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
     return inputs.to(loaded.model.device)
 
 
-def token_count(loaded: LoadedModel, prompt: Prompt) -> int:
+def token_count(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
     """How many tokens a prompt has in its chat template."""
-    return len(loaded.tokenizer(templated(loaded, prompt), add_special_tokens=False)["input_ids"])
+    return len(tokenizer(templated(tokenizer, prompt), add_special_tokens=False)["input_ids"])
 
 
-def templated(loaded: LoadedModel, prompt: Prompt) -> str:
+def templated(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> str:
     """A prompt as its model reads it: all its turns, and the start of the answer.
 
     Raises DapaError where the chat template does not take such turns, or leaves some of their text out.
     """
     try:
-        return render(loaded.tokenizer, [asdict(message) for message in prompt.messages])
+        return render(tokenizer, [asdict(message) for message in prompt.messages])
     except DapaError as error:
         raise DapaError(f"prompt {prompt.id}: {error}") from error

@@ -15,9 +15,10 @@ from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.plain import PlainEngine
 from dapa_exp.evaluate.conclusion import Comparer, Measured, verdicts_of
 from dapa_exp.evaluate.confirm import confirm
+from dapa_exp.evaluate.context import Asked, check_context
 from dapa_exp.evaluate.defence import defended_share, demand_verdicts, early_differences
 from dapa_exp.evaluate.harness import BenchmarkTasks, check_tasks
-from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, ModelName
+from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, ModelName, answer_length
 from dapa_exp.evaluate.metrics.change_by_layer import CHANGE_BY_LAYER, Side
 from dapa_exp.evaluate.metrics.perplexity import PERPLEXITY
 from dapa_exp.evaluate.random_control import RandomControl, seed_of
@@ -27,6 +28,7 @@ from dapa_exp.evaluate.sharing import model_keys
 from dapa_exp.evaluate.verdicts import JUDGED, Judged, Shortened, of_all
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
+from dapa_exp.prompts.conversations import turn_of
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.schema import (
@@ -101,6 +103,16 @@ class Evaluator:
             self.prompts.conversations,
             list(self.prompts.attacked),
         )
+
+    def check_context(self, config: Config, pair: Pair) -> None:
+        """Raises DapaError if a pair's models have no room for a prompt and its answer. A config is that of its pair.
+
+        Conversations may outgrow a model: the record says how many did.
+        """
+        needed = (name for metric in self._metrics() for name in metric.sets if name != "text")
+        names = dict.fromkeys(["search", *self._judged(), *needed])
+        sets = {name: self.prompts.named(name) for name in names if turn_of(name) is None}
+        check_context(config, pair, {name: Asked(rows, *answer_length(config, name)) for name, rows in sets.items()})
 
     def measure(self, name: ModelName, load: Callable[[], PlainEngine]) -> Measured:
         """All the metrics of the model that `load` returns in its engine, known as `name` in the run's folder."""

@@ -100,7 +100,7 @@ class ModelInEngine:
         from dapa_exp.engine.completions import COMPLETIONS, CompletionStore
         from dapa_exp.engine.plain import Request
 
-        length = self._answer_length(name)
+        _, length = answer_length(self.config, name)
         store, request = CompletionStore(self.run, self.name, name), Request(tuple(rows), length, reuse=False)
         if (kept := store.find(self.name, request)) is not None:
             return list(kept)
@@ -123,19 +123,12 @@ class ModelInEngine:
                 self.engine.remember(asked, answers)  # hybrids may answer alike
         return found
 
-    def _answer_length(self, name: str) -> int:
-        """The most tokens of an answer to this set."""
-        search = self.config.search
-        if name == "search":
-            return search.longer_tokens or search.max_new_tokens
-        return self.config.evaluate.max_new_tokens
-
     def _fits(self, row: Prompt, length: int) -> bool:
         """Whether the model's context holds a prompt and an answer of so many tokens."""
         from dapa_exp.engine.plain import token_count
 
         most: int = self.loaded.model.config.max_position_embeddings
-        return token_count(self.loaded, row) + length <= most
+        return token_count(self.loaded.tokenizer, row) + length <= most
 
     def result_key(self, what: str) -> Key | None:
         """All that a result of the model depends on; None: it is not shared. `what` names it among the model's."""
@@ -145,9 +138,7 @@ class ModelInEngine:
         """The rows of a prompt set: `report`, `harmless`, `questions`, `text`, or a further set by its name."""
         if turn := turn_of(prompt_set):
             return [said.prompt for said in self._judged_at(turn)]
-        more = {**self.prompts.harmful, **self.prompts.more_harmless}
-        found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self.prompts, prompt_set)
-        return found
+        return self.prompts.named(prompt_set)
 
     def remembered(self, step: str, measure: Step, shared: bool = False) -> dict[str, Measure]:
         """The numbers of a step from the run's folder; measured and written there first if they are missing.
@@ -180,6 +171,15 @@ class ModelInEngine:
             lambda tensors: save({name: tensor.contiguous() for name, tensor in tensors.items()}), load
         )
         return remembered_tensors(file, lambda: self.run.share(file, self.result_key(file.stem), as_file, compute))
+
+
+def answer_length(config: Config, prompt_set: str) -> tuple[str, int]:
+    """The most tokens of an answer to a prompt set, after the key that says so."""
+    if prompt_set != "search":
+        return "evaluate.max_new_tokens", config.evaluate.max_new_tokens
+    if config.search.longer_tokens:
+        return "search.longer_tokens", config.search.longer_tokens
+    return "search.max_new_tokens", config.search.max_new_tokens
 
 
 def compared_rows(config: Config) -> int:

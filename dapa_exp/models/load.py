@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import logging as transformers_logging
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.base.unplaced import refuse_unplaced
+from dapa_exp.base.unplaced import refuse_unplaced, refuse_untied
 from dapa_exp.config.schema import Runtime
 from dapa_exp.models.ends import ends_of, ends_of_another, ends_of_template
 from dapa_exp.models.templates import StoredTemplate
@@ -58,6 +58,22 @@ def load_model(
         dtype=getattr(torch, runtime.dtype),
         device_map="auto" if spread else None,
     )
+    tokenizer, ends = load_tokenizer(folder, template_folder, thinking)
+    fit_tokenizer(model, tokenizer, str(folder))
+    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
+    _refuse_endless(model, ends, str(folder))
+    if not spread:
+        _move(model, runtime.device)
+    return LoadedModel(model.eval(), tokenizer, ends)
+
+
+def load_tokenizer(
+    folder: Path, template_folder: Path | None = None, thinking: bool | None = None
+) -> tuple[PreTrainedTokenizerBase, frozenset[int]]:
+    """A model's tokenizer with its chat template, and the end tokens of another model whose template it uses.
+
+    The parameters and errors are those of `load_model`.
+    """
     tokenizer, ends = _tokenizer(folder), frozenset[int]()
     if template_folder is not None:
         other = _tokenizer(template_folder)
@@ -65,12 +81,7 @@ def load_model(
         ends = ends_of_another(template_folder, other, tokenizer)
     _settle_template(tokenizer, template_folder or folder, thinking)
     tokenizer.padding_side = "left"
-    fit_tokenizer(model, tokenizer, str(folder))
-    ends |= ends_of(model, tokenizer) | ends_of_template(tokenizer)
-    _refuse_endless(model, ends, str(folder))
-    if not spread:
-        _move(model, runtime.device)
-    return LoadedModel(model.eval(), tokenizer, ends)
+    return tokenizer, ends
 
 
 def choose_attention(device: str) -> None:
@@ -101,7 +112,7 @@ def load_whole(auto_class: Any, folder: Path, name: str, **settings: Any) -> Any
         )
     except Exception as error:  # on a damaged file the libraries raise whatever comes up
         raise DapaError(f"{name}: cannot be loaded: {type(error).__name__}: {error}") from error
-    _refuse_unplaced(name, info)
+    _refuse_unplaced(name, model, info)
     _refuse_overflow(model, name)
     return model
 
@@ -113,7 +124,7 @@ def only_whole(name: str) -> Iterator[None]:
 
     def checked(cls: Any, *args: Any, output_loading_info: bool = False, **settings: Any) -> Any:
         model, info = load.__func__(cls, *args, output_loading_info=True, **settings)
-        _refuse_unplaced(name, info)
+        _refuse_unplaced(name, model, info)
         return (model, info) if output_loading_info else model
 
     PreTrainedModel.from_pretrained = classmethod(checked)  # type: ignore[assignment]
@@ -123,9 +134,12 @@ def only_whole(name: str) -> Iterator[None]:
         PreTrainedModel.from_pretrained = load  # type: ignore[method-assign]
 
 
-def _refuse_unplaced(name: str, info: Mapping[str, Collection[str]]) -> None:
+def _refuse_unplaced(name: str, model: PreTrainedModel, info: Mapping[str, Collection[str]]) -> None:
     left_over = {key for key in info["unexpected_keys"] if not _UNREAD.search(key)}
     refuse_unplaced(name, info["missing_keys"], left_over)
+    named = model.get_expanded_tied_weights_keys(all_submodels=True)
+    if untied := sorted(named.keys() - model.all_tied_weights_keys.keys()):  # their values differ in the files
+        refuse_untied(name, untied[0], named[untied[0]])
 
 
 def _refuse_overflow(model: PreTrainedModel, name: str) -> None:

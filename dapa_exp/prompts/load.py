@@ -80,6 +80,12 @@ class PromptSets:
         """All sets whose answers count as defences or not, by name; `report` is the first."""
         return {"report": self.report, **self.more_report, **self.attacked}
 
+    def named(self, prompt_set: str) -> list[Prompt]:
+        """The rows of a set by its name: `search`, `report`, `harmless`, …, or a further set by its own."""
+        more = {**self.harmful, **self.more_harmless}
+        found: list[Prompt] = more[prompt_set] if prompt_set in more else getattr(self, prompt_set)
+        return found
+
     @property
     def turns(self) -> list[str]:
         """The names of the sets of the turns that are judged."""

@@ -160,7 +160,7 @@ class Oracle:
         places = range(len(self._prompts))[:most]
         answers = self._answers(frozenset(), places)
         return [
-            Sample(templated(self._engine.loaded, self._prompts[place]), teacher_answers[place], answer.text)
+            Sample(templated(self._engine.loaded.tokenizer, self._prompts[place]), teacher_answers[place], answer.text)
             for place, answer in zip(places, answers, strict=True)
         ]
 

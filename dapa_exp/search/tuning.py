@@ -143,7 +143,7 @@ def _pace(done: int, steps: int) -> float:
 def _tokens(loaded: LoadedModel, prompt: Prompt, answer: str) -> Tokens:
     """Token ids of the rendered prompt, and of the answer with its end."""
     tokenizer = loaded.tokenizer
-    asked = tokenizer(templated(loaded, prompt), add_special_tokens=False)["input_ids"]
+    asked = tokenizer(templated(tokenizer, prompt), add_special_tokens=False)["input_ids"]
     said = tokenizer(answer, add_special_tokens=False)["input_ids"]
     return asked, said if tokenizer.eos_token_id is None else [*said, tokenizer.eos_token_id]
 

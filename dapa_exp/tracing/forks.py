@@ -111,7 +111,7 @@ def _fork(loaded: LoadedModel, prompt: Prompt, teacher_answer: str, student_answ
 
 def _tokens(loaded: LoadedModel, prompt: Prompt) -> tuple[list[int], range]:
     """Token ids of a prompt through the template, and which of them hold the request itself."""
-    text, request = templated(loaded, prompt), prompt.text.strip()
+    text, request = templated(loaded.tokenizer, prompt), prompt.text.strip()
     start = text.rfind(request)
     if start < 0:
         raise DapaError(f"the chat template changes the request, so its tokens cannot be told apart: {request!r}")

@@ -48,6 +48,21 @@ def test_a_head_may_be_missing_only_where_it_is_tied(tmp_path: Path) -> None:
         read_whole(changed(tmp_path / "untied", "llama", headless, tie_word_embeddings=False))
 
 
+@pytest.mark.parametrize("how", ["the same", "another", "in another dtype"])
+def test_a_head_that_is_stored_though_it_is_tied_must_be_the_embeddings(tmp_path: Path, how: str) -> None:
+    def with_head(tensors: Tensors) -> Tensors:
+        head = tensors["model.embed_tokens.weight"].clone()
+        others = {"the same": head, "another": head + 1, "in another dtype": head.half()}
+        return {**tensors, "lm_head.weight": others[how]}
+
+    folder = changed(tmp_path, "llama", with_head, tie_word_embeddings=True)
+    if how == "the same":
+        assert read_whole(folder)
+    else:
+        with pytest.raises(DapaError, match=r"tie_word_embeddings=true, and lm_head\.weight differs from model\.embed"):
+            read_whole(folder)
+
+
 def test_a_tensor_that_is_left_over_is_named(tmp_path: Path) -> None:
     with pytest.raises(DapaError, match=r"holds 1 tensors that have no place in the model, such as score\.weight"):
         read_whole(changed(tmp_path, "gemma", lambda tensors: {**tensors, "score.weight": torch.ones(2, 16)}))

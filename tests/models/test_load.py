@@ -73,6 +73,13 @@ def test_a_tensor_that_is_not_there_is_not_made_up(checkpoint: Path) -> None:
         load_model(checkpoint, runtime())
 
 
+def test_a_head_of_its_own_in_a_model_that_says_it_has_none_is_an_error(checkpoint: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": True}))
+    with pytest.raises(DapaError, match=r"tie_word_embeddings=true, and lm_head\.weight differs"):
+        load_model(checkpoint, runtime())
+
+
 def test_a_checkpoint_of_other_shapes_is_one_error(checkpoint: Path) -> None:
     tiny_model("llama", 1, vocab_size=80).save_pretrained(checkpoint / "other")
     (checkpoint / "other" / "model.safetensors").replace(checkpoint / "model.safetensors")

@@ -95,8 +95,9 @@ def test_a_revision_of_a_model_that_has_none_is_not_passed_over(name: str) -> No
 
 
 def test_dtype_epsilon_and_tying_are_named(tmp_path: Path) -> None:
-    a, b = tiny_checkpoint(tmp_path / "teacher", "llama", 1), tiny_checkpoint(tmp_path / "student", "llama", 1)
-    edit_config(b, dtype="bfloat16", tie_word_embeddings=True, rms_norm_eps=1e-5)
+    a = tiny_checkpoint(tmp_path / "teacher", "llama", 1)
+    b = tiny_checkpoint(tmp_path / "student", "llama", 1, tie_word_embeddings=True)
+    edit_config(b, dtype="bfloat16", rms_norm_eps=1e-5)
     assert open_pair(config(a, b)).differences == (
         "dtype: teacher float32, student bfloat16",
         "rms_norm_eps: teacher 1e-06, student 1e-05",

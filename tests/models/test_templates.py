@@ -106,9 +106,9 @@ def test_thinking_is_switched_where_the_template_can() -> None:
 def test_a_prompt_that_the_template_garbles_is_named() -> None:
     loaded = LoadedModel(tiny_loaded("llama", 1).model, tokenizers.make("llama"))
     loaded.tokenizer.chat_template = PARTS.replace("| trim", "| truncate(5, True, '')")
-    assert "[user]hi[answer]" in templated(loaded, prompt("mine-1", "hi"))
+    assert "[user]hi[answer]" in templated(loaded.tokenizer, prompt("mine-1", "hi"))
     with pytest.raises(DapaError, match="prompt mine-2: the chat template does"):
-        templated(loaded, Prompt("mine-2", (Message("user", "how do i bake a cake?"),)))
+        templated(loaded.tokenizer, Prompt("mine-2", (Message("user", "how do i bake a cake?"),)))
 
 
 def test_turns_in_another_order_are_refused_but_a_system_prompt_may_stand_before_the_last() -> None:
@@ -192,10 +192,10 @@ def test_thinking_is_switched_for_both_models_and_refused_where_neither_can(fold
     written(student, THINKS)
     assert checked(config) is None
     loaded = load_model(student, config.runtime, thinking=config.pair.thinking)
-    assert templated(loaded, prompt("a", "hi")).endswith("<think>\n\n</think>\n\n")
-    assert templated(load_model(student, config.runtime), prompt("a", "hi")).endswith("<think>\n")
+    assert templated(loaded.tokenizer, prompt("a", "hi")).endswith("<think>\n\n</think>\n\n")
+    assert templated(load_model(student, config.runtime).tokenizer, prompt("a", "hi")).endswith("<think>\n")
     bare = load_model(teacher, config.runtime, thinking=config.pair.thinking)
-    assert "think" not in templated(bare, prompt("a", "hi"))
+    assert "think" not in templated(bare.tokenizer, prompt("a", "hi"))
 
 
 def test_a_base_student_ends_as_the_teacher_whose_template_it_has(folders: tuple[Path, Path]) -> None:

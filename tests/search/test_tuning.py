@@ -60,7 +60,9 @@ def likelihood(loaded: LoadedModel, tensors: dict[str, torch.Tensor]) -> float:
     with torch.no_grad():
         for name, tensor in tensors.items():
             weights[name].copy_(tensor)
-        found = sum(_log_likelihood(loaded, templated(loaded, example.prompt), example.better) for example in EXAMPLES)
+        found = sum(
+            _log_likelihood(loaded, templated(loaded.tokenizer, example.prompt), example.better) for example in EXAMPLES
+        )
         for name, tensor in before.items():
             weights[name].copy_(tensor)
     return found

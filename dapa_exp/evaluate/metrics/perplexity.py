@@ -82,12 +82,18 @@ def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None,
     """
     from dapa_exp.evaluate.statistics import Losses
 
-    window = window or loaded.model.config.max_position_embeddings
+    most: int = loaded.model.config.max_position_embeddings
+    window = window or most
     if stride >= window:
         raise DapaError(f"perplexity: stride {stride} is not smaller than the model's window of {window} tokens")
     windows = [found for text in texts for found in _windows(loaded, text, window, stride)]
     if not windows:
         raise DapaError("perplexity: no text is longer than one token")
+    if (longest := max(len(ids) for ids, _ in windows)) > most:
+        raise DapaError(
+            f"evaluate.perplexity_window={window}: a window of {longest} tokens, and the model reads {most}"
+            " (max_position_embeddings); null is as many as it reads"
+        )
     sums = [0.0] * len(windows)
     for places in equal_length_batches([len(ids) for ids, _ in windows], window):
         for place, losses in zip(places, _token_losses(loaded, [windows[place][0] for place in places]), strict=True):
