@@ -120,7 +120,7 @@ def test_agreement_is_shown_model_by_model_where_the_record_tells(tmp_path: Path
     }
     newer = newer.model_copy(update={"evaluate": newer.evaluate.model_copy(update={"agreement_by_model": of_each})})
     table = agreement_table(load([write_sweep(tmp_path, [older, newer])]))
-    assert table.display[["answers of", "agreement (%)", "completions"]].to_numpy().tolist() == [
+    assert table.display[["model", "agreement (%)", "answers"]].to_numpy().tolist() == [
         ["all", "75.0", "120"],
         ["student", "100.0", "40"],
         ["hybrid", "50.0", "40"],
