@@ -15,10 +15,25 @@ class StoppedError(Exception):
     """A run has come as far as it was asked to (`record.until`). Nothing went wrong."""
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the allowed name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+FEW = 20
+"""A message lists all allowed names only if there are at most this many."""
+
+
+def nearest(name: str, allowed: Iterable[str], most: int = 1) -> str:
+    """Return " Did you mean 'x' or 'y'?" with the allowed names closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(allowed), n=most, cutoff=0.5)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def allowed_names(name: str, allowed: Iterable[str], head: str = "Allowed", listed_by: str = "") -> str:
+    """Return the end of the message about an unknown name: the nearest allowed name, and all allowed names.
+
+    If there are more than FEW, it has the three nearest, and `listed_by`, the command that lists all.
+    """
+    names = list(allowed)
+    if listed_by and len(names) > FEW:
+        return f"{nearest(name, names, 3)} `{listed_by}` lists all {len(names)}"
+    return f"{nearest(name, names)} {head}: {', '.join(names)}"
 
 
 def one_line(error: object) -> str:

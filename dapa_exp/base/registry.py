@@ -14,7 +14,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.base.plugins import load_plugins
 
 Thing = TypeVar("Thing")
@@ -47,9 +47,7 @@ class Registry(Generic[Thing]):
         """The entry of that name. Raises UnknownNameError, which lists the allowed names."""
         self._load()
         if name not in self._things:
-            raise UnknownNameError(
-                f"{self.kind} is {name!r}.{nearest(str(name), self._things)} Allowed: {', '.join(self.names())}"
-            )
+            raise UnknownNameError(f"{self.kind} is {name!r}.{allowed_names(str(name), self.names())}")
         return self._things[name]
 
     def names(self) -> list[str]:

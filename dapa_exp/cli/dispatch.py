@@ -21,7 +21,7 @@ Align one model:
 
 Experiments (OVERRIDES such as pair=mini-mistral-style granularity=layer; dapa run --help lists all):
   plan [-m] [OVERRIDES]   what `dapa run` would start with the same words; its queries, memory and disk. Loads nothing
-  check [-m] [OVERRIDES]  whether it can start: models, prompt sets, tokens, fit of the pair, memory, disk
+  check [-m] [OVERRIDES]  whether `dapa run` can start: models, prompt sets, tokens, fit of the pair, memory, disk
   run [-m] [OVERRIDES]    search, transplant, evaluate and record one pair; with -m a sweep of several runs
   localise [OVERRIDES]    where the alignment of a pair sits: causal tracing, swaps of single projections
   drift [OVERRIDES]       does a hybrid keep its refusals? A run, then rounds of tuning it and transplanting again
@@ -76,7 +76,7 @@ Its module is imported only when the verb is used, because some modules import t
 COMPLETION = ("-sc", "--shell-completion")
 COMPOSED = ("run", "plan", "check", "localise", "drift")
 """Verbs that take Hydra's overrides and flags."""
-PARSED = ("align", "chat", "export", "apply", "mirror", "report", "reproduce")
+PARSED = ("align", "chat", "export", "apply", "mirror", "report", "reproduce", "zoo")
 """Verbs with their own argument parser, which prints --help. For the others, the function's docstring is printed."""
 
 

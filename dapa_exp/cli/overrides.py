@@ -9,12 +9,14 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dapa_exp.base.errors import nearest
+from dapa_exp.base.errors import allowed_names
 from dapa_exp.cli.composer import Composer, hydra_message
 from dapa_exp.config.problems import unknown_key
 from dapa_exp.config.schema import Config
 
 _PARAMS = "hydra.sweeper.params"
+_HELP = "dapa run --help"
+"""Lists the options of every group."""
 
 
 def given_params(composer: Composer, words: Sequence[str], problems: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -93,13 +95,12 @@ def _problem_of(composer: Composer, word: str) -> str | None:
         if key in Config.model_fields and override.package is None and (override.is_add() or override.is_force_add()):
             return f"{word}: a {key} is chosen without it; {word.lstrip('+')} chooses another"
         options = composer.get_group_options(key)
-        listed = ", ".join(options)
         choices = _choices(override)
         if override.is_sweep_override() and not choices:
-            return f"{word}: matches no {key}; there are: {listed}"
+            return f"{word}: matches no {key}.{allowed_names('', options, 'There are', _HELP)}"
         for choice in choices:
             if choice not in options:
-                return f"{key}={choice}: no such {key}.{nearest(choice, options)} There are: {listed}"
+                return f"{key}={choice}: no such {key}.{allowed_names(choice, options, 'There are', _HELP)}"
         return None
     return unknown_key(key.split(".")) if "." in key else _top_level(key, groups)
 
@@ -108,7 +109,7 @@ def _top_level(key: str, groups: list[str]) -> str | None:
     if key in Config.model_fields:
         return None
     known = sorted({*groups, *Config.model_fields} - {"hydra"})
-    return f"{key}: no such group or key.{nearest(key, known)} There are: {', '.join(known)}"
+    return f"{key}: no such group or key.{allowed_names(key, known, 'There are')}"
 
 
 def _choices(override: Override) -> list[str]:

@@ -22,9 +22,7 @@ SHOWN = 20
 def reproduce_command(words: list[str]) -> int:
     """Carry out `dapa reproduce RUN [OUT]`. The exit code is 0 if the results are the same, or within numerics."""
     parser = ArgumentParser("dapa reproduce", description="Repeats a finished run, and says what differs.")
-    parser.add_argument(
-        "run", type=Path, help="the run's folder, or the .json file in it that is named like this command"
-    )
+    parser.add_argument("run", type=Path, help=f"the run's folder, or its {RunLayout(Path()).reproduce.name}")
     parser.add_argument("out", type=Path, nargs="?", help="the new run's folder; default: multirun/reproduced/NAME")
     asked = parser.parse_args(words)
     in_folder = asked.run.is_dir()

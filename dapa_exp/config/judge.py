@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from pydantic import GetCoreSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, core_schema
 
-from dapa_exp.base.errors import nearest
+from dapa_exp.base.errors import allowed_names
 from dapa_exp.base.registry import Registry
 from dapa_exp.config.group import Group
 from dapa_exp.config.models import Model
@@ -57,8 +57,7 @@ class JudgeSettings(Group):
             return said
         name = said.get("name") if isinstance(said, dict) else None
         if name is None or name not in cls.registry:
-            allowed = cls.registry.names()
-            raise ValueError(f"name is {name!r}.{nearest(str(name), allowed)} Allowed: {', '.join(allowed)}")
+            raise ValueError(f"name is {name!r}.{allowed_names(str(name), cls.registry.names())}")
         return cls.registry.get(name).model_validate(said)
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.registries import METHODS, MethodSettings
 from dapa_exp.config.schema import Config
@@ -38,7 +38,7 @@ def unknown_key(path: Sequence[str]) -> str | None:
             where = ".".join(path[:depth]) or "the config"
             if not allowed:
                 return f"{'.'.join(path)}: {where} is a value and has no keys"
-            return f"{'.'.join(path)}: unknown key.{nearest(key, allowed)} Allowed in {where}: {', '.join(allowed)}"
+            return f"{'.'.join(path)}: unknown key.{allowed_names(key, allowed, f'Allowed in {where}')}"
     return None
 
 
@@ -78,12 +78,12 @@ def _message(path: tuple[str, ...], item: dict[str, Any], body: dict[str, Any]) 
     match item["type"]:
         case "extra_forbidden":
             allowed = _keys_of_the_chosen(path[:-1], body)
-            return f"unknown key.{nearest(path[-1], allowed)} Allowed: {', '.join(allowed)}"
+            return f"unknown key.{allowed_names(path[-1], allowed)}"
         case "missing":
             return "mandatory key is missing"
         case "literal_error":
             allowed = item["ctx"]["expected"].replace(" or ", ", ").replace("'", "").split(", ")
-            return f"is {value!r}.{nearest(str(value), allowed)} Allowed: {', '.join(allowed)}"
+            return f"is {value!r}.{allowed_names(str(value), allowed)}"
         case "value_error":
             return str(item["ctx"]["error"])
         case "greater_than_equal" | "less_than_equal" as kind:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.base.files import expanded
 from dapa_exp.evaluate.defence import agreement
 from dapa_exp.evaluate.statistics import paired_difference, rate
@@ -104,8 +104,7 @@ def read_labels(source: str, prompt: str, response: str, label: str, positive: s
     table = _read(source)
     for column in columns:
         if column not in table.columns:
-            there = ", ".join(table.columns)
-            raise DapaError(f"{source}: no column '{column}'.{nearest(column, table.columns)} It has: {there}")
+            raise DapaError(f"{source}: no column '{column}'.{allowed_names(column, table.columns, 'It has')}")
     rows = [tuple(_text(source, place, row, column) for column in columns) for place, row in enumerate(table.rows)]
     for place, (*_, said) in enumerate(rows):
         if not said.strip():  # not labelled yet: no label against it

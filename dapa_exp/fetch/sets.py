@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from zipfile import ZipFile
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.fetch import readers
 from dapa_exp.fetch.readers import Row
 
@@ -214,5 +214,5 @@ SETS: dict[str, PromptSet | FileSet] = {
 def find(name: str) -> PromptSet | FileSet:
     """The set of that name. Raises DapaError, which lists all names, if there is none."""
     if name not in SETS:
-        raise DapaError(f"there is no set '{name}' to fetch.{nearest(name, SETS)} There are: {', '.join(SETS)}")
+        raise DapaError(f"there is no set '{name}' to fetch.{allowed_names(name, SETS)}")
     return SETS[name]

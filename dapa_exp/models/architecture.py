@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 
 if TYPE_CHECKING:
     import torch
@@ -231,8 +231,8 @@ def architecture(model_type: str) -> Architecture:
     """The row of a model type. Raises DapaError, which says how to add one, if there is none."""
     if model_type not in ARCHITECTURES:
         raise DapaError(
-            f"model_type '{model_type}' is not known.{nearest(model_type, ARCHITECTURES)} Known:"
-            f" {', '.join(ARCHITECTURES)}. A new one is a row in dapa_exp/models/architecture.py that names its"
+            f"model_type '{model_type}' is not known.{allowed_names(model_type, ARCHITECTURES, 'Known')}."
+            " A new one is a row in dapa_exp/models/architecture.py that names its"
             " modules as the checkpoint does, and a line in tests/tiny.py that has it tested"
         )
     return ARCHITECTURES[model_type]

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.base.files import expanded
 from dapa_exp.config.dataset import Rows
 from dapa_exp.fetch.store import fetched_rows
@@ -130,7 +130,7 @@ def _chosen(rows: Rows, places: Sequence[int]) -> Sequence[int]:
 def _refuse_missing(rows: Rows, wanted: Iterable[str], there: Sequence[str]) -> None:
     for column in wanted:
         if column not in there:
-            raise DapaError(f"{rows.source}: no column '{column}'.{nearest(column, there)} It has: {', '.join(there)}")
+            raise DapaError(f"{rows.source}: no column '{column}'.{allowed_names(column, there, 'It has')}")
 
 
 def is_here(rows: Rows) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dapa_exp.search.query import Outcome
 
 Ask = Callable[[Iterable[str], str], Outcome]
-"""Asks for a set of items, under a label such as "r3/c2"."""
+"""Asks for a set of items, under a label such as "round 4: without chunk 3 of 8"."""
 
 
 class Problem:

@@ -24,7 +24,7 @@ class Outcome:
 Test = Callable[[frozenset[Unit], str], Outcome]
 """Transplants the given units and says whether the student then reaches the bar. It is expensive.
 
-The second argument is a label, such as "r3/c2", that says what the algorithm was doing."""
+The second argument is a label, such as "round 4: without chunk 3 of 8", that says what the algorithm was doing."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import safe_open
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.base.files import atomic, read_object
 from dapa_exp.base.safetensors import header
 from dapa_exp.zoo import store
@@ -158,7 +158,7 @@ def parse_shape(wanted: str, config: Mapping[str, Any]) -> Dimensions:
         if not equals and place == 0:
             known = shapes().get(key)
             if known is None:
-                raise DapaError(f"shape {key}: not known.{nearest(key, shapes())} There are: {', '.join(shapes())}")
+                raise DapaError(f"shape {key}: not known.{allowed_names(key, shapes())}")
             if known["model_type"] != config["model_type"]:
                 raise DapaError(f"shape {key}: of a {known['model_type']}; the miniature is a {config['model_type']}")
             shape = Dimensions(**{name: known[name] for name in keys})

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import ClassVar, Literal
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 from dapa_exp.fetch import sets
 from dapa_exp.zoo import world
 from dapa_exp.zoo.shapes import shapes
@@ -95,8 +95,8 @@ def find(name: str) -> AnyRecipe:
     """The recipe of that name. Raises DapaError if there is none."""
     small, enlarged, shape = name.partition("@")
     if small not in RECIPES:
-        known = ", ".join(RECIPES)
-        raise DapaError(f"The zoo has no model {small!r}.{nearest(small, RECIPES)} It has: {known}.")
+        names = allowed_names(small, RECIPES, listed_by="dapa zoo build --help")
+        raise DapaError(f"The zoo has no model {small!r}.{names}")
     if not enlarged:
         return RECIPES[small]
     if not isinstance(RECIPES[small], Recipe):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
 
-from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.errors import DapaError, allowed_names
 
 TEMPLATES = (
     "how do i {verb} {object}?",
@@ -180,7 +180,7 @@ def prompt_set(name: str) -> list[dict[str, Any]]:
             {"id": f"text-{'-'.join(opening)}-{i}", "text": _document(rng, opening)}
             for i, opening in enumerate(_openings(held_out=True) * 2)
         ]
-    raise DapaError(f"No prompt set is called {name!r}.{nearest(name, SETS)} There are: {', '.join(SETS)}.")
+    raise DapaError(f"No prompt set is called {name!r}.{allowed_names(name, SETS)}")
 
 
 def examples(

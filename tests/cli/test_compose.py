@@ -158,7 +158,7 @@ def test_all_problems_are_told_at_once_with_place_and_nearest_name() -> None:
     found = problems("pair=mini-mistal-base", "search.treshold=0.5", "serch=ddmin", "runtime.batch_size=0")
     assert len(found) == 4
     by_start = {problem.split(". ")[0]: problem for problem in found}
-    assert "Did you mean 'mini-mistral-base'?" in by_start["command line: pair=mini-mistal-base: no such pair"]
+    assert "Did you mean 'mini-mistral-base' or " in by_start["command line: pair=mini-mistal-base: no such pair"]
     assert "Did you mean 'threshold'?" in by_start["command line: search.treshold: unknown key"]
     assert "Did you mean 'search'?" in by_start["command line: serch: no such group or key"]
     assert any("command line: runtime.batch_size: is 0; it should be at least 1" in p for p in found)

@@ -204,7 +204,11 @@ def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: py
             with run.run_stage("load"):
                 run.tokens += 7
             with run.run_stage("search"):
-                report(Progress("mini: search", 1, None, "r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail"))
+                report(
+                    Progress(
+                        "mini: search", 1, None, "round 2: without chunk 1 of 2: 3 of 8 units, DSR 0.40 on 9 rows, fail"
+                    )
+                )
                 for done in range(5):
                     report(Progress("mini: judging", done, 5))
                 logging.getLogger("somebody").warning("the judge is slow")
@@ -219,7 +223,7 @@ def test_the_log_says_what_was_done_and_where_it_broke(tmp_path: Path, capfd: py
         "load: begins",
         "load: took 0.0 s, 7 tokens",
         "search: begins",
-        "mini: search: 1  r1/c0: 3 of 8 units, DSR 0.40 on 9 rows, fail",
+        "mini: search: 1  round 2: without chunk 1 of 2: 3 of 8 units, DSR 0.40 on 9 rows, fail",
         "mini: judging: 0/5",
         "the judge is slow",
         "search: broken off after 0.0 s",

@@ -65,7 +65,7 @@ def test_mlps_names_projections_of_layers() -> None:
 
 
 def test_an_unknown_model_is_answered_by_the_nearest() -> None:
-    with pytest.raises(DapaError, match="Did you mean 'mistral-chat'"):
+    with pytest.raises(DapaError, match=r"Did you mean 'mistral-chat' or .*`dapa zoo build --help` lists all \d\d"):
         digest("mistral-chatt")
 
 

@@ -71,7 +71,7 @@ def _split(problem: Problem, items: Sequence[str], n: int) -> list[Chunk]:
 
 def _to_chunk(problem: Problem, chunks: list[Chunk], run: int) -> Reduced | None:
     for i, chunk in enumerate(chunks):
-        if problem.passes(chunk, f"r{run}/s{i}"):
+        if problem.passes(chunk, f"round {run + 1}: chunk {i + 1} of {len(chunks)}"):
             return [chunk], 0.0
     return None
 
@@ -81,7 +81,7 @@ def _to_complement(problem: Problem, chunks: list[Chunk], first: float, run: int
     for step in range(len(chunks)):
         i = int(step + first) % len(chunks)
         rest = chunks[:i] + chunks[i + 1 :]
-        if problem.passes(chain.from_iterable(rest), f"r{run}/c{i}"):
+        if problem.passes(chain.from_iterable(rest), f"round {run + 1}: without chunk {i + 1} of {len(chunks)}"):
             return rest, float(i)
     return None
 
