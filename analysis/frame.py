@@ -44,8 +44,8 @@ class Run:
 def load(folders: str | Path | Iterable[str | Path], only: Collection[Path] | None = None) -> pd.DataFrame:
     """All numbers and settings of the runs in these sweep or run folders, or only of the run folders in `only`.
 
-    Runs with the same identity count once: the first that is done is taken. A run that is not done has rows for its
-    settings and its state only.
+    Runs with the same identity count once: the first that is done is taken. Of finished runs whose identities differ by
+    their version alone, the latest counts. A run that is not done has rows for its settings and its state only.
     """
     return frame_of(find_runs(folders, only))
 
@@ -68,7 +68,16 @@ def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path]
             )
         if kept.status.state != "done" and known.state == "done":
             found[run.identity] = run
-    return list(found.values())
+    return _latest(list(found.values()))
+
+
+def _latest(runs: Collection[Run]) -> list[Run]:
+    """The runs, without finished ones that were finished again by code of a later identity version."""
+    made_from = {run.path: run.status.files.essence() if run.status.state == "done" else {} for run in runs}
+    versions = {path: essence.pop("version", 0) for path, essence in made_from.items()}
+    rest = {path: json.dumps(essence, sort_keys=True) if essence else str(path) for path, essence in made_from.items()}
+    last = {rest[path]: path for path in sorted(versions, key=versions.__getitem__)}
+    return [run for run in runs if last[rest[run.path]] == run.path]
 
 
 def _results(run: Run) -> str | None:
@@ -144,11 +153,7 @@ def _numbers(run: Run) -> Iterator[Entry]:
 
 def _settings(path: Path) -> Iterator[Entry]:
     """Yields the settings in the run's identity, with dotted keys; nothing if the run was never started."""
-    try:
-        essence = json.loads(RunLayout(path).identity.read_bytes())["essence"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    for key, value in _flat(essence):
+    for key, value in _flat(RunLayout(path).essence()):
         yield Entry("setting", key=key, text=str(value))
 
 

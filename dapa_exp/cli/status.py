@@ -117,7 +117,7 @@ def _work_cells(run: RunStatus, siblings: Siblings) -> tuple[str, str, str, str]
 def _where_or_why(run: RunStatus) -> str:
     if run.owner:
         return str(run.owner)
-    said = run.reason or unsent(run)
+    said = "; ".join(part for part in (run.reason, run.outdated) if part) or unsent(run)
     log = last_words(run) if run.state == "failed" else ""
     repeated = (log.partition(" failed: ")[2] or log) in said
     return said if repeated else f"{said}\n{run.files.log} ends: {log}"

@@ -22,11 +22,14 @@ from dapa_exp.prompts.files import is_table
 from dapa_exp.record.given import given_units, within_units
 from dapa_exp.zoo import world
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 """Raise it when the meaning of a config or the code of a stage changes results.
 
 2: judges look at whole answers, and searches at their beginnings; prompts that repeat or resemble others are left out;
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
+3: end tokens need not be special, and stand in no answer; merged adapters and GGUF files have their own special tokens;
+signs and vowel signs count in answers; attacks put the request where published files have its place; `auto` and `cdd`
+ask other queries.
 """
 
 ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.files import read_object
 from dapa_exp.config.schema import Config
 from dapa_exp.record.journal import Line, read_lines
 from dapa_exp.record.schema import Record, SearchRecord, damage
@@ -174,6 +175,11 @@ class RunLayout(_Layout):
             raise DapaError(f"{self.config}: {error.strerror}") from error
         except (ValueError, yaml.YAMLError) as error:
             raise DapaError(f"{self.config}: not the config of a run: {error}") from error
+
+    def essence(self) -> dict[str, Any]:
+        """All that the run's identity was made from; nothing if the run was never started, or that file is damaged."""
+        essence = (read_object(self.identity) or {}).get("essence")
+        return essence if isinstance(essence, dict) else {}
 
     def read_record(self) -> Record:
         """The run's record. Raises DapaError if the run is not finished, or the record is damaged."""

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from dapa_exp.base.claim import Owner, owners
 from dapa_exp.base.errors import DapaError
+from dapa_exp.record.identity import IDENTITY_VERSION
 from dapa_exp.record.layout import RunLayout, SweepLayout
 from dapa_exp.record.schema import Record
 
@@ -61,6 +62,8 @@ class RunStatus:
     """The process that works on the run; None if there is none."""
     unsent: str | None = None
     """Why the mirror of a finished run failed; None if it did not."""
+    outdated: str | None = None
+    """Why the same command begins this run anew; None if it goes on with it, or has nothing to do."""
 
     @property
     def files(self) -> RunLayout:
@@ -142,7 +145,7 @@ def read_all(runs: Sequence[RunStatus]) -> list[RunStatus]:
 
 
 def _read_one(run: RunStatus) -> RunStatus:
-    run = _from_config(run)
+    run = replace(_from_config(run), outdated=_outdated(run.files))
     if run.files.record.is_file():
         return _read_record(run)
     queries = run.files.count_queries()
@@ -241,6 +244,13 @@ def _from_config(run: RunStatus) -> RunStatus:
         )
     except (DapaError, KeyError, TypeError):
         return run  # the folder's name remains to tell the run
+
+
+def _outdated(files: RunLayout) -> str | None:
+    version = files.essence().get("version", IDENTITY_VERSION)
+    if version == IDENTITY_VERSION:
+        return None
+    return f"by code that finds other results (identity version {version}, now {IDENTITY_VERSION}); not gone on with"
 
 
 def _ends_early(files: RunLayout) -> bool:

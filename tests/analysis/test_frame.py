@@ -51,6 +51,20 @@ def test_a_row_for_each_number_of_a_run(tmp_path: Path) -> None:
     assert set(frame["experiment"]) == {"miniature"}
 
 
+def test_a_run_that_later_code_has_finished_again_counts_once(tmp_path: Path) -> None:
+    """Otherwise a mean would count each pair twice after the identity's version was raised."""
+    old, new, other = record("a", hybrid=0.5), record("a", hybrid=0.9, seed=1), record("b", hybrid=0.7)
+    new = new.model_copy(update={"identity": "3" * 64})
+    sweep = write_sweep(tmp_path, [new, old, other])
+    for run, version, threshold in ((old, 2, 0.9), (new, 3, 0.9), (other, 2, 0.9)):
+        essence = {"version": version, "pair": run.pair.name, "search": {"threshold": threshold}}
+        write_settings(sweep, run, essence)
+    frame = load(sweep)
+    assert runs_in(frame, "identity") == [new.identity, other.identity]
+    write_settings(sweep, old, {"version": 2, "pair": "a", "search": {"threshold": 0.8}})
+    assert len(runs_in(load(sweep), "identity")) == 3
+
+
 def test_one_run_with_two_results_is_an_error_that_names_both(tmp_path: Path) -> None:
     """Which of the two counts would depend on the order of the folders."""
     one, other = (write_sweep(tmp_path / name, [record("a", hybrid=dsr)]) for name, dsr in (("x", 0.9), ("y", 0.5)))

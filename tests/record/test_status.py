@@ -15,9 +15,19 @@ from rich.console import Console
 from dapa_exp.base.errors import DapaError
 from dapa_exp.cli import status as cli
 from dapa_exp.cli.status import show
+from dapa_exp.record import identity as identities
 from dapa_exp.record.folder import claim_folder, open_run
 from dapa_exp.record.status import Work, status
-from tests.analysis.factory import name_of, record, write_config, write_failure, write_queries, write_run, write_sweep
+from tests.analysis.factory import (
+    name_of,
+    record,
+    write_config,
+    write_failure,
+    write_queries,
+    write_run,
+    write_settings,
+    write_sweep,
+)
 from tests.settings import quick_config
 
 
@@ -42,6 +52,31 @@ def test_every_state_is_told_apart_with_its_reason(tmp_path: Path) -> None:
     assert runs["d"].reason == "not started"
     assert runs["e"].reason == "stopped before the search"
     assert runs["d"].granularity == "mlp"
+
+
+def test_a_run_of_an_older_identity_is_read_and_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = quick_config("pair=mini-llama-small-base")
+    with monkeypatch.context() as older:
+        older.setattr(identities, "IDENTITY_VERSION", 2)
+        known = identities.identity(config)
+        with open_run(tmp_path / "old", config):
+            pass
+    assert known != identities.identity(config)
+    with (
+        pytest.raises(DapaError, match="holds another run; these keys differ: version"),
+        open_run(tmp_path / "old", config),
+    ):
+        pass
+    (run,) = status(tmp_path)
+    assert run.outdated == "by code that finds other results (identity version 2, now 3); not gone on with"
+    done = record("a")
+    folder = write_run(tmp_path, done)
+    write_settings(tmp_path, done, {"version": 2})
+    finished = next(run for run in status(tmp_path) if run.path == folder)
+    assert (finished.state, finished.record) == ("done", done)
+    screen = io.StringIO()
+    show([finished], Console(file=screen, width=200))
+    assert "identity version 2, now 3" in screen.getvalue()
 
 
 def test_a_run_that_is_being_worked_on_is_running(tmp_path: Path) -> None:
