@@ -126,7 +126,7 @@ def test_agreement_is_shown_model_by_model_where_the_record_tells(tmp_path: Path
         ["hybrid", "50.0", "40"],
         ["teacher", "75.0", "40"],
     ]
-    assert "all: of an older record" in table.caption
+    assert "from an older record" in table.caption
 
 
 def test_a_judge_that_sees_no_refusals_has_a_reason_in_place_of_over_refusal(tmp_path: Path) -> None:
