@@ -76,8 +76,8 @@ def _latest(runs: Collection[Run]) -> list[Run]:
     made_from = {run.path: run.status.files.essence() if run.status.state == "done" else {} for run in runs}
     versions = {path: essence.pop("version", 0) for path, essence in made_from.items()}
     rest = {path: json.dumps(essence, sort_keys=True) if essence else str(path) for path, essence in made_from.items()}
-    last = {rest[path]: path for path in sorted(versions, key=versions.__getitem__)}
-    return [run for run in runs if last[rest[run.path]] == run.path]
+    last = {rest[path]: versions[path] for path in sorted(versions, key=versions.__getitem__)}
+    return [run for run in runs if last[rest[run.path]] == versions[run.path]]
 
 
 def _results(run: Run) -> str | None:

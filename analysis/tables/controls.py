@@ -34,10 +34,10 @@ def controls_table(frame: pd.DataFrame) -> Table:
     rows = pd.concat([numbers, _means(numbers)], ignore_index=True) if averaged else numbers
     return Table(
         name="controls",
-        title="Do random sets defend as much as the found one?",
-        caption="DSR in percent on the report rows, all answers read at the search's length.\n"
-        "95 % intervals: over rows for the found set, over sets for random ones, over teachers for means.\n"
-        "as good: random sets that reach the found set's DSR. p: (1 + as good) / (1 + sets), for each run alone.",
+        title="Do random sets defend as much as the found set?",
+        caption="DSR in percent on the report rows, all answers cut at the search's length.\n"
+        "95 % intervals: over rows for the found set, over sets for random sets, over teachers for means.\n"
+        "reached: random sets that reach the found set's DSR. p: (1 + reached) / (1 + sets), for each run alone.",
         display=pd.DataFrame([_print(row, settings, shown) for row in rows.to_dict("records")]),
         numbers=rows.drop(columns="teacher"),
         labels=1 + len(settings),
@@ -60,10 +60,10 @@ def _print(row: dict[Any, Any], settings: list[str], shown: list[str]) -> dict[s
     for control in shown:
         cells[CONTROLS[control]] = _dsr(row, control)
         if known(row["identity"]):
-            cells[f"as good, {CONTROLS[control]}"] = of(row[f"{control}_reached"], row[f"{control}_sets"])
+            cells[f"reached, {CONTROLS[control]}"] = of(row[f"{control}_reached"], row[f"{control}_sets"])
             cells[f"p, {CONTROLS[control]}"] = p_value(row[f"{control}_p"])
         else:
-            cells |= {f"{name}, {CONTROLS[control]}": "" for name in ("as good", "p")}
+            cells |= {f"{name}, {CONTROLS[control]}": "" for name in ("reached", "p")}
     return cells
 
 

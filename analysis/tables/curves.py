@@ -19,8 +19,8 @@ def curves_table(frame: pd.DataFrame) -> Table:
         name="curves",
         title="What does each share of the parameters buy?",
         caption=(
-            "Units, or neurons of each MLP, are taken in this order as long as they fit into the share. Moved: the"
-            " share of parameters that this was. With 95 % intervals: over rows, or over runs where there are several."
+            "Units, or neurons of each MLP, are taken in this order if they still fit into the share. Moved: the share"
+            " of parameters that was replaced. 95 % intervals: over rows, or over runs if there are several."
         ),
         display=pd.DataFrame([_print(row) for row in found.to_dict("records")]),
         numbers=found,

@@ -22,7 +22,7 @@ def drift_table(frame: pd.DataFrame) -> Table:
         caption=(
             "Each round tunes the hybrid of the round before to answer as the first student did: all weights, only"
             " those of the found units (inside), or only the others (outside). Then the units are transplanted again."
-            " Put back: parameters that this changed. Equal: tensors equal to the first hybrid's, bit for bit."
+            " Put back: parameters changed by this. Equal: tensors equal to the first hybrid's, bit for bit."
         ),
         display=pd.DataFrame([_print(row) for row in numbers.to_dict("records")]),
         numbers=numbers,

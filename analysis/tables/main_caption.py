@@ -23,7 +23,7 @@ def caption(measured: pd.DataFrame, counts_twice: bool) -> str:
     if len(done):
         sentences += _how_measured(done)
     if len(measured) > 1 and counts_twice:
-        sentences.append("No means: runs of one pair differ in settings that are no columns here.")
+        sentences.append("No means: runs of one pair differ in settings that have no column here.")
     sentences.append(_about_paper(done))
     if done["made_here"].any():
         sentences.append(f"{MADE_HERE} {NO_EVIDENCE}")
@@ -43,14 +43,14 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         _random(done),
         "search DSR: on the search rows, of the found set and of everything (all units transplanted); bar: what the"
         " search asks for, computed from everything.",
-        f"{TOO_LITTLE} all units together reach less of the teacher's gain than the search asks of a set: units of this"
-        " kind cannot carry it."
+        f"{TOO_LITTLE} all units together reach less of the teacher's gain than the search demands of a set: units of"
+        " this kind do not suffice."
         if any(map(is_too_little, done.to_dict("records")))
         else "",
-        "parameters moved: replaced by the transplant; changed: moved, and then different from the student's."
+        "parameters moved: replaced by the transplant; changed: replaced by another value than the student's."
         if done["parameters_changed_percent"].notna().any()
         else "",
-        "Changes are from student to hybrid; so is the arrow of over-refusal.",
+        "Changes, and the arrow of over-refusal, go from student to hybrid.",
         "P(DSR≥bar): the probability that the hybrid reaches the bar on prompts like the report's"
         + ("; by group: rows of one category count as one group." if _grouped(done) else "."),
         "certified: 1-minimal on the search rows: the set reached the bar, and missed it without any one of its"
@@ -60,14 +60,14 @@ def _how_measured(done: pd.DataFrame) -> list[str]:
         "Intervals of means are over teachers." if len(done) > 1 else "",
         f"Of the three models' answers to report prompts none {' and none '.join(none)}." if none else "",
         "degenerate, judge failed: student / hybrid / teacher." if len(none) < len(named) else "",
-        "retracted: refused at first, and then done all the same, which is no defence; student / hybrid / teacher."
+        "retracted: refused at first, and then done, which is no defence; student / hybrid / teacher."
         if has_any(done, "retracted")
         else "",
     ]
     if (done["status"] == "no_gain").any():
         sentences.append(
-            "no gain: transplanting everything gains too little to search for less; the hybrid then is everything,"
-            " and the means of units and parameters leave the run out."
+            "no gain: all units together gain too little, so nothing was searched. The hybrid has all units, and the"
+            " means of units and parameters leave the run out."
         )
     return [sentence for sentence in sentences if sentence]
 
@@ -79,7 +79,7 @@ def _misused(done: pd.DataFrame) -> str:
         return ""
     return (
         f"{of(len(wrong), len(done))} runs use a method that is made for students tuned from the teacher, on students"
-        " that are not: what they show is not that method as its authors mean it."
+        " that are not: they do not show the method as its authors intend it."
     )
 
 
@@ -98,7 +98,9 @@ def _left_out(done: pd.DataFrame) -> str:
     if not (done["report_rows_left_out"] > 0).any():
         return ""
     left_out, named = _range(done["report_rows_left_out"]), _range(done["report_rows_named"])
-    return f"{left_out} of {named} report rows were dropped: they repeat another, or are or resemble a search row."
+    return (
+        f"{left_out} of {named} report rows were dropped: they repeat another row, or equal or resemble a search row."
+    )
 
 
 def _random(done: pd.DataFrame) -> str:
@@ -110,8 +112,8 @@ def _random(done: pd.DataFrame) -> str:
     if done["random_p"].isna().all():
         return f"{said}."
     return (
-        f"{said}, answers read at the search's length; read so, the found sets reach"
-        f" {percent(done['random_found_dsr'].mean())} %. p (random-k): (1 + random sets that reach the found one's DSR)"
+        f"{said}, answers cut at the search's length; cut in the same way, the found sets reach"
+        f" {percent(done['random_found_dsr'].mean())} %. p (random-k): (1 + random sets that reach the found set's DSR)"
         " / (1 + random sets)."
     )
 

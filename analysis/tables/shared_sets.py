@@ -30,7 +30,8 @@ def shared_sets_table(frame: pd.DataFrame) -> Table:
         caption=(
             "DSR of the hybrid of each student (columns) with the units that were found on the student of the row, in"
             " percent, with 95 % intervals. * reaches the student's own bar on the search rows. Serves: students whose"
-            " bar it reaches. Queries: of the search that found it. To try a set takes one, and two for the bar."
+            " bar it reaches. Queries: of the search that found the set. Trying a set on a student takes one query, and"
+            " two for the bar."
         ),
         display=pd.DataFrame([_row(str(keys[-1]), group, students) for keys, group in groups]),
         numbers=numbers,

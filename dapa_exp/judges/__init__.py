@@ -1,4 +1,4 @@
-"""Judges: each decides what a completion is. A judge sees prompts and completions, never a model of the pair.
+"""Judges: each gives verdicts on answers. A judge sees prompts and answers, never a model of the pair.
 
 A file of this package that registers settings with `JudgeSettings.registry` adds a judge. No other file lists it.
 """

@@ -230,7 +230,7 @@ def random_tokens(config: Config) -> int:
 
 
 def files(config: Config, sizes: ModelSizes, asked: int) -> int:
-    """Bytes that a run writes: all completions, and what its metrics keep until the run is done.
+    """Bytes that a run writes: all answers, and what its metrics keep until the run is done.
 
     `asked` is the number of queries.
     """

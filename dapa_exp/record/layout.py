@@ -131,7 +131,7 @@ class RunLayout(_Layout):
         return self.queries if student == 1 else self._named(self._more_queries, str(student))
 
     def completions(self, *name: str) -> Path:
-        """The file of completions: of one model and prompt set, or, named "search", of all hybrids of the search."""
+        """The file of answers of one model to one prompt set, or, named "search", of all hybrids of the search."""
         return self._named(self._completions, "-".join(name))
 
     def metric(self, model: str, metric: str) -> Path:

@@ -144,7 +144,7 @@ def test_the_found_sets_stand_beside_random_ones(tmp_path: Path) -> None:
     row = table.display.iloc[0]
     assert row["found set"] == "90.0 [80, 95]"
     assert row["as many units"] == "20.0 [0, 40]"
-    assert row["as good, as many units"] == "0/2"
+    assert row["reached, as many units"] == "0/2"
     assert row["p, as many units"] == "0.33"
     assert table.display.iloc[-1]["pair"] == "mean (n=2)"
 

@@ -220,7 +220,7 @@ def test_a_set_is_certified_of_what_everything_reaches(tmp_path: Path) -> None:
     assert row["search DSR: found / everything / bar (%)"] == "25.0 / 27.5 / 25.0"
     assert row["certified"] == "yes ‡"
     assert cells(table, "b †")["certified"] == "yes"
-    assert "units of this kind cannot carry it" in table.caption
+    assert "units of this kind do not suffice" in table.caption
     assert "1-minimal on the search rows" in table.caption
     assert "‡" not in table_of(tmp_path / "strong", [record("a"), record("b")]).caption
 
@@ -257,7 +257,7 @@ def test_a_run_that_found_nothing_has_no_bar_to_be_sure_of(tmp_path: Path) -> No
     table = main_table(load([write_sweep(tmp_path, [record("a", status="no_gain", found=8, hybrid=0.05)])]))
     assert table.display["P(DSR≥bar)"][0] == "–"
     assert table.numbers["above_threshold"].isna().all()
-    assert "no gain: transplanting everything gains too little to search for less" in table.caption
+    assert "no gain: all units together gain too little, so nothing was searched" in table.caption
     assert "no gain:" not in table_of(tmp_path / "gain", [record("a")]).caption
 
 
@@ -270,8 +270,8 @@ def test_random_sets_have_a_p_value_beside_the_found_sets_dsr_at_the_same_length
     shown = table.display.set_index("pair")["p (random-k)"]
     assert [cell for name, cell in shown.items() if str(name).startswith(("mini-llama-base", "b"))] == ["0.67", "–"]
     assert shown[[name.startswith("mean") for name in shown.index]].tolist() == [""], "a mean of p-values is no p-value"
-    assert "read at the search's length; read so, the found sets reach 90.0 %" in table.caption
-    assert "p (random-k): (1 + random sets that reach the found one's DSR) / (1 + random sets)" in table.caption
+    assert "cut at the search's length; cut in the same way, the found sets reach 90.0 %" in table.caption
+    assert "p (random-k): (1 + random sets that reach the found set's DSR) / (1 + random sets)" in table.caption
 
 
 def test_report_rows_that_were_dropped_are_said_beside_those_that_were_named(tmp_path: Path) -> None:
