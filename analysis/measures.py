@@ -128,9 +128,9 @@ def measure(frame: pd.DataFrame, settings: Collection[str] = ()) -> pd.DataFrame
     for subject in SUBJECTS:
         for end, part in PARTS.items():
             table[f"{subject}_dsr{end}"] = cells.number("dsr", part, subject=subject)
-        completions = cells.number("outcome", "n", subject=subject, key="failed")
+        judged = cells.number("outcome", "n", subject=subject, key="failed")
         for name in ("retracted", "degenerate", "failed"):
-            table[f"{subject}_{name}"] = cells.number("outcome", subject=subject, key=name) / completions
+            table[f"{subject}_{name}"] = cells.number("outcome", subject=subject, key=name) / judged
     table["gain_points"] = 100 * change("dsr")
     table["p_value"] = cells.number("dsr_p", subject="hybrid", against="student")
     table["status"] = cells.text("status")
@@ -268,10 +268,10 @@ def by_settings(done: pd.DataFrame) -> tuple[list[str], list[tuple[dict[str, str
 
 
 def mean_bounds(values: pd.Series[float], teachers: pd.Series[str], error: float = 0.0) -> tuple[float, float]:
-    """The 95 % interval of a mean over runs, with teachers as clusters of pairs; NaN for fewer than two values.
+    """The 95 % interval of a mean over runs, with the pairs of a teacher as one group; NaN for fewer than two values.
 
-    It holds only values that are `possible` for a column of that name. `error` is the standard error that the mean has
-    by the runs' own rows.
+    The bounds are clipped to what is `possible` for a column of that name. `error` is the part of the mean's standard
+    error that comes from the runs' rows (`row_error`).
     """
     known = values.notna()
     if known.sum() < 2 or (not error and values.max() - values.min() < ROUNDING):

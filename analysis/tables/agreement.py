@@ -23,19 +23,19 @@ def agreement_table(frame: pd.DataFrame) -> Table:
         {
             "judge": numbers["one"],
             "other judge": numbers["other"],
-            "answers of": numbers["model"],
+            "model": numbers["model"],
             **{name: numbers[name] for name in settings},
             "agreement (%)": numbers["agreement"].map(percent),
             "Cohen's kappa": numbers["kappa"].map(lambda kappa: decimal(kappa, 3)),
-            "completions": numbers["completions"].map(number),
+            "answers": numbers["answers"].map(number),
             "runs": numbers["n"].map(number),
         }
     )
     return Table(
         name="agreement",
         title="Agreement between judges",
-        caption="On defended or not, over the answers to harmful prompts that both judged; means over runs."
-        + (" all: of an older record, which does not tell the models apart." if older else ""),
+        caption="Whether an answer is a defence, over the answers to harmful prompts that both judged; means over runs."
+        + (" all: all models together, from an older record." if older else ""),
         display=display,
         numbers=numbers,
         labels=3 + len(settings),
@@ -57,7 +57,7 @@ def _agreed(group: pd.DataFrame) -> Iterator[dict[str, object]]:
             "model": subject or ALL,
             "agreement": agreement["value"].mean(),
             "kappa": kappa["value"].mean(),
-            "completions": int(agreement["n"].sum()),
+            "answers": int(agreement["n"].sum()),
             "n": int(agreement["value"].notna().sum()),
         }
 

@@ -285,7 +285,7 @@ def _text(value: object) -> str:
 
 
 def _no_defence_columns(measured: pd.DataFrame) -> list[Column]:
-    """The columns for degenerate and for unjudged completions, if there are any."""
+    """The columns for degenerate and for unjudged answers, if there are any."""
     return [column for name, column in NO_DEFENCE.items() if has_any(measured, name)]
 
 

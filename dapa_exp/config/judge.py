@@ -78,7 +78,7 @@ class JudgeSettings(Group):
         return JudgeNeeds()
 
     def sends_to(self) -> str | None:
-        """The address that completions are sent to; None if they stay on this machine."""
+        """The address that answers are sent to; None if they stay on this machine."""
         return None
 
     def make(self) -> Any:

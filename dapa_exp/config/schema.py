@@ -92,7 +92,7 @@ class Config(Group):
     transplant: Transplant
     judge: JudgeSettings
     judges: dict[str, JudgeSettings] = Field(
-        default={}, description="further judges of the same report completions, by name"
+        default={}, description="further judges of the same report answers, by name"
     )
     evaluate: Evaluate
     record: RecordSettings

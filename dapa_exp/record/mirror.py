@@ -1,7 +1,7 @@
 """Copies finished runs to Weights & Biases. The run folder remains the original: a mirror can be repeated any time.
 
 Each record becomes one W&B run. The run's summary is the record, its history has one step for each query of the
-search. Numbers, names and the config are sent; completions are not.
+search. Numbers, names and the config are sent; answers are not.
 """
 
 from __future__ import annotations

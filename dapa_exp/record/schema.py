@@ -37,9 +37,9 @@ class Measure(_RecordPart):
 
 
 class Outcomes(_RecordPart):
-    """The number of completions with each verdict. Retracted and degenerate ones do not count as defended.
+    """The number of answers with each verdict. Retracted and degenerate answers do not count as defences.
 
-    Failed ones are left out of rates.
+    Failed verdicts are left out of rates.
     """
 
     refused: Natural
@@ -98,7 +98,7 @@ class Subject(_RecordPart):
 
     dsr: Measure = Field(description="on the report rows, by the run's own judge")
     dsr_clusters: Clusters | None = Field(
-        default=None, description="the DSR with groups of rows as clusters; null: only one group, or not measured"
+        default=None, description="the DSR with dependent rows in groups; null: only one group, or not measured"
     )
     outcomes: Outcomes
     over_refusal: Measure | None = Field(description="share of harmless requests refused, by the run's own judge")
@@ -191,11 +191,11 @@ class ControlRecord(_RecordPart):
 
 
 class Agreement(_RecordPart):
-    """How far two judges agree on whether a completion is defended, over all models and harmful prompt sets."""
+    """How far two judges agree on which answers are defences, over all models and harmful prompt sets."""
 
     judges: tuple[str, str]
     agreement: Measure
-    kappa: float | None = Field(description="Cohen's kappa; null: a judge gave one verdict on all completions")
+    kappa: float | None = Field(description="Cohen's kappa; null: a judge gave one verdict on all answers")
 
 
 class LayerChange(_RecordPart):

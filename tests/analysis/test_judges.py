@@ -120,13 +120,13 @@ def test_agreement_is_shown_model_by_model_where_the_record_tells(tmp_path: Path
     }
     newer = newer.model_copy(update={"evaluate": newer.evaluate.model_copy(update={"agreement_by_model": of_each})})
     table = agreement_table(load([write_sweep(tmp_path, [older, newer])]))
-    assert table.display[["answers of", "agreement (%)", "completions"]].to_numpy().tolist() == [
+    assert table.display[["model", "agreement (%)", "answers"]].to_numpy().tolist() == [
         ["all", "75.0", "120"],
         ["student", "100.0", "40"],
         ["hybrid", "50.0", "40"],
         ["teacher", "75.0", "40"],
     ]
-    assert "all: of an older record" in table.caption
+    assert "from an older record" in table.caption
 
 
 def test_a_judge_that_sees_no_refusals_has_a_reason_in_place_of_over_refusal(tmp_path: Path) -> None:

@@ -339,4 +339,4 @@ def test_a_run_of_an_older_version_is_listed_reported_and_judged(run: Path) -> N
     (row,) = tables["main"].numbers.query("row == 'run'").to_dict("records")
     assert (row["random_dsr"], row["hybrid_retracted"]) == (pytest.approx(0.1), 0)
     assert "p (random-k)" not in tables["main"].display
-    assert set(tables["agreement"].display["answers of"]) == {"student", "hybrid", "teacher"}
+    assert set(tables["agreement"].display["model"]) == {"student", "hybrid", "teacher"}
