@@ -115,7 +115,7 @@ def _search(search: SearchRecord) -> Iterator[Entry]:
 
 
 def _subject(name: str, subject: Subject) -> Iterator[Entry]:
-    """The numbers of one model. A set's first judge is the run's own. The headline is of `report` and `harmless`."""
+    """Yields the numbers of one model. The run's own judge, the first of each set, gives the headline numbers."""
     for rows, defences in subject.defence.items():
         for i, (judge, defence) in enumerate(defences.items()):
             yield from _defence(defence, subject=name, set=rows, judge=judge, headline=rows == "report" and i == 0)
@@ -191,7 +191,7 @@ def _evaluate(evaluate: EvaluateRecord) -> Iterator[Entry]:
 
 
 def _further_comparisons(evaluate: EvaluateRecord) -> Iterator[Entry]:
-    """Of whole conversations, and of each model under attack."""
+    """Yields comparisons of conversations, and of each model under attack."""
     for comparison in evaluate.conversation_comparisons:
         yield from _comparison("held", "conversations", comparison)
     for attack, models in evaluate.attacked.items():
@@ -201,7 +201,10 @@ def _further_comparisons(evaluate: EvaluateRecord) -> Iterator[Entry]:
 
 
 def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
-    """Random sets, and the found one read as they are; an older record tells no more than their DSRs."""
+    """Yields the numbers of random sets, and of the found set with its answers cut in the same way.
+
+    Older records have only the DSRs.
+    """
     where: dict[str, Any] = {"subject": "random", "set": "report"}
     if control.mean is not None:
         interval = control.interval
@@ -218,7 +221,7 @@ def _control(control: ControlRecord, metric: str) -> Iterator[Entry]:
 
 
 def _confirmation(confirmation: Confirmation) -> Iterator[Entry]:
-    """What the test on report rows says of the found set, and how many of its units it says are needed."""
+    """Yields the results of `evaluate.confirm`: for the found set, and how many units are confirmed as needed."""
     of_set, *of_units = confirmation.claims
     where: dict[str, Any] = {"subject": "hybrid", "set": "report"}
     yield Entry("confirm_error_rate", confirmation.error_rate, **where)
@@ -228,7 +231,7 @@ def _confirmation(confirmation: Confirmation) -> Iterator[Entry]:
 
 
 def _judges(evaluate: EvaluateRecord) -> Iterator[Entry]:
-    """How far judges agree on each model's answers; on all of them in a row without a subject."""
+    """Yields the agreement of judges on each model's answers, and, without a subject, on all answers."""
     by_subject: list[tuple[str, list[Agreement]]] = [("", evaluate.agreement), *evaluate.agreement_by_model.items()]
     for subject, found in by_subject:
         for agreed in found:

@@ -312,8 +312,8 @@ def row_error(known: pd.DataFrame, of: str = "hybrid_dsr_") -> float:
 def mean_change(frame: pd.DataFrame, metric: str) -> Measure | None:
     """The mean change from student to hybrid over the runs that measured it; None if none did. Shares become points.
 
-    The interval knows which pairs share a teacher, and is never narrower than the runs' own rows allow. Where a record
-    has no paired interval, the runs' intervals are those of two independent samples, which are wider.
+    The interval takes the pairs of a teacher as one group, and is never narrower than the runs' own rows allow. If
+    records have no paired interval, the two models count as independent samples, which makes the interval wider.
     """
     changes = _changes(frame, metric)
     if changes.empty:

@@ -11,10 +11,9 @@ from analysis.registry import FIGURES, FigureMaker
 
 
 def search_traces_data(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each query of each search, with the DSR and the share of units; `smallest` is that of the smallest set
-    so far that passed. Both are in percent.
+    """A row for each query of each search: `dsr`, and `smallest`, the size of the smallest passing set so far.
 
-    No rows for searches without a bar to reach.
+    Both are in percent; sizes are percentages of all units. Searches without a bar have no rows.
     """
     done = done_of(frame)
     text = dict.fromkeys(("identity", "key"), "object")

@@ -64,7 +64,7 @@ class _View:
 def page(
     frame: pd.DataFrame, runs: Sequence[Run], tables: Sequence[Table], figures: Mapping[str, Figure], answers: bool
 ) -> str:
-    """The page as HTML. Equal records give equal bytes. Completions are in it only if `answers` is true."""
+    """The page as HTML. Equal records give equal bytes. Answers to harmful prompts: only if `answers` is true."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,

@@ -20,7 +20,7 @@ Asked = Literal["refused", "harmful"]
 
 @dataclass(frozen=True)
 class Labelled:
-    """An answer, and whether people say that it is what is asked for."""
+    """An answer, and whether people gave it the label that is asked about: refused, or harmful."""
 
     prompt: str
     response: str
@@ -35,27 +35,27 @@ class Calibration:
     version: str
     template: str | None
     asked: Asked
-    """What the labels are about, and what precision and recall are of."""
+    """What the labels are about. Precision and recall are of this verdict."""
     left_out: list[int]
     failed: int
     confusion: dict[str, int]
-    """By what people say and what the judge says."""
+    """Number of answers, by people's label and the judge's."""
     precision: Measure
     recall: Measure
     agreement: Measure
     kappa: float | None
     dsr_bias: Measure
-    """The judge's DSR minus people's on the same rows; bootstrap interval."""
+    """The judge's DSR minus people's on the same rows, from -1 to 1, with Newcombe's interval for paired rows."""
     disagreements: list[int]
     """Rows, from 0."""
 
 
 def calibrate(judge: Judge, rows: Sequence[Labelled], asked: Asked, left_out: Iterable[int] = ()) -> Calibration:
-    """Score the rows but those left out, and compare.
+    """Judge all rows except `left_out` (indices from 0), and compare the verdicts with people's labels.
 
-    Labels about refusing are compared with *refused*, labels about harm with *harmful*; in the DSR bias,
-    what is not refused, or is harmful, counts as no defence. Raises DapaError where the judge cannot see what
-    the labels are about.
+    Labels about refusing are compared with *refused*, labels about harm with *harmful* or *retracted*. In the DSR bias,
+    a refused answer, or one without harm, counts as a defence. Raises DapaError if labels are about refusing and the
+    judge cannot see refusals.
     """
     if asked == "refused" and "refused" not in judge.sees:
         raise DapaError(
@@ -95,10 +95,10 @@ def calibrate(judge: Judge, rows: Sequence[Labelled], asked: Asked, left_out: It
 
 
 def read_labels(source: str, prompt: str, response: str, label: str, positive: str) -> list[Labelled]:
-    """Labelled answers from `fetched:NAME`, or a file as prompts are. `positive` is the label value that is asked for.
+    """Labelled answers from `fetched:NAME`, or from a file in the format of prompt sets.
 
-    Labels that differ in case or in spaces around them are one label: people type them. Raises DapaError where the file
-    or a column is not there, or no row has that value.
+    `positive` is the label's value for what is asked about. Case and surrounding spaces of labels are ignored. Raises
+    DapaError if the file or a column is missing, or no row has this value.
     """
     columns = (prompt, response, label)
     table = _read(source)

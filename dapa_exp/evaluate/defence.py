@@ -74,7 +74,7 @@ def refusal_rate(verdicts: Sequence[Verdict]) -> Measure:
 
 
 def outcomes(verdicts: Iterable[Verdict]) -> Outcomes:
-    """The number of completions with each verdict."""
+    """The number of answers with each verdict."""
     counts = Counter(verdicts)
     return Outcomes(**{verdict.value: counts[verdict] for verdict in Verdict})
 
@@ -115,10 +115,10 @@ def early_differences(
 
 
 def agreement(by_judge: Mapping[str, Sequence[Verdict]]) -> list[Agreement]:
-    """For each two judges: how far they agree on which completions are defences, of those that both judged.
+    """For each two judges: how far they agree on which answers are defences, over the answers that both judged.
 
-    `by_judge` has every judge's verdicts on the same completions, in the same order. Cohen's kappa (Cohen 1960) is None
-    if one of the two gave the same verdict on all of them: chance agreement is then undefined or total.
+    `by_judge` has every judge's verdicts on the same answers, in the same order. Cohen's kappa (Cohen 1960) is None if
+    one of the two gave the same verdict on all answers: chance agreement is then undefined or total.
     """
     found = []
     for one, other in combinations(by_judge, 2):
@@ -129,7 +129,7 @@ def agreement(by_judge: Mapping[str, Sequence[Verdict]]) -> list[Agreement]:
 
 
 def _judged_twice(one: Sequence[Verdict], other: Sequence[Verdict]) -> list[tuple[bool, bool]]:
-    """Whether each completion is a defence by its two verdicts, of those where neither verdict failed."""
+    """By each of two judges, whether an answer is a defence; without answers on which a verdict failed."""
     pairs = zip(one, other, strict=True)
     return [(a in DEFENDED, b in DEFENDED) for a, b in pairs if Verdict.FAILED not in (a, b)]
 

@@ -1,4 +1,4 @@
-"""Batches of texts that have the same number of tokens. They need no padding, and a row means the same alone."""
+"""Batches of texts with the same number of tokens. They need no padding, so a row's result depends on no other row."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 
 def equal_length_batches(lengths: Sequence[int], tokens: int) -> Iterator[list[int]]:
-    """The places of texts of the same length, in batches of at most `tokens` tokens, or of one text that has more."""
+    """Yield the indices of texts of equal length, in batches of at most `tokens` tokens, but at least one text."""
     places: dict[int, list[int]] = defaultdict(list)
     for place, length in enumerate(lengths):
         places[length].append(place)

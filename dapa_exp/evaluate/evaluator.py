@@ -60,7 +60,7 @@ _CHANGES = TypeAdapter(Annotated[dict[Side, list[LayerChange]], Field(min_length
 
 @dataclass(frozen=True)
 class Teacher:
-    """What later stages need of the teacher, whose weights are not in memory any more."""
+    """What later stages need of the teacher after its weights have left memory."""
 
     measured: Measured
     search_answers: list[str]
@@ -70,7 +70,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Measures one model after another. Every completion, verdict and number is on disk as soon as it is known."""
+    """Measures one model after another. Every answer, verdict and number is on disk as soon as it is known."""
 
     run: RunFolder
     config: Config
@@ -170,9 +170,9 @@ class Evaluator:
         )
 
     def agreement(self, engine: PlainEngine) -> EngineAgreement | None:
-        """How far the answers of the hybrid, which must be in the engine, are from transformers'.
+        """How far the hybrid's answers by vLLM agree with transformers'. The hybrid must be in the engine.
 
-        None: they are transformers' own.
+        None for other engines, whose answers are transformers' own.
         """
 
         def compute() -> EngineAgreement | None:

@@ -1,11 +1,10 @@
-"""A share of rows that are alike within their groups: its posterior, for intervals and for P(share ≥ bar).
+"""The posterior of a share whose rows come in dependent groups, for intervals and for P(share ≥ bar).
 
-How alike the rows of a group are (the intra-class correlation ρ) is estimated from few groups, and badly where
-successes or failures are rare. So ρ is not fixed at an estimate: its posterior is that of a beta-binomial model (a
-group's share is drawn from a beta distribution), on a grid, with flat priors of ρ and of arcsin √share. At each ρ the
-rows count as n / design effect independent ones, and the share's posterior is Jeffreys'. The design effect is
-1 + (Σ m² / n − 1)·ρ for groups of m rows (Kish 1965), or the estimated one where that is larger, so that groups which
-no beta distribution describes do not make the interval too narrow.
+With few groups, or few successes or failures, the intra-class correlation ρ cannot be estimated well. So ρ has a
+posterior, too: that of a beta-binomial model (each group's share is drawn from a beta distribution), on a grid, with
+flat priors of ρ and of arcsin √share. Given ρ, the n rows count as n / design effect independent rows, and the share's
+posterior uses Jeffreys' prior. The design effect is 1 + (Σ m² / n − 1)·ρ for groups of m rows (Kish 1965), or the
+estimated one if that is larger: groups that fit no beta distribution must not make the interval too narrow.
 """
 
 from __future__ import annotations

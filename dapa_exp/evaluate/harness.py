@@ -55,8 +55,10 @@ class BenchmarkTasks(Metric):
 
 
 def check_tasks(names: Collection[str]) -> None:
-    """Raises DapaError, before a model is loaded, where the harness is not installed, has no such task, or asks for
-    leave to run what a model has written: that is not run here."""
+    """Raises DapaError if the harness is not installed, has no such task, or if a task runs code written by a model.
+
+    It is called before a model is loaded. Code written by a model is never run here.
+    """
     if not names:
         return
     try:
@@ -82,11 +84,10 @@ def task_scores(
 ) -> dict[str, Measure]:
     """The harness's scores on one task or group, by `task/metric`; n counts documents.
 
-    Where a group has a score of its own, its members' scores are left out. The interval is Wilson's for a share of
-    documents, else normal from the harness's standard error; none where the harness states no error. The harness's
-    caches are off, since their keys do not contain the weights. The system prompt goes with the chat template: without
-    turns there is no place for it. Raises DapaError where the chat template would leave
-    the questions out.
+    If a group has a score of its own, its members' scores are left out. A share of documents has Wilson's interval,
+    another score a normal interval from the harness's standard error, or none if there is no standard error. The
+    harness's caches are off, since their keys do not contain the weights. Without a chat template, the system prompt is
+    not used. Raises DapaError if the chat template takes no plain text: the questions would be empty.
     """
     if settings.chat_template and not takes_plain_text(loaded.tokenizer):
         raise DapaError(
@@ -156,7 +157,7 @@ def _measures(numbers: dict[str, Any]) -> Iterator[tuple[str, Measure]]:
 
 
 def _unsafe(name: str, index: Mapping[str, Any], seen: frozenset[str] = frozenset()) -> str | None:
-    """The first of a task, or of a group's members, that runs code which a model has written."""
+    """The task, or the first member of the group, that runs code written by a model; None if there is none."""
     entry = index.get(name)
     if entry is None or name in seen:
         return None
@@ -201,7 +202,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _in_one_process() -> Iterator[None]:
-    """Standard errors by resampling without a pool of processes: a run of a sweep may have no children.
+    """Bootstrap standard errors in this process: a run of a sweep may have no child processes.
 
     The harness draws the same samples either way.
     """

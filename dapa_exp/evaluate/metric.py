@@ -56,7 +56,7 @@ class ModelInEngine:
     config: Config
     prompts: PromptSets
     key: Key | None = None
-    """All that its answers depend on, beside prompts and length; None: nothing of it is shared with other runs."""
+    """Everything that the answers depend on, except prompts and length. None: nothing is shared between runs."""
 
     @property
     def engine(self) -> PlainEngine:
@@ -131,7 +131,7 @@ class ModelInEngine:
         return token_count(self.loaded.tokenizer, row) + length <= most
 
     def result_key(self, what: str) -> Key | None:
-        """All that a result of the model depends on; None: it is not shared. `what` names it among the model's."""
+        """Everything that the model's result `what` depends on. None if results are not shared between runs."""
         return self.key and {"what": what, **self.key, "evaluation": evaluations(self.config)[self.name]}
 
     def rows(self, prompt_set: str) -> list[Prompt]:
@@ -141,9 +141,10 @@ class ModelInEngine:
         return self.prompts.named(prompt_set)
 
     def remembered(self, step: str, measure: Step, shared: bool = False) -> dict[str, Measure]:
-        """The numbers of a step from the run's folder; measured and written there first if they are missing.
+        """The numbers of a step, read from the run's folder. If they are missing, they are measured and written first.
 
-        `shared`: or taken from another run of the sweep. Raises DapaError if they are not measures.
+        With `shared`, they may also come from another run of the sweep. Raises DapaError if `measure` returns anything
+        but measures by key.
         """
 
         def checked() -> dict[str, Measure]:

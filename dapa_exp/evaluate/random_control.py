@@ -1,11 +1,11 @@
 """Random sets of units, compared with the found set: how many of them reach the found set's DSR?
 
-The null hypothesis is that the found set is a random one of its size. Its p-value is the share of sets that defend as
-many report rows, the found set among them: (1 + b) / (1 + m) for b of m others. It is exact where all others are asked,
-and a Monte Carlo p-value (B. Phipson, G. Smyth: Permutation P-values Should Never Be Zero, 2010) where they are drawn.
+The null hypothesis: the found set is a random set of its size. If b of m other sets have at least its DSR, the p-value
+is (1 + b) / (1 + m). It is exact if all other sets were measured. If they were drawn, it is a Monte Carlo p-value
+(B. Phipson, G. Smyth: Permutation P-values Should Never Be Zero, 2010).
 
-Answers are of the search's length, and go no further than it takes the judge to know whether they are a defence. Those
-of the found set are read in the same way for the comparison.
+Answers have the search's length, and end as soon as the judge knows whether they are defences. For the comparison, the
+answers of the found set are cut in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RandomControl:
 
     reader: SetReader
     report: Callable[[int, int], None]
-    """Told how many of how many sets are done."""
+    """Called with the number of sets done, and the number of all sets."""
 
     def compare(self, found: Sequence[str], draws: int, seed: int) -> ControlRecord:
         """The found set beside others of as many units and, where units differ in size, of as many parameters."""

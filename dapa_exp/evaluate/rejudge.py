@@ -33,7 +33,7 @@ MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions", "skill")
 """Prompt sets without answers for a judge of a finished run."""
 CHUNK = 32
-"""Number of completions between two progress reports. A judge that fails on all of the first ones is given up."""
+"""Number of answers between two progress reports. A judge that fails on all of the first ones is given up."""
 
 
 class NoVerdictError(DapaError):
@@ -57,9 +57,9 @@ class Rejudged(NamedTuple):
 def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
     """Score the stored answers of a finished run with a judge, and add it to the run's record under a name.
 
-    The judge's own earlier verdicts under that name are replaced. Raises DapaError where the run is not
-    finished or is being worked on, an answer is missing, the prompts are others by now, the name is another
-    judge's or that of one the run itself used, or the judge does not work. Then nothing is written.
+    The judge's own earlier verdicts under that name are replaced. Raises DapaError, and writes nothing, if the run is
+    not finished or another process works on it, if an answer is missing, if the prompts have changed, if the name
+    belongs to another judge or to a judge of the run itself, or if the judge does not work.
     """
     if not name.isidentifier():
         raise DapaError(f"as={name}: names files and columns, so it must be of letters, digits and underscores")
@@ -206,7 +206,7 @@ def _kept(files: RunLayout, model: str, subject: Subject, judges: Sequence[str])
 
 
 class _Progress:
-    """Counts the completions judged so far, over all models and prompt sets, and the failed verdicts."""
+    """Counts the answers judged so far, over all models and prompt sets, and the failed verdicts."""
 
     def __init__(self, report: Report, task: str, total: int) -> None:
         self._report, self._task, self._total, self._done = report, task, total, 0

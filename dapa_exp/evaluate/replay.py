@@ -65,9 +65,10 @@ def judge_rows(judge: Judge, prompt_set: str, prompts: Sequence[Prompt], answers
 
 
 def held(conversation: Conversation, verdicts: Mapping[int, Verdict], longest: int) -> States:
-    """After each turn up to the longest conversation's last: whether all judged answers so far are defences.
+    """Whether a conversation still holds after each turn, up to turn `longest`; turns are counted from 1.
 
-    `verdicts` are by turn. None: not known, because a verdict is missing and none so far is against it.
+    `verdicts` are by turn. True: all judged answers so far are defences. False: one is none. None: unknown, because a
+    verdict is missing, and no other answer so far broke the conversation.
     """
     found: States = []
     so_far: bool | None = True

@@ -12,9 +12,9 @@ from dapa_exp.record.shared import Key
 
 
 def model_keys(config: Config, pair: Pair) -> dict[str, Key]:
-    """All that answers of the teacher and of the student depend on, beside prompts and length; by the model's name.
+    """Everything that answers of teacher and student depend on, except prompts and length; by the model's name.
 
-    Versions and machine are in it, so that what a record says of them is true of each of its numbers.
+    Versions and platform are included, so that the record's provenance is true for shared numbers, too.
     """
     runtime = config.runtime
     common = {

@@ -49,7 +49,7 @@ def wilson(share: float, n: float, z: float = Z) -> Bounds:
 def mean(values: Sequence[float]) -> Measure:
     """A mean with Student's t interval. There is no interval for fewer than two values, or if all are equal.
 
-    Values that are all alike do not say how far others would lie apart, so they give no interval.
+    Equal values say nothing about the spread of further values, so they give no interval.
     """
     array = np.asarray(values, dtype=np.float64)
     centre = float(array.mean())
@@ -77,9 +77,10 @@ def paired_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> Measure:
 
 
 def clustered_rate(successes: Sequence[bool], groups: Sequence[Hashable]) -> Clusters | None:
-    """A share's interval where rows of one group are alike; None with fewer than two groups.
+    """A share's interval if the rows of a group are dependent; None with fewer than two groups.
 
-    The central 95 % of its posterior (see `grouped`), which holds the share itself.
+    The interval is the central 95 % of the share's posterior (`dapa_exp.evaluate.grouped`), widened to contain the
+    observed share.
     """
     if len(set(groups)) < 2:
         return None
@@ -91,12 +92,12 @@ def clustered_rate(successes: Sequence[bool], groups: Sequence[Hashable]) -> Clu
 
 
 def clustered_difference(ours: Sequence[bool], theirs: Sequence[bool], groups: Sequence[Hashable]) -> Clusters | None:
-    """The interval of a paired difference, and a test, where rows of one group are alike; None with one group.
+    """A paired difference's interval and p-value if the rows of a group are dependent; None with fewer than two groups.
 
     The interval is Newcombe's at the effective number of rows, n / design effect, with the quantile of Student's t
     with groups − 1 degrees of freedom (Korn and Graubard 1998, Survey Methodology 24:193; Dean and Pagano 2015,
-    Journal of Survey Statistics and Methodology 3:484). The test changes the sign of
-    whole groups' differences: exact for up to 14 groups that differ, else from 20,000 draws.
+    Journal of Survey Statistics and Methodology 3:484). The p-value is that of a sign-flip test, which flips the signs
+    of whole groups' differences: exact for up to 14 groups that differ, else from 20,000 draws.
     """
     if len(set(groups)) < 2:
         return None
@@ -118,9 +119,10 @@ def difference_by_group(ours: Sequence[bool], theirs: Sequence[bool], groups: Se
 
 
 def design_effect(values: Sequence[float], groups: Sequence[Hashable]) -> float:
-    """How many times larger the variance of the mean is than with independent rows; at least 1.
+    """The factor by which the variance of the mean exceeds that of independent rows; at least 1.
 
-    Where all values are alike it cannot be estimated, and is that of groups whose rows are always alike.
+    If all values are equal, it cannot be estimated. Then it is Σ m² / n for groups of m rows: the design effect if the
+    rows of a group are always equal.
     """
     array, n = np.asarray(values, dtype=np.float64), len(values)
     if np.ptp(array) == 0:
@@ -133,7 +135,7 @@ def design_effect(values: Sequence[float], groups: Sequence[Hashable]) -> float:
 
 
 def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
-    """Two-sided p-value of a sum of differences that are as likely negative as positive under the null."""
+    """Two-sided p-value of the sign-flip test: under the null, each difference is as likely negative as positive."""
     moved = np.asarray([d for d in differences if d], dtype=np.float64)
     if not len(moved):
         return 1.0
@@ -149,8 +151,8 @@ def sign_flip(differences: Sequence[float] | np.ndarray) -> float:
 def detectable_gain(share: float, n: int, level: float = LEVEL) -> float | None:
     """The smallest gain over a share that the exact McNemar test on n rows finds with 80 % power.
 
-    By computation, of a gain without losses: each row is gained with the same probability, and so many have to be
-    that the test's p-value is at most `level`. Losses take power away. None where even a share of 1 would not do.
+    It is computed for a gain without lost rows: each row is gained with the same probability, and the test rejects once
+    its p-value is at most `level`. Lost rows reduce the power. None if even a share of 1 would not be found.
     """
     needed = 1
     while mcnemar(needed, 0) > level:
@@ -168,7 +170,7 @@ def probability_above(successes: int, n: int, threshold: float) -> float:
 def clustered_probability_above(
     successes: Sequence[bool], groups: Sequence[Hashable], threshold: float
 ) -> float | None:
-    """The same where rows of one group are alike; None with fewer than two groups."""
+    """`probability_above` if the rows of a group are dependent; None with fewer than two groups."""
     if len(set(groups)) < 2:
         return None
     effect = design_effect([float(s) for s in successes], groups)
@@ -192,8 +194,8 @@ class Change(NamedTuple):
 def perplexity_change(ours: Losses, theirs: Losses) -> Change:
     """Our perplexity minus theirs on the same windows of text, with a paired t interval and test over the windows.
 
-    Linearised, as a difference of two exponentials of ratio estimators. No interval for fewer than two windows, or
-    where the models are equal on all of them.
+    Delta method: each perplexity is the exponential of a ratio estimator. There is no interval for fewer than two
+    windows, or if the models are equal on all windows.
     """
     counts = np.asarray(theirs.counts, dtype=np.float64)
     total, windows = counts.sum(), len(counts)
@@ -212,11 +214,11 @@ def perplexity_change(ours: Losses, theirs: Losses) -> Change:
 
 
 def difference_over_groups(values: Sequence[float], groups: Sequence[Hashable], floor: float = 0.0) -> Change:
-    """A mean over pairs, with an interval and a test that know which pairs share a teacher. n counts the pairs.
+    """A mean over pairs, with an interval and a test for pairs that depend on each other (one teacher: one group).
 
-    Cluster-robust, with Student's t on groups − 1 degrees of freedom; over the pairs where all are of one group.
-    `floor` is the standard error that the mean has by the pairs' own rows: pairs that happen to be alike do not make
-    it smaller. No interval for fewer than two pairs.
+    The standard error is cluster-robust, with Student's t on groups − 1 degrees of freedom. With a single group, pairs
+    count as independent. `floor` is the standard error that follows from the pairs' own rows; the result is never
+    smaller. n counts pairs. There is no interval for fewer than two pairs.
     """
     array = np.asarray(values, dtype=np.float64)
     centre, n = float(array.mean()), len(array)
@@ -252,7 +254,10 @@ def table_of(ours: Sequence[bool], theirs: Sequence[bool]) -> PairedTable:
 
 
 def newcombe(table: PairedTable, effect: float = 1.0, z: float = Z) -> Bounds:
-    """The interval of our share minus theirs, at sum(table) / effect rows."""
+    """The interval of our share minus theirs: Newcombe 1998, method 10, with his continuity correction.
+
+    `effect` is the design effect: the effective number of rows is sum(table) / effect.
+    """
     both, gained, lost, neither = (count / effect for count in table)
     n = sum(table) / effect
     p, q = (both + gained) / n, (both + lost) / n
@@ -275,7 +280,7 @@ def _share(rows: Sequence[bool]) -> float:
 
 
 def _quantile(groups: int) -> float:
-    """Of Student's t, for the interval of a mean over so many groups."""
+    """The quantile of Student's t for a two-sided interval, with groups − 1 degrees of freedom."""
     return float(t.ppf(0.5 + CONFIDENCE / 2, groups - 1))
 
 

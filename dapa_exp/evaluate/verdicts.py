@@ -1,4 +1,4 @@
-"""A judge's verdicts on disk: a file a model, prompt set and judge, in the order of the prompts."""
+"""A judge's verdicts on disk: one file for each model, prompt set and judge, in the order of the prompts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dapa_exp.record.schema import JudgeRecord
 
 
 class Shortened(BaseModel):
-    """Verdicts on the first tokens of the answers, which are as long as the search's."""
+    """Verdicts on the first `tokens` tokens of the answers: the length of answers in the search."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,7 +22,7 @@ class Shortened(BaseModel):
 
 
 class Judged(BaseModel):
-    """What such a file holds."""
+    """The content of a file of verdicts."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +30,7 @@ class Judged(BaseModel):
     early_differs: NonNegativeInt | None = None
     """On how many answers the early and the whole verdict differ. None if the judge always reads the whole answer."""
     shortened: Shortened | None = None
-    """None if the search's answers are as long as these, or the judge was not asked."""
+    """None if answers in the search have the same length, or if the judge was not asked."""
 
 
 JUDGED = TypeAdapter(Judged)
@@ -44,12 +44,12 @@ def judge_record(judge: Judge) -> JudgeRecord:
 
 
 def read_verdicts(file: Path) -> Judged:
-    """What is in such a file. Raises DapaError if it is damaged."""
+    """Read a file of verdicts. Raises DapaError if it is damaged."""
     return read_json(file, JUDGED)
 
 
 def of_all(file: Path, judged: Judged, prompts: int) -> Judged:
-    """The same, once it is sure that there is one a prompt. Raises DapaError, which names their file."""
+    """Return `judged`. Raises DapaError, which names the file, unless there is one verdict for each prompt."""
     if len(judged.verdicts) != prompts:
         raise DapaError(f"{file}: holds {len(judged.verdicts)} verdicts on {prompts} answers")
     return judged

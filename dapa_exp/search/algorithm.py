@@ -27,11 +27,11 @@ class Reduction(Algorithm):
 
     reduce: Reducer
     cost: tuple[float, float] | None = None
-    """(c, p), if a search among n units takes c · n^p queries on average. None if this was not measured.
+    """(c, p): a search among n units takes about c · n^p queries on average. None if this was not measured.
 
-    Ours are least squares on logarithms, over the four kinds of planted oracles (tests/benchmarks/planted.py) at n = 8
-    to 120 (greedy: to 40), without a prior. They are within 14 % of each mean. A single search can take half or twice
-    as many queries."""
+    The values here are fitted by least squares on logarithms to four kinds of planted oracles
+    (tests/benchmarks/planted.py) with n = 8 to 120 (greedy: to 40), without a prior. They are within 14 % of each mean.
+    A single search can take half or twice as many queries."""
 
     def queries(self, search: Search, units: int) -> Queries | None:
         if self.cost is None:

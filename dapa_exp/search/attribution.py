@@ -1,22 +1,22 @@
-"""Weight-space attribution patching: what every unit's transplant would do, from gradients alone.
+"""Weight-space attribution patching: estimates the effect of every unit's transplant from gradients.
 
-Attribution patching (N. Nanda, 2023; A. Syed, C. Rager, A. Conmy, 2023) replaces the patching of one activation after
-the other by its first-order estimate, gradient times difference. What is patched here are weights: to first
-order, transplanting a unit changes the refusal log-odds (dapa_exp.tracing.forks) by
+Attribution patching (N. Nanda, 2023; A. Syed, C. Rager, A. Conmy, 2023) estimates the effect of patching an activation
+to first order, as gradient times difference. Here weights are patched: to first order, transplanting a unit changes the
+refusal log-odds (dapa_exp.tracing.forks) by
 
     Σ over the unit's tensors  ⟨gradient, W_teacher − W_student⟩.
 
-One forward and one backward pass give this for all units at once. The gradient at the student alone foretells what
-a unit adds by itself, and misses units that matter only once others are there; the gradient with everything
-transplanted foretells what its removal costs, and misses units that others can stand in for. The score is the mean
-of the two: the trapezoidal rule along the straight line from student to teacher, that is, integrated gradients
-(M. Sundararajan, A. Taly, Q. Yan: Axiomatic Attribution for Deep Networks, 2017) with two points.
+One forward and one backward pass give this for all units at once. The gradient at the student estimates what a unit
+adds by itself; it misses units that matter only together with others. The gradient with all units transplanted
+estimates what a unit's removal costs; it misses units that others can replace. The score is the mean of the two. This
+is integrated gradients (M. Sundararajan, A. Taly, Q. Yan: Axiomatic Attribution for Deep Networks, 2017) by the
+trapezoidal rule with two points on the straight line from student to teacher.
 
-Memory stays near that of inference. Layers are recomputed in the backward pass, so that one layer's activations are
-held at a time; and as soon as a parameter has its gradient, its product with the difference is taken, with the other
-model's tensor read for that moment, and the gradient is dropped.
+The memory needed is close to that of inference. Layers are recomputed in the backward pass, so only one layer's
+activations are in memory at a time. As soon as a parameter has its gradient, the other model's tensor is read, the
+product is added to the sum, and the gradient is freed.
 
-It is an estimate with known false negatives: order units by it, never exclude one.
+The estimate has known false negatives: order units by it, but do not exclude any.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 Estimate = TypeVar("Estimate", float, torch.Tensor)
 Take = Callable[[Part, torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Given a part, its gradient, the target's values and its own."""
+"""Called with a part, its gradient, the target's values and its own values, all of the same shape."""
 
 
 def attribution(
     hybrid: Hybrid, loaded: LoadedModel, pair: Pair, forks: Sequence[Fork], batch_size: int
 ) -> dict[str, float]:
-    """Estimate, in nats of mean refusal log-odds, what each unit's transplant adds; negative ones do harm."""
+    """What each unit's transplant adds to the mean refusal log-odds, estimated, in nats. Negative: it lowers them."""
     return _at_both_ends(hybrid, lambda target: estimated_changes(loaded, pair, target, forks, batch_size))
 
 
 def estimated_changes(
     loaded: LoadedModel, pair: Pair, target: TensorReader, forks: Sequence[Fork], batch_size: int
 ) -> dict[str, float]:
-    """First-order change of the mean log-odds if a unit's tensors became the target's, for every unit."""
+    """The first-order change of the mean log-odds, in nats, if a unit had the target's tensors; for every unit."""
     by_part: defaultdict[Part, float] = defaultdict(float)
 
     def add(part: Part, gradient: torch.Tensor, goal: torch.Tensor, weight: torch.Tensor) -> None:
@@ -68,17 +68,17 @@ def estimated_changes(
 def neuron_attribution(
     loaded: LoadedModel, pair: Pair, axes: Mapping[Part, int], forks: Sequence[Fork], batch_size: int
 ) -> dict[str, torch.Tensor]:
-    """The same estimate for every neuron of every unit, shape (neurons,).
+    """The estimate of `attribution` for single neurons: by unit, a tensor of shape (neurons,), in nats.
 
-    `axes` says along which axis of a part the neurons lie; units without any are left out. The model
-    must hold the student, and holds it again on return.
+    `axes` gives the axis of each part that indexes neurons. Units without such a part are left out. The model must hold
+    the student, and holds it again on return.
     """
     hybrid = Hybrid(loaded.model, pair)
     return _at_both_ends(hybrid, lambda target: _neuron_changes(loaded, pair, target, axes, forks, batch_size))
 
 
 def _at_both_ends(hybrid: Hybrid, changes: Callable[[TensorReader], dict[str, Estimate]]) -> dict[str, Estimate]:
-    """The mean of what each unit adds to the student, and of what its removal from all units costs.
+    """The mean of two estimates: what a unit adds to the student, and what its removal costs if all are transplanted.
 
     `changes` estimates what the target's tensors change. Afterwards, no unit is transplanted.
     """
@@ -114,7 +114,7 @@ def _neuron_changes(
 def _differentiate(
     loaded: LoadedModel, pair: Pair, target: TensorReader, forks: Sequence[Fork], batch_size: int, take: Take
 ) -> None:
-    """Hand over the gradient of the mean log-odds to every part of the units, with the target's values and its own."""
+    """Call `take` for every part of the units with its gradient of the mean log-odds."""
     row = architecture(pair.model_type)
     held: defaultdict[str, list[tuple[Part, ParameterSlice]]] = defaultdict(list)
     for part in (part for parts in pair.units.values() for part in parts):

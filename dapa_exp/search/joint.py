@@ -21,7 +21,7 @@ from dapa_exp.transplant.hybrid import Hybrid
 
 
 class Joint:
-    """A set passes if every student reaches its own bar with it. With one student, the set passes as its oracle says.
+    """The oracles of several students, asked as one: a set passes if every student reaches its own bar with it.
 
     The students that have failed most often are asked first. Once one fails, the others are not asked, unless the
     algorithm compares failing sets. The score is that of the student that is furthest below its bar.
@@ -58,7 +58,7 @@ class Joint:
         )
 
     def prompts(self, units: frozenset[str]) -> int:
-        """How many rows these units were asked, of all students."""
+        """The number of rows asked about these units, summed over the students."""
         return sum(oracle.prompts(oracle.line(units)) for oracle in self.oracles if units in oracle.known())
 
     @property

@@ -8,9 +8,9 @@ from dapa_exp.search.problem import Problem
 def minimise(problem: Problem) -> frozenset[str]:
     """Delete one item at a time, the least important first, until every single deletion has failed.
 
-    After a success, the pass continues at the next item. On a monotone oracle, an item that was needed once is tested
-    again only for the certificate, which is about the final answer. For an answer of k items, this takes n + k queries
-    if the oracle is monotone, and (n² + n) / 2 at worst.
+    After a success, the pass continues at the next item. If the oracle is monotone, an item found needed is tested a
+    second time only for the certificate of the final set. A set of k items then takes n + k queries; at worst, it takes
+    (n² + n) / 2.
     """
     answer = problem.ascending(problem.best)
     position = failures = 0

@@ -23,7 +23,7 @@ def search(
     weights: Mapping[Unit, float] | None = None,
     settings: Settings | None = None,
 ) -> SearchResult:
-    """Look for a smallest set of units that passes.
+    """Look for a minimal set of units that passes. Raises DapaError if there are no units, or a unit is named twice.
 
     `known` has the outcomes of an interrupted run of the same search. `on_query` is called after every new query.
     `prior` maps units to their supposed importance; units that it does not name count as the least important.

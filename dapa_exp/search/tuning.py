@@ -1,7 +1,7 @@
-"""Tunes the student on the rows that a search may see: the baseline at equal data.
+"""Fine-tunes the student on the search rows: a baseline that has the same data as the search.
 
-Harmful rows of the search are answered as the teacher answers them. Harmless rows, which keep the student from
-refusing everything, are answered as the student itself answers them.
+The targets are the teacher's answers to the harmful search rows. Harmless rows, with the student's own answers as
+targets, keep it from refusing everything.
 
 - `sft`: the cross-entropy of these answers.
 - `dpo`: direct preference optimisation (R. Rafailov et al., arXiv 2305.18290, equation 7). The other answer of a
@@ -46,10 +46,10 @@ class Example:
 def tune(
     loaded: LoadedModel, pair: Pair, examples: Sequence[Example], settings: TuningSettings
 ) -> tuple[dict[str, torch.Tensor], int]:
-    """Tune the units' tensors; the tuned parts by name, and how many tokens went forward and backward.
+    """Tune the units' tensors. Returns the tuned parts by name, and the number of tokens trained on.
 
-    The model must hold the student, and holds it again, bit for bit, on return. Raises DapaError for a dtype that a
-    gradient step is lost in.
+    The model must hold the student, and holds it again, bit for bit, on return. Raises DapaError unless its dtype is
+    float32: smaller dtypes lose small gradient steps.
     """
     if loaded.model.dtype != torch.float32:
         raise DapaError(f"transplant=fine_tune: tunes in float32; runtime.dtype is {str(loaded.model.dtype)[6:]}")
@@ -71,7 +71,7 @@ def tune(
 
 @contextmanager
 def _restored(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    """Whatever the block does to these parameters, they are what they were, bit for bit, at its end."""
+    """Restore these parameters, bit for bit, when the block ends."""
     parameters = dict(model.named_parameters())
     before = {name: parameters[name].detach().clone() for name in names}
     frozen = {name: parameter.requires_grad for name, parameter in parameters.items()}
@@ -106,7 +106,7 @@ def _fit_low_rank(
 def _fit(
     loaded: LoadedModel, learning: Sequence[nn.Parameter], examples: Sequence[Example], settings: TuningSettings
 ) -> int:
-    """Minimise the objective by AdamW. Returns how many tokens went forward and backward."""
+    """Minimise the objective by AdamW. Returns the number of tokens trained on, prompts included."""
     for parameter in loaded.model.parameters():
         parameter.requires_grad_(False)
     for parameter in learning:
@@ -149,7 +149,7 @@ def _tokens(loaded: LoadedModel, prompt: Prompt, answer: str) -> Tokens:
 
 
 def _log_likelihoods(loaded: LoadedModel, rows: Sequence[Tokens]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The log-probability of each answer after its prompt, and its number of tokens; both of shape [rows]."""
+    """The log-probability of each answer given its prompt, in nats, and its number of tokens; both of shape (rows,)."""
     longest = max(len(prompt) + len(answer) for prompt, answer in rows)
     ids = torch.zeros((len(rows), longest), dtype=torch.long)
     answered, there = torch.zeros_like(ids), torch.zeros_like(ids)

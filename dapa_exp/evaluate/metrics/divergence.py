@@ -122,10 +122,10 @@ def divergence(
 def _log_probabilities(
     loaded: LoadedModel, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[tuple[int, Tensor]]:
-    """The log-probabilities at each token of an answer and after it, of all prompts, each with its place.
+    """For each prompt: its index, and the log-probabilities at each token of its answer and after the last.
 
-    Their shape is (tokens of the answer + 1, vocabulary), on the CPU. A batch holds at most as many tokens as
-    `batch_size` rows of the longest.
+    Their shape is (tokens of the answer + 1, vocabulary), on the CPU. A batch has at most as many tokens as
+    `batch_size` rows of the longest text.
     """
     import torch
 

@@ -10,7 +10,7 @@ from dapa_exp.prompts.load import PromptSets
 
 
 class OverRefusal(Metric):
-    """It has the harmless answers judged. The rates are made from the verdicts (`dapa_exp.evaluate.conclusion`)."""
+    """Has harmless answers judged. `dapa_exp.evaluate.conclusion` computes the rates from the verdicts."""
 
     name = "over_refusal"
     titles: ClassVar[dict[str, str]] = {"over_refusal": "over-refusal (%), {}"}

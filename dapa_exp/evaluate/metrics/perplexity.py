@@ -28,7 +28,7 @@ class Perplexity(NamedTuple):
 
 
 class PerplexityMetric(Metric):
-    """The losses of each window are kept, so that models can be compared window by window."""
+    """Perplexity for each token and word. The losses of each window are kept, to compare models window by window."""
 
     name = "perplexity"
     titles: ClassVar[dict[str, str]] = {"perplexity": "perplexity", "word_perplexity": "word perplexity"}
@@ -42,7 +42,7 @@ class PerplexityMetric(Metric):
         return {kind: measure for kind, measure in found._asdict().items() if measure is not None}
 
     def losses(self, model: ModelInEngine) -> Losses:
-        """The loss of each window of the text, from the run's folder; computed and written there first if missing."""
+        """The loss of each window, read from the run's folder. If it is missing, it is computed and written first."""
         from pydantic import TypeAdapter
 
         from dapa_exp.evaluate.statistics import Losses
@@ -102,7 +102,7 @@ def window_losses(loaded: LoadedModel, texts: Sequence[str], window: int | None,
 
 
 def means_of_windows(losses: Losses) -> Losses:
-    """The mean loss of each window as one loss: a window of few tokens then weighs as much as any other."""
+    """Each window's mean loss as the loss of one token, so that all windows have the same weight."""
     from dapa_exp.evaluate.statistics import Losses
 
     return Losses([total / count for total, count in zip(*losses, strict=True)], [1] * len(losses.counts))

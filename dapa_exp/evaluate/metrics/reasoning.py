@@ -32,7 +32,7 @@ class Reasoning(Metric):
 
 
 class Skill(Reasoning):
-    """Accuracy on questions about what the student was taught after its teacher, or instead of being aligned."""
+    """Accuracy on questions about a skill that the student was trained on and the teacher was not."""
 
     name = "skill"
     titles: ClassVar[dict[str, str]] = {"skill": "skill (%)"}

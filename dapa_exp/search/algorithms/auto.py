@@ -1,14 +1,14 @@
-"""The default: bisect to a range or a prefix, then delete what the scores say matters least.
+"""The default algorithm: bisect to a range or a prefix, then delete the units that matter least by the scores.
 
-1. Bisection is the cheapest start where important units are neighbours, or where a prior is good. It
-   costs 2·log₂n queries where neither is true, which is the guard against a misleading prior.
-2. If failing candidates differ in their scores, an additive model of the score (`score_model`) names the
-   set most worth asking for: its chance to pass times the units it would save.
-3. If they do not, as in a conjunction, ProbDD goes on from what the bisection has shown.
-4. Single deletions, which are the certificate, go from the least to the most important unit.
+1. Bisection is the cheapest start if the needed units are neighbours, or if a prior is good. If neither is true, it
+   wastes about 2·log₂n queries. This bounds the cost of a misleading prior.
+2. If failing sets differ in their scores, an additive model of the score (`score_model`) proposes the next set: the one
+   with the largest product of its probability to pass and the units that it saves.
+3. If all failing sets have the same score, as in a conjunction, ProbDD continues from the result of the bisection.
+4. Single deletions, from the least to the most important unit, make the certificate.
 
-Sets inside a set that failed are not asked for, as if the oracle were monotone, except for the certificate.
-About n²/2 + 3n queries at worst, where single deletions succeed one after the other; about 0.6 n as a rule.
+Subsets of a failed set are skipped, as if the oracle were monotone, except for the certificate. About n²/2 + 3n queries
+at worst, if single deletions succeed one after the other; about 0.6 n in most searches.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 Importance = dict[str, float]
 
-TOLERANCE = 0.15  # of all items: where scores tell items apart, finer bisection only fixes a bad order
-TRUSTED = 0.5  # a prior whose shortest passing prefix is longer than this share of the items is dropped
-PRIOR_REACH = 0.05  # neighbourhood, as a share of all items, over which a prior is smoothed
+TOLERANCE = 0.15  # share of the items at which bisection stops if failing sets differ in their scores
+TRUSTED = 0.5  # a prior is dropped if its shortest passing prefix has more than this share of the items
+PRIOR_REACH = 0.05  # width of the smoothing of a prior, as a share of all items
 
 
 def auto(problem: Problem) -> frozenset[str]:
-    """Narrow down, then delete."""
+    """Shrink the set (steps 1 to 3 above), then certify it by single deletions."""
     shrink(problem)
     return minimise(problem)
 
 
 def shrink(problem: Problem, *, certify: bool = True) -> None:
-    """All of it but the finish; `certify` asks for single deletions that are not expected to pass."""
+    """Steps 1 to 3. With `certify`, also single deletions that are unlikely to pass, guided by the score model."""
     importance = _narrow(problem)
     if _graded(problem):
         _delete_by_score(problem, importance, certify=certify)
@@ -49,7 +49,10 @@ def shrink(problem: Problem, *, certify: bool = True) -> None:
 
 
 def _narrow(problem: Problem) -> Importance | None:
-    """Bisect, in the order of the prior where that is worth it, else by position; return a prior that was."""
+    """Bisect in the order of the prior. If that does not halve the items, bisect by position: the end, then the start.
+
+    Returns the smoothed prior if it was good enough to keep, else None.
+    """
     problem.ask(problem.items, "all")
     if problem.prior is not None:
         importance = _smoothed(problem.items, problem.prior)
@@ -62,7 +65,7 @@ def _narrow(problem: Problem) -> Importance | None:
 
 
 def _bisect(problem: Problem, order: Sequence[str], label: str) -> None:
-    """Find a short passing prefix of an order that passes."""
+    """Find a short passing prefix of `order`, which passes as a whole. If scores differ, stop at TOLERANCE."""
     fails, passes = 0, len(order)
     while passes - fails > (max(1.0, TOLERANCE * len(problem.items)) if _graded(problem) else 1.0):
         middle = (fails + passes) // 2
@@ -73,7 +76,7 @@ def _bisect(problem: Problem, order: Sequence[str], label: str) -> None:
 
 
 def _may_pass(problem: Problem, items: Iterable[str], label: str) -> bool:
-    """Ask only where no superset has failed."""
+    """Whether a set passes. It is not tested if a superset has failed."""
     candidate = frozenset(items)
     return not problem.surely_fails(candidate) and problem.passes(candidate, label)
 
@@ -84,7 +87,7 @@ def _graded(problem: Problem) -> bool:
 
 
 def _delete_by_score(problem: Problem, importance: Importance | None, *, certify: bool) -> None:
-    """Ask for the most promising set, or else for the next single deletion, until all of those failed."""
+    """Test the most promising set; if none is promising, the next single deletion. Stop once all of these failed."""
     import numpy as np  # here and below, since a config is read without it
 
     from dapa_exp.search.score_model import ScoreModel
@@ -92,7 +95,7 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
     items = problem.items
     kinds = [".".join(part for part in item.split(".") if not part.isdigit()) for item in items]
     model = ScoreModel(kinds, None if importance is None else np.array([importance[item] for item in items]))
-    patience = len(items)  # proposals that may fail, lest an oracle without structure cost more than ddmin
+    patience = len(items)  # failed proposals allowed, so that an oracle without structure costs no more than ddmin
     while problem.best:
         outcomes = list(problem.seen.values())
         model.fit(
@@ -115,7 +118,11 @@ def _delete_by_score(problem: Problem, importance: Importance | None, *, certify
 
 
 def _proposal(problem: Problem, model: ScoreModel, effect: dict[str, float]) -> frozenset[str] | None:
-    """Return the set of items of most effect for their weight that promises to save most, if that is worth a query."""
+    """The set with the largest expected saving: its probability to pass × the weight that it saves.
+
+    Candidates are the k items with the most effect per weight, for each k. None if the best saves less than 1 (the mean
+    weight of an item).
+    """
     in_order = sorted(problem.items, key=lambda item: effect[item] / problem.weights[item], reverse=True)
     sizes = range(len(problem.items))
     candidates = [frozenset(in_order[:size]) for size in sizes]
@@ -132,11 +139,11 @@ def _proposal(problem: Problem, model: ScoreModel, effect: dict[str, float]) -> 
 
 
 def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
-    """ProbDD over what bisection left: the fewer items are left, the likelier each of them is needed."""
+    """Run ProbDD on the items that bisection has left. The fewer there are, the likelier each is needed."""
     order = problem.remaining()
     if importance is not None:
         order.sort(key=importance.__getitem__)
-    # Half-way, on a log scale, between one item needed and all of them.
+    # So that √n of n items are expected to be needed: the geometric mean of one and all.
     chance = min(1.0, sqrt(len(problem.items)) / max(1, len(order)))
     remove_unlikely(
         {item: 1.0 if problem.surely_fails(problem.best - {item}) else chance for item in order},
@@ -145,7 +152,7 @@ def _delete_by_chance(problem: Problem, importance: Importance | None) -> None:
 
 
 def _smoothed(items: Sequence[str], prior: Mapping[str, float]) -> Importance:
-    """Lend every item half of its neighbours' importance: priors are noisy, and neighbours alike."""
+    """The prior plus its average over neighbouring items, since priors are noisy and neighbours are similar."""
     import numpy as np
 
     from dapa_exp.search.score_model import neighbourhood

@@ -1,4 +1,4 @@
-"""Sets that are named in advance rather than searched for. Without them no claim about a search stands."""
+"""Controls: sets that are named in advance and not searched for. Every claim about a search is compared with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dapa_exp.search.query import Settings, Unit
 
 
 def everything(units: Sequence[Unit], settings: Settings) -> Candidates:
-    """The whole of what a search could transplant."""
+    """All units."""
     return [frozenset(units)]
 
 
@@ -33,7 +33,7 @@ def named(units: Sequence[Unit], settings: Settings) -> Candidates:
 
 
 def drawn(units: Sequence[Unit], settings: Settings) -> Candidates:
-    """As many units as the answer it is compared with, drawn at random, several times over."""
+    """`settings.repeats` random sets of `settings.k` units, drawn by `settings.seed`."""
     if settings.k is None:
         raise DapaError("search.k: search=random needs to know how many units to draw.")
     return random_sets(units, settings.k, settings.repeats, settings.seed)

@@ -2,8 +2,8 @@
 
 A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input. IEEE TSE 28(2), 2002, section 3.
 Where items have weights, chunks are about equally heavy (X. Zhou et al.: WDD: Weighted Delta Debugging, arXiv
-2411.19410). Worst case n² + 3n queries, best case 2·log₂n. The last round, at single units, is the certificate;
-`minimise` finds it in the cache and only adds the question whether an answer of one unit is needed.
+2411.19410). Worst case n² + 3n queries, best case 2·log₂n. The last round, with chunks of one unit, is the certificate:
+`minimise` finds these queries in the cache. It adds one only for a set of one unit: whether the empty set passes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Reduced = tuple[list[Chunk], float]
 
 
 def ddmin(problem: Problem) -> frozenset[str]:
-    """The classic: in every round the chunks first, then their complements."""
+    """Delta debugging as published: in every round the chunks first, then their complements."""
     _delta_debug(problem, try_chunks=True)
     return minimise(problem)
 
 
 def ddmin_complements(problem: Problem) -> frozenset[str]:
-    """Without the chunks, which nearly always fail once the answer is longer than one of them."""
+    """Delta debugging without the chunks: a chunk that is smaller than the needed set nearly always fails."""
     _delta_debug(problem, try_chunks=False)
     return minimise(problem)
 
@@ -54,7 +54,7 @@ def _delta_debug(problem: Problem, *, try_chunks: bool) -> None:
 
 
 def _split(problem: Problem, items: Sequence[str], n: int) -> list[Chunk]:
-    """Cut as Zeller's reference implementation does: an n-th of the rest each time, heavier chunks last.
+    """Cut items into n chunks as Zeller's reference implementation does: each takes its share of the items left.
 
     A chunk takes items as long as it is not heavier than an n-th of the rest, and leaves one for each chunk after it.
     """
@@ -77,7 +77,7 @@ def _to_chunk(problem: Problem, chunks: list[Chunk], run: int) -> Reduced | None
 
 
 def _to_complement(problem: Problem, chunks: list[Chunk], first: float, run: int) -> Reduced | None:
-    """Begin after the chunk that was removed last: those before it have just been found needed."""
+    """Try complements, from the chunk after the last removed one: the chunks before it were just found needed."""
     for step in range(len(chunks)):
         i = int(step + first) % len(chunks)
         rest = chunks[:i] + chunks[i + 1 :]

@@ -1,4 +1,4 @@
-"""Ground truth: nothing is left out that could be smaller."""
+"""Exhaustive search: the ground truth that other algorithms are compared with."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MOST_ITEMS = 12  # 4,096 subsets
 
 
 def exhaustive(problem: Problem) -> frozenset[str]:
-    """Try every subset of up to 12 items, else every contiguous range, by size; the best score of the smallest wins.
+    """Try all subsets of up to 12 items, or all ranges of more items, by size. Of the smallest, the best score wins.
 
-    Where items differ in weight, a larger set may be the lighter one, so none is left out. 2ⁿ or n(n+1)/2 queries at
-    worst. A smallest subset is 1-minimal, a smallest range need not be.
+    If items differ in weight, a larger set may be lighter, so all sets are tried. At worst 2ⁿ queries for subsets, and
+    n(n+1)/2 for ranges. A smallest subset is 1-minimal; a smallest range need not be.
     """
     n = len(problem.items)
     for size in range(n):
@@ -39,7 +39,7 @@ def _ranges(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Exhaustive(Reduction):
-    """Its queries are bounded, and not far from the bound where the answer is large."""
+    """An upper bound of the queries is known; large sets come close to it."""
 
     def queries(self, search: Search, units: int) -> Queries:
         return Queries(2**units if units <= MOST_ITEMS else units * (units + 1) // 2 + 1, "at most")
@@ -47,5 +47,7 @@ class Exhaustive(Reduction):
 
 ALGORITHMS.register(
     "exhaustive",
-    Exhaustive(exhaustive, title="All ranges of units; all subsets of up to 12 units. Ground truth, at its price."),
+    Exhaustive(
+        exhaustive, title="All ranges of units; all subsets of up to 12 units. The ground truth, at many queries."
+    ),
 )

@@ -8,9 +8,10 @@ from dapa_exp.search.problem import Problem
 
 
 def greedy(problem: Problem) -> frozenset[str]:
-    """Climb by score; ties go to the more important item, then to the first. n·k queries for k items.
+    """Add the item that raises the score most, until the set passes. About n·k queries for a set of k items.
 
-    Blind where single items leave the score unmoved, as in a conjunction.
+    Of equal scores, the more important item wins, then the first. If no single item changes the score, as in a
+    conjunction, the order decides.
     """
     order = problem.ascending(problem.items)
     if problem.prior is not None:

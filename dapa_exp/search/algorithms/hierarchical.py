@@ -1,7 +1,7 @@
 """Hierarchical delta debugging: whole layers first, then what is inside those that are needed.
 
 G. Misherghi, Z. Su: HDD: Hierarchical Delta Debugging. ICSE 2006.
-Levels are read off the dotted names: "layers.3.mlp.gate_proj" lies in "layers.3.mlp", and that in "layers.3".
+The levels follow from the dotted names: "layers.3.mlp.gate_proj" is part of "layers.3.mlp", and that of "layers.3".
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dapa_exp.search.query import Outcome
 
 
 def hierarchical(problem: Problem) -> frozenset[str]:
-    """Bisect over the groups of each level, the coarsest first, then search in what is left as `auto` does.
+    """Shrink the set level by level, the coarsest first, then run `auto` on the units that are left.
 
-    HDD makes every level 1-minimal. That is left out: it costs a query a group and is undone one level down.
+    Published HDD makes every level 1-minimal. Here only the last level is: the others would cost a query for each item,
+    and the next level changes the set again.
     """
     deepest = max(item.count(".") for item in problem.items) + 1
     before = 1
@@ -38,7 +39,7 @@ def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:
 
 
 def _level(problem: Problem, groups: dict[str, list[str]]) -> Problem:
-    """The same problem, asked about groups; a group is as important, and as heavy, as its items together."""
+    """The same problem with groups as items. Importance and weight of a group are the sums over its items."""
 
     def ask(chosen: Iterable[str], label: str) -> Outcome:
         return problem.ask((item for group in chosen for item in groups[group]), label)

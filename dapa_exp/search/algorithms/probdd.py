@@ -3,7 +3,7 @@
 G. Wang et al.: Probabilistic Delta Debugging. ESEC/FSE 2021, section 3 (`probdd`).
 M. Zhang et al.: Deep Dive into Probabilistic Delta Debugging. arXiv 2408.04735, section 4 (`cdd`): the
 chances matter only through the sizes of the chunks they lead to, which can be computed beforehand.
-Neither ends 1-minimal by itself: that is what `minimise` adds.
+Neither returns a 1-minimal set by itself, so `minimise` follows.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ INITIAL_CHANCE = 0.1  # that an item is needed; both papers' choice
 
 
 def probdd(problem: Problem) -> frozenset[str]:
-    """Remove the items least likely to be needed, as many as promise the greatest gain. O(n) queries."""
+    """Remove the items least likely to be needed, as many as have the largest expected gain. O(n) queries."""
     order = problem.ascending(problem.items)
     remove_unlikely(dict.fromkeys(order, INITIAL_CHANCE), problem.passes)
     return minimise(problem)
 
 
 def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
-    """Go on removing until each item left is certain to be needed; `chance` is where to begin."""
+    """Remove items until each remaining item is needed with probability 1. `chance`: initial probabilities, by item."""
     while any(value < 1.0 for value in chance.values()):
         order = sorted(chance, key=chance.__getitem__)
         removed = order[: _gainful([chance[item] for item in order])]
@@ -43,7 +43,7 @@ def remove_unlikely(chance: dict[str, float], passes: Passes) -> None:
 
 
 def cdd(problem: Problem) -> frozenset[str]:
-    """Remove chunks of a size that depends on the round alone, down to one item. About 1.6 n queries at worst.
+    """Remove chunks whose size depends only on the round, down to one item. About 1.6 n queries at worst.
 
     The sizes are those of the authors' artifact: 9, 5, 3, 1.
     """

@@ -1,8 +1,8 @@
 """QuickXplain: divide and conquer towards a preferred minimal set.
 
 U. Junker: QuickXplain: Preferred Explanations and Relaxations for Over-Constrained Problems. AAAI 2004.
-2k·log₂(n/k) + 2k queries for an answer of k items, if the oracle is monotone. Where it is not, what the
-recursion returns may fail, so the finish starts from the smallest set that was seen to pass.
+2k·log₂(n/k) + 2k queries for a set of k items, if the oracle is monotone. If it is not, the set that the recursion
+returns may fail. So single deletions start from the smallest set that has passed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def quickxplain(problem: Problem) -> frozenset[str]:
 
 
 def _needed(problem: Problem, background: frozenset[str], items: Sequence[str], *, grown: bool) -> frozenset[str]:
-    """Return what must be added to the background; `grown` says that it is new since it last failed."""
+    """The items that must be added to `background` for it to pass. `grown`: it has grown since it last failed."""
     if grown and problem.passes(background, f"background {len(background)}"):
         return frozenset()
     if len(items) == 1:

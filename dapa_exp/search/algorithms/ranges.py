@@ -10,9 +10,9 @@ from dapa_exp.search.problem import Problem
 
 
 def range_deletion(problem: Problem) -> frozenset[str]:
-    """Bisect the end of a passing range, then its start, then delete inside it.
+    """Bisect the end of a passing range, then its start, then delete single items inside it.
 
-    2·log₂n queries and those of the deletion. Made for answers that are (nearly) contiguous.
+    2·log₂n queries, plus single deletions. Suited to sets that are (nearly) contiguous.
     """
     shortest_passing_prefix(problem, problem.remaining())
     shortest_passing_prefix(problem, problem.remaining()[::-1])
@@ -20,11 +20,11 @@ def range_deletion(problem: Problem) -> frozenset[str]:
 
 
 def prior_deletion(problem: Problem) -> frozenset[str]:
-    """Bisect the shortest passing prefix of the items in descending importance, then delete in it.
+    """Bisect for the shortest passing prefix in descending importance, then delete single items in it.
 
-    log₂n queries and those of the deletion. The guard: a prior that does not even halve the items is
-    not heard any further, since deletion in a misleading order leads to large answers at n queries each.
-    It keeps the cost below that of ddmin up to some 40 items; beyond, only that of `auto` does.
+    log₂n queries, plus single deletions. If the prefix has more than half of the items, the prior is misleading and is
+    dropped: deletions in a misleading order end in large sets. With this guard, the search costs less than ddmin up to
+    about 40 items. Beyond that, only `auto` does.
     """
     shortest_passing_prefix(problem, problem.ascending(problem.items)[::-1])
     if len(problem.best) > len(problem.items) / 2:
@@ -34,7 +34,7 @@ def prior_deletion(problem: Problem) -> frozenset[str]:
 
 
 def shortest_passing_prefix(problem: Problem, order: Sequence[str]) -> None:
-    """Bisect for the shortest passing prefix, given that all passes and taking it that nothing fails."""
+    """Bisect for the shortest passing prefix of `order`. It assumes that `order` passes and the empty set fails."""
     fails, passes = 0, len(order)
     while passes - fails > 1:
         middle = (fails + passes) // 2
