@@ -8,6 +8,7 @@ from pathlib import Path
 from dapa_exp.config.models import Model
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.evaluator import Evaluator
+from dapa_exp.evaluate.verdicts import judge_record
 from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.pair_templates import template_date
@@ -18,7 +19,6 @@ from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versi
 from dapa_exp.record.schema import (
     DriftRecord,
     EvaluateRecord,
-    JudgeRecord,
     ModelRecord,
     PairRecord,
     Provenance,
@@ -77,10 +77,7 @@ def _provenance(config: Config, evaluator: Evaluator) -> Provenance:
         git=git_commit(),
         platform=platform_name(),
         created=utc_now(),
-        judges={
-            name: JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
-            for name, judge in evaluator.all_judges.items()
-        },
+        judges={name: judge_record(judge) for name, judge in evaluator.all_judges.items()},
         seed=config.search.seed,
         prompt_sets=evaluator.prompts.digests(),
         dropped_report_rows=evaluator.prompts.dropped,

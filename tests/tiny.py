@@ -26,6 +26,7 @@ from transformers import (
 )
 from transformers.models.auto import AutoModelForCausalLM
 
+from dapa_exp.config.models import Model
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.zoo import tokenizer as tokenizers
 
@@ -83,3 +84,7 @@ def tiny_loaded(family: str, seed: int) -> LoadedModel:
 @cache
 def _tokenizer(family: str) -> PreTrainedTokenizerBase:
     return tokenizers.make(family)
+
+
+def model_at(path: Path) -> Model:
+    return Model(id=str(path), revision=None)

@@ -20,7 +20,7 @@ from dapa_exp.cli.align_words import MODEL, PATCH, account, found_sentence, kept
 from dapa_exp.cli.compose import compose
 from dapa_exp.cli.launch import launch
 from dapa_exp.cli.pair_list import quoted
-from dapa_exp.config.models import Model
+from dapa_exp.config.models import Model, model_id
 from dapa_exp.config.registries import ALGORITHMS, METHODS
 from dapa_exp.config.schema import Config
 from dapa_exp.models.card import base_in_card
@@ -256,7 +256,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--yes", action="store_true", help="do not ask whether to go on")
     parser.add_argument("overrides", nargs="*", help="any override of `dapa run`, such as runtime.batch_size=8")
     asked = parser.parse_intermixed_args(words)
-    asked.student, asked.teacher = _model(asked.student), _model(asked.teacher)
+    asked.student, asked.teacher = model_id(asked.student), model_id(asked.teacher)
     asked.out = asked.out or Path("aligned") / re.sub(r"[^\w.-]+", "-", Path(asked.student).name)
     return asked
 
@@ -265,10 +265,3 @@ def _seconds(said: str) -> float:
     if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", said)):
         raise argparse.ArgumentTypeError(f"{said!r}: a time such as 90s, 30m or 2h is wanted")
     return float(match[1]) * _SECONDS[match[2]]
-
-
-def _model(word: str) -> str:
-    """The id of a model. A relative path that exists is a folder, whatever else it might name."""
-    if not word.startswith(("/", "./", "../", "~", "zoo:")) and Path(word).exists():
-        return f"./{word}"
-    return word

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 
 from dapa_exp.base.errors import DapaError, nearest
+from dapa_exp.base.progress import display
+from dapa_exp.config.models import Model, model_id
+from dapa_exp.sweep.prepare import build_missing
 from dapa_exp.transplant.export.export import FORMATS, apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import exported_identity
@@ -52,9 +55,12 @@ def apply_command(words: list[str]) -> int:
         "dapa apply", description="Puts a patch on its student, and writes the checkpoint."
     )
     parser.add_argument("patch", type=Path, help="a file that `dapa export` has written")
-    parser.add_argument("student", type=Path, help="the student's checkpoint: its folder, or a GGUF file")
+    parser.add_argument("student", help="the student: its hub id, zoo:NAME, its folder, or a .gguf file")
     parser.add_argument("out", type=Path, help="the folder to write")
     arguments = parser.parse_args(words)
-    apply(arguments.patch, arguments.student, arguments.out)
+    student = Model(id=model_id(arguments.student), revision=None)
+    with display() as progress:
+        build_missing([student], progress)
+    apply(arguments.patch, student, arguments.out)
     print(f"checkpoint: {arguments.out}")
     return 0

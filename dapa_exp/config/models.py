@@ -30,6 +30,13 @@ class Model(Group):
         return expanded(self.id) if self.id.startswith(("/", "./", "../", "~")) else None
 
 
+def model_id(word: str) -> str:
+    """The id of a model that a command line names. A relative path that exists is a folder, whatever else it names."""
+    if not word.startswith(("/", "./", "../", "~", "zoo:")) and Path(word).exists():
+        return f"./{word}"
+    return word
+
+
 def _by_id(model: object) -> object:
     return {"id": model, "revision": None} if isinstance(model, str) else model
 

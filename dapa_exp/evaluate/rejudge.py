@@ -20,7 +20,7 @@ from dapa_exp.evaluate.defence import (
     why_no_over_refusal,
 )
 from dapa_exp.evaluate.replay import Exchange, conversations_record, judge_rows, judged_at, replay, states_by_judge
-from dapa_exp.evaluate.verdicts import Judged, read_verdicts
+from dapa_exp.evaluate.verdicts import Judged, judge_record, read_verdicts
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.conversations import Conversation, turn_of, turn_set
 from dapa_exp.prompts.load import PromptSets, load_prompts
@@ -70,8 +70,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
         raise DapaError(f"{folder}: {IN_OTHER_HANDS}: {owner}")
     if name in (config.judge.name, *config.judges):
         raise DapaError(f"{folder}: the run itself was judged by '{name}'; choose another name with as=NAME")
-    ours = JudgeRecord(version=judge.version, template=judge.template, sees=sorted(judge.sees))
-    _refuse_another_judge(folder, record, name, ours)
+    _refuse_another_judge(folder, record, name, judge_record(judge))
     sets = load_prompts(config.dataset)
     _refuse_other_prompts(folder, record, sets)
     subjects = {model: getattr(record.evaluate, model) for model in MODELS}
@@ -85,6 +84,7 @@ def rejudge(folder: Path, judge: Judge, name: str, report: Report) -> Rejudged:
             answers = _answers(files, model, rows, prompts)
             found[files.verdicts(model, rows, name)] = _score(judge, rows, prompts, answers, progress)
     with claim_folder(folder):
+        ours = judge_record(judge)  # now it is known which model a server has answered with
         record = files.read_record()  # another `dapa judge` may have changed it meanwhile
         _refuse_another_judge(folder, record, name, ours)
         for file, judged in found.items():

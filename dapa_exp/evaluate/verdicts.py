@@ -7,8 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.judges import Verdict
+from dapa_exp.judges import Judge, Verdict
 from dapa_exp.record.layout import read_json
+from dapa_exp.record.schema import JudgeRecord
 
 
 class Shortened(BaseModel):
@@ -33,6 +34,13 @@ class Judged(BaseModel):
 
 
 JUDGED = TypeAdapter(Judged)
+
+
+def judge_record(judge: Judge) -> JudgeRecord:
+    """What a record says of a judge. Which model a server has answered with is known once it has been asked."""
+    return JudgeRecord(
+        version=judge.version, template=judge.template, sees=sorted(judge.sees), answered_by=judge.answered_by
+    )
 
 
 def read_verdicts(file: Path) -> Judged:

@@ -64,6 +64,10 @@ class ChatJudge(Judge):
         self._endpoint = Endpoint(settings)
         self.tokens = self._endpoint.tokens
 
+    @property
+    def answered_by(self) -> str | None:
+        return self._endpoint.answered_by
+
     def judge(self, prompts: Sequence[str], answers: Sequence[str]) -> list[Verdict]:
         return self.judge_in_conversation([(Message("user", prompt),) for prompt in prompts], answers)
 

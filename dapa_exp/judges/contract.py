@@ -47,6 +47,11 @@ class Judge(ABC):
     decides_early: bool = False
     """True if `early` and `final` look only at the beginning of an answer. They may then differ from `verdicts`."""
 
+    @property
+    def answered_by(self) -> str | None:
+        """The model that a server says the verdicts are of; None: no server said so."""
+        return None
+
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         """The verdict on each completion, from the whole answer."""
         return self.judge(prompts, [answer_of(completion) for completion in completions])

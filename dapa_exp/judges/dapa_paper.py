@@ -70,6 +70,10 @@ class DapaPaperJudge(Judge):
         self._endpoint = Endpoint(settings)
         self.tokens = self._endpoint.tokens
 
+    @property
+    def answered_by(self) -> str | None:
+        return self._endpoint.answered_by
+
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:
         return self.judge(prompts, completions)  # including the model's thoughts, like the released code
 

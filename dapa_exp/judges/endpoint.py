@@ -96,9 +96,15 @@ class Endpoint:
         self._takes_temperature = True
         self._memory = Memory(cache_root() / "judges" / f"{settings.name}.jsonl")
         self.tokens = {"prompt": 0, "completion": 0}
+        self._asked = hashlib.sha256(json.dumps(self._said_by).encode()).hexdigest()
         self._logged: set[str] = set()
         self._silence = 0
         """The number of requests in a row that the server did not answer."""
+
+    @property
+    def answered_by(self) -> str | None:
+        """The model that the server says its replies are of, also those of earlier processes; None: it never said."""
+        return self._memory.models.get(self._asked)
 
     def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:
         """The verdict on each conversation. None if no attempt got a valid verdict.
@@ -130,7 +136,7 @@ class Endpoint:
                 if reply is None:
                     return
                 if parse(reply) is not None:
-                    self._memory.keep(key, reply)
+                    self._memory.keep(key, reply, self._asked)
                 else:
                     self._log_once("reply", "has no valid verdict")  # it is not shown, as it may quote the completion
 
@@ -180,14 +186,28 @@ class Endpoint:
         self._silence = 0
         if not isinstance(reply, ChatCompletion) or not reply.choices:
             return ""
-        asked = self._settings.model
-        if reply.model and asked.rpartition("/")[2] not in reply.model:  # some servers take any name
-            self._log_once(f"model {reply.model}", f"answers in place of {asked}, which the record names")
+        self._refuse_another(reply.model)
         if reply.usage:
             self.tokens["prompt"] += reply.usage.prompt_tokens or 0
             self.tokens["completion"] += reply.usage.completion_tokens or 0
         message = reply.choices[0].message
         return _text(message.content if message else None)
+
+    def _refuse_another(self, model: str | None) -> None:
+        """Raises DapaError if a reply is of another model than was asked for, or than earlier replies were of."""
+        if not model:
+            return
+        settings, name = self._settings, f"judge {self._settings.name}: {self._url}"
+        if not _is_dated(model, settings.model):  # some servers take any name
+            raise DapaError(
+                f"{name}: answers with {model} where {settings.model} was asked for; if that is meant, name it as the"
+                " judge's model"
+            )
+        if model != (before := self._memory.models.setdefault(self._asked, model)):
+            raise DapaError(
+                f"{name}: answers with {model} now, and has answered with {before} before; verdicts of two models are"
+                " not mixed: name one of them as the judge's model"
+            )
 
     def _log_once(self, kind: str, said: str) -> None:
         if kind not in self._logged:
@@ -202,6 +222,12 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_dated(model: str, asked: str) -> bool:
+    """Whether a model is the one asked for: by its name, without folders, or by this name and a date or version."""
+    name, wanted = (full.rpartition("/")[2].lower() for full in (model, asked))
+    return name.startswith(wanted) and not name.removeprefix(wanted).strip("-:@.0123456789")
 
 
 def _text(content: Any) -> str:
@@ -227,16 +253,20 @@ class Memory:
         self._lock = FileLock(f"{path}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.replies: dict[str, str] = {}
+        self.models: dict[str, str] = {}
+        """By a digest of judge and server: the model that the server says its replies are of."""
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
             try:
                 kept = json.loads(line)
                 self.replies[kept["key"]] = kept["reply"]
+                if kept.get("model"):  # lines from before it was kept lack it
+                    self.models[kept["asked"]] = kept["model"]
             except (ValueError, KeyError, TypeError):
                 continue
 
-    def keep(self, key: str, reply: str) -> None:
-        """Store a reply. On return, it is on the disk."""
-        line = json.dumps({"key": key, "reply": reply})
+    def keep(self, key: str, reply: str, asked: str) -> None:
+        """Store a reply. On return, it is on the disk. `asked` is a digest of the judge and the server."""
+        line = json.dumps({"key": key, "reply": reply, "asked": asked, "model": self.models.get(asked)})
         with self._lock, self._path.open("a", encoding="utf-8") as stream:
             stream.write(f"\n{line}\n")  # a line that a kill tore ends here
             stream.flush()

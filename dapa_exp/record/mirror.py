@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import platform
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -321,13 +323,29 @@ def _copies(folder: Path, run_id: str) -> list[Path]:
 
 @contextmanager
 def _own_folders() -> Iterator[None]:
-    """Let W&B put its caches below our cache folder, unless the user's environment variables say otherwise."""
+    """Let W&B put its caches below our cache folder, unless the user's environment variables say otherwise.
+
+    Its temporary files go into a folder of this process.
+    """
     names = ("WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_ARTIFACT_DIR")
     unset = [name for name in names if name not in os.environ]
     folder = cache_root() / "wandb"
     os.environ.update({name: str(folder) for name in unset})
+    before, tempfile.tempdir = tempfile.tempdir, _temporary_folder()
     try:
         yield
     finally:
+        tempfile.tempdir = before
         for name in unset:
             del os.environ[name]
+
+
+@cache
+def _temporary_folder() -> str:
+    """A folder that goes when this process ends.
+
+    W&B leaves the removal of its own to `atexit`, which no child process of multiprocessing comes by.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="dapa-wandb-")
+    Finalize(folder, folder.cleanup, exitpriority=0)
+    return folder.name

@@ -444,6 +444,9 @@ class JudgeRecord(_RecordPart):
     sees: list[Literal["refused", "harmless", "harmful"]] | None = Field(
         default=None, description="the outcomes that it tells from others; null in records from before it was asked"
     )
+    answered_by: str | None = Field(
+        default=None, description="the model that the judge's server says its replies are of; null: it does not say"
+    )
 
 
 class SetRecord(_RecordPart):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dapa_exp.base.claim import HeldError, hold
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.files import leftovers, remove, write_atomically
-from dapa_exp.base.progress import display
+from dapa_exp.base.progress import Report, display
+from dapa_exp.config.models import Model
 from dapa_exp.evaluate.offline import offline_sets
 from dapa_exp.fetch.store import fetch
 from dapa_exp.models.source import source_of
@@ -65,10 +66,14 @@ def prepare(planned: Sequence[Job]) -> None:
     sets = [rows.fetched_name for job in planned for rows in job.config.dataset.sets().values()]
     sets += [name for job in planned for name in offline_sets(job.config.evaluate.tasks.names)]
     models = {model for job in planned for model in models_of(job.config)}
-    missing = {name for model in models if (name := source_of(model).to_build)}
     with display() as progress:
         fetch(filter(None, sets), progress)
-        if missing:
-            from dapa_exp.zoo.build import build
+        build_missing(models, progress)
 
-            build(sorted(missing), progress)
+
+def build_missing(models: Iterable[Model], progress: Report) -> None:
+    """Build those of the models that are the zoo's and not in the cache."""
+    if missing := {name for model in models if (name := source_of(model).to_build)}:
+        from dapa_exp.zoo.build import build
+
+        build(sorted(missing), progress)

@@ -45,6 +45,7 @@ from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.plan import plan_transplant
 from tests.analysis import factory
 from tests.benchmarks.targets import Target, conclude, target
+from tests.tiny import model_at
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def copy_step(out: Path) -> Row:
 
 
 def apply_step(scratch: Path, out: Path) -> Row:
-    return timed(lambda: apply(scratch / OUTPUTS["patch"], scratch / "student", out))
+    return timed(lambda: apply(scratch / OUTPUTS["patch"], model_at(scratch / "student"), out))
 
 
 STEPS: dict[str, Callable[[Path, Path], Row]] = {

@@ -47,7 +47,8 @@ def measure_loaded(
         {"pair": config.pair.name, "stage": "load_model", "seconds": round(time.monotonic() - started, 3)}
     )
     hybrid = Hybrid(loaded.model, pair)
-    chosen = next((record.search.units_found for record in found.values()), known or [f"layers.{live[0]}.mlp"])
+    in_live = [unit for unit in pair.units if layer_of(unit) == live[0]]
+    chosen = next((record.search.units_found for record in found.values()), known or in_live)
     staged("compare", lambda: compare(bench, config, pair, loaded, hybrid, chosen, live))
     staged("report", lambda: report_length(bench, config, loaded, hybrid, chosen))
     staged("ends", lambda: own_ends(bench, config, loaded, hybrid, chosen))

@@ -88,7 +88,7 @@ class Half(Judge):
 def test_another_judges_view_joins_the_record(run: Path) -> None:
     rejudge(run, Half(), "half", silent)
     found = finished_record(run)
-    kept = {"version": "7", "template": "abc", "sees": ["harmful", "refused"]}
+    kept = {"version": "7", "template": "abc", "sees": ["harmful", "refused"], "answered_by": None}
     assert found.provenance.judges["half"].model_dump() == kept
     hybrid = found.evaluate.hybrid
     assert (hybrid.defence["report"]["half"].dsr.value, hybrid.defence["report"]["half"].dsr.n) == (0.5, 16)

@@ -11,6 +11,7 @@ import pytest
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.evaluate.defence import defence_rate
+from dapa_exp.evaluate.verdicts import judge_record
 from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.judges.chat import Chat
 from dapa_exp.judges.dapa_paper import DapaPaper
@@ -227,19 +228,36 @@ def test_the_papers_rule_is_decided_by_the_first_phrase() -> None:
     assert judge.final("forge?", "Well, as a") is None
 
 
-def test_a_server_that_answers_with_another_model_than_it_was_asked_for_is_told(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Servers that hold one model often take any name. A dated name of the model that was asked for is no other."""
-    for answering, told in {"judge-2026-01-02": False, "llama-3-8b": True}.items():
+def answers_as(model: str, content: Any = by_parity) -> Any:
+    """A server that says that its replies are of this model."""
+    return lambda handler, body: says(content)(handler, {**body, "model": model})
 
-        def answer(handler: Any, body: dict[str, Any], name: str = answering) -> None:
-            says(by_parity(body))(handler, {**body, "model": name})
 
-        with serving(answer) as server:
-            assert chat(server.url, model="some/judge").verdicts(PROMPTS, ANSWERS) == TRUTH
-        said = f"model {answering}: answers in place of some/judge, which the record names"
-        assert caplog.text.count(said) == told
+@pytest.mark.parametrize(
+    ("asked", "answering"),
+    [("some/judge", "llama-3-8b"), ("gpt-4", "gpt-4o-mini"), ("gpt-4", "gpt-4-turbo-2024-04-09")],
+)
+def test_a_server_that_answers_with_another_model_than_it_was_asked_for_is_an_error(asked: str, answering: str) -> None:
+    """Servers that hold one model often take any name."""
+    with serving(answers_as(answering)) as server:
+        with pytest.raises(DapaError, match=f"answers with {answering} where {asked} was asked for; .* name it as"):
+            chat(server.url, model=asked).verdicts(PROMPTS, ANSWERS)
+        assert chat(server.url, model=answering).verdicts(PROMPTS, ANSWERS) == TRUTH
+
+
+@pytest.mark.parametrize(("make", "reply"), [(chat, '{"verdict": "refused"}'), (paper, "1")])
+def test_the_dated_model_that_answers_is_known_later_and_not_mixed_with_another(make: Any, reply: str) -> None:
+    with serving(answers_as("judge-2026-01-02", reply)) as server:
+        judge = make(server.url, model="some/judge")
+        assert judge_record(judge).answered_by is None
+        judge.verdicts(PROMPTS[:3], ANSWERS[:3])
+        assert judge_record(judge).answered_by == "judge-2026-01-02"
+        assert judge_record(make(server.url, model="some/judge")).answered_by == "judge-2026-01-02"
+        server.answer = answers_as("judge-2026-03-04", reply)
+        with pytest.raises(
+            DapaError, match="answers with judge-2026-03-04 now, and has answered with judge-2026-01-02"
+        ):
+            make(server.url, model="some/judge").verdicts(PROMPTS, ANSWERS)
 
 
 def test_a_model_that_takes_no_temperature_is_asked_without_one(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ from dapa_exp.models.source import source_of
 from dapa_exp.models.tensors import TensorReader
 from dapa_exp.zoo import tokenizer as tokenizers
 from tests.gguf_file import Change, Vocabulary, write_gguf
-from tests.tiny import SHAPE, tiny_checkpoint, tiny_model
+from tests.tiny import SHAPE, model_at, tiny_checkpoint, tiny_model
 
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size": 64}
 """Rows of whole blocks of 32, which is what GGUF quantises."""
@@ -36,10 +36,6 @@ SIZE = {"hidden_size": 32, "intermediate_size": 64, "head_dim": 16, "vocab_size"
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DAPA_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-def model_at(path: Path) -> Model:
-    return Model(id=str(path), revision=None)
 
 
 WORDS = Vocabulary(

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from glob import glob
 from multiprocessing import get_context
@@ -246,3 +248,20 @@ def test_flatten_names_every_number_by_its_place() -> None:
     assert flat["cost/search/tokens"] == 8000
     assert flat["evaluate/random/dsr"] == 2
     assert "evaluate/hybrid/kl_to_student" not in flat
+
+
+def test_a_run_of_a_sweep_leaves_no_temporary_files_of_its_mirror(tmp_path: Path) -> None:
+    """Its process is a child that a fork server ends by os._exit."""
+    folder, temporary = write_run(tmp_path, record()), tmp_path / "temporary"
+    temporary.mkdir()
+    code = (
+        "import sys; from multiprocessing import get_context; from pathlib import Path\n"
+        "from dapa_exp.record.mirror import Destination, mirror\n"
+        "to = Destination('offline', 'dapa', None)\n"
+        "child = get_context('fork').Process(target=mirror, args=(Path(sys.argv[1]), to))\n"
+        "child.start(); child.join(); sys.exit(child.exitcode)"
+    )
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env=environment)
+    assert is_mirrored(folder, Destination("offline", "dapa", None))
+    assert list(temporary.iterdir()) == []

@@ -18,6 +18,8 @@ from transformers.models.auto import AutoModelForCausalLM
 
 from dapa_exp.base.digests import folder_digest
 from dapa_exp.base.errors import DapaError
+from dapa_exp.base.progress import silent
+from dapa_exp.cli.compose import jobs
 from dapa_exp.cli.export import apply_command, export_command
 from dapa_exp.models.tensors import INDEX, TensorReader, tensor_digest
 from dapa_exp.record.schema import Record
@@ -27,7 +29,8 @@ from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.export.manifest import MANIFEST, Manifest
 from dapa_exp.zoo import store
-from tests.tiny import CONFIGS
+from dapa_exp.zoo.build import build
+from tests.tiny import CONFIGS, model_at
 from tests.transplant.finished import config_of, finish, sharded
 
 CHOSEN = ["layers.0.mlp", "layers.2.mlp"]
@@ -110,7 +113,7 @@ def test_shards_in_a_folder_of_their_own_are_exported_there(tmp_path: Path, kind
     out = tmp_path / "out"
     if kind == "patch":
         export(run, tmp_path / "a.safetensors", "patch")
-        apply(tmp_path / "a.safetensors", student, out)
+        apply(tmp_path / "a.safetensors", model_at(student), out)
     else:
         export(run, out, "checkpoint")
     hybrid, theirs, ours = (TensorReader(folder) for folder in (out, teacher, student))
@@ -277,6 +280,22 @@ def test_a_patch_is_applied_to_a_student_that_is_converted(
     assert apply_command(["patch", "adapter", "applied"]) == 0
     direct, applied = TensorReader(tmp_path / "checkpoint"), TensorReader(tmp_path / "applied")
     assert {n: tensor_digest(direct.read(n)) for n in direct} == {n: tensor_digest(applied.read(n)) for n in applied}
+
+
+def test_a_patch_is_applied_to_a_student_by_its_name_in_the_zoo(tmp_path: Path) -> None:
+    build(["llama-small-base", "llama-small-chat"], silent)
+    teacher, student = "zoo:llama-small-chat", "zoo:llama-small-base"
+    words = [f"pair.student.id={student}", f"family.teacher.id={teacher}", "granularity=mlp"]
+    run = open_finished(finish(tmp_path / "run", jobs(words)[0].config, CHOSEN))
+    for kind in ("patch", "checkpoint"):
+        export(run, tmp_path / kind, kind)
+    assert apply_command([str(tmp_path / "patch"), student, str(tmp_path / "applied")]) == 0
+    direct, applied = TensorReader(tmp_path / "checkpoint"), TensorReader(tmp_path / "applied")
+    assert {n: tensor_digest(direct.read(n)) for n in direct} == {n: tensor_digest(applied.read(n)) for n in applied}
+    with pytest.raises(DapaError, match="zoo:llama-small-chat is not zoo:llama-small-base, for which the patch"):
+        apply_command([str(tmp_path / "patch"), teacher, str(tmp_path / "other")])
+    with pytest.raises(DapaError, match="llama-smal"):
+        apply_command([str(tmp_path / "patch"), "zoo:llama-smal-base", str(tmp_path / "other")])
 
 
 def test_another_student_is_refused_by_name_of_the_file(pair: tuple[Path, Path], run: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from dapa_exp.transplant.export.export import apply, export
 from dapa_exp.transplant.export.finished import open_finished
 from dapa_exp.transplant.hybrid import Hybrid
 from tests.models.test_architecture import PROJECTIONS, ROWS
+from tests.tiny import model_at
 from tests.transplant.finished import finish, sharded
 
 CASES = [(family, modules) for family, modules in ROWS if modules in (("layer",), PROJECTIONS, ("router",))]
@@ -80,7 +81,7 @@ def test_what_transformers_loads_is_the_hybrid_in_memory(
     run = open_finished(finish(tmp_path / "run", config, chosen))
     export(run, tmp_path / "whole", "checkpoint")
     export(run, tmp_path / "patch", "patch")
-    apply(tmp_path / "patch", student, tmp_path / "patched")
+    apply(tmp_path / "patch", model_at(student), tmp_path / "patched")
 
     found: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", output_loading_info=True)
     loaded, told = found

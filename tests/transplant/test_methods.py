@@ -28,7 +28,7 @@ from dapa_exp.transplant.methods.elementwise import Blend, Copy, TaskVector
 from dapa_exp.transplant.methods.neurons import SwapNeurons
 from dapa_exp.transplant.methods.subspace import SafeLora, SafeMerge
 from dapa_exp.transplant.methods.tuned import FineTune
-from tests.tiny import tiny_checkpoint, tiny_model
+from tests.tiny import model_at, tiny_checkpoint, tiny_model
 from tests.transplant.finished import config_of, finish, planted_sources, sharded
 from tests.transplant.test_hybrid import make_pair
 
@@ -190,7 +190,7 @@ def test_every_method_goes_from_config_to_export_and_back(tmp_path: Path, name: 
     assert finished.record.transplant.method == name
     export(finished, tmp_path / "out", "checkpoint")
     export(finished, tmp_path / "patch", "patch")
-    apply(tmp_path / "patch", folders[1], tmp_path / "applied")
+    apply(tmp_path / "patch", model_at(folders[1]), tmp_path / "applied")
     for file in (tmp_path / "out").glob("*.safetensors"):
         assert file.read_bytes() == (tmp_path / "applied" / file.name).read_bytes()
     if name != "copy":

@@ -44,18 +44,21 @@ def export(run: FinishedRun, out: Path, kind: str) -> None:
         write_checkpoint(out, folder, student, run.tensors, run.expected, describe)
 
 
-def apply(file: Path, student: Path, out: Path) -> None:
+def apply(file: Path, student: Model, out: Path) -> None:
     """Write to `out` the checkpoint that results from applying a patch to its student.
 
     Raises DapaError if the patch is broken, or was made for another student.
     """
     patch = Patch(file)
-    folder = locate(Model(id=str(student.absolute()), revision=None), weights=True)  # GGUF and LoRA are converted
+    made_for = patch.manifest.record.pair.student
+    if student.id == made_for.id:
+        student = student.model_copy(update={"revision": made_for.revision})
+    folder = locate(student, weights=True)  # GGUF and LoRA are converted
     tensors = TensorReader(folder)
     wrong = _differences(patch.manifest.student_files, weight_digests(folder, tensors))
     if wrong:
-        name = patch.manifest.record.pair.student.id
-        raise DapaError("\n".join([f"{student} is not {name}, for which the patch was made:", *wrong]))
+        named = f"{student.id} is not {made_for.id}, for which the patch was made:"
+        raise DapaError("\n".join([named, *wrong]))
     write_checkpoint(out, folder, tensors, patch, patch.expected, lambda _: patch.manifest)
 
 
