@@ -251,7 +251,7 @@ def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
 
 
 def done_of(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
-    """The rows of the runs that are done; or only of those that measured this metric."""
+    """The rows of the finished runs, or, with `metric`, of the finished runs that measured it."""
     done = frame[frame["state"] == "done"]
     return done if metric is None else done[done["identity"].isin(done.loc[done["metric"] == metric, "identity"])]
 

@@ -1,4 +1,4 @@
-"""What the page shows of a run when it is opened, as compact JSON. Answers are in it only if they are asked for."""
+"""The page's data about single runs, as compact JSON. It holds answers only with `dapa report --answers`."""
 
 from __future__ import annotations
 

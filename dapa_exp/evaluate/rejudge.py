@@ -47,7 +47,7 @@ class StoredAnswer(NamedTuple):
 
 
 class Rejudged(NamedTuple):
-    """The record with the judge in it, how many verdicts failed, and how many were asked for."""
+    """The record with the judge's results, and the numbers of failed verdicts and of all verdicts."""
 
     record: Record
     failed: int
