@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.entries import NAN, SUBJECTS
 from analysis.frame import RUN
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
-from dapa_exp.record.schema import ROUNDING, Measure
+from dapa_exp.record.measure import ROUNDING, Measure
 
 MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),

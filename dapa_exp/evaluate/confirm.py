@@ -25,7 +25,7 @@ from scipy.special import betainc, betaincc, betaln, xlog1py, xlogy
 
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.judges import DEFENDED, Verdict
-from dapa_exp.record.schema import Claim, Confirmation
+from dapa_exp.record.evaluation import Claim, Confirmation
 
 Told = Literal["confirmed", "refuted", "undecided"]
 ROUND = 16
