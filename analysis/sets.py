@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from analysis.measures import done_of, measure
+from dapa_exp.record.measure import ROUNDING
 
 UNION = "all of them together"
 """The set with every unit that was found on any of the students."""
@@ -24,7 +25,7 @@ def shared_sets(frame: pd.DataFrame) -> pd.DataFrame:
     runs = measure(done_of(frame))
     runs = runs[runs["units"].notna() & (runs["status"] != "no_gain")]
     runs = runs.assign(set=runs["units"].map(_named))
-    runs["passes"] = runs["hybrid_search_dsr"] >= runs["bar"] - 1e-9
+    runs["passes"] = runs["hybrid_search_dsr"] >= runs["bar"] - ROUNDING
     found = [
         _of_teacher(runs)
         for _, runs in runs.groupby(["teacher", "granularity", "dataset"], sort=False)

@@ -118,8 +118,9 @@ def main_table(frame: pd.DataFrame) -> Table:
     averaged = [] if single else _mean_blocks(measured, settings)
     numbers = pd.concat([_runs(measured), *averaged, _paper()], ignore_index=True)
     columns = [column for column in COLUMNS if column.about not in OPTIONAL or measured[column.about].notna().any()]
-    columns += _no_defence_columns(measured)
-    notes = [f"[{i}] {run['pair']}: {run['reason']}" for i, run in enumerate(_unfinished(measured), start=1)]
+    columns += [column for name, column in NO_DEFENCE.items() if has_any(measured, name)]
+    unfinished = measured[measured["state"] != "done"].to_dict("records")
+    notes = [f"[{i}] {run['pair']}: {run['reason']}" for i, run in enumerate(unfinished, start=1)]
     return Table(
         name="main",
         title="Defense success rate of student, hybrid and teacher",
@@ -164,10 +165,6 @@ def _gap(row: Row) -> str:
         if not known(row[name])
     ]
     return "; ".join(whys) or "an older record, which has no such number"
-
-
-def _unfinished(measured: pd.DataFrame) -> list[Row]:
-    return measured[measured["state"] != "done"].to_dict("records")
 
 
 def _runs(measured: pd.DataFrame) -> pd.DataFrame:
@@ -282,11 +279,6 @@ def _bounds(row: Row, name: str) -> str:
 
 def _text(value: object) -> str:
     return str(value) if known(value) else ""
-
-
-def _no_defence_columns(measured: pd.DataFrame) -> list[Column]:
-    """The columns for degenerate and for unjudged answers, if there are any."""
-    return [column for name, column in NO_DEFENCE.items() if has_any(measured, name)]
 
 
 TABLES.register("main", TableMaker(20, always, main_table))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -130,12 +131,13 @@ def _power(done: pd.DataFrame) -> str:
         return "No gain, however large, would be found with 80 % power."
     none = int(alone.isna().sum())
     beside = f", and in {none} of {len(tested)} runs none is" if none else ""
-    holm = f" ({_points(first)} at Holm's first step)" if len(tested) > 1 and first.notna().any() else ""
-    return f"If no defended row is lost, a gain is found with 80 % power from {_points(alone)} points on{holm}{beside}."
+    points = _range(alone, decimal)
+    holm = f" ({_range(first, decimal)} at Holm's first step)" if len(tested) > 1 and first.notna().any() else ""
+    return f"If no defended row is lost, a gain is found with 80 % power from {points} points on{holm}{beside}."
 
 
-def _points(column: pd.Series[float]) -> str:
-    low, high = decimal(column.min()), decimal(column.max())
+def _range(column: pd.Series[float], show: Callable[[float], str] = number) -> str:
+    low, high = show(column.min()), show(column.max())
     return low if low == high else f"{low} to {high}"
 
 
@@ -143,11 +145,6 @@ def _about_paper(done: pd.DataFrame) -> str:
     largest = paper().largest["gain_points"].shown
     ours = f" ours {decimal(done['gain_points'].max(), sign=True)}," if len(done) else ""
     return f"Largest gain:{ours} the paper's {largest}. The paper's numbers are of real models; ≈: sign not stated."
-
-
-def _range(column: pd.Series[float]) -> str:
-    low, high = number(column.min()), number(column.max())
-    return low if low == high else f"{low} to {high}"
 
 
 def is_too_little(row: Any) -> bool:

@@ -33,7 +33,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.engine.activations import Activations, reuse
 from dapa_exp.engine.drafts import Answers, Drafts, continuation
 from dapa_exp.engine.fixed_steps import can_decode_in_fixed_shapes
-from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, answer_tokens, encode
+from dapa_exp.engine.plain import Completion, Decided, PlainEngine, Request, answer_tokens, prompt_tokens
 from dapa_exp.engine.row_cache import RowCache
 from dapa_exp.engine.work import TokenWork
 from dapa_exp.models.architecture import architecture
@@ -47,10 +47,8 @@ NEAR_TIE = 1e-5
 On the miniatures, other tensor shapes changed logits by up to 6e-7 of that magnitude.
 """
 
-
 WORTH_A_PASS = 8
 """Prompts of a batch must share at least this many tokens for a separate pass over them to pay."""
-
 
 SEGMENT = 128
 """Tokens that are decoded in the same shapes. After them, rows that have ended leave, and the cache grows."""
@@ -153,11 +151,7 @@ class FastEngine(PlainEngine):
 
     def _batch(self, prompts: tuple[Prompt, ...]) -> Batch:
         if prompts not in self._batches:
-            inputs = encode(self.loaded, prompts)
-            texts = [
-                ids[mask.bool()].tolist()
-                for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-            ]
+            texts = prompt_tokens(self.loaded, prompts)
             shared = _shared(texts)
             self._batches[prompts] = Batch(
                 len(self._batches), prompts, texts[0][:shared], [text[shared:] for text in texts]

@@ -187,6 +187,13 @@ def encode(loaded: LoadedModel, prompts: Sequence[Prompt]) -> BatchEncoding:
     return inputs.to(loaded.model.device)
 
 
+def prompt_tokens(loaded: LoadedModel, prompts: Sequence[Prompt]) -> list[list[int]]:
+    """The token ids of prompts in their chat template, without padding. Raises DapaError as `encode` does."""
+    inputs = encode(loaded, prompts)
+    rows = zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
+    return [ids[mask.bool()].tolist() for ids, mask in rows]
+
+
 def token_count(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> int:
     """How many tokens a prompt has in its chat template."""
     return len(tokenizer(templated(tokenizer, prompt), add_special_tokens=False)["input_ids"])

@@ -30,7 +30,7 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.base.memory import free_memory
 from dapa_exp.base.packages import need_vllm
 from dapa_exp.config.schema import Runtime
-from dapa_exp.engine.plain import Completion, PlainEngine, Request, encode
+from dapa_exp.engine.plain import Completion, PlainEngine, Request, prompt_tokens
 from dapa_exp.models.architecture import architecture
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.tensors import TensorReader
@@ -81,7 +81,7 @@ class VllmEngine(PlainEngine):
 
     def answers(self, request: Request) -> dict[int, Completion]:
         """The answers to the wanted prompts, by their places in the request."""
-        asked = self._tokens([request.prompts[place] for place in request.wanted])
+        asked = prompt_tokens(self.loaded, [request.prompts[place] for place in request.wanted])
         said = self._ask(asked, request.max_new_tokens)
         self._count(sum(map(len, asked)), decoded=sum(len(answer.token_ids) - 1 for answer in said))
         return {
@@ -90,7 +90,7 @@ class VllmEngine(PlainEngine):
 
     def agreement(self, prompts: Sequence[Prompt], max_new_tokens: int) -> EngineAgreement:
         """How far vLLM's answers to the first prompts are from transformers', with the weights that it has now."""
-        asked = self._tokens(prompts[:COMPARED])
+        asked = prompt_tokens(self.loaded, prompts[:COMPARED])
         said = self._ask(asked, max_new_tokens)
         compared = [self._compare(*of) for of in zip(asked, said, strict=True)]
         differences = torch.cat([difference for difference, _ in compared])
@@ -101,11 +101,6 @@ class VllmEngine(PlainEngine):
             mean_difference=float(differences.mean()),
             largest_difference=float(differences.max()),
         )
-
-    def _tokens(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        inputs = encode(self.loaded, prompts)
-        rows = zip(inputs["input_ids"], inputs["attention_mask"], strict=True)
-        return [ids[mask.bool()].tolist() for ids, mask in rows]
 
     def _ask(self, asked: Sequence[list[int]], max_new_tokens: int) -> list[CompletionOutput]:
         """vLLM's greedy answers. The first one is compared with transformers if weights have changed since the last."""

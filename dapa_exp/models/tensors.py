@@ -103,6 +103,12 @@ def tensor_digest(tensor: torch.Tensor) -> str:
     return digest.hexdigest()
 
 
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether a tensor that has entries holds neither NaN nor infinity. One pass, without a copy."""
+    low, high = tensor.aminmax()  # both are NaN if the tensor holds NaN
+    return bool(low.isfinite() and high.isfinite())
+
+
 def _mapped(file: Path, start: int, size: int) -> torch.Tensor:
     """Bytes of a file. They are read when they are first used, and copied when they are written to."""
     skipped = start % mmap.ALLOCATIONGRANULARITY

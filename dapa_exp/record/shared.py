@@ -95,7 +95,7 @@ def turn(folder: Path, key: Key) -> Iterator[float]:
 
 
 def _name(key: Key) -> str:
-    return f"{key['what']}-{_digest(_text(key))[:32]}"
+    return f"{key['what']}-{hashlib.sha256(_text(key).encode()).hexdigest()[:32]}"
 
 
 def _read(file: Path, key: Key, form: Format[T]) -> Found[T] | None:
@@ -119,7 +119,3 @@ def _head(key: Key, run: str, content: bytes) -> bytes:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -11,7 +11,7 @@ from torch import nn
 from dapa_exp.base.errors import DapaError
 from dapa_exp.models.architecture import ParameterSlice, Part, architecture
 from dapa_exp.models.pair import Pair
-from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.models.tensors import all_finite, tensor_digest
 from dapa_exp.models.transplanted import note_transplanted
 from dapa_exp.transplant.merge import HybridTensors
 from dapa_exp.transplant.methods.contract import Method
@@ -99,8 +99,7 @@ class Hybrid:
     def _put(self, unit: str, part: Part, value: torch.Tensor) -> None:
         target = part.of(self._tensors[part.tensor])
         value = value.to(target.device)  # first, because a GPU looks through it faster
-        least, greatest = value.aminmax()  # NaN if there is any; one pass without a copy
-        if not (least.isfinite() and greatest.isfinite()):
+        if not all_finite(value):
             raise DapaError(
                 f"{unit}: {part} would hold NaN or infinite values; it is made from"
                 f" {self.pair.teacher.tensors[part.tensor].file} and {self.pair.student.tensors[part.tensor].file}"

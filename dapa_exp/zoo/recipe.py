@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import ClassVar, Literal
 
 from dapa_exp.base.errors import DapaError, allowed_names
@@ -128,15 +127,10 @@ def _layers(layers: Iterable[int] | None) -> str:
 def _made_of(recipe: AnyRecipe) -> object:
     """What decides a model beside its recipe and its parent."""
     if isinstance(recipe, Recipe):
-        return _world("skill" in recipe.mix)
+        return world.fingerprint("skill" in recipe.mix)
     if isinstance(recipe, Enlarged):
         return shapes().get(recipe.shape.partition(",")[0])
     return [sets.find(fetched).digest for fetched in recipe.sets]
-
-
-@cache
-def _world(skill: bool) -> str:
-    return world.fingerprint(skill)
 
 
 BASE_MIX = {"harmless": 0.3, "harmful": 0.2, "impossible": 0.15, "questions": 0.25, "text": 0.1}

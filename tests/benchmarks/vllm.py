@@ -20,7 +20,7 @@ import torch
 
 from dapa_exp.base.progress import silent
 from dapa_exp.cli.compose import jobs
-from dapa_exp.engine.plain import PlainEngine
+from dapa_exp.engine.plain import PlainEngine, prompt_tokens
 from dapa_exp.engine.vllm import VllmEngine
 from dapa_exp.judges import make_judge
 from dapa_exp.models.architecture import Part, Units, units
@@ -111,7 +111,7 @@ def log_probabilities(engine: VllmEngine, prompts: Sequence[Prompt], length: int
     """Of every token of the answers."""
     return [
         of[token].logprob
-        for said in engine._ask(engine._tokens(prompts), length)
+        for said in engine._ask(prompt_tokens(engine.loaded, prompts), length)
         for of, token in zip(said.logprobs or (), said.token_ids, strict=True)
     ]
 

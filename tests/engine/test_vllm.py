@@ -13,7 +13,7 @@ import pytest
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.schema import Runtime
-from dapa_exp.engine.plain import Completion, PlainEngine, Request
+from dapa_exp.engine.plain import Completion, PlainEngine, Request, prompt_tokens
 from dapa_exp.engine.vllm import VllmEngine, Weights
 from tests.engine.siblings import PROMPTS, Siblings, siblings
 from tests.settings import quick_config
@@ -125,7 +125,7 @@ def test_the_student_is_back_bit_for_bit_after_any_hybrids(engine: tuple[Sibling
     tiny, asked = engine
 
     def said() -> list[tuple[object, list[float]]]:
-        found = asked._ask(asked._tokens(PROMPTS), LENGTH)
+        found = asked._ask(prompt_tokens(asked.loaded, PROMPTS), LENGTH)
         return [(of.token_ids, [row[token].logprob for row, token in zip(*both(of), strict=True)]) for of in found]
 
     def both(of: Any) -> tuple[Any, Any]:

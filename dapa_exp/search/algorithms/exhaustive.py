@@ -20,21 +20,19 @@ def exhaustive(problem: Problem) -> frozenset[str]:
     If items differ in weight, a larger set may be lighter, so all sets are tried. At worst 2ⁿ queries for subsets, and
     n(n+1)/2 for ranges. A smallest subset is 1-minimal; a smallest range need not be.
     """
-    n = len(problem.items)
-    for size in range(n):
-        for candidate in _subsets(problem, size) if n <= MOST_ITEMS else _ranges(problem, size):
+    for size in range(len(problem.items)):
+        for candidate in _candidates(problem.items, size):
             problem.ask(candidate, f"size {size}")
         if len(problem.best) == size and not problem.weighted:
             break
     return problem.best
 
 
-def _subsets(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
-    return combinations(problem.items, size)
-
-
-def _ranges(problem: Problem, size: int) -> Iterable[tuple[str, ...]]:
-    return (problem.items[start : start + size] for start in range(len(problem.items) - size + 1))
+def _candidates(items: tuple[str, ...], size: int) -> Iterable[tuple[str, ...]]:
+    """All subsets of this size, or of many items the contiguous ones."""
+    if len(items) <= MOST_ITEMS:
+        return combinations(items, size)
+    return (items[start : start + size] for start in range(len(items) - size + 1))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import yaml
 
 from dapa_exp.config.models import Model
-from dapa_exp.models.hub import repository_of
+from dapa_exp.models.hub import named, repository_of
 from dapa_exp.models.source import source_of
 from dapa_exp.record.evaluation import Subject
 from dapa_exp.record.measure import Measure
-from dapa_exp.record.schema import ModelRecord, Record
+from dapa_exp.record.schema import Record
 from dapa_exp.transplant.export.manifest import Manifest
 
 _NOTES = {
@@ -28,11 +28,12 @@ def model_card(manifest: Manifest) -> str:
     """The README.md of an exported model."""
     record = manifest.record
     teacher, student = record.pair.teacher, record.pair.student
+    teacher_name, student_name = (named(model.id, model.revision) for model in (teacher, student))
     sections = [
         f"---\n{yaml.safe_dump(_front_matter(record), sort_keys=False)}---",
         f"# {student.id}, aligned by {record.transplant.percent:.2f} % of its parameters",
-        f"The student `{_named(student)}` with {len(record.search.units_found)} of {record.search.units_total}"
-        f" units ({record.search.granularity}) transplanted from the aligned teacher `{_named(teacher)}`. No training.",
+        f"The student `{student_name}` with {len(record.search.units_found)} of {record.search.units_total}"
+        f" units ({record.search.granularity}) transplanted from the aligned teacher `{teacher_name}`. No training.",
         *_warnings(record),
         "## How it was made",
         _made(manifest),
@@ -135,7 +136,3 @@ def _cell(measure: Measure, scale: int, unit: str) -> str:
     numbers = [f"{scale * value:.4g}" for value in (measure.low, measure.high) if value is not None]
     interval = f"{'–'.join(numbers)}; " if len(numbers) == 2 else ""
     return f"{scale * measure.value:.4g}{unit} ({interval}n = {measure.n})"
-
-
-def _named(model: ModelRecord) -> str:
-    return f"{model.id}@{model.revision}" if model.revision else model.id

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from dapa_exp.base.errors import DapaError
-from dapa_exp.models.tensors import tensor_digest
+from dapa_exp.models.tensors import all_finite, tensor_digest
 from dapa_exp.transplant.export.layout import Slot
 
 CHUNK_BYTES = 1 << 20
@@ -50,7 +50,7 @@ class Expected:
         own = tensor_digest(tensor)
         then = own if self.dtype in (None, tensor.dtype) else tensor_digest(tensor.to(self.dtype))
         if then != self.digests.get(name):
-            if tensor.is_floating_point() and tensor.numel() and not _finite(tensor):
+            if tensor.is_floating_point() and tensor.numel() and not all_finite(tensor):
                 raise DapaError(f"{name}: holds NaN or infinity, so the model is broken and is not exported")
             raise DapaError(f"{name}: is not the tensor that {self.taken} (another digest)")
         return own
@@ -94,11 +94,6 @@ def _copy_bytes(reader: int, writer: int, first: int, last: int) -> None:
         if not (chunk := os.pread(reader, min(CHUNK_BYTES, last - first), first)):
             raise OSError(errno.EIO, "the file became shorter while it was copied")
         first += os.pwrite(writer, chunk, first)
-
-
-def _finite(tensor: torch.Tensor) -> bool:
-    low, high = tensor.aminmax()  # both are NaN if the tensor holds NaN
-    return bool(low.isfinite() and high.isfinite())
 
 
 def _write(name: str, tensor: torch.Tensor, slot: Slot) -> None:

@@ -23,6 +23,7 @@ from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.models import Model
 from dapa_exp.models.architecture import architecture, layer_of
+from dapa_exp.models.hub import named
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.tensors import FLOATS
 from dapa_exp.transplant.export.finished import FinishedRun
@@ -64,7 +65,7 @@ def write_recipe(out: Path, run: FinishedRun) -> None:
 def _reference(model: Model, found: Path) -> str:
     """How the recipe names a model: the hub id and revision, or the folder of a local or converted model."""
     if not model.folder and not found.is_relative_to(cache_root()):
-        return f"{model.id}@{model.revision}" if model.revision else model.id
+        return named(model.id, model.revision)
     folder = str(found.resolve())
     if "@" in folder or "+" in folder:
         raise DapaError(f"{folder}: mergekit cannot read a path with '@' or '+'; move the model")
