@@ -533,6 +533,25 @@ def test_a_run_that_is_asked_for_twice_is_one_run_and_two_runs_need_two_folders(
         jobs(["-m", "granularity=mlp,layer", "hydra.sweep.subdir=same"])
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("runtime.processes=0", "runtime.processes: is 0; allowed: auto, and whole numbers from 1"),
+        ("runtime.processes=all", "runtime.processes: is 'all'; allowed: auto, and whole numbers from 1"),
+        ("record.experiment=../x", "record.experiment: is '..'; it names folders, so it must be of letters"),
+        ("record.experiment=''", "record.experiment: is ''; it names folders, so it must be of letters"),
+        ("pair.student.id='zoo:'", "pair.student.id: The zoo has no model ''"),
+    ],
+)
+def test_a_value_that_would_go_elsewhere_is_one_problem(word: str, said: str) -> None:
+    with pytest.raises(DapaError) as caught:
+        jobs([word])
+    lines = str(caught.value).splitlines()
+    assert said in lines[-1]
+    assert len(lines) <= 2
+    assert jobs(["record.experiment=studies/first", "runtime.processes=auto"])
+
+
 def test_a_blank_system_prompt_is_none() -> None:
     (problem,) = problems("dataset.system_prompt='  '")
     assert problem.startswith("command line: dataset.system_prompt: is '  '")
