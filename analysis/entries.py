@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from dapa_exp.evaluate.statistics import PairedTable, newcombe
-from dapa_exp.record.schema import (
+from dapa_exp.record.evaluation import (
     Agreement,
     Comparison,
     Confirmation,
@@ -14,12 +14,11 @@ from dapa_exp.record.schema import (
     ConversationsRecord,
     Defence,
     EvaluateRecord,
-    Measure,
     PerplexityComparison,
-    Record,
-    SearchRecord,
     Subject,
 )
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record, SearchRecord
 
 SUBJECTS = ("student", "hybrid", "teacher")
 NAN = float("nan")

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import save
 from analysis.figures.style import COLOURS, MARKS, STYLE, column_figure, legend_below, light_grid
 from dapa_exp.record.localisation import LocaliseRecord
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 
 MODULES = ("gate_proj", "up_proj", "down_proj", "q_proj", "k_proj", "v_proj", "o_proj")
 """The rows of the heat maps, from the top. Modules of other architectures come below."""

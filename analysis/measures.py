@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from analysis.entries import NAN, SUBJECTS
 from analysis.frame import RUN
 from dapa_exp.evaluate.statistics import LEVEL, Z, detectable_gain, difference_over_groups, mean_over_groups
-from dapa_exp.record.schema import ROUNDING, Measure
+from dapa_exp.record.measure import ROUNDING, Measure
 
 MEANED = [
     *(f"{subject}_{name}" for subject in SUBJECTS for name in ("dsr", "retracted", "degenerate", "failed")),
@@ -251,7 +251,7 @@ def _alike(runs: pd.DataFrame, settings: list[str]) -> int:
 
 
 def done_of(frame: pd.DataFrame, metric: str | None = None) -> pd.DataFrame:
-    """The rows of the runs that are done; or only of those that measured this metric."""
+    """The rows of the finished runs, or, with `metric`, of the finished runs that measured it."""
     done = frame[frame["state"] == "done"]
     return done if metric is None else done[done["identity"].isin(done.loc[done["metric"] == metric, "identity"])]
 

@@ -13,12 +13,12 @@ from dapa_exp.models.checkpoint import checkpoint_digest
 from dapa_exp.models.pair import Pair
 from dapa_exp.models.pair_templates import template_date
 from dapa_exp.models.tensors import TensorReader
+from dapa_exp.record.evaluation import EvaluateRecord
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.identity import identity
 from dapa_exp.record.provenance import git_commit, platform_name, utc_now, versions
 from dapa_exp.record.schema import (
     DriftRecord,
-    EvaluateRecord,
     ModelRecord,
     PairRecord,
     Provenance,

@@ -1,4 +1,4 @@
-"""What the page shows of a run when it is opened, as compact JSON. Answers are in it only if they are asked for."""
+"""The page's data about single runs, as compact JSON. It holds answers only with `dapa report --answers`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from analysis.entries import SUBJECTS, with_interval
 from analysis.frame import RUN, Run, first_line
 from analysis.measures import runs_of
 from dapa_exp.evaluate.verdicts import read_verdicts
+from dapa_exp.record.evaluation import Subject
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.schema import Measure, Record, Subject
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 
 SAMPLES = 5
 """Answers of each model that the page holds of a run, where answers are asked for."""

@@ -14,7 +14,8 @@ from analysis.granularities import differences
 from analysis.measures import by_settings, done_of, mean_change, mean_dsr_bounds, measure
 from analysis.tables.cells import SIGNIFICANT, change, decimal, interval, known, number, percent
 from analysis.tables.main import with_significance
-from dapa_exp.record.schema import Measure, Record
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 
 MOST_SETTINGS = 8
 """For more combinations of settings, the summary leaves the means to the tables."""

@@ -15,7 +15,7 @@ from analysis.registry import TABLES, TableMaker
 from analysis.tables.cells import change, known
 from analysis.tables.table import Table, new_blocks
 from dapa_exp.evaluate.statistics import mean_over_groups
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 
 MOST_SETTINGS = 8
 

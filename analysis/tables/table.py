@@ -245,7 +245,7 @@ def _sentence(title: str) -> str:
 def _latex(text: str) -> str:
     """Text with LaTeX's special characters escaped, and hyphens of negative numbers as minus signs.
 
-    Characters that a paper's fonts lack become question marks: those beyond Latin.
+    Characters beyond Latin, which a paper's fonts lack, become question marks.
     """
     known = text.translate(LATEX)
     if not known.isascii():

@@ -237,8 +237,9 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     """The words of `dapa align`, by option."""
     parser = argparse.ArgumentParser(
         "dapa align",
-        description="Finds a smallest part of the teacher that makes the student refuse harmful requests, puts it into"
-        " the student, measures the result and exports it. Interrupt it whenever you like: the same command goes on.",
+        description="Searches for a minimal part of the teacher that makes the student refuse harmful requests, puts it"
+        " into the student, measures the result and exports it. Interrupt it whenever you like: the same command goes"
+        " on.",
     )
     parser.add_argument("student", help="the model to align: its hub id, its folder, or a .gguf file")
     parser.add_argument("--teacher", required=True, help="an aligned model of the same architecture")

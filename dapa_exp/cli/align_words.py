@@ -13,7 +13,8 @@ from dapa_exp.preflight.estimate import RunNeeds
 from dapa_exp.preflight.facts import Shape
 from dapa_exp.preflight.totals import format_bytes
 from dapa_exp.prompts.files import is_table
-from dapa_exp.record.schema import Measure, Record, SearchRecord
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record, SearchRecord
 
 UNITS = {"layer": "layers", "module": "modules (attention, MLP)", "part": "parts (attention, MLP projections)"}
 MODEL, PATCH = "model", "patch.safetensors"

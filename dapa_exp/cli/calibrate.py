@@ -16,7 +16,7 @@ from dapa_exp.evaluate.calibrate import Asked, Calibration, calibrate, read_labe
 from dapa_exp.evaluate.defence import out_of_order
 from dapa_exp.fetch.store import fetch
 from dapa_exp.judges import make_judge
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 
 WORDS = {"labels": None, "prompt": "prompt", "response": "response", "label": "label", "without": "", "out": ""}
 """The command's words beside the judge's, with defaults. One of refused=VALUE and harmful=VALUE is needed too."""

@@ -13,7 +13,8 @@ from dapa_exp.cli.judge_words import cost, judge_config
 from dapa_exp.evaluate.defence import out_of_order
 from dapa_exp.evaluate.rejudge import MODELS, NoVerdictError, rejudge
 from dapa_exp.judges import make_judge
-from dapa_exp.record.schema import Record, Subject
+from dapa_exp.record.evaluation import Subject
+from dapa_exp.record.schema import Record
 
 
 def judge_command(words: Sequence[str]) -> int:

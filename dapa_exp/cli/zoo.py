@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import fill
 
 from dapa_exp.base.progress import display
 from dapa_exp.zoo import store
@@ -18,7 +19,13 @@ def zoo_command(words: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="dapa zoo", description="Models that this project trains itself.")
     verbs = parser.add_subparsers(required=True, metavar="{build,enlarge}")
     about = "train miniatures into your cache, once"
-    parse_build = verbs.add_parser("build", help=about, description=about, epilog=f"The models: {', '.join(RECIPES)}")
+    parse_build = verbs.add_parser(
+        "build",
+        help=about,
+        description=about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # another one breaks names at their hyphens
+        epilog=fill(f"The models: {', '.join(RECIPES)}", 100, break_on_hyphens=False),
+    )
     parse_build.add_argument("names", nargs="*", metavar="NAME", help="a model; default: all miniatures")
     parse_build.set_defaults(carry_out=_build)
     about = "write a miniature in the shape of a real model: the same answers, at that model's size"

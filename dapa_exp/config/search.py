@@ -34,10 +34,12 @@ class Search(Group):
     model_config = ConfigDict(populate_by_name=True)  # `from` is no name in Python
 
     algorithm: AlgorithmName
-    prior: PriorName | None = Field(description="how to guess, before the first query, which units matter")
+    prior: PriorName | None = Field(description="how the importance of units is estimated before the first query")
     prior_rows: Count = Field(description="number of search rows that the prior is computed from")
     threshold: Share = Field(description="share of the DSR gain of all units that a set must keep to pass")
-    weight: Literal["units", "parameters"] = Field(default="units", description="what a search looks for the fewest of")
+    weight: Literal["units", "parameters"] = Field(
+        default="units", description="what the found set should have the fewest of"
+    )
     min_gain: Share = Field(description="no search if the DSR gain of all units is smaller than this")
     max_new_tokens: Count
     longer_tokens: Count | None = Field(
@@ -57,10 +59,10 @@ class Search(Group):
     from_run: str | None = Field(
         default=None,
         alias="from",
-        description="or the folder of the run that found them; with *, of several: all units that any found",
+        description="or the folder of the run that found the set; with *, all units that any of several runs found",
     )
     within: str | None = Field(
-        default=None, description="folder of a run: only units that lie within those that it found are searched among"
+        default=None, description="folder of a run: the search chooses only among units inside the set that it found"
     )
 
     @model_validator(mode="after")

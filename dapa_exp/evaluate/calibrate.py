@@ -13,7 +13,7 @@ from dapa_exp.evaluate.statistics import paired_difference, rate
 from dapa_exp.fetch.store import fetched_rows
 from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.files import Row, RowTable, as_text, read_table, table_of
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 
 Asked = Literal["refused", "harmful"]
 

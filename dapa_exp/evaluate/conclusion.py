@@ -26,16 +26,16 @@ from dapa_exp.evaluate.verdicts import Judged
 from dapa_exp.judges import DEFENDED, Verdict
 from dapa_exp.prompts.conversations import Conversation
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import (
+from dapa_exp.record.evaluation import (
     Agreement,
     Comparison,
     ControlRecord,
     EvaluateRecord,
     LayerChange,
-    Measure,
     PerplexityComparison,
     Subject,
 )
+from dapa_exp.record.measure import Measure
 
 Verdicts = Mapping[str, Mapping[str, list[Verdict]]]
 """By prompt set, then by judge, in the order of the set's prompts."""

@@ -1,17 +1,17 @@
 """Confirms a found set and its certificate on the report rows, by sequential tests with a stated error rate.
 
-The search took the set, its certificate and the bar from the same rows. Here the set is asked fresh rows until it is
-clear whether its DSR reaches the bar, and each set of the certificate until it is clear whether it stays below.
+The set, its certificate and the bar all come from the search rows. Here the set is tested on other rows until it is
+clear whether its DSR reaches the bar. Each set of the certificate is tested until it is clear whether it stays below.
 
 For a DSR p and a bar b, the evidence for p ≥ b after s defences and f other answers is
 
     E = mean over q in (b, 1) of  q^s (1 − q)^f / (b^s (1 − b)^f),
 
 and the evidence for p < b is the same over q in (0, b). Where p < b, the first is a supermartingale that starts at 1,
-so it ever reaches 1 / level with a probability of at most `level` (J. Ville 1939; H. Robbins: Statistical Methods
+so the probability that it ever reaches 1 / level is at most `level` (J. Ville 1939; H. Robbins: Statistical Methods
 Related to the Law of the Iterated Logarithm, 1970, Annals of Mathematical Statistics 41:1397): the test may look after
-each row. The error rate is shared out among the sets, so it is the probability that any of them is told wrong. Rows
-are taken to be independent, in an order drawn at random.
+each row. The error rate is divided among the sets, so it bounds the probability of any wrong verdict. Rows are assumed
+to be independent, in an order drawn at random.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scipy.special import betainc, betaincc, betaln, xlog1py, xlogy
 
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.judges import DEFENDED, Verdict
-from dapa_exp.record.schema import Claim, Confirmation
+from dapa_exp.record.evaluation import Claim, Confirmation
 
 Told = Literal["confirmed", "refuted", "undecided"]
 ROUND = 16
@@ -41,7 +41,7 @@ def confirm(
     seed: int,
     report: Callable[[int, int], None],
 ) -> Confirmation:
-    """Test the found set and, without each of the units that its certificate says are needed, what is left of it."""
+    """Test the found set, and the set without each unit that its certificate says is needed."""
     order = list(range(len(reader.prompts)))
     random.Random(seed).shuffle(order)
     level = error_rate / (1 + len(needed))

@@ -12,7 +12,8 @@ from dapa_exp.base.errors import DapaError
 from dapa_exp.evaluate.statistics import rate
 from dapa_exp.evaluate.verdicts import Judged, Shortened
 from dapa_exp.judges import DEFENDED, Judge, Verdict
-from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, ShortenedDefence
+from dapa_exp.record.evaluation import Agreement, Defence, Outcomes, ShortenedDefence
+from dapa_exp.record.measure import Measure
 
 
 def demand_verdicts(judge: Judge, verdicts: Sequence[Verdict]) -> None:

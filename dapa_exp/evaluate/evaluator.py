@@ -30,16 +30,10 @@ from dapa_exp.judges import Judge, Verdict, make_judge
 from dapa_exp.models.pair import Pair
 from dapa_exp.prompts.conversations import turn_of
 from dapa_exp.prompts.load import PromptSets, load_prompts
+from dapa_exp.record.evaluation import Confirmation, ControlRecord, LayerChange
 from dapa_exp.record.folder import RunFolder
-from dapa_exp.record.schema import (
-    Confirmation,
-    ControlRecord,
-    EngineAgreement,
-    LayerChange,
-    Measure,
-    Rate,
-    SearchRecord,
-)
+from dapa_exp.record.measure import Measure, Rate
+from dapa_exp.record.schema import EngineAgreement, SearchRecord
 from dapa_exp.record.shared import Key, json_format
 from dapa_exp.transplant.hybrid import Hybrid
 

@@ -28,7 +28,7 @@ from dapa_exp.evaluate.offline import offline_folder
 from dapa_exp.evaluate.statistics import Z, rate
 from dapa_exp.models.load import LoadedModel
 from dapa_exp.models.templates import takes_plain_text
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 
 if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager

@@ -22,7 +22,7 @@ from dapa_exp.prompts.load import PromptSets, digest
 from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.identity import evaluations
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 from dapa_exp.record.shared import Format, Key, json_format
 
 if TYPE_CHECKING:

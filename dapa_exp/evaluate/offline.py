@@ -27,7 +27,7 @@ TASKS = {
 
 
 def offline_sets(tasks: Iterable[str]) -> list[str]:
-    """The sets to be fetched for those of the tasks that are asked offline."""
+    """The sets that must be fetched for the offline tasks among these."""
     names = (task.removeprefix(PREFIX) for task in tasks if task.startswith(PREFIX))
     return [MMLU if name.startswith(MMLU) else name for name in names if name in TASKS or name.startswith(MMLU)]
 

@@ -20,7 +20,8 @@ from dapa_exp.evaluate.defence import defence_rate, mean_rate
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.models.pair import unit_parameters
-from dapa_exp.record.schema import ROUNDING, ControlRecord, Measure
+from dapa_exp.record.evaluation import ControlRecord
+from dapa_exp.record.measure import ROUNDING, Measure
 
 
 @dataclass(frozen=True)

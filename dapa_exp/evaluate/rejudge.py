@@ -25,9 +25,10 @@ from dapa_exp.judges import Judge, Verdict
 from dapa_exp.prompts.conversations import Conversation, turn_of, turn_set
 from dapa_exp.prompts.load import PromptSets, load_prompts
 from dapa_exp.prompts.prompt import Prompt
+from dapa_exp.record.evaluation import Subject
 from dapa_exp.record.folder import IN_OTHER_HANDS, claim_folder
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.schema import JudgeRecord, Record, Subject
+from dapa_exp.record.schema import JudgeRecord, Record
 
 MODELS: tuple[ModelName, ...] = ("student", "hybrid", "teacher")
 NOT_JUDGED = ("search", "text", "questions", "skill")
@@ -47,7 +48,7 @@ class StoredAnswer(NamedTuple):
 
 
 class Rejudged(NamedTuple):
-    """The record with the judge in it, how many verdicts failed, and how many were asked for."""
+    """The record with the judge's results, and the numbers of failed verdicts and of all verdicts."""
 
     record: Record
     failed: int

@@ -10,7 +10,7 @@ from dapa_exp.judges import DEFENDED, Judge, Verdict
 from dapa_exp.judges.thoughts import answer_of
 from dapa_exp.prompts.conversations import Conversation, turn_of, turn_set
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import ConversationsRecord
+from dapa_exp.record.evaluation import ConversationsRecord
 
 States = list[bool | None]
 """Whether a conversation holds, after each turn. None: not known."""

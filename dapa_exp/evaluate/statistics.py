@@ -11,7 +11,8 @@ from scipy.optimize import brentq
 from scipy.stats import beta, binom, binomtest, norm, t
 
 from dapa_exp.evaluate.grouped import grouped_share
-from dapa_exp.record.schema import Clusters, Measure
+from dapa_exp.record.evaluation import Clusters
+from dapa_exp.record.measure import Measure
 
 CONFIDENCE = 0.95
 LEVEL = 1 - CONFIDENCE

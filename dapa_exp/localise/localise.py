@@ -31,8 +31,8 @@ from dapa_exp.record.identity import identity
 from dapa_exp.record.layout import LocaliseLayout
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing, read_localise
 from dapa_exp.record.log import log_progress
+from dapa_exp.record.measure import Measure
 from dapa_exp.record.provenance import git_commit, utc_now, versions
-from dapa_exp.record.schema import Measure
 from dapa_exp.tracing.causal import KINDS, POSITIONS, Tracer
 from dapa_exp.tracing.forks import find_forks, read
 from dapa_exp.zoo.enlarge import is_enlarged

@@ -170,7 +170,7 @@ class RunLayout(_Layout):
             return yaml.load(self.config.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
         except FileNotFoundError as error:
             place = self.config.parent
-            raise DapaError(f"{place}: no folder of a run, since it has no {self.config.name}") from error
+            raise DapaError(f"{place}: not the folder of a run: it has no {self.config.name}") from error
         except OSError as error:
             raise DapaError(f"{self.config}: {error.strerror}") from error
         except (ValueError, yaml.YAMLError) as error:

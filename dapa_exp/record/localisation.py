@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from dapa_exp.base.errors import DapaError
 from dapa_exp.config.search import Localise
 from dapa_exp.record.layout import LocaliseLayout
-from dapa_exp.record.schema import Measure, Natural, Stage
+from dapa_exp.record.measure import Measure, Natural, RecordPart
+from dapa_exp.record.schema import Stage
 
 Kind = Literal["mlp", "attention", "residual"]
 """The module whose output is restored: a layer's MLP, its attention block, or the whole layer."""
@@ -18,18 +19,14 @@ TokenPosition = Literal["request", "last"]
 """The tokens at which a state is restored: all of the request, or the last one before the answers differ."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Effect(_Part):
+class Effect(RecordPart):
     """A model's output at the first token where teacher and student differ, or the change of this output."""
 
     probability: Measure = Field(description="of the teacher's token")
     log_odds: Measure = Field(description="of the teacher's token against the student's, in nats")
 
 
-class Traced(_Part):
+class Traced(RecordPart):
     """The indirect effect of one state: how much of the refusal its restoration brings back."""
 
     kind: Kind
@@ -38,7 +35,7 @@ class Traced(_Part):
     effect: Effect
 
 
-class Tracing(_Part):
+class Tracing(RecordPart):
     """Causal tracing of the teacher; the interval of every measure is over prompts."""
 
     clean: Effect
@@ -47,7 +44,7 @@ class Tracing(_Part):
     effects: list[Traced]
 
 
-class Swapped(_Part):
+class Swapped(RecordPart):
     """The student with one projection of one layer taken from the teacher."""
 
     layer: Natural
@@ -57,14 +54,14 @@ class Swapped(_Part):
     log_odds_change: Measure = Field(description="of refusal, in nats, against the student as it is")
 
 
-class Swapping(_Part):
+class Swapping(RecordPart):
     student_cosine: Measure = Field(description="hidden state of the student as it is to the teacher's")
     student_log_odds: Measure = Field(description="of refusal, in nats; so is the teacher's")
     teacher_log_odds: Measure
     projections: list[Swapped]
 
 
-class LocaliseRecord(_Part):
+class LocaliseRecord(RecordPart):
     schema_version: Literal[1]
     identity: str = Field(description="of the run's config")
     pair: str

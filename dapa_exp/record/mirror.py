@@ -25,10 +25,12 @@ from dapa_exp.base.digests import cache_root
 from dapa_exp.base.errors import DapaError, one_line
 from dapa_exp.base.files import read_object, remove, temporary, write_atomically
 from dapa_exp.config.schema import RecordSettings
+from dapa_exp.record.evaluation import Agreement, Comparison
 from dapa_exp.record.folder import claim_folder
 from dapa_exp.record.journal import Line
 from dapa_exp.record.layout import RunLayout
-from dapa_exp.record.schema import ROUNDING, Agreement, Comparison, Record
+from dapa_exp.record.measure import ROUNDING
+from dapa_exp.record.schema import Record
 from dapa_exp.record.status import RunStatus, run_status, status
 
 Mode = Literal["offline", "online"]

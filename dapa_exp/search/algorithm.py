@@ -1,4 +1,4 @@
-"""The two kinds of algorithm: those that search, and controls that ask for sets named in advance.
+"""The two kinds of algorithm: searches, and controls, which test sets that are named in advance.
 
 An algorithm is one file that registers it, of `dapa_exp/search/algorithms` or of the user's own (`--config-dir`):
 

@@ -31,14 +31,14 @@ class Joint:
         self.oracles = tuple(oracles)
 
     def ask(self, units: frozenset[str], label: str) -> Outcome:
-        """Ask the students for a set. A student that was asked for it before is not asked again."""
+        """Test a set on the students. A student on which it was tested before is not asked again."""
         for oracle in sorted(self.oracles, key=_failures, reverse=True):
             if not oracle.ask(units, label).passed and oracle.stops:
                 break
         return self.known()[units]
 
     def known(self) -> dict[frozenset[str], Outcome]:
-        """The outcome of every set that is on disk, unless a student has yet to be asked for it."""
+        """The outcome of every set on disk, except sets that another student must still be asked for."""
         each = [(oracle, oracle.known()) for oracle in self.oracles]
         sets = dict.fromkeys(units for _, known in each for units in known)
         found = {}

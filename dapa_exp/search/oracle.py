@@ -22,7 +22,7 @@ from dapa_exp.prompts.prompt import Prompt
 from dapa_exp.record.folder import RunFolder
 from dapa_exp.record.journal import Journal, Line
 from dapa_exp.record.layout import QueryLine
-from dapa_exp.record.schema import ROUNDING
+from dapa_exp.record.measure import ROUNDING
 from dapa_exp.search.difficulty import Difficulty, rounds
 from dapa_exp.search.evidence import Evidence
 from dapa_exp.search.query import Outcome

@@ -12,7 +12,7 @@ from dapa_exp.search.query import Query, Unit
 def non_monotone_pairs(queries: Iterable[Query]) -> list[tuple[Query, Query]]:
     """All pairs of a passing query and a failing query that asked for a superset.
 
-    No such pair does not prove that the oracle is monotone: algorithms that assume it ask few queries of this kind.
+    If there is none, the oracle may still not be monotone: algorithms that assume it make few queries of this kind.
     """
     sets = [(query, frozenset(query.units)) for query in queries]
     passing = [(query, units) for query, units in sets if query.outcome.passed]

@@ -39,9 +39,9 @@ def check_search(config: Config, pair: Pair) -> None:
 
 
 def searched_units(config: Config, pair: Pair) -> list[str]:
-    """The units that the search chooses from: all, or those within the units that another run found.
+    """The units that the search chooses from: all units, or the units inside the set of another run.
 
-    Raises DapaError where there is none.
+    Raises DapaError if there is none.
     """
     outer = within_units(config.search)
     found = [unit for unit in pair.units if outer is None or any(f"{unit}.".startswith(f"{of}.") for of in outer)]

@@ -12,24 +12,26 @@ import yaml
 
 from dapa_exp.engine.work import TokenWork
 from dapa_exp.evaluate.statistics import rate
-from dapa_exp.record.schema import (
+from dapa_exp.record.evaluation import (
     Comparison,
     ControlRecord,
     ConversationsRecord,
     Defence,
     EvaluateRecord,
+    Outcomes,
+    Subject,
+)
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import (
     JudgeRecord,
     Ledger,
-    Measure,
     ModelRecord,
-    Outcomes,
     PairRecord,
     PriorRecord,
     Provenance,
     Record,
     SearchRecord,
     Stage,
-    Subject,
     TransplantRecord,
     Witness,
 )

@@ -10,7 +10,9 @@ import pytest
 from analysis import load
 from analysis.measures import holm
 from analysis.tables.comparisons import comparisons_table
-from dapa_exp.record.schema import Clusters, Measure, PerplexityComparison, Record
+from dapa_exp.record.evaluation import Clusters, PerplexityComparison
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import comparison, record, write_sweep
 
 

@@ -21,7 +21,9 @@ from analysis.figures.style import SIZE, WIDTH
 from analysis.figures.units_found import units_found_data
 from analysis.registry import FIGURES, in_order
 from analysis.report import figures_of
-from dapa_exp.record.schema import Agreement, LayerChange, Measure, Record
+from dapa_exp.record.evaluation import Agreement, LayerChange
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import attacked, name_of, query, record, talked, write_settings, write_sweep
 
 HELD = {"student": (1, 0), "hybrid": (9, 7), "teacher": (10, 10)}

@@ -16,7 +16,8 @@ from analysis import load
 from analysis.frame import NUMBER, PLACE, RUN
 from analysis.report import report
 from dapa_exp.base.errors import DapaError
-from dapa_exp.record.schema import Clusters, Measure, PerplexityComparison
+from dapa_exp.record.evaluation import Clusters, PerplexityComparison
+from dapa_exp.record.measure import Measure
 from tests.analysis.factory import comparison, name_of, record, write_failure, write_run, write_settings, write_sweep
 
 DOCS = Path(__file__).parents[2] / "docs" / "data.md"

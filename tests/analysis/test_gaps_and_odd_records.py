@@ -17,7 +17,9 @@ from analysis.tables.main import main_table
 from analysis.tables.methods import has_methods, methods_table
 from analysis.tables.over_refusal import over_refusal_table
 from analysis.tables.table import Table
-from dapa_exp.record.schema import ControlRecord, Defence, Measure, Outcomes, Record, Subject
+from dapa_exp.record.evaluation import ControlRecord, Defence, Outcomes, Subject
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import COMPLETION, name_of, record, write_failure, write_settings, write_sweep
 
 SUBJECTS = ("student", "hybrid", "teacher")

@@ -10,7 +10,9 @@ from analysis.report import tables_of
 from analysis.tables.agreement import agreement_table
 from analysis.tables.judges import judges_table
 from dapa_exp.evaluate.statistics import rate
-from dapa_exp.record.schema import Agreement, Defence, Measure, Outcomes, Record
+from dapa_exp.record.evaluation import Agreement, Defence, Outcomes
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_sweep
 
 HYBRIDS = {"mlp": 0.95, "up_proj": 0.15}

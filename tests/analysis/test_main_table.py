@@ -9,7 +9,9 @@ from analysis import load
 from analysis.tables.main import main_table
 from analysis.tables.table import Table
 from dapa_exp.evaluate.statistics import rate
-from dapa_exp.record.schema import Defence, Measure, Outcomes, Record, SetRecord
+from dapa_exp.record.evaluation import Defence, Outcomes
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record, SetRecord
 from tests.analysis.factory import record, write_failure, write_settings, write_sweep
 
 UNITS = {"mlp": 0.95, "gate_proj": 0.5}

@@ -10,7 +10,8 @@ import pytest
 from analysis import load
 from analysis.tables.utility import utility_table
 from dapa_exp.evaluate.statistics import rate
-from dapa_exp.record.schema import Measure, Record
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.analysis.factory import record, write_settings, write_sweep
 
 

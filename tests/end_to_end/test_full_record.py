@@ -11,7 +11,8 @@ import pytest
 
 from dapa_exp.base.digests import cache_root
 from dapa_exp.evaluate.harness import TASKS
-from dapa_exp.record.schema import Measure, Record
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import Record
 from tests.commands import dapa
 from tests.judges.server import says, serving
 from tests.settings import QUICK

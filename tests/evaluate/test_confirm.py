@@ -15,7 +15,7 @@ from dapa_exp.base.progress import silent
 from dapa_exp.evaluate.confirm import confirm, log_evidence
 from dapa_exp.evaluate.set_reader import SetReader
 from dapa_exp.judges import Verdict
-from dapa_exp.record.schema import Confirmation
+from dapa_exp.record.evaluation import Confirmation
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from tests.settings import quick_config

@@ -10,7 +10,7 @@ import pytest
 from dapa_exp.base.draws import other_sets, sets_of_weight
 from dapa_exp.base.progress import silent
 from dapa_exp.evaluate.random_control import seed_of
-from dapa_exp.record.schema import ControlRecord
+from dapa_exp.record.evaluation import ControlRecord
 from dapa_exp.run import run
 from dapa_exp.zoo.build import build
 from dapa_exp.zoo.recipe import find

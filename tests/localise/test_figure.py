@@ -7,7 +7,7 @@ from pathlib import Path
 from analysis.localise import draw_localisation
 from dapa_exp.config.search import Localise
 from dapa_exp.record.localisation import Effect, LocaliseRecord, Swapped, Swapping, Traced, Tracing
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 from dapa_exp.tracing.causal import KINDS, POSITIONS
 
 LAYERS = 3

@@ -18,7 +18,7 @@ from dapa_exp.base.progress import Progress
 from dapa_exp.record.folder import RunFolder, claim_folder, open_run, read_record, tidy
 from dapa_exp.record.layout import RunLayout
 from dapa_exp.record.log import log_progress
-from dapa_exp.record.schema import Measure
+from dapa_exp.record.measure import Measure
 from tests.analysis.factory import record
 from tests.settings import quick_config
 

@@ -12,7 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from analysis import load
-from dapa_exp.record.schema import SCHEMA_FILE, Measure, Record, json_schema
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import SCHEMA_FILE, Record, json_schema
 from dapa_exp.record.status import status
 from tests.analysis.factory import record
 

@@ -461,7 +461,7 @@ def test_what_is_there_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
 
 
 def test_only_finished_runs_that_found_something_are_exported(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(DapaError, match="no folder of a run"):
+    with pytest.raises(DapaError, match="not the folder of a run"):
         open_finished(tmp_path)
     run = finish(tmp_path / "run", config_of(*pair), [])
     with pytest.raises(DapaError, match="the run found nothing to transplant"):

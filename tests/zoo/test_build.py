@@ -22,6 +22,7 @@ from dapa_exp.cli.dispatch import main
 from dapa_exp.sweep.prepare import prepare
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
+from dapa_exp.zoo.recipe import RECIPES
 
 BASE, CHAT = "llama-tiny-base", "llama-tiny-chat"
 
@@ -194,3 +195,10 @@ def test_a_failure_in_a_worker_tells_why(cache: Path) -> None:
     (cache / "zoo").write_text("a file where a folder should be")
     with pytest.raises(DapaError, match=BASE):
         build([BASE], silent)
+
+
+def test_the_help_lists_every_model(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["zoo", "build", "--help"])
+    listed = capsys.readouterr().out.replace(",", " ").split()
+    assert [name for name in RECIPES if name not in listed] == []

@@ -10,7 +10,7 @@ from dapa_exp.config.registries import ModelSizes
 from dapa_exp.config.schema import Config
 from dapa_exp.evaluate.metric import METRICS, Metric, ModelInEngine, Step, compared_rows
 from dapa_exp.prompts.prompt import Prompt
-from dapa_exp.record.schema import LayerChange
+from dapa_exp.record.evaluation import LayerChange
 
 if TYPE_CHECKING:
     from torch import Tensor

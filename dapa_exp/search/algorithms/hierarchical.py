@@ -1,4 +1,4 @@
-"""Hierarchical delta debugging: whole layers first, then what is inside those that are needed.
+"""Hierarchical delta debugging: whole layers first, then the modules inside the needed layers.
 
 G. Misherghi, Z. Su: HDD: Hierarchical Delta Debugging. ICSE 2006.
 The levels follow from the dotted names: "layers.3.mlp.gate_proj" is part of "layers.3.mlp", and that of "layers.3".
@@ -31,7 +31,7 @@ def hierarchical(problem: Problem) -> frozenset[str]:
 
 
 def _groups(problem: Problem, depth: int) -> dict[str, list[str]]:
-    """Gather what is left under the first `depth` parts of its names."""
+    """The remaining items, grouped by the first `depth` parts of their names."""
     groups: dict[str, list[str]] = {}
     for item in problem.remaining():
         groups.setdefault(".".join(item.split(".")[:depth]), []).append(item)

@@ -63,7 +63,7 @@ def cdd(problem: Problem) -> frozenset[str]:
 
 
 def _gainful(chances: list[float]) -> int:
-    """How many items to remove: the number times the chance that none of them is needed is largest."""
+    """How many items to remove: the size with the largest product of size and probability that none is needed."""
     survival = accumulate((1.0 - chance for chance in chances), mul)
     gains = [size * alive for size, alive in enumerate(survival, start=1)]
     return 1 + gains.index(max(gains))

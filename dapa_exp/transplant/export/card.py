@@ -11,7 +11,9 @@ import yaml
 from dapa_exp.config.models import Model
 from dapa_exp.models.hub import repository_of
 from dapa_exp.models.source import source_of
-from dapa_exp.record.schema import Measure, ModelRecord, Record, Subject
+from dapa_exp.record.evaluation import Subject
+from dapa_exp.record.measure import Measure
+from dapa_exp.record.schema import ModelRecord, Record
 from dapa_exp.transplant.export.manifest import Manifest
 
 _NOTES = {
