@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.problems import ConfigError
 from tests.settings import problems
