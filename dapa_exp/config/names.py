@@ -43,6 +43,15 @@ Share = Annotated[Real, Field(ge=0.0, le=1.0)]
 Count = Annotated[Whole, Field(ge=1)]
 
 
+def _count_or_auto(given: Any) -> Any:
+    if given != "auto" and (isinstance(given, bool) or not isinstance(given, int) or given < 1):
+        raise ValueError(f"is {given!r}; allowed: auto, and whole numbers from 1")
+    return given
+
+
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)]
+
+
 def device_name(*others: str) -> AfterValidator:
     """A validator that accepts torch's device names and the names in `others`."""
 
@@ -64,6 +73,16 @@ def _fit_for_a_folder(name: str) -> str:
 
 
 FolderName = Annotated[str, AfterValidator(_fit_for_a_folder)]
+
+
+def _below_a_folder(name: str) -> str:
+    for part in name.split("/"):
+        _fit_for_a_folder(part)
+    return name
+
+
+FolderBelow = Annotated[str, AfterValidator(_below_a_folder)]
+"""A folder below another one, perhaps several levels down."""
 
 
 def sure_place(folder: str) -> str:

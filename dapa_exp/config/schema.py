@@ -15,7 +15,15 @@ from dapa_exp.config.evaluate import Evaluate
 from dapa_exp.config.group import Group
 from dapa_exp.config.judge import JudgeSettings
 from dapa_exp.config.models import Family, PairSettings
-from dapa_exp.config.names import Count, Real, device_name, refuse_strange, sure_place
+from dapa_exp.config.names import (
+    Count,
+    CountOrAuto,
+    FolderBelow,
+    Real,
+    device_name,
+    refuse_strange,
+    sure_place,
+)
 from dapa_exp.config.own_pair import name_by_models
 from dapa_exp.config.registries import ALGORITHMS, MethodSettings
 from dapa_exp.config.search import Granularity, Localise, Search
@@ -26,7 +34,7 @@ class RecordSettings(Group):
     """Where results are written. No key here changes a result, so none is part of the identity."""
 
     dir: Annotated[str, AfterValidator(sure_place)]
-    experiment: str = Field(description="name of the sweep: its folder below dir, and its W&B group")
+    experiment: FolderBelow = Field(description="name of the sweep: its folder below dir, and its W&B group")
     share: bool = Field(
         default=True, description="measure a teacher or student once for all runs of the sweep that need the same"
     )
@@ -61,7 +69,7 @@ class Runtime(Group):
     )
     batch_size: Count
     threads: Count = Field(description="torch threads of each process")
-    processes: Count | Literal["auto"] = Field(
+    processes: CountOrAuto = Field(
         description="how many runs of a sweep to carry out at a time on one machine; auto: as many as fit into memory"
     )
     wait: bool = Field(default=True, description="false: return as soon as the runs are submitted to a cluster")

@@ -19,6 +19,7 @@ from dapa_exp.config.search import Localise
 from dapa_exp.engine.completions import CompletionStore
 from dapa_exp.engine.make import load_student
 from dapa_exp.engine.plain import PlainEngine, Request
+from dapa_exp.evaluate.context import Asked, check_context
 from dapa_exp.evaluate.statistics import mean
 from dapa_exp.localise.swap import Swapper
 from dapa_exp.models.load import load_model
@@ -83,6 +84,8 @@ def localise(config: Config, folder: Path, report: Report) -> LocaliseRecord:
             pair = open_pair(config, report)
             check_templates(config, pair)
             prompts = search_prompts(config.dataset)
+            answers = Asked(prompts, "search.max_new_tokens", config.search.max_new_tokens)
+            check_context(config, pair, {"search": answers})
         with run.run_stage("student"):
             student_answers = _answers(run, "student", load_student(config, pair), prompts)
         with run.run_stage("teacher"):

@@ -134,7 +134,7 @@ class HubSource:
 
 def source_of(model: Model) -> Source:
     """The source that a model's id names."""
-    if model.zoo_name:
+    if model.zoo_name is not None:
         return ZooSource(model, model.zoo_name)
     return FolderSource(model, model.folder) if model.folder else HubSource(model)
 

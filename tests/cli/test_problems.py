@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dapa_exp.base.errors import DapaError
 from dapa_exp.cli.compose import jobs
 from dapa_exp.config.problems import ConfigError
 from tests.settings import problems
@@ -143,6 +144,25 @@ def test_a_prompt_set_needs_a_name_of_its_own(name: str) -> None:
 def test_a_prompt_set_is_named_as_files_and_columns_can_be() -> None:
     (problem,) = problems("+prompt_set@dataset.more_report.a-b=jbb")
     assert "dataset: 'a-b': names files and columns, so it must be of letters, digits and underscores" in problem
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("runtime.processes=0", "runtime.processes: is 0; allowed: auto, and whole numbers from 1"),
+        ("runtime.processes=all", "runtime.processes: is 'all'; allowed: auto, and whole numbers from 1"),
+        ("record.experiment=../x", "record.experiment: is '..'; it names folders, so it must be of letters"),
+        ("record.experiment=''", "record.experiment: is ''; it names folders, so it must be of letters"),
+        ("pair.student.id='zoo:'", "pair.student.id: The zoo has no model ''"),
+    ],
+)
+def test_a_value_that_would_go_elsewhere_is_one_problem(word: str, said: str) -> None:
+    with pytest.raises(DapaError) as caught:
+        jobs([word])
+    lines = str(caught.value).splitlines()
+    assert said in lines[-1]
+    assert len(lines) <= 2
+    assert jobs(["record.experiment=studies/first", "runtime.processes=auto"])
 
 
 def test_a_blank_system_prompt_is_none() -> None:

@@ -11,6 +11,7 @@ import pytest
 from dapa_exp.base.errors import DapaError
 from dapa_exp.base.progress import silent
 from dapa_exp.config.schema import Config
+from dapa_exp.localise.localise import localise
 from dapa_exp.run import run
 from dapa_exp.zoo import store
 from dapa_exp.zoo.build import build
@@ -39,3 +40,9 @@ def test_a_prompt_whose_answer_would_outgrow_the_context_is_named_with_the_limit
     assert f"an answer of evaluate.max_new_tokens={config.evaluate.max_new_tokens} tokens" in first
     assert "and the model reads 40 (max_position_embeddings)" in first
     assert not list((tmp_path / "run").rglob("generations/*"))
+
+
+def test_a_localisation_answers_within_the_context_too(tmp_path: Path) -> None:
+    config = limited(tmp_path, 20, "student")
+    with pytest.raises(DapaError, match=r"student: search: \d+ of 16 prompts .* search\.max_new_tokens=8 tokens"):
+        localise(config, tmp_path / "run", silent)
