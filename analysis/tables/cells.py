@@ -57,6 +57,11 @@ def change(value: float, low: float | None, high: float | None, digits: int = 1)
     return f"{shown} [{decimal(float(low or 0), digits)}, {decimal(float(high or 0), digits)}]"
 
 
+def estimate(value: float, low: float | None, high: float | None, digits: int = 1) -> str:
+    """A number with its interval: 3.1 [2.0, 4.2]."""
+    return change(value, low, high, digits).removeprefix("+")
+
+
 def star(p: float | None) -> str:
     """The mark of a p-value that is significant."""
     return "*" if p is not None and p < SIGNIFICANT else ""

@@ -65,12 +65,10 @@ def _parts(rows: dict[str, Any], names: Sequence[str], scale: float = 1) -> dict
 
 def _print(row: dict[str, Any], settings: list[str]) -> dict[str, str]:
     cells = {name: str(row[name]) for name in ("pair", *settings, "set", "judge")}
-    part = {
-        name: row.get(name, float("nan")) for of in (*SUBJECTS, "change") for name in (of, f"{of}_low", f"{of}_high")
-    }
+    part = {f"{of}{end}": row.get(f"{of}{end}", NAN) for of in (*SUBJECTS, "change") for end in PARTS}
     cells |= {subject: interval(part[subject], part[f"{subject}_low"], part[f"{subject}_high"]) for subject in SUBJECTS}
     cells["change, points [95 %]"] = change(part["change"], part["change_low"], part["change_high"])
-    cells["p"] = p_value(row.get("p", float("nan")))
+    cells["p"] = p_value(row.get("p", NAN))
     return cells | {"requests": number(row["n"]) if known(row.get("n")) else ""}
 
 

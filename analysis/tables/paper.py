@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.expected import Fact, paper
 from analysis.measures import by_settings, done_of, mean_change, measure, numbers_of, possible
 from analysis.registry import TABLES, TableMaker
-from analysis.tables.cells import change, known
+from analysis.tables.cells import change, estimate, known
 from analysis.tables.table import Table, new_blocks
 from dapa_exp.evaluate.statistics import mean_over_groups
 from dapa_exp.record.measure import Measure
@@ -70,7 +70,7 @@ def _signed(digits: int) -> Callable[[Measure], str]:
 
 
 def _plain(digits: int) -> Callable[[Measure], str]:
-    return lambda found: change(found.value, found.low, found.high, digits).removeprefix("+")
+    return lambda found: estimate(found.value, found.low, found.high, digits)
 
 
 def _quantities() -> list[Quantity]:
@@ -101,6 +101,7 @@ def paper_table(frame: pd.DataFrame) -> Table:
     facts = [quantity.fact for quantity in _quantities() if quantity.fact]
     found = [(keys, Runs(group, measure(group))) for keys, group in groups]
     numbers = pd.DataFrame([_row(quantity, runs) | keys for keys, runs in found for quantity in _quantities()])
+    reported = [quantity.fact for quantity in _quantities()] * len(groups)
     display = pd.DataFrame(
         {
             "mean over runs": numbers["quantity"],
@@ -108,7 +109,7 @@ def paper_table(frame: pd.DataFrame) -> Table:
             "ours [95 %]": numbers["shown"],
             "runs": numbers["n"].astype(str),
             f"the paper, {paper().models} real models": [
-                f"{shown} [{facts.index(fact) + 1}]" if fact else "" for shown, fact in _reported(len(groups))
+                f"{fact.shown} [{facts.index(fact) + 1}]" if fact else "" for fact in reported
             ],
         }
     )
@@ -124,10 +125,6 @@ def paper_table(frame: pd.DataFrame) -> Table:
         rules=new_blocks(numbers, settings) if settings else [],
         notes=[f"[{i}] {fact.source}" for i, fact in enumerate(facts, start=1)],
     )
-
-
-def _reported(groups: int) -> list[tuple[str, Fact | None]]:
-    return [(quantity.fact.shown if quantity.fact else "", quantity.fact) for quantity in _quantities()] * groups
 
 
 def _row(quantity: Quantity, runs: Runs) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.entries import SUBJECTS
+from analysis.entries import NAN, SUBJECTS
 from analysis.frame import RUN
 from analysis.measures import measure, row_error, runs_of, settings_besides_draws
 from analysis.registry import TABLES, TableMaker
@@ -32,7 +32,7 @@ LONGEST_VALUE = 40
 
 Mean = tuple[float, float, float]
 """A mean and the bounds of its 95 % interval; NaN where unknown."""
-UNKNOWN = (float("nan"),) * 3
+UNKNOWN = (NAN,) * 3
 
 
 def has_sweeps(frame: pd.DataFrame) -> bool:
@@ -93,7 +93,7 @@ def _mean(values: pd.Series[float], runs: pd.DataFrame, floor: float) -> Mean:
     if values.empty:
         return UNKNOWN
     found = mean_over_groups(values.tolist(), runs.loc[values.index, "teacher"].tolist(), floor)
-    low, high = (float("nan") if bound is None else bound for bound in (found.low, found.high))
+    low, high = (NAN if bound is None else bound for bound in (found.low, found.high))
     return found.value, low, high
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.entries import SUBJECTS
 from analysis.measures import by_settings, done_of, mean_bounds
 from analysis.registry import TABLES, TableMaker
-from analysis.tables.cells import decimal, known
+from analysis.tables.cells import estimate
 from analysis.tables.table import NO_EVIDENCE, NOT_MEASURED, Table, new_blocks
 from dapa_exp.config.registries import METRICS
 
@@ -66,13 +66,13 @@ def _headings() -> list[_Heading]:
     return sorted([*headings, _Heading(40, "task", "{}")], key=lambda heading: heading.place)
 
 
-def _rows(group: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _rows(group: pd.DataFrame) -> Iterator[dict[str, Any]]:
     found = group[_measured(group)].astype(dict.fromkeys(("metric", "subject", "set", "judge", "key"), "object"))
     found["which"] = (found["set"] + "/" + found["judge"]).where(found["set"] != "", found["key"])
     for heading in _headings():
         for which, rows in found[found["metric"] == heading.metric].groupby("which", sort=False):
             by = {subject: rows[rows["subject"] == subject] for subject in SUBJECTS}
-            row: dict[str, object] = {"metric": heading.title.format(which), "share": heading.share}
+            row: dict[str, Any] = {"metric": heading.title.format(which), "share": heading.share}
             row["compares"] = heading.metric.startswith("kl_to")
             row["n"] = max(int(of["value"].notna().sum()) for of in by.values())
             for subject, of in by.items():
@@ -89,25 +89,22 @@ def _bounds(of: pd.DataFrame, group: pd.DataFrame, heading: _Heading) -> tuple[f
     return (float(np.clip(low, 0.0, 1.0)), float(np.clip(high, 0.0, 1.0))) if heading.share else (low, high)
 
 
-def _gap(row: dict[str, object]) -> str:
+def _gap(row: dict[str, Any]) -> str:
     if row["compares"]:
         return "these two are not compared"
     return NOT_MEASURED if row["n"] else "no judge that sees refusals counted it"
 
 
-def _print(row: dict[str, object], settings: list[str], single: bool) -> dict[str, str]:
+def _print(row: dict[str, Any], settings: list[str], single: bool) -> dict[str, str]:
     cells = {"metric": str(row["metric"])} | {name: str(row[name]) for name in settings}
     cells |= {subject: _cell(row, subject) for subject in SUBJECTS}
     return cells if single else cells | {"n": str(row["n"])}
 
 
-def _cell(row: dict[str, object], subject: str) -> str:
+def _cell(row: dict[str, Any], subject: str) -> str:
     scale, digits = (100, 1) if row["share"] else (1, 3)
-    value, low, high = (row[name] for name in (subject, f"{subject}_low", f"{subject}_high"))
-    shown = decimal(scale * float(value), digits)  # type: ignore[arg-type]
-    if not known(low):
-        return shown
-    return f"{shown} [{decimal(scale * float(low), digits)}, {decimal(scale * float(high), digits)}]"  # type: ignore[arg-type]
+    value, low, high = (scale * row[name] for name in (subject, f"{subject}_low", f"{subject}_high"))
+    return estimate(value, low, high, digits)
 
 
 TABLES.register("utility", TableMaker(70, has_utility, utility_table))

@@ -129,17 +129,15 @@ def _log_probabilities(
     """
     import torch
 
-    from dapa_exp.engine.plain import encode
+    from dapa_exp.engine.plain import prompt_tokens
 
-    inputs = encode(loaded, prompts)
-    rows = [
-        torch.cat([ids[mask.bool()], ids.new_tensor(list(answer))])
-        for ids, mask, answer in zip(inputs["input_ids"], inputs["attention_mask"], answers, strict=True)
-    ]
+    asked = prompt_tokens(loaded, prompts)
+    rows = [torch.tensor([*ids, *answer]) for ids, answer in zip(asked, answers, strict=True)]
     lengths = list(map(len, rows))
     for places in equal_length_batches(lengths, batch_size * max(lengths)):
         most = max(len(answers[place]) for place in places) + 1
         with torch.inference_mode():
-            logits = loaded.model(torch.stack([rows[place] for place in places]), logits_to_keep=most).logits
+            ids = torch.stack([rows[place] for place in places]).to(loaded.model.device)
+            logits = loaded.model(ids, logits_to_keep=most).logits
         for place, row in zip(places, logits, strict=True):
             yield place, row[-len(answers[place]) - 1 :].float().log_softmax(-1).cpu()
