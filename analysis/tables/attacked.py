@@ -60,9 +60,9 @@ def attacked_numbers(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str,
                 where = (of["set"] == rows) & (of["subject"] == subject)
                 dsr = of[where & (of["metric"] == "dsr") & (of["judge"] == judge)].iloc[0]
                 row |= {subject: dsr["value"], f"{subject}_low": dsr["low"], f"{subject}_high": dsr["high"]}
-                for metric, name in (("dsr_change", "change"), ("dsr_p", "p")):
-                    found = tested[(tested["set"] == rows) & (tested["subject"] == subject)]
-                    row[f"{subject}_{name}"] = found.loc[found["metric"] == metric, "value"].mean()
+                found = tested[(tested["set"] == rows) & (tested["subject"] == subject)]
+                for name in ("change", "p"):
+                    row[f"{subject}_{name}"] = found.loc[found["metric"] == f"dsr_{name}", "value"].mean()
             yield row | {"n": int(of.loc[(of["set"] == rows) & (of["metric"] == "dsr"), "n"].max())}
 
 

@@ -53,10 +53,8 @@ def turns_of_runs(done: pd.DataFrame, names: list[str]) -> Iterator[dict[str, An
             here = own[(own["set"] == f"turn{turn}") | ((own["set"] == "conversations") & (own["key"] == str(turn)))]
             for subject in SUBJECTS:
                 by_metric = here[here["subject"] == subject].drop_duplicates("metric").set_index("metric")
-                for kind in KINDS:
-                    for part in ("value", "low", "high"):
-                        known = kind in by_metric.index
-                        row[f"{kind}_{subject}_{part}"] = by_metric.at[kind, part] if known else np.nan
+                rates = by_metric[["value", "low", "high"]].reindex(list(KINDS))
+                row |= {f"{kind}_{subject}_{part}": rates.at[kind, part] for kind in KINDS for part in rates}
                 row[f"broken_{subject}"] = by_metric.at["first_broken", "value"]
             last = turn == turns[-1]
             for part in ("value", "low", "high"):

@@ -29,11 +29,15 @@ def _quotas() -> Iterator[float]:
         for line in OWN_GROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers == "" or "cpu" in controllers.split(","):
-                top = GROUPS / ("cpu" if controllers else "")
-                group = top / path.lstrip("/")
-                for place in (group, *group.parents):
-                    if place.is_relative_to(top):
-                        yield from _quota(place)
+                yield from _quotas_up_to(GROUPS / ("cpu" if controllers else ""), path)
+
+
+def _quotas_up_to(top: Path, path: str) -> Iterator[float]:
+    """The cores that the control group at a path below `top` allows, and each group that it lies in."""
+    group = top / path.lstrip("/")
+    for place in (group, *group.parents):
+        if place.is_relative_to(top):
+            yield from _quota(place)
 
 
 def _quota(group: Path) -> Iterator[float]:

