@@ -171,7 +171,7 @@ NAMES = {
     r"multirun/(B|after)": "{again}",
     r"(?:multirun|FOLDER)/\w+|aligned/mini/runs": "{sweep}",
     r"aligned\.safetensors(?= STUDENT)": "{patch}",
-    "STUDENT_FOLDER": "{student}",
+    r"(?<=\{patch\} )STUDENT": "{student}",
     r"reproduce\.json": "{run}/reproduce.json",
     r"labels\.csv": "{labels}",
 }
