@@ -4,7 +4,7 @@
 
 Miniature teachers of four more kinds (`pair=mini-scattered-*`, …) beside those that were trained in a block of
 neighbouring MLPs. Units are whole layers, and attention and MLP of each layer (`granularity=module`). Each search is
-carried out on two draws of prompts, which share none. Each set is asked all rows once, and its answers are kept in the
+carried out on four draws of prompts, which share none. Each set is asked all rows once, and its answers are kept in the
 user's cache. With the default settings a set that fails is asked no more rows than it takes to know that, and
 algorithms see the score of these rows only: this is replayed from the kept verdicts, by the search's own rule.
 """
@@ -12,14 +12,16 @@ algorithms see the score of these rows only: this is replayed from the kept verd
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import t as student
 
 from dapa_exp.evaluate.defence import defended_share
 from dapa_exp.judges import Verdict
@@ -39,8 +41,10 @@ PAIRS = {
 }
 """Pairs by where their teachers learnt to refuse."""
 GRANULARITIES = ("layer", "module")
-DRAWS = ("0,48", "48,96")
-"""The search rows: first, and first that is not used."""
+DRAWS = ("0,48", "48,96", "96,144", "144,192")
+"""The search rows."""
+REPORT_ROWS = "dataset.report.rows=[192,224]"
+"""Not asked; but a run's search rows and report rows must differ."""
 ALGORITHMS = [name for name in REDUCTIONS if name != "exhaustive"]
 """The exhaustive search asks thousands of sets."""
 WITH_PRIOR = ("auto", "prior", "hierarchical")
@@ -73,6 +77,7 @@ def main() -> None:
     rows = measure(arguments.smoke)
     for settings in ("exact", "default"):
         print_table(settings, [row for row in rows if row.settings == settings])
+    print_differences(rows)
     conclude([asdict(row) for row in rows], make_targets(rows), arguments.json)
 
 
@@ -91,8 +96,8 @@ def measure(smoke: bool = False) -> list[Row]:
 
 
 def _searches(kind: str, pair: str, granularity: str, draw: str, overrides: tuple[str, ...]) -> Iterator[Row]:
-    rows = f"dataset.search.rows=[{draw}]"
-    with recorded(pair, granularity, rows, "search.stop_when_decided=false", *overrides) as oracle:
+    rows = f"dataset.search.rows=[{draw}]", REPORT_ROWS
+    with recorded(pair, granularity, *rows, "search.stop_when_decided=false", *overrides) as oracle:
         assert oracle.bar.gains(MIN_GAIN), f"{pair}: units of {granularity} carry no gain"
         runs: dict[str, tuple[str, dict[Unit, float] | None]] = {name: (name, None) for name in ALGORITHMS}
         runs |= {f"{name}, attribution": (name, oracle.prior) for name in WITH_PRIOR}
@@ -132,14 +137,29 @@ class Replay:
 
 def make_targets(rows: list[Row]) -> list[Target]:
     """Queries of `auto` over those of the cheapest peer that certifies every set, by kind of teacher and settings."""
-    found = []
+    return [
+        target(f"auto over {best}, {kind}, {settings}", fmean(auto) / fmean(other), 1.0)
+        for kind, settings, best, auto, other in _against_best(rows)
+    ]
+
+
+def print_differences(rows: list[Row]) -> None:
+    """Queries of `auto` minus those of that peer, with Student's 95 % interval over the paired searches."""
+    for kind, settings, best, auto, other in _against_best(rows):
+        differences = [ours - theirs for ours, theirs in zip(auto, other, strict=True)]
+        error = stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else math.nan
+        half = error * float(student.ppf(0.975, len(differences) - 1))
+        print(f"auto minus {best}, {kind}, {settings}: {fmean(differences):.1f} ± {half:.1f} queries a search")
+
+
+def _against_best(rows: list[Row]) -> Iterator[tuple[str, str, str, list[int], list[int]]]:
+    """Kind, settings, cheapest peer that certifies every set, and queries of `auto` and of the peer, in one order."""
     for kind, settings in dict.fromkeys((row.kind, row.settings) for row in rows):
         here = [row for row in rows if (row.kind, row.settings) == (kind, settings)]
-        mean = {name: fmean(row.queries for row in here if row.algorithm == name) for name in ALGORITHMS}
+        queries = {name: [row.queries for row in here if row.algorithm == name] for name in ALGORITHMS}
         certified = {name for name in ALGORITHMS if all(row.certified for row in here if row.algorithm == name)}
-        best = min(certified - set(OURS), key=mean.__getitem__)
-        found.append(target(f"auto over {best}, {kind}, {settings}", mean["auto"] / mean[best], 1.0))
-    return found
+        best = min(certified - set(OURS), key=lambda name: fmean(queries[name]))
+        yield kind, settings, best, queries["auto"], queries[best]
 
 
 def print_table(settings: str, rows: list[Row]) -> None:
