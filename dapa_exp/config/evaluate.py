@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dapa_exp.config.group import Group
 from dapa_exp.config.names import Count, MetricName, Real, Whole
@@ -38,6 +38,13 @@ class Evaluate(Group):
     random_repeats: Annotated[Whole, Field(ge=0)] = Field(
         description="random sets beside the found one, as a control; all if there are fewer"
     )
+
+    @field_validator("metrics")
+    @classmethod
+    def _each_once(cls, metrics: list[MetricName]) -> list[MetricName]:
+        if twice := [name for place, name in enumerate(metrics) if name in metrics[:place]]:
+            raise ValueError(f"{twice[0]} is named twice: the run would be another one than with it once")
+        return metrics
 
     @model_validator(mode="after")
     def _stride_fits(self) -> Self:

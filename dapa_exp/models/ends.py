@@ -11,7 +11,7 @@ from dapa_exp.models.templates import after_answer
 
 def ends_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """The end tokens of a checkpoint: those of its generation config, else its tokenizer's."""
-    return _ends(model.generation_config, tokenizer)
+    return _ends(getattr(model, "generation_config", None), tokenizer)  # a classifier has none
 
 
 def ends_of_template(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

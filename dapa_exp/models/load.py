@@ -175,7 +175,8 @@ def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
     embeddings: Any = model.get_input_embeddings()
     rows: int = embeddings.num_embeddings
     special = [token for token, added in tokenizer.added_tokens_decoder.items() if added.special]
-    candidates = [tokenizer.pad_token_id, tokenizer.eos_token_id, *_ends(model), *tokenizer.all_special_ids, *special]
+    ends = sorted(ends_of(model, tokenizer))
+    candidates = [tokenizer.pad_token_id, tokenizer.eos_token_id, *ends, *tokenizer.all_special_ids, *special]
     padding = next((token for token in candidates if token is not None and token < rows), None)
     if padding is None:
         raise DapaError(f"{name}: no token to pad with; name an eos_token or pad_token in tokenizer_config.json")
@@ -192,13 +193,6 @@ def fit_tokenizer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, na
         return f"the tokenizer has the token '{text}' ({token}), and the model embeddings for {rows} tokens only"
 
     embeddings.register_forward_pre_hook(check)
-
-
-def _ends(model: PreTrainedModel) -> list[int]:
-    """The tokens that a model's own settings end an answer with."""
-    settings = getattr(model, "generation_config", None)  # a classifier has none
-    ends = settings.eos_token_id if settings else None
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
 
 
 def _refuse_endless(model: PreTrainedModel, ends: frozenset[int], name: str) -> None:

@@ -165,6 +165,11 @@ def test_a_value_that_would_go_elsewhere_is_one_problem(word: str, said: str) ->
     assert jobs(["record.experiment=studies/first", "runtime.processes=auto"])
 
 
+def test_a_metric_is_named_once() -> None:
+    (problem,) = problems("evaluate.metrics=[perplexity,perplexity]")
+    assert "evaluate.metrics: perplexity is named twice" in problem
+
+
 def test_a_blank_system_prompt_is_none() -> None:
     (problem,) = problems("dataset.system_prompt='  '")
     assert problem.startswith("command line: dataset.system_prompt: is '  '")
