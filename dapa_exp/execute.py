@@ -16,10 +16,9 @@ from dapa_exp.run import run
 def execute(config: Config, folder: Path, report: Report) -> Record | None:
     """Carry out a run, mirror its record to W&B if the config says so, and return the record.
 
-    None if the run ends before its record, because the config says so.
-
-    If the mirror fails, the reason is written to the run's folder, and `dapa status` shows it. Raises DapaError only
-    if that is not possible either.
+    Returns None if the config ends the run before its record (`record.until`). If the mirror fails, the reason is
+    written to the run's folder, and `dapa status` shows it. Raises DapaError if the run fails, or if that reason cannot
+    be written.
     """
     try:
         record = run(config, folder, report)
