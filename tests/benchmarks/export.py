@@ -5,8 +5,9 @@
 A pair with random weights in shards of about 500 MB is made in a temporary folder, and taken away again. Every step
 runs in a process of its own. Seconds are those of the step, imports apart; memory is the peak resident set over that
 of an interpreter that has only imported torch. What `cp` copies is what the step writes, from a process like the
-step's, and the two take turns: the pace of a shared machine changes by the minute. PYTHON is an interpreter with
-mergekit; without one it is installed into an environment of its own, which downloads some GB.
+step's, and it is flushed to the disk, as the step's output is. The two take turns: the pace of a shared machine changes
+by the minute. PYTHON is an interpreter with mergekit; without one it is installed into an environment of its own, which
+downloads some GB.
 """
 
 from __future__ import annotations
@@ -269,11 +270,22 @@ def transplant_step(scratch: Path, out: Path) -> Row:
 
 def export_step(kind: str) -> Callable[[Path, Path], Row]:
     """A step that exports the finished run."""
-    return lambda scratch, out: timed(lambda: export(open_finished(scratch / "run"), out, kind))
+
+    def step(scratch: Path, out: Path) -> Row:
+        open_finished(scratch / "run")  # imports what a config names
+        return timed(lambda: export(open_finished(scratch / "run"), out, kind))
+
+    return step
 
 
 def copy_step(out: Path) -> Row:
-    return timed(lambda: subprocess.run(["cp", "-r", first_of(out), out], check=True))
+    """`cp`, then a flush of the copies to the disk, as every step flushes what it writes."""
+
+    def work() -> None:
+        subprocess.run(["cp", "-r", first_of(out), out], check=True)
+        subprocess.run(["sync", *(file for file in [out, *out.rglob("*")] if file.is_file())], check=True)
+
+    return timed(work)
 
 
 def apply_step(scratch: Path, out: Path) -> Row:
