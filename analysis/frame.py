@@ -73,6 +73,8 @@ def find_runs(folders: str | Path | Iterable[str | Path], only: Collection[Path]
 
 def _latest(runs: Collection[Run]) -> list[Run]:
     """The runs, without finished ones that were finished again by code of a later identity version."""
+    if not any(run.status.outdated for run in runs):
+        return list(runs)
     made_from = {run.path: run.status.files.essence() if run.status.state == "done" else {} for run in runs}
     versions = {path: essence.pop("version", 0) for path, essence in made_from.items()}
     rest = {path: json.dumps(essence, sort_keys=True) if essence else str(path) for path, essence in made_from.items()}
