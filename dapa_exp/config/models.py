@@ -31,7 +31,7 @@ class Model(Group):
 
 
 def model_id(word: str) -> str:
-    """The id of a model that a command line names. A relative path that exists is a folder, whatever else it names."""
+    """The id of a model that a command line names. A relative path that exists is a path, whatever the hub has."""
     if not word.startswith(("/", "./", "../", "~", "zoo:")) and Path(word).exists():
         return f"./{word}"
     return word

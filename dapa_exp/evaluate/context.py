@@ -16,7 +16,7 @@ from dapa_exp.prompts.prompt import Prompt
 
 
 class Asked(NamedTuple):
-    """The rows of a prompt set, and how many tokens their answers may have, by which key."""
+    """The rows of a prompt set, and how many tokens their answers may have, with the key that sets it."""
 
     rows: Sequence[Prompt]
     key: str
@@ -24,7 +24,7 @@ class Asked(NamedTuple):
 
 
 def check_context(config: Config, pair: Pair, asked: Mapping[str, Asked]) -> None:
-    """Raises DapaError if teacher or student has no room for a prompt and its whole answer, the longest of each set."""
+    """Raise DapaError if a prompt and its longest answer exceed the context of the teacher or the student."""
     template = pair.teacher_folder if pair.chat_template == "teacher" else None
     problems = [
         *_problems(config.family.teacher.id, pair.teacher_folder, None, config.pair.thinking, asked),

@@ -99,7 +99,7 @@ class Evaluator:
         )
 
     def check_context(self, config: Config, pair: Pair) -> None:
-        """Raises DapaError if a pair's models have no room for a prompt and its answer. A config is that of its pair.
+        """Raise DapaError if a prompt and its answer exceed the context of a model of the pair. `config` is the pair's.
 
         Conversations may outgrow a model: the record says how many did.
         """

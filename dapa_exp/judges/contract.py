@@ -49,7 +49,7 @@ class Judge(ABC):
 
     @property
     def answered_by(self) -> str | None:
-        """The model that a server says the verdicts are of; None: no server said so."""
+        """The model that the judge's server names in its replies. None if there is no server, or it names none."""
         return None
 
     def verdicts(self, prompts: Sequence[str], completions: Sequence[str]) -> list[Verdict]:

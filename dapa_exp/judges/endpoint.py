@@ -103,7 +103,7 @@ class Endpoint:
 
     @property
     def answered_by(self) -> str | None:
-        """The model that the server says its replies are of, also those of earlier processes; None: it never said."""
+        """The model that the server names in its replies, those to earlier processes too. None if it names none."""
         return self._memory.models.get(self._asked)
 
     def ask(self, conversations: Sequence[list[Any]], parse: Parse) -> list[Verdict | None]:

@@ -1,6 +1,6 @@
-"""Checks that a checkpoint's tensors fill the model that its config describes. It reads headers only.
+"""Checks that a checkpoint's tensors fill the model that its config describes.
 
-But for two tensors that the config ties: these are compared.
+It reads headers only, and the values of two tensors that the config ties.
 """
 
 from __future__ import annotations

@@ -28,8 +28,8 @@ IDENTITY_VERSION = 3
 2: judges look at whole answers, and searches at their beginnings; prompts that repeat or resemble others are left out;
 answers end by the template's end tokens too; the random control draws other sets, by a seed of the pair.
 3: end tokens need not be special, and stand in no answer; merged adapters and GGUF files have their own special tokens;
-signs and vowel signs count in answers; attacks put the request where published files have its place; `auto` and `cdd`
-ask other queries.
+signs and vowel signs count in answers; attacks find the request's place in every spelling of published files; `auto`
+and `cdd` ask other queries.
 """
 
 ENGINE = {"engine", "reuse_memory", "drafts", "early_verdicts", "graphs"}

@@ -177,7 +177,7 @@ class RunLayout(_Layout):
             raise DapaError(f"{self.config}: not the config of a run: {error}") from error
 
     def essence(self) -> dict[str, Any]:
-        """All that the run's identity was made from; nothing if the run was never started, or that file is damaged."""
+        """What the run's identity is computed from. Empty if the run was never started, or the file is damaged."""
         essence = (read_object(self.identity) or {}).get("essence")
         return essence if isinstance(essence, dict) else {}
 

@@ -344,9 +344,9 @@ def _own_folders() -> Iterator[None]:
 
 @cache
 def _temporary_folder() -> str:
-    """A folder that goes when this process ends.
+    """A folder that is removed when this process ends.
 
-    W&B leaves the removal of its own to `atexit`, which no child process of multiprocessing comes by.
+    W&B removes its own by `atexit`, which the child processes of multiprocessing do not run.
     """
     folder = tempfile.TemporaryDirectory(prefix="dapa-wandb-")
     Finalize(folder, folder.cleanup, exitpriority=0)
